@@ -1,0 +1,216 @@
+package catalog
+
+import (
+	"bufio"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+
+	"github.com/google/renameio/v2"
+	"github.com/hashicorp/golang-lru/v2/simplelru"
+
+	"aesthetic.computer/isofs/bundle"
+	"aesthetic.computer/isofs/fault"
+)
+
+// agentsKept is how many user agents are told apart behind one address.
+const agentsKept = 8
+
+// saltLength is the number of bytes of the salt that addresses are hashed with.
+const saltLength = 16
+
+// A clientLog remembers, for a client address and a piece, the snapshot that
+// each of its user agents began to download. It keeps no address, only a
+// salted hash. It is bounded, and appended to a file as it changes; the file
+// is written anew when it is opened and when it has grown to four times what
+// is remembered.
+type clientLog struct {
+	path string
+	salt []byte
+
+	mu    sync.Mutex // guards all below
+	file  *os.File
+	lines int // in file
+	known *simplelru.LRU[string, []begun]
+}
+
+// begun is one agent's snapshot.
+type begun struct {
+	Agent string `json:"agent"` // hash
+	ID    string `json:"id"`    // snapshot
+}
+
+// clientLine is a line of the file.
+type clientLine struct {
+	Key string `json:"key"`
+	begun
+}
+
+func openClientLog(dir string, limit int) (*clientLog, error) {
+	salt, err := readSalt(filepath.Join(dir, "clients.salt"))
+	if err != nil {
+		return nil, err
+	}
+	known, err := simplelru.NewLRU[string, []begun](limit, nil)
+	if err != nil {
+		return nil, fmt.Errorf("remember %d clients: %w: %w", limit, fault.Invalid, err)
+	}
+	l := &clientLog{path: filepath.Join(dir, "clients.log"), salt: salt, known: known}
+	if err := l.load(); err != nil {
+		return nil, err
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l, l.rewrite()
+}
+
+// readSalt reads the salt, making it at the first start.
+func readSalt(path string) ([]byte, error) {
+	salt, err := os.ReadFile(path)
+	if err == nil && len(salt) == saltLength {
+		return salt, nil
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("read the salt of the client log: %w: %w", fault.Unavailable, err)
+	}
+	salt = make([]byte, saltLength)
+	if _, err := rand.Read(salt); err != nil {
+		return nil, fmt.Errorf("make the salt of the client log: %w: %w", fault.Unavailable, err)
+	}
+	if err := renameio.WriteFile(path, salt, 0o600); err != nil {
+		return nil, fmt.Errorf("write the salt of the client log: %w: %w", fault.Unavailable, err)
+	}
+	return salt, nil
+}
+
+// load reads the file. A line that a kill cut short is passed over.
+func (l *clientLog) load() error {
+	f, err := os.Open(l.path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("read the client log: %w: %w", fault.Unavailable, err)
+	}
+	defer f.Close()
+	for in := bufio.NewScanner(f); in.Scan(); {
+		var line clientLine
+		if json.Unmarshal(in.Bytes(), &line) == nil && line.Key != "" && line.ID != "" {
+			l.set(line.Key, line.begun)
+		}
+	}
+	return nil
+}
+
+// remember notes that a client begins with a snapshot.
+func (l *clientLog) remember(who Client, name bundle.Name, id string) error {
+	key, b := l.key(who.Address, name), begun{l.agent(who.Agent), id}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.set(key, b) {
+		return nil
+	}
+	if l.lines > 4*l.known.Len()+agentsKept {
+		return l.rewrite()
+	}
+	data, err := json.Marshal(clientLine{key, b})
+	if err != nil {
+		return fmt.Errorf("append to the client log: %w: %w", fault.Invalid, err)
+	}
+	// One write a line, so that a kill leaves whole lines but for the last.
+	if _, err := l.file.Write(append(data, '\n')); err != nil {
+		return fmt.Errorf("append to the client log: %w: %w", fault.Unavailable, err)
+	}
+	l.lines++
+	return nil
+}
+
+// begun returns the snapshots that a client may have begun with. exact is true
+// if its agent is known: then it is one. Otherwise it is those of all agents
+// at its address, each once.
+func (l *clientLog) begun(who Client, name bundle.Name) (ids []string, exact bool) {
+	agent := l.agent(who.Agent)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	list, _ := l.known.Get(l.key(who.Address, name))
+	for _, b := range list {
+		if b.Agent == agent {
+			return []string{b.ID}, true
+		}
+		if !slices.Contains(ids, b.ID) {
+			ids = append(ids, b.ID)
+		}
+	}
+	return ids, false
+}
+
+// set is not safe for concurrent access. It reports whether anything changed.
+func (l *clientLog) set(key string, b begun) bool {
+	list, _ := l.known.Get(key)
+	if slices.Contains(list, b) {
+		return false
+	}
+	next := []begun{b}
+	for _, o := range list {
+		if o.Agent != b.Agent && len(next) < agentsKept {
+			next = append(next, o)
+		}
+	}
+	l.known.Add(key, next)
+	return true
+}
+
+// rewrite writes the file anew with what is remembered, oldest first. It is
+// not safe for concurrent access.
+func (l *clientLog) rewrite() error {
+	var data []byte
+	lines := 0
+	for _, key := range l.known.Keys() {
+		list, _ := l.known.Peek(key)
+		for _, b := range slices.Backward(list) {
+			line, err := json.Marshal(clientLine{key, b})
+			if err != nil {
+				return fmt.Errorf("write the client log: %w: %w", fault.Invalid, err)
+			}
+			data = append(append(data, line...), '\n')
+			lines++
+		}
+	}
+	if err := renameio.WriteFile(l.path, data, 0o600); err != nil {
+		return fmt.Errorf("write the client log: %w: %w", fault.Unavailable, err)
+	}
+	f, err := os.OpenFile(l.path, os.O_WRONLY|os.O_APPEND, 0)
+	if err != nil {
+		return fmt.Errorf("open the client log: %w: %w", fault.Unavailable, err)
+	}
+	if l.file != nil {
+		l.file.Close()
+	}
+	l.file, l.lines = f, lines
+	return nil
+}
+
+func (l *clientLog) close() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.file.Close()
+}
+
+func (l *clientLog) key(address string, name bundle.Name) string {
+	return l.hash("address " + address + " piece " + name.String())
+}
+
+func (l *clientLog) agent(agent string) string { return l.hash("agent " + agent) }
+
+func (l *clientLog) hash(s string) string {
+	sum := sha256.Sum256(append(slices.Clone(l.salt), s...))
+	return hex.EncodeToString(sum[:12])
+}

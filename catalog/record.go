@@ -1,0 +1,137 @@
+package catalog
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/google/renameio/v2"
+
+	"aesthetic.computer/isofs/base"
+	"aesthetic.computer/isofs/fault"
+	"aesthetic.computer/isofs/image"
+)
+
+// A record is what is kept of a snapshot, in snapshots/<id>.json.
+type record struct {
+	ID         string    `json:"id"`
+	Piece      string    `json:"piece"`
+	Title      string    `json:"title"`
+	Base       base.Hash `json:"base"`
+	Bundle     base.Hash `json:"bundle"`
+	BundleSize int64     `json:"bundleSize"`
+	// Time is the snapshot's: whole seconds, later than that of the one before.
+	Time time.Time `json:"time"`
+	// SourceTime is the bundle's as its source told it, by which a directory
+	// notices a change.
+	SourceTime time.Time `json:"sourceTime"`
+	// SHA256 is that of the whole image.
+	SHA256 base.Hash `json:"sha256"`
+	// Made is when this node made the snapshot. Its predecessor is superseded
+	// since then.
+	Made time.Time `json:"made"`
+}
+
+func (r record) inputs() image.Inputs {
+	return image.Inputs{
+		Piece: r.Piece, Title: r.Title, Bundle: r.Bundle, BundleSize: r.BundleSize,
+		Time: r.Time.Unix(),
+	}
+}
+
+// recordDir is the directory of the records.
+type recordDir string
+
+func (d recordDir) path(id string) string { return filepath.Join(string(d), id+".json") }
+
+// write puts the record on disk, whole or not at all.
+func (d recordDir) write(r record) error {
+	data, err := json.MarshalIndent(r, "", "  ")
+	if err != nil {
+		return fmt.Errorf("write the record of snapshot %s: %w: %w", r.ID, fault.Invalid, err)
+	}
+	if err := renameio.WriteFile(d.path(r.ID), append(data, '\n'), 0o644); err != nil {
+		return fmt.Errorf("write the record of snapshot %s: %w: %w", r.ID, fault.Unavailable, err)
+	}
+	return nil
+}
+
+func (d recordDir) remove(id string) error {
+	if err := os.Remove(d.path(id)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("remove the record of snapshot %s: %w: %w", id, fault.Unavailable, err)
+	}
+	return nil
+}
+
+// readAll returns all records that can be read; the others are reported.
+func (d recordDir) readAll(log *slog.Logger) []record {
+	entries, err := os.ReadDir(string(d))
+	if err != nil {
+		log.Error("read the snapshots", "dir", string(d), "err", err)
+		return nil
+	}
+	var records []record
+	for _, e := range entries {
+		id, isRecord := strings.CutSuffix(e.Name(), ".json")
+		if !isRecord {
+			continue // the temporary file of a write that was killed
+		}
+		r, err := d.read(id)
+		if err != nil {
+			log.Warn("snapshot left out", "id", id, "err", err)
+			continue
+		}
+		records = append(records, r)
+	}
+	return records
+}
+
+func (d recordDir) read(id string) (record, error) {
+	var r record
+	data, err := os.ReadFile(d.path(id))
+	if err != nil {
+		return r, err
+	}
+	if err := json.Unmarshal(data, &r); err != nil {
+		return r, fmt.Errorf("read %s: %w: %w", d.path(id), fault.Corrupt, err)
+	}
+	if r.ID != id {
+		return r, fmt.Errorf("read %s: it is the record of %q: %w", d.path(id), r.ID, fault.Corrupt)
+	}
+	return r, nil
+}
+
+// readBases returns the bases that the catalog ever had, in a file at path,
+// current among them. It is what tells whether a client whose beginning nobody
+// remembers may have begun with another base.
+func readBases(path string, current base.Hash) ([]base.Hash, error) {
+	var bases []base.Hash
+	data, err := os.ReadFile(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+	case err != nil:
+		return nil, fmt.Errorf("read the list of bases: %w: %w", fault.Unavailable, err)
+	default:
+		if err := json.Unmarshal(data, &bases); err != nil {
+			return nil, fmt.Errorf("read the list of bases in %s: %w: %w; remove the file if no download of an earlier base can still be resumed", path, fault.Corrupt, err)
+		}
+	}
+	if slices.Contains(bases, current) {
+		return bases, nil
+	}
+	bases = append(bases, current)
+	if data, err = json.Marshal(bases); err != nil {
+		return nil, fmt.Errorf("write the list of bases: %w: %w", fault.Invalid, err)
+	}
+	if err := renameio.WriteFile(path, append(data, '\n'), 0o644); err != nil {
+		return nil, fmt.Errorf("write the list of bases: %w: %w", fault.Unavailable, err)
+	}
+	return bases, nil
+}

@@ -1,0 +1,105 @@
+package catalog
+
+import (
+	"sync"
+
+	"github.com/hashicorp/golang-lru/v2/simplelru"
+)
+
+// A shelf keeps images open while they are read, and a few after that: nginx
+// opens a file for every range that is asked for.
+type shelf struct {
+	mu   sync.Mutex // guards all below, and the refs of every openImage
+	held map[string]*openImage
+	idle *simplelru.LRU[string, *openImage]
+}
+
+func newShelf(idle int) *shelf {
+	// The size is at least 1 by Limits.withDefaults, the only error of NewLRU.
+	lru, err := simplelru.NewLRU(max(idle, 1), func(_ string, o *openImage) {
+		if o.refs == 0 {
+			o.file.Close()
+		}
+	})
+	if err != nil {
+		panic(err)
+	}
+	return &shelf{held: map[string]*openImage{}, idle: lru}
+}
+
+// take returns the open image of id, opening it by open if need be. The lock
+// is not held meanwhile, since open reads the disk; of two that open the same
+// image at once the second to finish closes its own and takes the first's.
+func (s *shelf) take(id string, open func() (*openImage, error)) (*openImage, error) {
+	if o := s.find(id); o != nil {
+		return o, nil
+	}
+	opened, err := open()
+	if err != nil {
+		return nil, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if o := s.findLocked(id); o != nil {
+		opened.file.Close()
+		return o, nil
+	}
+	opened.refs = 1
+	s.held[id] = opened
+	return opened, nil
+}
+
+func (s *shelf) find(id string) *openImage {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.findLocked(id)
+}
+
+func (s *shelf) findLocked(id string) *openImage {
+	o := s.held[id]
+	if o == nil {
+		idle, ok := s.idle.Peek(id)
+		if !ok {
+			return nil
+		}
+		// Held before it leaves the list, so that its file stays open.
+		idle.refs = 1
+		s.idle.Remove(id)
+		s.held[id] = idle
+		return idle
+	}
+	o.refs++
+	return o
+}
+
+// put gives back what take returned.
+func (s *shelf) put(o *openImage) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	o.refs--
+	if o.refs > 0 {
+		return
+	}
+	delete(s.held, o.id)
+	s.idle.Add(o.id, o)
+}
+
+// isHeld reports whether somebody has the image open.
+func (s *shelf) isHeld(id string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.held[id] != nil
+}
+
+// forget closes the image if nobody has it open.
+func (s *shelf) forget(id string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.idle.Remove(id)
+}
+
+func (s *shelf) close() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.idle.Purge()
+}

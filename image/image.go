@@ -1,0 +1,174 @@
+// Package image composes a base and a bundle into an image: an extent map with
+// a size, an id that is known at once, and a SHA-256 that follows from the
+// base's midstate.
+//
+// Everything here costs O(piece): nothing of the base is read or copied. The
+// package leaves out where bundles and bases come from (packages bundle, base
+// and cache) and which image a piece has at the moment (package catalog).
+package image
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"io"
+	"time"
+
+	"aesthetic.computer/isofs/base"
+	"aesthetic.computer/isofs/ext4gen"
+	"aesthetic.computer/isofs/extent"
+	"aesthetic.computer/isofs/fault"
+)
+
+// LayoutVersion changes whenever Compose would give other bytes for the same
+// inputs. It is an input of the id, so that an old id never names new bytes.
+const LayoutVersion = 1
+
+// VolumeLabel is the label by which a booted machine finds the slot.
+const VolumeLabel = "FEDAC-PIECE"
+
+// IDLength is the number of hex digits of an id.
+const IDLength = 32
+
+// jsonRoom is what piece.json may take of the volume: one block.
+const jsonRoom = ext4gen.BlockSize
+
+// A Base is a base whose bytes can be read.
+type Base struct {
+	Manifest *base.Manifest
+	// Bytes are the base's, verified: Manifest.TotalSize of them.
+	Bytes extent.Source
+}
+
+// Inputs are all that distinguishes one image of a base from another.
+type Inputs struct {
+	// Piece is the piece's canonical name, Title what its bundle calls itself.
+	Piece, Title string
+	// Bundle is the SHA-256 of the bundle, BundleSize its length in bytes.
+	Bundle     base.Hash
+	BundleSize int64
+	// Time is the snapshot's, in Unix seconds. It is stamped into the volume,
+	// which is why it is an input: one id never has two times.
+	Time int64
+}
+
+// An Image is a base with a volume in its slot.
+type Image struct {
+	// Map is the whole image, Volume what fills its slot.
+	Map, Volume *extent.Map
+	Manifest    *base.Manifest
+}
+
+// pieceJSON is the content of piece.json, which says what a stick carries.
+// The order of the fields is part of the layout.
+type pieceJSON struct {
+	Piece        string    `json:"piece"`
+	Title        string    `json:"title"`
+	Snapshot     string    `json:"snapshot"`
+	Time         string    `json:"time"`
+	BundleSHA256 base.Hash `json:"bundleSha256"`
+	BundleSize   int64     `json:"bundleSize"`
+	BaseSHA256   base.Hash `json:"baseSha256"`
+	BaseVersion  string    `json:"baseVersion"`
+	BaseFlavor   string    `json:"baseFlavor"`
+	Arch         string    `json:"arch"`
+	Layout       int       `json:"layout"`
+}
+
+// ID returns the image's id: IDLength hex digits of a SHA-256 over its inputs.
+// Each field is preceded by its length, so that no two inputs run together.
+func ID(m *base.Manifest, in Inputs) string {
+	h := sha256.New()
+	for _, field := range []string{
+		"isofs snapshot",
+		fmt.Sprint(LayoutVersion, ".", ext4gen.LayoutVersion),
+		m.SHA256.String(),
+		in.Bundle.String(),
+		fmt.Sprint(in.BundleSize),
+		in.Piece,
+		in.Title,
+		fmt.Sprint(in.Time),
+	} {
+		fmt.Fprintf(h, "%d:%s", len(field), field)
+	}
+	return hex.EncodeToString(h.Sum(nil))[:IDLength]
+}
+
+// MaxBundle returns how many bytes a bundle may have to fit the slot of m.
+func MaxBundle(m *base.Manifest) int64 {
+	return ext4gen.Capacity(m.PiecePartitionSize) - jsonRoom
+}
+
+// Compose makes the image of inputs on b; bundle holds in.BundleSize bytes
+// whose SHA-256 is in.Bundle (the caller has checked). It reads neither. An
+// error wraps fault.Invalid: too big is an *ext4gen.TooBigError.
+func Compose(b Base, in Inputs, bundle extent.Source) (*Image, error) {
+	if bundle.Size() != in.BundleSize {
+		return nil, fmt.Errorf("compose %s: bundle has %d bytes, not %d: %w", in.Piece, bundle.Size(), in.BundleSize, fault.Corrupt)
+	}
+	volume, err := buildVolume(b.Manifest, in, bundle)
+	if err != nil {
+		return nil, fmt.Errorf("compose %s: %w", in.Piece, err)
+	}
+	m := b.Manifest
+	slot, end := m.PiecePartitionOffset, m.PiecePartitionOffset+m.PiecePartitionSize
+	extents := []extent.Extent{
+		{Off: 0, Len: slot, Source: b.Bytes},
+		{Off: slot, Len: m.PiecePartitionSize, Source: volume},
+	}
+	if len(m.Tail) > 0 {
+		// The bytes behind the slot are those that the digest was made of,
+		// whatever the origin says, so that the two cannot disagree.
+		extents = append(extents, extent.Extent{Off: end, Len: int64(len(m.Tail)), Source: extent.Bytes(m.Tail)})
+	}
+	whole, err := extent.New(m.TotalSize, extents)
+	if err != nil {
+		return nil, fmt.Errorf("compose %s on base %s: %w", in.Piece, m.SHA256, err)
+	}
+	return &Image{Map: whole, Volume: volume, Manifest: m}, nil
+}
+
+// SHA256 returns the digest of the whole image. It reads the volume only: some
+// PiecePartitionSize bytes, most of them zeroes.
+func (i *Image) SHA256() (base.Hash, error) {
+	return i.Manifest.ImageSHA256(io.NewSectionReader(i.Volume, 0, i.Volume.Size()))
+}
+
+func buildVolume(m *base.Manifest, in Inputs, bundle extent.Source) (*extent.Map, error) {
+	id := ID(m, in)
+	about, err := json.MarshalIndent(pieceJSON{
+		Piece: in.Piece, Title: in.Title, Snapshot: id,
+		Time:         time.Unix(in.Time, 0).UTC().Format(time.RFC3339),
+		BundleSHA256: in.Bundle, BundleSize: in.BundleSize,
+		BaseSHA256: m.SHA256, BaseVersion: m.Version, BaseFlavor: m.Flavor, Arch: m.Arch,
+		Layout: LayoutVersion,
+	}, "", "  ")
+	if err != nil {
+		return nil, fmt.Errorf("write piece.json: %w: %w", fault.Invalid, err)
+	}
+	about = append(about, '\n')
+	if len(about) > jsonRoom {
+		return nil, fmt.Errorf("piece.json has %d bytes, more than %d: %w", len(about), jsonRoom, fault.Invalid)
+	}
+	return ext4gen.Build(ext4gen.Options{
+		Size:     m.PiecePartitionSize,
+		Label:    VolumeLabel,
+		UUID:     derivedUUID("volume", id),
+		HashSeed: derivedUUID("hash seed", id),
+		Time:     in.Time,
+	},
+		ext4gen.File{Name: "piece.html", Source: bundle},
+		ext4gen.File{Name: "piece.json", Source: extent.Bytes(about)},
+	)
+}
+
+// derivedUUID is a version 8 UUID (RFC 9562, section 5.8) of a purpose and an id.
+func derivedUUID(purpose, id string) [16]byte {
+	sum := sha256.Sum256([]byte("isofs " + purpose + " " + id))
+	var u [16]byte
+	copy(u[:], sum[:])
+	u[6] = u[6]&0x0f | 0x80
+	u[8] = u[8]&0x3f | 0x80
+	return u
+}
