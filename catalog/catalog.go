@@ -187,6 +187,12 @@ func (c *Catalog) baseOf(sum base.Hash) (image.Base, error) {
 	return c.cfg.OpenBase(sum)
 }
 
+// BaseSummary says in a few words what new images are made on.
+func (c *Catalog) BaseSummary() string {
+	m := c.cfg.Base.Manifest
+	return fmt.Sprintf("base %s %s for %s, %d MiB", m.Flavor, m.Version, m.Arch, m.TotalSize>>20)
+}
+
 // Pieces lists the pieces that are known: those of the source, if it can tell,
 // and those asked for before. Sorted.
 func (c *Catalog) Pieces(ctx context.Context) []bundle.Name {

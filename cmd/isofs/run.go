@@ -1,0 +1,181 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"aesthetic.computer/isofs/api"
+	"aesthetic.computer/isofs/nginx"
+	"aesthetic.computer/isofs/vfs"
+)
+
+// pruneEvery is how often superseded snapshots are looked through.
+const pruneEvery = 10 * time.Minute
+
+// runServe runs until ctx ends: in one process, or in two when root started it.
+func runServe(ctx context.Context, o *serveFlags) error {
+	if err := o.complete(); err != nil {
+		return err
+	}
+	if device := inheritedDevice(); device != nil {
+		return serveUnprivileged(ctx, o, device)
+	}
+	as, err := lookupUser(o.user)
+	if err != nil {
+		return err
+	}
+	if err := vfs.Recover(o.mount); err != nil {
+		return err
+	}
+	if os.Geteuid() == 0 && !as.isRoot() {
+		return newParent(o, as).run(ctx)
+	}
+	return serveAlone(ctx, o)
+}
+
+// serveAlone does everything in this process.
+func serveAlone(ctx context.Context, o *serveFlags) error {
+	log := slog.Default()
+	for _, dir := range []string{o.stack.state, o.run} {
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			return fmt.Errorf("make a directory: %w", err)
+		}
+	}
+	s, err := openStack(ctx, &o.stack, log)
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	mounted, err := vfs.Mount(vfs.Config{
+		Mountpoint: o.mount, Profile: vfs.Profile(o.profile),
+		AllowOther: os.Geteuid() == 0, Log: log,
+	}, vfs.FromCatalog(s.catalog))
+	if err != nil {
+		return err
+	}
+	defer unmount(mounted, o.mount, log)
+	stopAPI, err := startAPI(o.socket(), s, mounted, log)
+	if err != nil {
+		return err
+	}
+	defer stopAPI()
+	go keepPruned(ctx, s)
+	if !o.web.enabled {
+		log.Info("mounted", "dir", o.mount, "pieces", len(s.catalog.Pieces(ctx)))
+		return waitFor(ctx, mounted.Done())
+	}
+	return serveWeb(ctx, o, log, mounted.Done())
+}
+
+// serveWeb runs nginx until ctx or the mount ends.
+func serveWeb(ctx context.Context, o *serveFlags, log *slog.Logger, unmounted <-chan struct{}) error {
+	web, err := nginx.Start(ctx, o.web.binary, o.nginxConfig(), log)
+	if err != nil {
+		return err
+	}
+	log.Info("serving", "listen", o.web.listen, "mount", o.mount, "profile", o.profile)
+	select {
+	case <-ctx.Done():
+	case <-unmounted:
+		err = fmt.Errorf("the mount at %s was taken away", o.mount)
+	case <-web.Done():
+		return fmt.Errorf("nginx ended: %w", web.Err())
+	}
+	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), o.web.grace)
+	defer cancel()
+	return errors.Join(err, web.Stop(grace))
+}
+
+// waitFor waits for the end that is asked for, or the one that is not.
+func waitFor(ctx context.Context, unmounted <-chan struct{}) error {
+	select {
+	case <-ctx.Done():
+		return nil
+	case <-unmounted:
+		return errors.New("the mount was taken away")
+	}
+}
+
+// unmountPatience is how long a busy mount is waited for.
+const unmountPatience = 5 * time.Second
+
+// unmount takes the mount away, if need be from under those who hold it: a
+// mount that nobody serves would hang them for ever.
+func unmount(mounted *vfs.Server, dir string, log *slog.Logger) {
+	ctx, cancel := context.WithTimeout(context.Background(), unmountPatience)
+	defer cancel()
+	if err := mounted.Unmount(ctx); err != nil {
+		log.Warn("the mount is busy; it is detached, and goes when the last reader leaves", "dir", dir, "err", err)
+		if err := mounted.Detach(); err != nil {
+			log.Error("not unmounted", "dir", dir, "err", err)
+		}
+	}
+}
+
+// keepPruned looks through the snapshots now and then.
+func keepPruned(ctx context.Context, s *stack) {
+	tick := time.NewTicker(pruneEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+			s.catalog.Prune()
+		}
+	}
+}
+
+// apiHeaderTime bounds a client of the API that sends its header slowly; the
+// only client is nginx.
+const apiHeaderTime = 10 * time.Second
+
+// startAPI serves the API on a unix socket, replacing one left by a killed run.
+func startAPI(socket string, s *stack, mounted *vfs.Server, log *slog.Logger) (stop func(), err error) {
+	if err := os.MkdirAll(filepath.Dir(socket), 0o755); err != nil {
+		return nil, fmt.Errorf("make the directory of the API's socket: %w", err)
+	}
+	if err := os.Remove(socket); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, fmt.Errorf("remove the API's old socket: %w", err)
+	}
+	old := unix.Umask(0o117) // readable and writable by user and group
+	l, err := net.Listen("unix", socket)
+	unix.Umask(old)
+	if err != nil {
+		return nil, fmt.Errorf("listen on %s: %w", socket, err)
+	}
+	server := &http.Server{
+		Handler: api.New(api.Config{Catalog: s.catalog, Log: log, Healthy: func() error {
+			select {
+			case <-mounted.Done():
+				return errors.New("the mount is gone")
+			default:
+				return nil
+			}
+		}}),
+		ReadHeaderTimeout: apiHeaderTime,
+		MaxHeaderBytes:    64 << 10,
+		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelWarn),
+	}
+	go func() {
+		if err := server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+			log.Error("the API ended", "err", err)
+		}
+	}()
+	return func() {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		defer cancel()
+		if err := server.Shutdown(ctx); err != nil {
+			server.Close()
+		}
+	}, nil
+}

@@ -1,0 +1,179 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/user"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"aesthetic.computer/isofs/nginx"
+	"aesthetic.computer/isofs/vfs"
+)
+
+// serveFlags are those of serve beside stackFlags; mount has the first part.
+type serveFlags struct {
+	stack   stackFlags
+	mount   string
+	profile string
+	user    string
+	run     string
+	web     webFlags
+}
+
+// webFlags configure nginx.
+type webFlags struct {
+	enabled   bool
+	binary    string
+	listen    []string
+	accessLog string
+	threads   int
+	proxies   []string
+	limits    nginx.Limits
+	rate      size
+	grace     time.Duration
+}
+
+func newServe() *cobra.Command {
+	var o serveFlags
+	cmd := &cobra.Command{
+		Use:   "serve",
+		Short: "Mount the images and serve them with nginx",
+		Long: `serve mounts the directory of images and starts a stock nginx that serves it.
+
+Started by root, it keeps a small process with root's rights, which mounts and starts
+nginx, and does everything else as --user. Started by anybody else it needs fuse3
+installed, and only that user can read the mount. isofs doctor tells what is missing.
+
+SIGTERM or ctrl-C stops it: nginx lets running downloads go on for --grace, then the
+directory is unmounted. A start after kill -9 cleans up and goes on where it was.`,
+		Example: `  isofs serve --base bases/tiny/amd64/2026-11-01 --mount /srv/isofs
+  isofs serve --base https://cdn.example/bases/tiny/amd64/2026-11-01 --oven https://oven.aesthetic.computer --listen 80`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			o.web.enabled = true
+			return runServe(cmd.Context(), &o)
+		},
+	}
+	o.stack.register(cmd)
+	o.registerMount(cmd)
+	cmd.Flags().StringVar(&o.mount, "mount", "", "directory to mount on (default /srv/isofs for root, else STATE/mnt)")
+	o.web.register(cmd)
+	return cmd
+}
+
+func newMount() *cobra.Command {
+	var o serveFlags
+	cmd := &cobra.Command{
+		Use:   "mount DIR",
+		Short: "Only mount the images, without a web server",
+		Long: `mount shows the images in DIR until it is stopped. Read them with what you like:
+cp, dd, QEMU. Names that are not listed are answered too, if the piece exists.`,
+		Example: "  isofs mount --base bases/tiny/amd64/2026-11-01 /srv/isofs",
+		Args:    cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			o.mount = args[0]
+			return runServe(cmd.Context(), &o)
+		},
+	}
+	o.stack.register(cmd)
+	o.registerMount(cmd)
+	return cmd
+}
+
+func (o *serveFlags) registerMount(cmd *cobra.Command) {
+	flags := cmd.Flags()
+	flags.StringVar(&o.profile, "profile", string(vfs.Direct), "direct (one cache for all pieces) or page-cache (best when one piece is fetched by many)")
+	flags.StringVar(&o.user, "user", "www-data", "user to run as when started by root")
+	flags.StringVar(&o.run, "run", "", "directory of sockets and of nginx's files (default /run/isofs for root, else STATE/run)")
+}
+
+func (w *webFlags) register(cmd *cobra.Command) {
+	flags := cmd.Flags()
+	flags.StringVar(&w.binary, "nginx", "nginx", "nginx to run, 1.22 or later")
+	flags.StringSliceVar(&w.listen, "listen", []string{"127.0.0.1:8080"}, "addresses that nginx listens on")
+	flags.StringVar(&w.accessLog, "access-log", "/dev/stdout", "file of nginx's access log, or off")
+	flags.IntVar(&w.threads, "read-threads", 32, "threads of each nginx worker that read the mount and may wait for the base's origin")
+	flags.StringSliceVar(&w.proxies, "trusted-proxy", nil, "addresses of proxies whose X-Forwarded-For is believed")
+	flags.IntVar(&w.limits.Connections, "limit-connections", 32, "downloads of one client address at once; 0 is no limit")
+	flags.IntVar(&w.limits.RequestsPerSecond, "limit-requests", 300, "requests a second of one client address; 0 is no limit")
+	flags.IntVar(&w.limits.Burst, "limit-burst", 3000, "requests that a client address may make at once beyond --limit-requests")
+	flags.Var(&w.rate, "limit-rate", "bytes a second of one connection; 0 is no limit")
+	flags.DurationVar(&w.grace, "grace", 10*time.Second, "how long running downloads go on after a stop was asked for")
+}
+
+// complete fills in the defaults that depend on who runs and validates.
+func (o *serveFlags) complete() error {
+	root := os.Geteuid() == 0
+	if o.mount == "" {
+		o.mount = "/srv/isofs"
+		if !root {
+			o.mount = filepath.Join(o.stack.state, "mnt")
+		}
+	}
+	if o.run == "" {
+		o.run = "/run/isofs"
+		if !root {
+			o.run = filepath.Join(o.stack.state, "run")
+		}
+	}
+	for _, path := range []*string{&o.mount, &o.run, &o.stack.state} {
+		abs, err := filepath.Abs(*path)
+		if err != nil {
+			return fmt.Errorf("make %s absolute: %w", *path, err)
+		}
+		*path = abs
+	}
+	wrong := []error{o.stack.validate()}
+	if o.profile != string(vfs.Direct) && o.profile != string(vfs.PageCache) {
+		wrong = append(wrong, fmt.Errorf("--profile %q is neither %s nor %s", o.profile, vfs.Direct, vfs.PageCache))
+	}
+	if o.web.enabled {
+		o.web.limits.BytesPerSecond = int64(o.web.rate)
+		if err := o.nginxConfig().Validate(); err != nil {
+			wrong = append(wrong, err)
+		}
+	}
+	return usage(wrong...)
+}
+
+func (o *serveFlags) socket() string { return filepath.Join(o.run, "api.sock") }
+
+func (o *serveFlags) nginxConfig() nginx.Config {
+	c := nginx.Config{
+		Listen: o.web.listen, Mount: o.mount, APISocket: o.socket(),
+		RunDir: filepath.Join(o.run, "nginx"), AccessLog: o.web.accessLog,
+		Profile: nginx.Profile(o.profile), Threads: o.web.threads, Limits: o.web.limits,
+		TrustedProxies: o.web.proxies,
+	}
+	if os.Geteuid() == 0 {
+		c.User = o.user
+	}
+	return c
+}
+
+// An identity is whom to run as.
+type identity struct{ uid, gid int }
+
+func (i identity) isRoot() bool { return i.uid == 0 }
+
+// lookupUser finds --user. Only root can become somebody else.
+func lookupUser(name string) (identity, error) {
+	if os.Geteuid() != 0 {
+		return identity{os.Geteuid(), os.Getegid()}, nil
+	}
+	u, err := user.Lookup(name)
+	if err != nil {
+		return identity{}, fmt.Errorf("--user: %w: %w", err, errUsage)
+	}
+	uid, err1 := strconv.Atoi(u.Uid)
+	gid, err2 := strconv.Atoi(u.Gid)
+	if err := errors.Join(err1, err2); err != nil {
+		return identity{}, fmt.Errorf("--user %s: %w", name, err)
+	}
+	return identity{uid, gid}, nil
+}

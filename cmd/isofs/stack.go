@@ -1,0 +1,172 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"aesthetic.computer/isofs/bundle"
+	"aesthetic.computer/isofs/cache"
+	"aesthetic.computer/isofs/catalog"
+	"aesthetic.computer/isofs/fault"
+)
+
+// stackFlags are what serve, mount, pack and inspect have in common: where
+// bases and bundles come from, and where things are kept.
+type stackFlags struct {
+	base      string
+	state     string
+	cache     string
+	cacheSize size
+	fetches   int
+	pieces    []string
+	oven      string
+	density   int
+	refresh   time.Duration
+	retain    time.Duration
+}
+
+func (o *stackFlags) register(cmd *cobra.Command) {
+	flags := cmd.Flags()
+	flags.StringVar(&o.base, "base", "", "folder or URL that has the base's manifest.json and base.iso (needed)")
+	flags.StringVar(&o.state, "state", defaultState(), "directory of what must survive: bundles, snapshots, manifests")
+	flags.StringVar(&o.cache, "cache", "", "directory of the block cache (default STATE/cache)")
+	o.cacheSize = 4 << 30
+	flags.Var(&o.cacheSize, "cache-size", "bound on the block cache")
+	flags.IntVar(&o.fetches, "fetches", 16, "requests to the base's origin at once")
+	flags.StringSliceVar(&o.pieces, "pieces", []string{"embedded"}, "where bundles are, in order of preference: folders of *.html, or the word embedded")
+	flags.StringVar(&o.oven, "oven", "", "URL of the oven that packs pieces that are in none of --pieces")
+	flags.IntVar(&o.density, "density", 8, "pixel density that the oven packs for")
+	flags.DurationVar(&o.refresh, "refresh", time.Hour, "age at which a piece is asked of the oven again")
+	flags.DurationVar(&o.retain, "retain", 7*24*time.Hour, "how long a superseded image stays, for downloads that began with it")
+}
+
+// validate reports all that is wrong, before anything is opened.
+func (o *stackFlags) validate() error {
+	var wrong []error
+	if o.base == "" {
+		wrong = append(wrong, errors.New("--base is needed: the folder or URL of a base (isofs bake tiny makes one)"))
+	}
+	if o.cacheSize < 1<<20 {
+		wrong = append(wrong, fmt.Errorf("--cache-size %s is less than 1MiB", o.cacheSize))
+	}
+	if o.fetches < 1 || o.fetches > 256 {
+		wrong = append(wrong, fmt.Errorf("--fetches %d is not between 1 and 256", o.fetches))
+	}
+	if o.density < 1 || o.density > 16 {
+		wrong = append(wrong, fmt.Errorf("--density %d is not between 1 and 16", o.density))
+	}
+	if len(o.pieces) == 0 && o.oven == "" {
+		wrong = append(wrong, errors.New("neither --pieces nor --oven is given, so there is nothing to serve"))
+	}
+	if o.refresh <= 0 || o.retain <= 0 {
+		wrong = append(wrong, errors.New("--refresh and --retain must be more than 0"))
+	}
+	return usage(wrong...)
+}
+
+// usage joins what the user typed wrong; nil if nothing is.
+func usage(wrong ...error) error {
+	if err := errors.Join(wrong...); err != nil {
+		return fmt.Errorf("%w\n%w", err, errUsage)
+	}
+	return nil
+}
+
+func defaultState() string {
+	if os.Geteuid() == 0 {
+		return "/var/lib/isofs"
+	}
+	if dir := os.Getenv("XDG_STATE_HOME"); dir != "" {
+		return filepath.Join(dir, "isofs")
+	}
+	home, err := os.UserHomeDir()
+	if err != nil {
+		return "isofs-state"
+	}
+	return filepath.Join(home, ".local", "state", "isofs")
+}
+
+func (o *stackFlags) cacheDir() string {
+	if o.cache != "" {
+		return o.cache
+	}
+	return filepath.Join(o.state, "cache")
+}
+
+// A stack is the layers below the mount, wired to each other.
+type stack struct {
+	store   *cache.Store
+	catalog *catalog.Catalog
+}
+
+// openStack opens the layers. It needs the base's address to answer only if
+// the base was never opened before with this state.
+func openStack(ctx context.Context, o *stackFlags, log *slog.Logger) (*stack, error) {
+	source, err := o.source()
+	if err != nil {
+		return nil, err
+	}
+	store, err := cache.Open(cache.Config{
+		Dir: o.cacheDir(), MaxBytes: int64(o.cacheSize), Fetches: o.fetches, Log: log,
+	})
+	if err != nil {
+		return nil, err
+	}
+	s := &stack{store: store}
+	registry := newBases(filepath.Join(o.state, "bases"), store, log)
+	current, err := registry.byAddress(ctx, o.base)
+	if err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
+	s.catalog, err = catalog.Open(catalog.Config{
+		Dir: o.state, Base: current, OpenBase: registry.bySum, Source: source,
+		Limits: catalog.Limits{Retain: o.retain}, Log: log,
+	})
+	if err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
+	return s, nil
+}
+
+// source is where bundles come from: the folders in order, then the oven.
+func (o *stackFlags) source() (bundle.Source, error) {
+	var sources []bundle.Source
+	for _, where := range o.pieces {
+		if where == "embedded" {
+			sources = append(sources, bundle.Embedded())
+			continue
+		}
+		dir, err := bundle.NewDir(where)
+		if err != nil {
+			return nil, fmt.Errorf("--pieces: %w", err)
+		}
+		sources = append(sources, dir)
+	}
+	if o.oven != "" {
+		oven, err := bundle.NewOven(o.oven, bundle.OvenOptions{Density: o.density, Refresh: o.refresh})
+		if err != nil {
+			return nil, fmt.Errorf("--oven: %w", err)
+		}
+		sources = append(sources, oven)
+	}
+	if len(sources) == 0 {
+		return nil, fmt.Errorf("no source of pieces: %w", fault.Invalid)
+	}
+	return bundle.Sources(sources...), nil
+}
+
+// Close closes the layers, the upper first.
+func (s *stack) Close() error {
+	var errs []error
+	if s.catalog != nil {
+		errs = append(errs, s.catalog.Close())
+	}
+	return errors.Join(append(errs, s.store.Close())...)
+}

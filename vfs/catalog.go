@@ -1,0 +1,50 @@
+package vfs
+
+import (
+	"context"
+
+	"aesthetic.computer/isofs/catalog"
+)
+
+// FromCatalog shows a catalog as a Tree.
+func FromCatalog(c *catalog.Catalog) Tree { return catalogTree{c} }
+
+type catalogTree struct{ c *catalog.Catalog }
+
+func (t catalogTree) FileNames() []string {
+	pieces := t.c.Pieces(context.Background())
+	names := make([]string, len(pieces))
+	for i, p := range pieces {
+		names[i] = p.FileName()
+	}
+	return names
+}
+
+func (t catalogTree) Current(ctx context.Context, fileName string) (Image, error) {
+	s, err := t.c.CurrentFile(ctx, fileName)
+	if err != nil {
+		return nil, err
+	}
+	return snapshotImage{s}, nil
+}
+
+func (t catalogTree) IDs() []string { return t.c.IDs() }
+
+func (t catalogTree) Image(id string) (Image, error) {
+	s, err := t.c.ByID(id)
+	if err != nil {
+		return nil, err
+	}
+	return snapshotImage{s}, nil
+}
+
+// snapshotImage is a snapshot whose Open returns this package's Handle.
+type snapshotImage struct{ *catalog.Snapshot }
+
+func (i snapshotImage) Open() (Handle, error) {
+	h, err := i.Snapshot.Open()
+	if err != nil {
+		return nil, err
+	}
+	return h, nil
+}
