@@ -197,10 +197,11 @@ func TestExtentsAreResolvedAndClipped(t *testing.T) {
 }
 
 func TestASectionBeyondItsSourceStaysAnError(t *testing.T) {
-	m := Concat(Section(Bytes([]byte("abc")), 1, 5))
-	p := make([]byte, 5)
-	if n, err := m.ReadAt(p, 0); n != 2 || !errors.Is(err, io.ErrUnexpectedEOF) {
-		t.Errorf("ReadAt = %d, %v", n, err)
+	for _, below := range []Source{Bytes([]byte("abc")), Concat(Bytes([]byte("abc"))), Zeroes(3)} {
+		m := Concat(Section(below, 1, 5))
+		if n, err := m.ReadAt(make([]byte, 5), 0); n != 2 || !errors.Is(err, io.ErrUnexpectedEOF) {
+			t.Errorf("%T: ReadAt = %d, %v", below, n, err)
+		}
 	}
 }
 

@@ -79,6 +79,15 @@ func TestEveryPinOfAComposite(t *testing.T) {
 	}
 }
 
+func TestPinOfASectionItself(t *testing.T) {
+	f := fileOf(t, "0123456789")
+	got, at, release, err := Section(File(f, 1, 9), 2, 7).(Pinner).Pin(context.Background(), 3, 4)
+	if got != f || at != 6 || err != nil {
+		t.Fatalf("Pin = %v at %d, %v", got, at, err)
+	}
+	release()
+}
+
 func TestPinOutsideTheSource(t *testing.T) {
 	f := fileOf(t, "0123456789")
 	for _, p := range []Pinner{
