@@ -1,0 +1,31 @@
+# The two commands of README.md are `make demo` and `make test`.
+
+BIN := bin/isofs
+
+.PHONY: demo test setup build lint fuzz bench clean
+
+demo: ## set up, bake the tiny base, mount, serve on DEMO_LISTEN (127.0.0.1:8080)
+	scripts/setup serve bake
+	scripts/demo
+
+test: ## set up, then pass all tests
+	scripts/setup serve bake test
+	scripts/test
+
+setup: ## install what the tests and the demo need
+	scripts/setup serve bake test
+
+build: ## bin/isofs
+	go build -o $(BIN) ./cmd/isofs
+
+lint: ## vet, golangci-lint, shellcheck
+	scripts/lint
+
+fuzz: ## every fuzz target for FUZZTIME (30s) each
+	scripts/fuzz
+
+bench: ## the Go benchmarks
+	go test -run '^$$' -bench . -benchmem ./...
+
+clean: ## forget what was built and cached in the tree
+	rm -rf bin build

@@ -1,0 +1,147 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/google/renameio/v2"
+	"github.com/spf13/cobra"
+
+	"aesthetic.computer/isofs/base"
+)
+
+func newBase() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "base",
+		Short: "Describe and check bases",
+		Args:  cobra.NoArgs,
+		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	cmd.AddCommand(newBaseIndex(), newBaseVerify())
+	return cmd
+}
+
+func newBaseIndex() *cobra.Command {
+	var o base.IndexOptions
+	var out string
+	blockSize := size(base.BlockSize)
+	cmd := &cobra.Command{
+		Use:   "index IMAGE",
+		Short: "Write the manifest of a disk image",
+		Long: `index reads a GPT disk image that has a FEDAC-PIECE partition as its last, and writes
+the manifest by which every byte of it is verified from then on. The image must be
+named base.iso to be served from the folder where it lies.`,
+		Example: "  isofs base index bases/debian/amd64/2026-11-01/base.iso --flavor debian",
+		Args:    cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			o.BlockSize = int64(blockSize)
+			return baseIndex(cmd, args[0], out, o)
+		},
+	}
+	flags := cmd.Flags()
+	flags.StringVar(&o.Version, "base-version", "", "YYYY-MM-DD or YYYY-MM-DD.N (default: the day of the image's modification)")
+	flags.StringVar(&o.Flavor, "flavor", "tiny", "fedora, debian, tiny")
+	flags.StringVar(&o.Fedora, "fedora", "", "release of Fedora, such as 43-1.6, for that flavor")
+	flags.StringVar(&o.Arch, "arch", "amd64", "architecture that the image boots on")
+	flags.Var(&blockSize, "block-size", "unit of verification: a power of two, 4KiB to 16MiB")
+	flags.StringVarP(&out, "output", "o", "", "manifest to write (default manifest.json beside the image)")
+	return cmd
+}
+
+func baseIndex(cmd *cobra.Command, path, out string, o base.IndexOptions) error {
+	f, fi, err := openImage(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	made := fi.ModTime().UTC().Truncate(time.Second)
+	o.CreatedAt = made.Format(time.RFC3339)
+	if o.Version == "" {
+		o.Version = made.Format(time.DateOnly)
+	}
+	show, end := progressBar("indexing")
+	o.Progress = show
+	m, err := base.Index(cmd.Context(), f, fi.Size(), o)
+	end()
+	if err != nil {
+		return fmt.Errorf("index %s: %w", path, err)
+	}
+	data, err := m.Marshal()
+	if err != nil {
+		return err
+	}
+	if out == "" {
+		out = filepath.Join(filepath.Dir(path), manifestName)
+	}
+	if err := renameio.WriteFile(out, data, 0o644); err != nil {
+		return fmt.Errorf("write the manifest: %w", err)
+	}
+	fmt.Fprintf(cmd.OutOrStdout(), "%s\n  base    %s %s %s, %d bytes\n  sha256  %s\n  slot    %d bytes at %d\n  blocks  %d of %s\n",
+		out, m.Flavor, m.Version, m.Arch, m.TotalSize, m.SHA256, m.PiecePartitionSize, m.PiecePartitionOffset, len(m.Blocks), size(m.BlockSize))
+	return nil
+}
+
+func newBaseVerify() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "verify DIR|IMAGE [MANIFEST]",
+		Short: "Compare a disk image with its manifest",
+		Long: `verify reads the whole image and compares every block, the whole, the partition
+table and the boot files with the manifest. The exit status is 3 if anything differs.
+Given a folder, it takes base.iso and manifest.json in it.`,
+		Example: "  isofs base verify bases/tiny/amd64/2026-11-01",
+		Args:    cobra.RangeArgs(1, 2),
+		RunE:    func(cmd *cobra.Command, args []string) error { return baseVerify(cmd, args) },
+	}
+	return cmd
+}
+
+func baseVerify(cmd *cobra.Command, args []string) error {
+	path := args[0]
+	if fi, err := os.Stat(path); err == nil && fi.IsDir() {
+		path = filepath.Join(path, imageName)
+	}
+	manifestPath := filepath.Join(filepath.Dir(path), manifestName)
+	if len(args) == 2 {
+		manifestPath = args[1]
+	}
+	data, err := os.ReadFile(manifestPath)
+	if err != nil {
+		return fmt.Errorf("read the manifest: %w", err)
+	}
+	m, err := base.Parse(data)
+	if err != nil {
+		return fmt.Errorf("%s: %w", manifestPath, err)
+	}
+	f, fi, err := openImage(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	show, end := progressBar("verifying")
+	err = m.Verify(cmd.Context(), f, fi.Size(), show)
+	end()
+	if err != nil {
+		return fmt.Errorf("%s does not match %s: %w", path, manifestPath, err)
+	}
+	fmt.Fprintf(cmd.OutOrStdout(), "%s: right, all %d blocks (sha256 %s)\n", path, len(m.Blocks), m.SHA256)
+	return nil
+}
+
+func openImage(path string) (*os.File, os.FileInfo, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, nil, fmt.Errorf("open the image: %w", err)
+	}
+	fi, err := f.Stat()
+	if err == nil && !fi.Mode().IsRegular() {
+		err = errors.New("it is no regular file")
+	}
+	if err != nil {
+		f.Close()
+		return nil, nil, fmt.Errorf("open the image %s: %w", path, err)
+	}
+	return f, fi, nil
+}

@@ -1,0 +1,140 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"aesthetic.computer/isofs/nginx"
+)
+
+// A check is one thing that a machine must have.
+type check struct {
+	purpose string // serve, bake or test
+	what    string
+	probe   func(ctx context.Context) error
+	// packages of Debian that have it; empty if no package helps.
+	packages []string
+	advice   string
+}
+
+func newDoctor() *cobra.Command {
+	return &cobra.Command{
+		Use:   "doctor [serve|bake|test]",
+		Short: "Say what this machine lacks, and the command that mends it",
+		Long: `doctor looks for what isofs needs: to serve, to bake bases, to run the tests. Its exit
+status is 0 if nothing is missing for what was asked (serve and bake by default).`,
+		Args:      cobra.MatchAll(cobra.MaximumNArgs(1), cobra.OnlyValidArgs),
+		ValidArgs: []string{"serve", "bake", "test"},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			purposes := []string{"serve", "bake"}
+			if len(args) == 1 {
+				purposes = args
+			}
+			return runDoctor(cmd.Context(), cmd.OutOrStdout(), purposes)
+		},
+	}
+}
+
+func runDoctor(ctx context.Context, out io.Writer, purposes []string) error {
+	var install []string
+	missing := 0
+	for _, purpose := range purposes {
+		fmt.Fprintf(out, "to %s:\n", purpose)
+		for _, c := range checks() {
+			if c.purpose != purpose {
+				continue
+			}
+			err := c.probe(ctx)
+			if err == nil {
+				fmt.Fprintf(out, "  ok       %s\n", c.what)
+				continue
+			}
+			missing++
+			fmt.Fprintf(out, "  missing  %s: %v\n", c.what, err)
+			if c.advice != "" {
+				fmt.Fprintf(out, "           %s\n", c.advice)
+			}
+			install = append(install, c.packages...)
+		}
+	}
+	if missing == 0 {
+		return nil
+	}
+	if len(install) > 0 {
+		slices.Sort(install)
+		sudo := ""
+		if os.Geteuid() != 0 {
+			sudo = "sudo "
+		}
+		fmt.Fprintf(out, "\nto install what is missing:\n  %sapt-get update && %sapt-get install --no-install-recommends %s\n",
+			sudo, sudo, strings.Join(slices.Compact(install), " "))
+	}
+	return fmt.Errorf("%d of the things that are needed are missing", missing)
+}
+
+// checks is the table of all that can be missing.
+func checks() []check {
+	list := []check{
+		{"serve", "/dev/fuse", readable("/dev/fuse"), nil, "load the module: modprobe fuse; in a container, pass the device in"},
+		{"serve", "rights to mount", canMount, []string{"fuse3"}, ""},
+		{"serve", "nginx 1.22 or later with threads", func(ctx context.Context) error { return nginx.Version(ctx, "nginx") }, []string{"nginx-light"}, ""},
+	}
+	for _, t := range []struct{ purpose, command, pkg string }{
+		{"bake", "apt-get", "apt"},
+		{"bake", "dpkg-deb", "dpkg"},
+		{"bake", "mkfs.vfat", "dosfstools"},
+		{"bake", "mcopy", "mtools"},
+		{"bake", "mkfs.erofs", "erofs-utils"},
+		{"bake", "mke2fs", "e2fsprogs"},
+		{"bake", "debugfs", "e2fsprogs"},
+		{"bake", "cpio", "cpio"},
+		{"bake", "gzip", "gzip"},
+		{"test", "e2fsck", "e2fsprogs"},
+		{"test", "sgdisk", "gdisk"},
+		{"test", "wget", "wget"},
+		{"test", "curl", "curl"},
+		{"test", "aria2c", "aria2"},
+		{"test", "qemu-system-x86_64", "qemu-system-x86"},
+		{"test", "shellcheck", "shellcheck"},
+	} {
+		list = append(list, check{t.purpose, t.command, onPath(t.command), []string{t.pkg}, ""})
+	}
+	return append(list, check{"test", "UEFI firmware", readable("/usr/share/OVMF/OVMF_CODE.fd"), []string{"ovmf"}, ""})
+}
+
+func readable(path string) func(context.Context) error {
+	return func(context.Context) error {
+		_, err := os.Stat(path)
+		return err
+	}
+}
+
+func onPath(command string) func(context.Context) error {
+	return func(context.Context) error {
+		// Root's programs are not on every user's path.
+		for _, name := range []string{command, "/usr/sbin/" + command, "/sbin/" + command} {
+			if _, err := exec.LookPath(name); err == nil {
+				return nil
+			}
+		}
+		return errors.New("not found")
+	}
+}
+
+func canMount(context.Context) error {
+	if os.Geteuid() == 0 {
+		return nil
+	}
+	if _, err := exec.LookPath("fusermount3"); err != nil {
+		return errors.New("neither root nor fusermount3")
+	}
+	return nil
+}
