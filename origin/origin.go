@@ -1,21 +1,180 @@
-// Package origin ... (contract; to be implemented)
+// Package origin reads the bytes of a base from where they are kept: a web
+// server or a local file.
+//
+// It holds a server to its word: the range asked for and no other, of an
+// object that stays the same one while it is read. What fails in passing is
+// asked for again, within one deadline; what is final is said at once.
+//
+// It leaves out whether the bytes are the right ones (package cache compares
+// each block with its hash), keeping them, and choosing between several
+// places that have them.
 package origin
 
-import "context"
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net/url"
+	"strings"
+	"time"
 
-// An Origin has the bytes of one object.
+	"aesthetic.computer/isofs/fault"
+)
+
+// An Origin has the bytes of one object. Its methods are safe for concurrent
+// use.
 type Origin interface {
-	// Fetch fills p with the object's bytes from off on, wholly or with an error
-	// wrapping fault.Unavailable, fault.NotFound or fault.Corrupt (the object changed).
+	// Fetch fills p with the object's bytes from off on, wholly or with an
+	// error; after an error the content of p means nothing. The error wraps
+	//   - fault.NotFound: there is no such object; final.
+	//   - fault.Corrupt: the object changed since it was first read or is not
+	//     of the size it should be, or the answer is of other bytes; final for
+	//     this Fetch. The next one begins anew with the object that is there.
+	//   - fault.Unavailable: refused, or retried in vain until the deadline,
+	//     or ctx ended (then it also wraps ctx.Err()).
+	//   - fault.Invalid: the range does not lie in the object.
 	Fetch(ctx context.Context, p []byte, off int64) error
 	// String is the origin's address without credentials, for messages.
 	String() string
+	// Close lets go of connections and files. Fetch fails after it.
 	Close() error
 }
 
-// Open opens the object at address: a path, file://, http:// or https://. It
-// does not touch the network: the first Fetch pins size and ETag.
-func Open(address string, size int64) (Origin, error) { panic("contract") }
+// Options say how patient an origin is. A zero field means its default.
+type Options struct {
+	Timeout     time.Duration // of one Fetch or ReadAll with all its attempts; 30 s
+	Connect     time.Duration // of making a connection; 2 s
+	Stall       time.Duration // without a byte, after which an attempt is given up; 5 s
+	Backoff     time.Duration // the most to pause after a first failure, doubled with each further one; 50 ms
+	MaxBackoff  time.Duration // the most to pause at all, unless the server says Retry-After; 2 s
+	Connections int           // idle connections kept for the next Fetch; 16
+	TLS         *tls.Config   // nil: the system's roots
 
-// ReadAll reads a small object (a manifest) whole: at most limit bytes.
-func ReadAll(ctx context.Context, address string, limit int64) ([]byte, error) { panic("contract") }
+	// sleep waits for d or until ctx ends. Tests put a clock of their own here.
+	sleep func(ctx context.Context, d time.Duration) error
+}
+
+// Open opens the object of size bytes at address: a path, file://, http:// or
+// https://. It touches neither network nor disk: the first Fetch does, and
+// pins the object (its ETag, or its inode and time). A wrong address or size
+// is fault.Invalid.
+func Open(address string, size int64) (Origin, error) { return Options{}.Open(address, size) }
+
+// ReadAll reads a small object (a manifest) whole. One of more than limit
+// bytes is fault.Corrupt; other errors are those of Fetch.
+func ReadAll(ctx context.Context, address string, limit int64) ([]byte, error) {
+	return Options{}.ReadAll(ctx, address, limit)
+}
+
+// Open is the function Open with options.
+func (o Options) Open(address string, size int64) (Origin, error) {
+	if size < 0 {
+		return nil, fmt.Errorf("open origin %s: %w: size %d", redact(address), fault.Invalid, size)
+	}
+	path, u, err := parse(address)
+	if err != nil {
+		return nil, err
+	}
+	if u == nil {
+		return &file{path: path, size: size}, nil
+	}
+	return &web{client: newClient(u, o), size: size}, nil
+}
+
+// ReadAll is the function ReadAll with options.
+func (o Options) ReadAll(ctx context.Context, address string, limit int64) ([]byte, error) {
+	path, u, err := parse(address)
+	if err != nil {
+		return nil, err
+	}
+	if u == nil {
+		return readFile(ctx, path, limit)
+	}
+	c := newClient(u, o)
+	defer c.http.CloseIdleConnections()
+	return c.readAll(ctx, limit)
+}
+
+func (o Options) withDefaults() Options {
+	o.Timeout = or(o.Timeout, 30*time.Second)
+	o.Connect = or(o.Connect, 2*time.Second)
+	o.Stall = or(o.Stall, 5*time.Second)
+	o.Backoff = or(o.Backoff, 50*time.Millisecond)
+	o.MaxBackoff = or(o.MaxBackoff, 2*time.Second)
+	o.Connections = or(o.Connections, 16)
+	if o.sleep == nil {
+		o.sleep = sleep
+	}
+	return o
+}
+
+func or[T int | time.Duration](v, otherwise T) T {
+	if v <= 0 {
+		return otherwise
+	}
+	return v
+}
+
+// parse returns the path of a file, or the URL of an object on the web.
+func parse(address string) (path string, u *url.URL, err error) {
+	scheme, _, ok := strings.Cut(address, "://")
+	if !ok {
+		if address == "" {
+			return "", nil, fmt.Errorf("open origin: %w: empty address", fault.Invalid)
+		}
+		return address, nil, nil
+	}
+	u, err = url.Parse(address)
+	if err != nil {
+		// The text of a url.Error repeats the address with its password.
+		if e, ok := errors.AsType[*url.Error](err); ok {
+			err = e.Err
+		}
+		return "", nil, fmt.Errorf("open origin: %w: not a URL: %w", fault.Invalid, err)
+	}
+	u.Fragment, u.RawFragment = "", ""
+	switch u.Scheme {
+	case "http", "https":
+		if u.Hostname() == "" {
+			return "", nil, fmt.Errorf("open origin %s: %w: no host", redact(address), fault.Invalid)
+		}
+		return "", u, nil
+	case "file":
+		if (u.Host != "" && u.Host != "localhost") || u.Path == "" {
+			return "", nil, fmt.Errorf("open origin %s: %w: write file:///path", redact(address), fault.Invalid)
+		}
+		return u.Path, nil, nil
+	}
+	return "", nil, fmt.Errorf("open origin: %w: scheme %q: use http, https, file or a path", fault.Invalid, scheme)
+}
+
+// redact returns address without what may be secret: user, password, and the
+// query, where presigned URLs have their signature.
+func redact(address string) string {
+	if !strings.Contains(address, "://") {
+		return address
+	}
+	u, err := url.Parse(address)
+	if err != nil {
+		return "(unreadable address)"
+	}
+	u.User, u.Fragment, u.RawFragment = nil, "", ""
+	if u.RawQuery != "" {
+		u.RawQuery = "..."
+	}
+	return u.String()
+}
+
+// checkRange checks a Fetch of n bytes from off on against the object's size.
+func checkRange(name string, off, n, size int64) error {
+	if off < 0 || off > size || n > size-off {
+		return fmt.Errorf("fetch %d bytes from %d of %s: %w: it has %d bytes", n, off, name, fault.Invalid, size)
+	}
+	return nil
+}
+
+// canceled is the error of a Fetch whose caller gave up.
+func canceled(ctx context.Context) error {
+	return fmt.Errorf("%w: %w", fault.Unavailable, ctx.Err())
+}

@@ -1,0 +1,184 @@
+package origin
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"sync"
+
+	"aesthetic.computer/isofs/fault"
+)
+
+// file is an object of known size in the local file system.
+type file struct {
+	path string
+	size int64
+
+	mu     sync.Mutex  // guards what follows
+	open   *os.File    // nil before the first Fetch and after a change
+	pin    os.FileInfo // of open when it was opened
+	closed bool
+}
+
+var _ Origin = (*file)(nil)
+
+// String is the path.
+func (f *file) String() string { return f.path }
+
+// Fetch implements Origin.
+func (f *file) Fetch(ctx context.Context, p []byte, off int64) error {
+	if err := checkRange(f.path, off, int64(len(p)), f.size); err != nil {
+		return err
+	}
+	if len(p) == 0 {
+		return nil
+	}
+	err := f.fetch(ctx, p, off)
+	if err != nil {
+		return fmt.Errorf("fetch bytes %d-%d of %s: %w", off, off+int64(len(p))-1, f.path, err)
+	}
+	return nil
+}
+
+func (f *file) fetch(ctx context.Context, p []byte, off int64) error {
+	if ctx.Err() != nil {
+		return canceled(ctx)
+	}
+	r, pin, err := f.pinned()
+	if err != nil {
+		return err
+	}
+	_, readErr := r.ReadAt(p, off)
+	if readErr == io.EOF {
+		readErr = io.ErrUnexpectedEOF
+	}
+	// Afterwards, not before: a change in the middle of the read shows too,
+	// and it is the better explanation of a failed one.
+	if err := f.unchanged(pin); err != nil {
+		f.unpin(pin)
+		return err
+	}
+	if readErr != nil {
+		return classify(readErr)
+	}
+	return nil
+}
+
+// pinned returns the open file and what it was when it was opened.
+func (f *file) pinned() (*os.File, os.FileInfo, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.closed {
+		return nil, nil, fmt.Errorf("%w: the origin is closed", fault.Unavailable)
+	}
+	if f.open != nil {
+		return f.open, f.pin, nil
+	}
+	r, info, err := openRegular(f.path)
+	if err != nil {
+		return nil, nil, err
+	}
+	if info.Size() != f.size {
+		r.Close()
+		return nil, nil, fmt.Errorf("%w: it has %d bytes, not %d", fault.Corrupt, info.Size(), f.size)
+	}
+	f.open, f.pin = r, info
+	return r, info, nil
+}
+
+// unchanged compares the file that has the name now with the pinned one.
+func (f *file) unchanged(pin os.FileInfo) error {
+	now, err := os.Stat(f.path)
+	switch {
+	case err != nil:
+		return classify(err)
+	case !os.SameFile(now, pin):
+		return fmt.Errorf("%w: file changed: another one has its name now", fault.Corrupt)
+	case now.Size() != pin.Size():
+		return fmt.Errorf("%w: file changed: it has %d bytes, not %d", fault.Corrupt, now.Size(), pin.Size())
+	case !now.ModTime().Equal(pin.ModTime()):
+		return fmt.Errorf("%w: file changed: it was written to at %v", fault.Corrupt, now.ModTime())
+	}
+	return nil
+}
+
+// unpin closes the file if it still is the one of pin, so that the next Fetch
+// opens what is there then.
+func (f *file) unpin(pin os.FileInfo) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.open != nil && f.pin == pin {
+		f.open.Close()
+		f.open, f.pin = nil, nil
+	}
+}
+
+// Close implements Origin.
+func (f *file) Close() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.closed = true
+	if f.open == nil {
+		return nil
+	}
+	err := f.open.Close()
+	f.open, f.pin = nil, nil
+	if err != nil {
+		return fmt.Errorf("close %s: %w", f.path, classify(err))
+	}
+	return nil
+}
+
+func openRegular(path string) (*os.File, os.FileInfo, error) {
+	// Looked at before it is opened, since opening a pipe would wait for a writer.
+	if info, err := os.Stat(path); err != nil {
+		return nil, nil, classify(err)
+	} else if !info.Mode().IsRegular() {
+		return nil, nil, fmt.Errorf("%w: it is not a regular file", fault.Invalid)
+	}
+	r, err := os.Open(path)
+	if err != nil {
+		return nil, nil, classify(err)
+	}
+	info, err := r.Stat()
+	if err != nil {
+		r.Close()
+		return nil, nil, classify(err)
+	}
+	return r, info, nil
+}
+
+func readFile(ctx context.Context, path string, limit int64) ([]byte, error) {
+	if ctx.Err() != nil {
+		return nil, fmt.Errorf("read %s: %w", path, canceled(ctx))
+	}
+	r, _, err := openRegular(path)
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", path, err)
+	}
+	defer r.Close()
+	all, err := io.ReadAll(io.LimitReader(r, limit+1))
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", path, classify(err))
+	}
+	if int64(len(all)) > limit {
+		return nil, fmt.Errorf("read %s: %w", path, tooLarge(limit))
+	}
+	return all, nil
+}
+
+// classify gives an error of the operating system its kind. The path is in
+// the message already.
+func classify(err error) error {
+	kind := fault.Unavailable
+	if errors.Is(err, fs.ErrNotExist) {
+		kind = fault.NotFound
+	}
+	if e, ok := errors.AsType[*fs.PathError](err); ok {
+		err = e.Err
+	}
+	return fmt.Errorf("%w: %w", kind, err)
+}
