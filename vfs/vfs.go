@@ -1,13 +1,34 @@
-// Package vfs ... (contract; to be implemented)
+// Package vfs shows images as files: names become nodes, reads become reads of
+// an extent map, errors become errno.
+//
+// The mounted folder is read-only and looks like this:
+//
+//	notepat-os.iso           the current snapshot of the piece notepat
+//	notepat-os.iso.sha256    a sidecar of it
+//	s/<id>/notepat-os.iso    one snapshot, the same bytes for ever
+//	s/<id>/notepat-os.iso.sha256
+//
+// A snapshot is one inode, whichever of its names led there, and an open file
+// keeps its snapshot until it is closed. Data never change under an inode, so
+// the kernel may keep what it read.
+//
+// The package leaves out what is in the files and where it comes from (a Tree
+// of Images says so), HTTP, and any caching of its own. It runs on Linux only.
+//
+// A process must not use the mount that it serves: a thread that waits for the
+// kernel, which waits for this process, may be the last one that Go has.
 package vfs
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"time"
 
 	"aesthetic.computer/isofs/extent"
+	"aesthetic.computer/isofs/fault"
 )
 
 // A Tree is what the mount shows: the root holds <piece>-os.iso and sidecars
@@ -48,38 +69,62 @@ type Handle interface {
 type Profile string
 
 const (
-	Direct    Profile = "direct"
+	// Direct keeps file data out of the kernel's page cache: the bytes are
+	// spliced from the one cache file that all images of a base share.
+	Direct Profile = "direct"
+	// PageCache lets the kernel keep file data of each image, and read ahead.
 	PageCache Profile = "page-cache"
 )
 
+// DefaultLookupTimeout is how long a name may wait for its image by default.
+const DefaultLookupTimeout = 60 * time.Second
+
 // Config says how to mount.
 type Config struct {
+	// Mountpoint is an empty folder (see Recover). With Device it only names
+	// the mount in messages, and may be empty.
 	Mountpoint string
-	Device     *os.File // of OpenDevice, when a privileged parent mounted; else nil
-	Profile    Profile
+	// Device is what OpenDevice returned to a privileged parent, when that one
+	// mounted; else nil. Mount takes it over and closes it in the end.
+	Device *os.File
+	// Profile is Direct when empty.
+	Profile Profile
+	// AllowOther lets users other than the serving one read the mount. A web
+	// server with a user of its own needs it.
 	AllowOther bool
-	Log        *slog.Logger
+	// LookupTimeout bounds Tree.Current; zero means DefaultLookupTimeout.
+	LookupTimeout time.Duration
+	// Log is slog.Default when nil.
+	Log *slog.Logger
 }
 
-// A Server is a mounted tree.
-type Server struct{}
-
-// Mount mounts t and serves it.
-func Mount(c Config, t Tree) (*Server, error) { panic("contract") }
-
-// Unmount stops the mount after open reads; a busy mount is an error that says
-// who holds it and what to do.
-func (s *Server) Unmount(ctx context.Context) error { panic("contract") }
-
-// Wait returns when the mount is gone.
-func (s *Server) Wait() { panic("contract") }
-
-// Recover makes mountpoint usable: creates it, unmounts a dead mount of an
-// earlier run, and refuses a live one or a folder that is not empty.
-func Recover(mountpoint string) error { panic("contract") }
-
-// OpenDevice is the privileged half: it opens /dev/fuse and mounts it for uid
-// and gid, who then serve it with Config.Device.
-func OpenDevice(mountpoint string, uid, gid int, allowOther bool) (*os.File, error) {
-	panic("contract")
+// complete checks c and fills in the defaults.
+func (c *Config) complete() error {
+	switch c.Profile {
+	case "":
+		c.Profile = Direct
+	case Direct, PageCache:
+	default:
+		return fmt.Errorf("read profile %q: %w: use %q or %q", c.Profile, fault.Invalid, Direct, PageCache)
+	}
+	if c.LookupTimeout < 0 {
+		return fmt.Errorf("lookup timeout %v: %w: it must not be negative", c.LookupTimeout, fault.Invalid)
+	}
+	if c.LookupTimeout == 0 {
+		c.LookupTimeout = DefaultLookupTimeout
+	}
+	if c.Mountpoint == "" && c.Device == nil {
+		return fmt.Errorf("mount: %w: no mount point given", fault.Invalid)
+	}
+	if c.Mountpoint != "" {
+		abs, err := filepath.Abs(c.Mountpoint)
+		if err != nil {
+			return fmt.Errorf("mount point %s: %w: %w", c.Mountpoint, fault.Invalid, err)
+		}
+		c.Mountpoint = abs
+	}
+	if c.Log == nil {
+		c.Log = slog.Default()
+	}
+	return nil
 }

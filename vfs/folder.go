@@ -1,0 +1,206 @@
+package vfs
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+	"syscall"
+	"time"
+
+	"aesthetic.computer/isofs/fault"
+
+	"github.com/hanwen/go-fuse/v2/fs"
+	"github.com/hanwen/go-fuse/v2/fuse"
+)
+
+const (
+	// listPatience bounds how long listing the root waits for images. Those
+	// that are not there by then are listed without their sidecars.
+	listPatience = 2 * time.Second
+	// listAtOnce bounds how many it asks for at the same time.
+	listAtOnce = 8
+)
+
+// A root is the mounted folder.
+type root struct {
+	readOnlyFolder
+	core *core
+}
+
+var (
+	_ fs.NodeLookuper  = (*root)(nil)
+	_ fs.NodeReaddirer = (*root)(nil)
+	_ fs.NodeGetattrer = (*root)(nil)
+)
+
+func (r *root) Getattr(_ context.Context, _ fs.FileHandle, out *fuse.AttrOut) syscall.Errno {
+	r.core.folderAttr(&out.Attr, r.core.started)
+	out.SetTimeout(shortly)
+	return 0
+}
+
+// Lookup asks the Tree for any name that an image can have, whether or not it
+// was ever listed.
+func (r *root) Lookup(ctx context.Context, name string, out *fuse.EntryOut) (*fs.Inode, syscall.Errno) {
+	if name == snapshotsName {
+		r.core.folderAttr(&out.Attr, r.core.started)
+		setTimeouts(out, lastingly, shortly)
+		return r.NewInode(ctx, &snapshots{core: r.core}, folderIdentity("")), 0
+	}
+	fileName, suffix, ok := splitName(name)
+	if !ok {
+		return nil, syscall.ENOENT
+	}
+	work, cancel := r.core.request(ctx, r.core.limit)
+	defer cancel()
+	img, err := r.core.tree.Current(work, fileName)
+	var node *fs.Inode
+	if err == nil {
+		node, err = r.core.file(ctx, r.EmbeddedInode(), img, suffix, &out.Attr)
+	}
+	if err != nil {
+		return nil, r.core.lookupErrno(work, name, err)
+	}
+	setTimeouts(out, shortly, lastingly)
+	return node, 0
+}
+
+// Readdir lists what is known. It asks the Tree for the images only to learn
+// which sidecars they have, and not for long.
+func (r *root) Readdir(ctx context.Context) (fs.DirStream, syscall.Errno) {
+	names := slices.Clone(r.core.tree.FileNames())
+	slices.Sort(names)
+	work, cancel := r.core.request(ctx, listPatience)
+	defer cancel()
+	found := make([][]fuse.DirEntry, len(names))
+	var wait sync.WaitGroup
+	turns := make(chan struct{}, listAtOnce)
+	for i, name := range names {
+		turns <- struct{}{}
+		wait.Go(func() {
+			defer func() { <-turns }()
+			img, err := r.core.tree.Current(work, name)
+			if err != nil {
+				found[i] = []fuse.DirEntry{{Mode: fuse.S_IFREG, Name: name}}
+				return
+			}
+			found[i] = imageEntries(img, name)
+		})
+	}
+	wait.Wait()
+	list := append(slices.Concat(found...),
+		fuse.DirEntry{Mode: fuse.S_IFDIR, Name: snapshotsName, Ino: folderIdentity("").Ino})
+	return fs.NewListDirStream(list), 0
+}
+
+// snapshots is the folder s: one folder for each snapshot.
+type snapshots struct {
+	readOnlyFolder
+	core *core
+}
+
+var (
+	_ fs.NodeLookuper  = (*snapshots)(nil)
+	_ fs.NodeReaddirer = (*snapshots)(nil)
+	_ fs.NodeGetattrer = (*snapshots)(nil)
+)
+
+func (s *snapshots) Getattr(_ context.Context, _ fs.FileHandle, out *fuse.AttrOut) syscall.Errno {
+	s.core.folderAttr(&out.Attr, s.core.started)
+	out.SetTimeout(shortly)
+	return 0
+}
+
+func (s *snapshots) Lookup(ctx context.Context, id string, out *fuse.EntryOut) (*fs.Inode, syscall.Errno) {
+	if !validID(id) {
+		return nil, syscall.ENOENT
+	}
+	img, err := s.core.tree.Image(id)
+	if err != nil {
+		return nil, s.core.lookupErrno(context.Background(), snapshotsName+"/"+id, err)
+	}
+	s.core.folderAttr(&out.Attr, img.Time())
+	setTimeouts(out, lastingly, lastingly)
+	return s.NewInode(ctx, &snapshot{core: s.core, id: id, at: img.Time()}, folderIdentity(id)), 0
+}
+
+func (s *snapshots) Readdir(context.Context) (fs.DirStream, syscall.Errno) {
+	ids := slices.Clone(s.core.tree.IDs())
+	slices.Sort(ids)
+	list := make([]fuse.DirEntry, 0, len(ids))
+	for _, id := range ids {
+		list = append(list, fuse.DirEntry{Mode: fuse.S_IFDIR, Name: id, Ino: folderIdentity(id).Ino})
+	}
+	return fs.NewListDirStream(list), 0
+}
+
+// A snapshot is the folder s/<id>. It asks the Tree each time, so as to hold
+// nothing of a snapshot that was retired.
+type snapshot struct {
+	readOnlyFolder
+	core *core
+	id   string
+	at   time.Time
+}
+
+var (
+	_ fs.NodeLookuper  = (*snapshot)(nil)
+	_ fs.NodeReaddirer = (*snapshot)(nil)
+	_ fs.NodeGetattrer = (*snapshot)(nil)
+)
+
+func (s *snapshot) Getattr(_ context.Context, _ fs.FileHandle, out *fuse.AttrOut) syscall.Errno {
+	s.core.folderAttr(&out.Attr, s.at)
+	out.SetTimeout(lastingly)
+	return 0
+}
+
+func (s *snapshot) Lookup(ctx context.Context, name string, out *fuse.EntryOut) (*fs.Inode, syscall.Errno) {
+	fileName, suffix, ok := splitName(name)
+	if !ok {
+		return nil, syscall.ENOENT
+	}
+	node, err := func() (*fs.Inode, error) {
+		img, err := s.core.tree.Image(s.id)
+		if err != nil {
+			return nil, err
+		}
+		if img.FileName() != fileName {
+			return nil, fmt.Errorf("snapshot %s is of %s: %s: %w", s.id, img.FileName(), fileName, fault.NotFound)
+		}
+		return s.core.file(ctx, s.EmbeddedInode(), img, suffix, &out.Attr)
+	}()
+	if err != nil {
+		return nil, s.core.lookupErrno(context.Background(), snapshotsName+"/"+s.id+"/"+name, err)
+	}
+	setTimeouts(out, lastingly, lastingly)
+	return node, 0
+}
+
+func (s *snapshot) Readdir(context.Context) (fs.DirStream, syscall.Errno) {
+	img, err := s.core.tree.Image(s.id)
+	if err != nil {
+		return nil, s.core.lookupErrno(context.Background(), snapshotsName+"/"+s.id, err)
+	}
+	return fs.NewListDirStream(imageEntries(img, img.FileName())), 0
+}
+
+// imageEntries lists an image and its sidecars.
+func imageEntries(img Image, fileName string) []fuse.DirEntry {
+	suffixes := slices.Sorted(slices.Values(img.Suffixes()))
+	list := make([]fuse.DirEntry, 0, 1+len(suffixes))
+	for _, suffix := range append([]string{""}, suffixes...) {
+		list = append(list, fuse.DirEntry{
+			Mode: fuse.S_IFREG,
+			Name: sidecarName(fileName, suffix),
+			Ino:  identity(img.ID(), suffix).Ino,
+		})
+	}
+	return list
+}
+
+func setTimeouts(out *fuse.EntryOut, entry, attr time.Duration) {
+	out.SetEntryTimeout(entry)
+	out.SetAttrTimeout(attr)
+}
