@@ -1,51 +1,67 @@
-// Package nginx ... (contract; to be implemented)
+// Package nginx renders, checks and supervises the configuration of a stock
+// nginx (1.22 or newer, core modules only) that serves an isofs mount.
+//
+// The bytes of images go from the mount to the client through nginx alone, so
+// Range, resume, validators and limits are nginx's. The API, on a unix socket,
+// is asked first whenever a request is not a plain continuation: it answers
+// itself, or names a file of the mount by X-Accel-Redirect. Which request goes
+// which way stands in nginx.conf.tmpl, with a reason beside each directive.
+//
+// What the API may rely on, and must do:
+//
+//   - X-Real-IP is the client's address, whatever the client sent; Host is the
+//     client's; Range, If-Range, If-None-Match and User-Agent arrive as sent.
+//   - "X-Accel-Redirect: /_mount/<id>/<file>" serves <Mount>/s/<id>/<file>.
+//     Content-Disposition, Cache-Control, Digest, Repr-Digest, Link, Vary,
+//     Access-Control-Allow-Origin and -Expose-Headers of that answer reach the
+//     client; of each only the first line does (nginx before 1.23). The type
+//     goes by the suffix; length, ETag and Last-Modified are the file's. The
+//     API must not send Accept-Ranges, which nginx would send twice.
+//   - "X-Isofs-Piece" names the piece in the access log, and goes no further.
+//   - A stream sends "X-Accel-Buffering: no" and a comment at least once a minute.
+//   - The API keeps idle connections for longer than 30 seconds, since nginx
+//     drops them by then and cannot repeat a POST that met a closed one.
+//
+// The package leaves out TLS (a proxy in front, or the operator's own nginx with
+// RenderSite), the mount, the API, and what a text about a piece says.
 package nginx
 
-import (
-	"context"
-	"log/slog"
-)
-
-// A Profile is one of the two ways to read the mount.
+// A Profile is one of the two ways to read the mount (DESIGN.md, invariant 6).
+// The empty Profile is Direct.
 type Profile string
 
+// The profiles; the mount must have been made with the same one.
 const (
 	Direct    Profile = "direct"
 	PageCache Profile = "page-cache"
 )
 
-// Config is all that the configuration is rendered from.
+// defaultThreads suits reads that wait for a CDN at some 20 to 100 ms each: as
+// many cold blocks can be awaited at once.
+const defaultThreads = 32
+
+// Config is all that the configuration is rendered from. Paths are absolute.
 type Config struct {
-	Listen    []string // "127.0.0.1:8080", "[::1]:80", "8080"
+	Listen    []string // "127.0.0.1:8080", "[::1]:80", "8080" (all IPv4 addresses)
 	Mount     string   // the isofs mount; images are at Mount/s/<id>/<name>-os.iso
-	APISocket string   // unix socket of isofs's API
-	RunDir    string   // pid file, temporary paths, error log of the supervised nginx
-	AccessLog string   // "off", a path, or "/dev/stdout"
-	User      string   // of the workers; "" when not started by root
+	APISocket string   // unix socket of isofs's API; User must be able to connect to it
+	RunDir    string   // nginx.conf, pid file and temporary paths of the supervised nginx
+	AccessLog string   // "off" or "", a path, or "/dev/stdout"
+	User      string   // of the workers, "name" or "name:group"; "" when not started by root
 	Profile   Profile
-	Workers   int // 0: auto
-	Threads   int // of the pool that reads the mount
+	Workers   int // 0: one per core
+	Threads   int // of the pool that reads the mount, per worker; 0: 32
 	Limits    Limits
+
+	// TrustedProxies are the addresses ("10.0.0.1", "10.0.0.0/8") whose
+	// X-Forwarded-For and X-Forwarded-Proto are believed; nobody else's are.
+	TrustedProxies []string
 }
 
-// Limits are per client address; 0 means none.
+// Limits are per client address; 0 means none. Who exceeds one gets 429.
 type Limits struct {
-	Connections       int   // limit_conn
-	RequestsPerSecond int   // limit_req
-	Burst             int   // limit_req burst
+	Connections       int   // limit_conn: requests in progress at once
+	RequestsPerSecond int   // limit_req, on average
+	Burst             int   // limit_req burst: requests above the average, answered at once
 	BytesPerSecond    int64 // limit_rate, per connection
 }
-
-func (c Config) Validate() error                                      { panic("contract") }
-func Render(c Config) ([]byte, error)                                 { panic("contract") }
-func Check(ctx context.Context, binary string, confPath string) error { panic("contract") }
-
-// A Server is a supervised stock nginx.
-type Server struct{}
-
-func Start(ctx context.Context, binary string, c Config, log *slog.Logger) (*Server, error) {
-	panic("contract")
-}
-func (s *Server) Reload(c Config) error          { panic("contract") }
-func (s *Server) Stop(ctx context.Context) error { panic("contract") }
-func (s *Server) Done() <-chan struct{}          { panic("contract") }

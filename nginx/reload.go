@@ -1,0 +1,127 @@
+package nginx
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"syscall"
+	"time"
+
+	"aesthetic.computer/isofs/fault"
+)
+
+// reloadTime suffices for nginx -t and the five times, half a second apart,
+// that nginx tries to bind a new address.
+const reloadTime = 15 * time.Second
+
+// Reload makes nginx run with c without cutting a download: the workers that
+// have some finish them under the old configuration. If c is refused, by us or
+// by nginx, the old one stays. RunDir cannot change. Errors wrap fault.Invalid
+// or fault.Unavailable.
+func (s *Server) Reload(c Config) error {
+	s.reloading <- struct{}{}
+	defer func() { <-s.reloading }()
+	if err := c.Validate(); err != nil {
+		return err
+	}
+	if filepath.Clean(c.RunDir) != s.runDir {
+		return fmt.Errorf("reload nginx: %w: the run directory cannot change from %s to %s; restart isofs instead", fault.Invalid, s.runDir, c.RunDir)
+	}
+	c = withoutUser(c)
+	ctx, cancel := context.WithTimeout(context.Background(), reloadTime)
+	defer cancel()
+	conf := filepath.Join(s.runDir, confFile)
+	old, err := os.ReadFile(conf)
+	if err != nil {
+		return fmt.Errorf("reload nginx: %w: %w", fault.Unavailable, err)
+	}
+	if err := s.install(ctx, c); err != nil {
+		return fmt.Errorf("reload nginx: %w", err)
+	}
+	if err := s.exchangeWorkers(ctx, s.current()); err != nil {
+		// The next restart must not meet what nginx has just refused.
+		return fmt.Errorf("reload nginx: %w: %w", fault.Unavailable, errors.Join(err, os.WriteFile(conf, old, 0o644)))
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.config = c
+	return nil
+}
+
+// exchangeWorkers tells the master to read its configuration again, and waits
+// for the first worker that runs with it, or for nginx's complaint. A child
+// that has died needs no telling: its successor reads the new file.
+func (s *Server) exchangeWorkers(ctx context.Context, c *child) error {
+	if s.isStopping() {
+		return errStopping
+	}
+	if c.hasExited() {
+		return nil
+	}
+	before := workersOf(c.master.Pid)
+	s.errs.reset()
+	c.signal(syscall.SIGHUP)
+	for {
+		for pid := range workersOf(c.master.Pid) {
+			if !before[pid] {
+				return nil
+			}
+		}
+		if reason := s.errs.reason(); reason != "" {
+			return errors.New(explain(reason))
+		}
+		select {
+		case <-c.exited:
+			return nil
+		case <-ctx.Done():
+			return fmt.Errorf("no worker with the new configuration came up within %v", reloadTime)
+		case <-time.After(pollInterval):
+		}
+	}
+}
+
+// awaitListening returns nil when c has opened its addresses and answers there.
+func (s *Server) awaitListening(ctx context.Context, c *child) error {
+	for pid := filepath.Join(s.runDir, pidFile); readPID(pid) != c.master.Pid; {
+		select {
+		case <-c.exited:
+			if reason := s.errs.reason(); reason != "" {
+				return errors.New(explain(reason))
+			}
+			return fmt.Errorf("it ended at once: %w", c.err)
+		case <-ctx.Done():
+			return fmt.Errorf("it does not listen yet: %w", ctx.Err())
+		case <-time.After(pollInterval):
+		}
+	}
+	var dialer net.Dialer
+	for _, l := range s.config.Listen {
+		conn, err := dialer.DialContext(ctx, "tcp", dialAddress(l))
+		if err != nil {
+			return fmt.Errorf("it does not listen on %s: %w", l, err)
+		}
+		conn.Close()
+	}
+	return nil
+}
+
+var bindFailure = regexp.MustCompile(`bind\(\) to (\S+) failed \((\d+): `)
+
+// explain adds to nginx's message what a person can do about it.
+func explain(message string) string {
+	m := bindFailure.FindStringSubmatch(message)
+	switch {
+	case m == nil:
+		return message
+	case m[2] == fmt.Sprint(int(syscall.EADDRINUSE)):
+		return fmt.Sprintf("%s is in use by another program; stop that one, or listen elsewhere (nginx: %s)", m[1], message)
+	case m[2] == fmt.Sprint(int(syscall.EACCES)):
+		return fmt.Sprintf("%s needs a right we do not have; listen on a port above 1023, or give CAP_NET_BIND_SERVICE (nginx: %s)", m[1], message)
+	}
+	return strings.TrimSpace(message)
+}

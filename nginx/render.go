@@ -1,0 +1,146 @@
+package nginx
+
+import (
+	"bytes"
+	_ "embed"
+	"fmt"
+	"net"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"text/template"
+)
+
+//go:embed nginx.conf.tmpl
+var templateText string
+
+// templates are parsed once; a mistake in them is ours.
+var templates = template.Must(template.New("nginx.conf.tmpl").Option("missingkey=error").Parse(templateText))
+
+// Render returns a complete nginx.conf for a supervised nginx (daemon off; see
+// Start). The error is that of Validate.
+func Render(c Config) ([]byte, error) {
+	site, err := RenderSite(c)
+	if err != nil {
+		return nil, err
+	}
+	v := newView(c)
+	v.Site = string(indented(site))
+	return execute("main", v)
+}
+
+// RenderSite returns the http-level part alone, for /etc/nginx/conf.d/isofs.conf
+// of an nginx that somebody else runs. Its first comment says what must stand
+// in the main context besides. RunDir, User and Workers have no effect on it.
+func RenderSite(c Config) ([]byte, error) {
+	if err := c.Validate(); err != nil {
+		return nil, err
+	}
+	v := newView(c)
+	head, err := execute("site-head", v)
+	if err != nil {
+		return nil, err
+	}
+	site, err := execute("site", v)
+	if err != nil {
+		return nil, err
+	}
+	return append(head, site...), nil
+}
+
+func execute(name string, v view) ([]byte, error) {
+	var b bytes.Buffer
+	if err := templates.ExecuteTemplate(&b, name, v); err != nil {
+		return nil, fmt.Errorf("render %s of nginx.conf.tmpl: %w", name, err)
+	}
+	return b.Bytes(), nil
+}
+
+// A view is what the template sees: Config with its defaults filled in.
+type view struct {
+	Config
+	Logs    bool
+	Answers []answer
+	Forms   []string // suffixes of an answer's locations: as text, as JSON
+	Site    string   // the rendered http-level part, indented
+}
+
+func newView(c Config) view {
+	c.Mount, c.RunDir = filepath.Clean(c.Mount), filepath.Clean(c.RunDir)
+	c.User = strings.Replace(c.User, ":", " ", 1)
+	if c.Profile == "" {
+		c.Profile = Direct
+	}
+	if c.Threads == 0 {
+		c.Threads = defaultThreads
+	}
+	listen := make([]string, len(c.Listen))
+	for i, l := range c.Listen {
+		listen[i] = strings.TrimPrefix(l, ":")
+	}
+	c.Listen = listen
+	return view{Config: c, Logs: c.logs(), Answers: answers(c.Limits), Forms: []string{"", "-json"}}
+}
+
+// An answer is a text that nginx gives without the API. Text must contain
+// neither quotes, backslashes nor dollars.
+type answer struct {
+	Name       string // of the named location
+	Status     int
+	RetryAfter int // seconds; 0: trying again does not help
+	Text       string
+}
+
+func answers(l Limits) []answer {
+	return []answer{
+		{"limited", 429, 5, "Too many requests at once from your address: " + l.words() + ". Try again in 5 seconds."},
+		{"refused", 405, 0, "Only GET, HEAD, POST and OPTIONS are understood here."},
+		{"unreadable", 503, 5, "This image cannot be read at the moment. Try again in 5 seconds; if that does not help, the operator finds the cause in the log."},
+		{"api-down", 502, 5, "isofs does not answer; it may be starting. Try again in 5 seconds."},
+		{"api-slow", 504, 30, "isofs took too long to prepare this. It may go on doing so: try again in 30 seconds."},
+	}
+}
+
+// words names the limits that a client can exceed.
+func (l Limits) words() string {
+	var w []string
+	if l.Connections > 0 {
+		w = append(w, fmt.Sprintf("at most %d downloads at a time", l.Connections))
+	}
+	if l.RequestsPerSecond > 0 {
+		w = append(w, fmt.Sprintf("at most %d requests a second with bursts of %d", l.RequestsPerSecond, l.Burst))
+	}
+	if len(w) == 0 {
+		return "there is a limit"
+	}
+	return strings.Join(w, ", and ") + ", are served"
+}
+
+// indented moves the lines that are not empty one tab to the right.
+func indented(text []byte) []byte {
+	return regexp.MustCompile(`(?m)^.`).ReplaceAll(text, []byte("\t$0"))
+}
+
+// splitListen splits "8080", ":8080" and "host:8080".
+func splitListen(l string) (host, port string, err error) {
+	if !strings.Contains(l, ":") {
+		return "", l, nil
+	}
+	return net.SplitHostPort(l)
+}
+
+// dialAddress returns where to connect to reach what listens at l, which is
+// valid: loopback stands for all addresses.
+func dialAddress(l string) string {
+	host, port, err := splitListen(l)
+	if err != nil {
+		return l
+	}
+	switch host {
+	case "", "*", "0.0.0.0":
+		host = "127.0.0.1"
+	case "::":
+		host = "::1"
+	}
+	return net.JoinHostPort(host, port)
+}
