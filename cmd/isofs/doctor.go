@@ -85,7 +85,7 @@ func checks() []check {
 	list := []check{
 		{"serve", "/dev/fuse", readable("/dev/fuse"), nil, "load the module: modprobe fuse; in a container, pass the device in"},
 		{"serve", "rights to mount", canMount, []string{"fuse3"}, ""},
-		{"serve", "nginx 1.22 or later with threads", func(ctx context.Context) error { return nginx.Version(ctx, "nginx") }, []string{"nginx-light"}, ""},
+		{"serve", "nginx 1.22 or later with threads", func(ctx context.Context) error { _, err := nginx.Version(ctx, "nginx"); return err }, []string{"nginx-light"}, ""},
 	}
 	for _, t := range []struct{ purpose, command, pkg string }{
 		{"bake", "apt-get", "apt"},

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -14,6 +13,7 @@ import (
 	"aesthetic.computer/isofs/base"
 	"aesthetic.computer/isofs/bundle"
 	"aesthetic.computer/isofs/extent"
+	"aesthetic.computer/isofs/fault"
 )
 
 func newInspect() *cobra.Command {
@@ -108,11 +108,11 @@ func describe(out io.Writer, r io.ReaderAt, total int64) error {
 	}
 	table.Flush()
 	for _, p := range partitions {
-		if p.Label != "FEDAC-PIECE" {
+		if p.Label != base.SlotLabel {
 			continue
 		}
-		about, err := readVolumeFile(io.NewSectionReader(r, p.Offset, p.Size), p.Size, "piece.json")
-		if errors.Is(err, os.ErrNotExist) {
+		about, err := p.ReadFile(r, total, "piece.json")
+		if errors.Is(err, fault.NotFound) {
 			fmt.Fprintln(out, "\nno piece.json in FEDAC-PIECE: this is a base without a piece, or another tool wrote it")
 			return nil
 		}

@@ -193,10 +193,9 @@ func (e *childError) Unwrap() error { return e.err }
 
 // spawn starts this program again as the user, with the same arguments.
 func (p *parent) spawn(device, toParent *os.File) (*child, error) {
-	self, err := os.Executable()
-	if err != nil {
-		return nil, fmt.Errorf("find this program: %w", err)
-	}
+	// Not by its name: the user may not be allowed to look into the folder that
+	// it lies in.
+	const self = "/proc/self/exe"
 	cmd := exec.Command(self, os.Args[1:]...)
 	cmd.Env = append(os.Environ(), childMark+"=1", "HOME="+p.flags.stack.state)
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
