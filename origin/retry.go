@@ -63,7 +63,7 @@ func (o Options) retry(ctx context.Context, attempt func(context.Context) (progr
 			return canceled(ctx)
 		}
 		if within.Err() != nil {
-			return gaveUp(fmt.Sprintf("gave up after %v", o.Timeout), n, last)
+			return gaveUp(n, fmt.Sprintf("in %v", o.Timeout), last)
 		}
 		last = err
 		f, classified := errors.AsType[*failure](err)
@@ -82,24 +82,24 @@ func (o Options) retry(ctx context.Context, attempt func(context.Context) (progr
 		}
 		pause = min(2*pause, o.MaxBackoff)
 		if deadline, _ := within.Deadline(); wait > time.Until(deadline) {
-			return gaveUp(fmt.Sprintf("gave up, as the next attempt is due in %v", wait.Round(time.Millisecond)), n, last)
+			return gaveUp(n, fmt.Sprintf("as the next one is due in %v", wait.Round(time.Millisecond)), last)
 		}
 		if o.sleep(within, wait) != nil {
 			if ctx.Err() != nil {
 				return canceled(ctx)
 			}
-			return gaveUp(fmt.Sprintf("gave up after %v", o.Timeout), n, last)
+			return gaveUp(n, fmt.Sprintf("in %v", o.Timeout), last)
 		}
 	}
 }
 
 // gaveUp is the error after the deadline. It keeps the text of the last
 // failure and not its kind, since the kind of the whole is Unavailable.
-func gaveUp(why string, attempts int, last error) error {
+func gaveUp(attempts int, why string, last error) error {
 	if last == nil {
-		return fmt.Errorf("%w: %s without an answer", fault.Unavailable, why)
+		return fmt.Errorf("%w: no answer %s", fault.Unavailable, why)
 	}
-	return fmt.Errorf("%w: %s and %d attempts: %v", fault.Unavailable, why, attempts, last)
+	return fmt.Errorf("%w: gave up after %d attempts, %s: %v", fault.Unavailable, attempts, why, last)
 }
 
 func sleep(ctx context.Context, d time.Duration) error {

@@ -1,0 +1,579 @@
+package origin
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"aesthetic.computer/isofs/fault"
+)
+
+// content is the object of the lying servers.
+var content = func() []byte {
+	p := make([]byte, 100_000)
+	for i := range p {
+		p[i] = byte(i * i >> 3)
+	}
+	return p
+}()
+
+// A server counts and remembers requests. lie answers the n-th (from 1) and
+// returns false to have it answered honestly.
+type server struct {
+	*httptest.Server
+	mu     sync.Mutex
+	ranges []string // Range header of each request
+	match  []string // If-Match header of each request
+	pauses []time.Duration
+}
+
+type lie func(n int, w http.ResponseWriter, r *http.Request) bool
+
+func serve(t *testing.T, l lie) *server {
+	s := &server{}
+	s.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		s.mu.Lock()
+		s.ranges = append(s.ranges, r.Header.Get("Range"))
+		s.match = append(s.match, r.Header.Get("If-Match"))
+		n := len(s.ranges)
+		s.mu.Unlock()
+		if r.Header.Get("Accept-Encoding") != "identity" {
+			t.Errorf("Accept-Encoding is %q", r.Header.Get("Accept-Encoding"))
+		}
+		if !l(n, w, r) {
+			honest(w, r)
+		}
+	}))
+	t.Cleanup(s.Close)
+	return s
+}
+
+func honest(w http.ResponseWriter, r *http.Request) {
+	if w.Header().Get("ETag") == "" {
+		w.Header().Set("ETag", `"one"`)
+	}
+	http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(content))
+}
+
+func (s *server) requests() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.ranges)
+}
+
+// quick are options whose pauses are noted and not slept.
+func (s *server) quick() Options {
+	return Options{sleep: func(ctx context.Context, d time.Duration) error {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.pauses = append(s.pauses, d)
+		return ctx.Err()
+	}}
+}
+
+// status answers the first n requests with a status and header pairs.
+func status(code, n int, header ...string) lie {
+	return func(i int, w http.ResponseWriter, r *http.Request) bool {
+		if i > n {
+			return false
+		}
+		for h := 0; h < len(header); h += 2 {
+			w.Header().Set(header[h], header[h+1])
+		}
+		w.WriteHeader(code)
+		return true
+	}
+}
+
+// says answers 206 with that Content-Range and body, the first n times.
+func says(n int, contentRange string, body []byte, header ...string) lie {
+	return func(i int, w http.ResponseWriter, r *http.Request) bool {
+		if i > n {
+			return false
+		}
+		w.Header().Set("ETag", `"one"`)
+		if contentRange != "" {
+			w.Header().Set("Content-Range", contentRange)
+		}
+		for h := 0; h < len(header); h += 2 {
+			w.Header().Set(header[h], header[h+1])
+		}
+		w.WriteHeader(http.StatusPartialContent)
+		w.Write(body)
+		return true
+	}
+}
+
+const forever = 1 << 30
+
+// The range that the table fetches, and its honest description.
+const (
+	from, until = 1000, 3000
+	described   = "bytes 1000-2999/100000"
+)
+
+func TestFetchFromLiars(t *testing.T) {
+	right := content[from:until]
+	for _, c := range []struct {
+		name     string
+		lie      lie
+		kind     error // nil: the bytes come in the end
+		requests int
+	}{
+		{"500 three times", status(500, 3), nil, 4},
+		{"502 and 504 are passing", status(504, 2), nil, 3},
+		{"408 once", status(408, 1), nil, 2},
+		{"429 once", status(429, 1), nil, 2},
+		{"404", status(404, forever), fault.NotFound, 1},
+		{"410", status(410, forever), fault.NotFound, 1},
+		{"403", status(403, forever), fault.Unavailable, 1},
+		{"401", status(401, forever), fault.Unavailable, 1},
+		{"400", status(400, forever), fault.Unavailable, 1},
+		{"412", status(412, forever), fault.Corrupt, 1},
+		{"416", status(416, forever, "Content-Range", "bytes */10"), fault.Corrupt, 1},
+		{"204", status(204, forever), fault.Unavailable, 1},
+		{"304", status(304, forever), fault.Unavailable, 1},
+		{"200 for 206 once", whole(1), nil, 2},
+		{"200 for 206 always", whole(forever), fault.Unavailable, 2},
+		{"wrong start", says(forever, "bytes 999-2999/100000", content[999:until]), fault.Corrupt, 2},
+		{"wrong start of the right length", says(forever, "bytes 0-1999/100000", content[:2000]), fault.Corrupt, 2},
+		{"wrong end", says(forever, "bytes 1000-2998/100000", content[from:2999]), fault.Corrupt, 2},
+		{"wrong start once", says(1, "bytes 0-1999/100000", content[:2000]), nil, 2},
+		{"wrong total", says(forever, "bytes 1000-2999/100001", right), fault.Corrupt, 1},
+		{"unknown total", says(forever, "bytes 1000-2999/*", right), fault.Corrupt, 2},
+		{"no Content-Range", says(forever, "", right), fault.Corrupt, 2},
+		{"multipart", says(forever, "", []byte("--x\r\nContent-Range: "+described+"\r\n\r\n"), "Content-Type", "multipart/byteranges; boundary=x"), fault.Corrupt, 2},
+		{"compressed", says(forever, described, right, "Content-Encoding", "gzip"), fault.Corrupt, 2},
+		{"longer by its Content-Length", says(forever, described, content[from:until+1]), fault.Corrupt, 2},
+		{"longer in chunks", says(forever, described, content[from:until+1], "Transfer-Encoding", "chunked"), fault.Corrupt, 2},
+		{"shorter by its Content-Length", says(forever, described, content[from:until-1]), fault.Corrupt, 2},
+		{"in chunks, honest", says(forever, described, right, "Transfer-Encoding", "chunked"), nil, 1},
+		{"broken off twice", brokenOff(2), nil, 3},
+		{"reset once", reset(1), nil, 2},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			s := serve(t, c.lie)
+			o := open(t, s.URL, int64(len(content)), s.quick())
+			p := make([]byte, until-from)
+			err := o.Fetch(t.Context(), p, from)
+			if c.kind == nil {
+				must(t, err)
+				if !bytes.Equal(p, right) {
+					t.Error("wrong bytes")
+				}
+			} else {
+				wantKind(t, err, c.kind)
+			}
+			if n := s.requests(); n != c.requests {
+				t.Errorf("%d requests, want %d (error: %v)", n, c.requests, err)
+			}
+		})
+	}
+}
+
+// whole ignores Range, the first n times.
+func whole(n int) lie {
+	return func(i int, w http.ResponseWriter, r *http.Request) bool {
+		if i > n {
+			return false
+		}
+		r.Header.Del("Range")
+		honest(w, r)
+		return true
+	}
+}
+
+// brokenOff sends 100 bytes of a right answer and ends the connection, the
+// first n times.
+func brokenOff(n int) lie {
+	return func(i int, w http.ResponseWriter, r *http.Request) bool {
+		if i > n {
+			return false
+		}
+		start, _ := rangeOf(r)
+		w.Header().Set("ETag", `"one"`)
+		w.Header().Set("Content-Range", fmt.Sprintf("bytes %d-%d/%d", start, until-1, len(content)))
+		w.Header().Set("Content-Length", fmt.Sprint(until-start))
+		w.WriteHeader(http.StatusPartialContent)
+		w.Write(content[start : start+100])
+		return true
+	}
+}
+
+// reset is brokenOff by a TCP reset.
+func reset(n int) lie {
+	return func(i int, w http.ResponseWriter, r *http.Request) bool {
+		if i > n {
+			return false
+		}
+		brokenOff(n)(i, w, r)
+		http.NewResponseController(w).Flush()
+		conn, _, err := http.NewResponseController(w).Hijack()
+		if err == nil {
+			conn.(*net.TCPConn).SetLinger(0)
+			conn.Close()
+		}
+		return true
+	}
+}
+
+func rangeOf(r *http.Request) (first, last int) {
+	fmt.Sscanf(r.Header.Get("Range"), "bytes=%d-%d", &first, &last)
+	return first, last
+}
+
+func TestResumesWhereItBrokeOff(t *testing.T) {
+	s := serve(t, brokenOff(2))
+	o := open(t, s.URL, int64(len(content)), s.quick())
+	must(t, o.Fetch(t.Context(), make([]byte, until-from), from))
+	if got, want := fmt.Sprint(s.ranges), "[bytes=1000-2999 bytes=1100-2999 bytes=1200-2999]"; got != want {
+		t.Errorf("ranges %s, want %s", got, want)
+	}
+	if got, want := fmt.Sprint(s.match), `[ "one" "one"]`; got != want {
+		t.Errorf("If-Match %s, want %s", got, want)
+	}
+}
+
+func TestWholeObjectBy200(t *testing.T) {
+	s := serve(t, whole(forever))
+	o := open(t, s.URL, int64(len(content)), s.quick())
+	p := make([]byte, len(content))
+	must(t, o.Fetch(t.Context(), p, 0))
+	if !bytes.Equal(p, content) {
+		t.Error("wrong bytes")
+	}
+	wantKind(t, open(t, s.URL, 99, s.quick()).Fetch(t.Context(), p[:99], 0), fault.Corrupt)
+}
+
+// The answers to the n-th request of a broken-off fetch are of another object.
+func TestChangeWithinOneFetch(t *testing.T) {
+	s := serve(t, func(n int, w http.ResponseWriter, r *http.Request) bool {
+		if n == 1 {
+			return brokenOff(1)(n, w, r)
+		}
+		w.Header().Set("ETag", `"two"`)
+		r.Header.Del("If-Match") // a server that does not know it
+		return false
+	})
+	o := open(t, s.URL, int64(len(content)), s.quick()).(*web)
+	wantKind(t, o.Fetch(t.Context(), make([]byte, until-from), from), fault.Corrupt)
+
+	// As above, and another fetch pinned the new object in between.
+	f := &fetch{web: o, p: make([]byte, 10), off: 10, etag: `"one"`, got: true}
+	o.pin = `"two"`
+	_, err := f.attempt(t.Context())
+	wantKind(t, err, fault.Corrupt)
+	if o.pin != `"two"` {
+		t.Errorf("an older fetch removed the pin of a newer one: it is %q", o.pin)
+	}
+}
+
+func TestETags(t *testing.T) {
+	for _, c := range []struct {
+		name, first, second string
+		match               string // If-Match of the second request
+		kind                error
+	}{
+		{"strong", `"a"`, `"a"`, `"a"`, nil},
+		{"strong changed", `"a"`, `"b"`, `"a"`, fault.Corrupt},
+		{"weak", `W/"a"`, `W/"a"`, "", nil},
+		{"weak changed", `W/"a"`, `W/"b"`, "", fault.Corrupt},
+		{"none", "", "", "", nil},
+		{"one later", "", `"a"`, "", nil},
+		{"none later", `"a"`, "", `"a"`, fault.Corrupt},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			s := serve(t, func(n int, w http.ResponseWriter, r *http.Request) bool {
+				etag := c.first
+				if n > 1 {
+					etag = c.second
+				}
+				says(forever, "bytes 0-9/100000", content[:10], "ETag", etag)(n, w, r)
+				return true
+			})
+			o := open(t, s.URL, int64(len(content)), s.quick())
+			must(t, o.Fetch(t.Context(), make([]byte, 10), 0))
+			err := o.Fetch(t.Context(), make([]byte, 10), 0)
+			if c.kind == nil {
+				must(t, err)
+			} else {
+				wantKind(t, err, c.kind)
+			}
+			if s.match[1] != c.match {
+				t.Errorf("If-Match %q, want %q", s.match[1], c.match)
+			}
+		})
+	}
+}
+
+func TestPauses(t *testing.T) {
+	s := serve(t, status(503, 9))
+	must(t, open(t, s.URL, int64(len(content)), s.quick()).Fetch(t.Context(), make([]byte, 1), 0))
+	most := 50 * time.Millisecond
+	for i, d := range s.pauses {
+		if d < 0 || d >= most {
+			t.Errorf("pause %d is %v, want less than %v", i, d, most)
+		}
+		most = min(2*most, 2*time.Second)
+	}
+	if len(s.pauses) != 9 {
+		t.Errorf("%d pauses", len(s.pauses))
+	}
+
+	s = serve(t, status(429, 1, "Retry-After", "7"))
+	must(t, open(t, s.URL, int64(len(content)), s.quick()).Fetch(t.Context(), make([]byte, 1), 0))
+	if len(s.pauses) != 1 || s.pauses[0] != 7*time.Second {
+		t.Errorf("pauses %v after Retry-After: 7", s.pauses)
+	}
+
+	// Further away than the deadline: said at once.
+	s = serve(t, status(503, forever, "Retry-After", "3600"))
+	wantKind(t, open(t, s.URL, int64(len(content)), s.quick()).Fetch(t.Context(), make([]byte, 1), 0), fault.Unavailable)
+	if s.requests() != 1 || len(s.pauses) != 0 {
+		t.Errorf("%d requests, pauses %v", s.requests(), s.pauses)
+	}
+
+	tomorrow := http.Header{"Retry-After": {time.Now().Add(24 * time.Hour).UTC().Format(http.TimeFormat)}}
+	if d := retryAfter(tomorrow); d < 23*time.Hour || d > 24*time.Hour {
+		t.Errorf("Retry-After of tomorrow is %v", d)
+	}
+	for _, v := range []string{"-1", "soon", "", "Mon, 01 Jan 2001 00:00:00 GMT", "99999999999999999999"} {
+		if d := retryAfter(http.Header{"Retry-After": {v}}); d != 0 {
+			t.Errorf("Retry-After %q is %v", v, d)
+		}
+	}
+}
+
+func TestEndsAtItsDeadline(t *testing.T) {
+	impatient := Options{Timeout: 100 * time.Millisecond, Stall: 30 * time.Millisecond, Backoff: time.Millisecond}
+	for name, l := range map[string]lie{
+		"500 for ever": status(500, forever),
+		"never answers": func(n int, w http.ResponseWriter, r *http.Request) bool {
+			<-r.Context().Done()
+			return true
+		},
+		"never ends": stalls(0),
+	} {
+		s := serve(t, l)
+		err := open(t, s.URL, int64(len(content)), impatient).Fetch(t.Context(), make([]byte, until-from), from)
+		t.Logf("%s: %v", name, err)
+		wantKind(t, err, fault.Unavailable)
+		_, err = impatient.ReadAll(t.Context(), s.URL, 1<<20)
+		wantKind(t, err, fault.Unavailable)
+	}
+	gone := serve(t, status(500, forever))
+	gone.Close()
+	wantKind(t, open(t, gone.URL, 10, impatient).Fetch(t.Context(), make([]byte, 1), 0), fault.Unavailable)
+}
+
+// stalls sends the first 100 bytes and then nothing, to every request that
+// does not start behind byte after.
+func stalls(after int) lie {
+	return func(n int, w http.ResponseWriter, r *http.Request) bool {
+		start, _ := rangeOf(r)
+		if after > 0 && start > after {
+			return false
+		}
+		if r.Header.Get("Range") == "" {
+			w.Write(content[:100])
+		} else {
+			brokenOff(forever)(n, w, r)
+		}
+		http.NewResponseController(w).Flush()
+		<-r.Context().Done()
+		return true
+	}
+}
+
+func TestStallIsResumed(t *testing.T) {
+	// Only a request that resumes is ever answered.
+	s := serve(t, stalls(from))
+	o := s.quick()
+	o.Stall = 200 * time.Millisecond
+	p := make([]byte, until-from)
+	must(t, open(t, s.URL, int64(len(content)), o).Fetch(t.Context(), p, from))
+	if !bytes.Equal(p, content[from:until]) {
+		t.Error("wrong bytes")
+	}
+}
+
+func TestCanceledWhileItWaits(t *testing.T) {
+	s := serve(t, stalls(0))
+	ctx, cancel := context.WithCancel(t.Context())
+	o := open(t, s.URL, int64(len(content)), Options{})
+	done := make(chan error)
+	go func() { done <- o.Fetch(ctx, make([]byte, until-from), from) }()
+	for s.requests() == 0 {
+		time.Sleep(time.Millisecond)
+	}
+	cancel()
+	if err := <-done; !strings.Contains(err.Error(), context.Canceled.Error()) {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestRedirects(t *testing.T) {
+	far := serve(t, func(int, http.ResponseWriter, *http.Request) bool { return false })
+	var near *server
+	near = serve(t, func(n int, w http.ResponseWriter, r *http.Request) bool {
+		if r.Referer() != "" {
+			t.Errorf("Referer %q tells the address", r.Referer())
+		}
+		to := near.URL + "/loop"
+		if r.URL.Path == "/far" {
+			to = far.URL
+		}
+		http.Redirect(w, r, to, http.StatusFound)
+		return true
+	})
+	p := make([]byte, until-from)
+	must(t, open(t, near.URL+"/far?signature=secret", int64(len(content)), near.quick()).Fetch(t.Context(), p, from))
+	if !bytes.Equal(p, content[from:until]) {
+		t.Error("wrong bytes")
+	}
+	err := open(t, near.URL+"/loop?signature=secret", int64(len(content)), near.quick()).Fetch(t.Context(), p, from)
+	wantKind(t, err, fault.Unavailable)
+	if n := near.requests(); n != 1+maxRedirects+1 {
+		t.Errorf("%d requests for one good redirect and one loop of at most %d", n, maxRedirects)
+	}
+	if strings.Contains(err.Error(), "secret") {
+		t.Errorf("the error tells the query: %v", err)
+	}
+}
+
+func TestNoRedirectFromHTTPSToHTTP(t *testing.T) {
+	plain := serve(t, func(int, http.ResponseWriter, *http.Request) bool { return false })
+	s := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/down" {
+			http.Redirect(w, r, plain.URL, http.StatusFound)
+			return
+		}
+		honest(w, r)
+	}))
+	defer s.Close()
+	roots := x509.NewCertPool()
+	roots.AddCert(s.Certificate())
+	o := plain.quick()
+	o.TLS = &tls.Config{RootCAs: roots}
+	p := make([]byte, 10)
+	must(t, open(t, s.URL, int64(len(content)), o).Fetch(t.Context(), p, 0))
+	wantKind(t, open(t, s.URL+"/down", int64(len(content)), o).Fetch(t.Context(), p, 0), fault.Unavailable)
+	if plain.requests() != 0 {
+		t.Error("it was followed")
+	}
+}
+
+func TestCredentialsAreSentAndNotTold(t *testing.T) {
+	s := serve(t, func(n int, w http.ResponseWriter, r *http.Request) bool {
+		user, password, _ := r.BasicAuth()
+		if user != "user" || password != "secret" || r.URL.RawQuery != "key=secret" {
+			t.Errorf("user %q, password %q, query %q", user, password, r.URL.RawQuery)
+		}
+		return status(403, 1)(n, w, r)
+	})
+	address := strings.Replace(s.URL, "://", "://user:secret@", 1) + "/x?key=secret"
+	o := open(t, address, int64(len(content)), s.quick())
+	err := o.Fetch(t.Context(), make([]byte, 1), 0)
+	wantKind(t, err, fault.Unavailable)
+	for _, text := range []string{err.Error(), o.String()} {
+		if strings.Contains(text, "secret") || strings.Contains(text, "user") {
+			t.Errorf("secrets told: %s", text)
+		}
+	}
+	must(t, o.Fetch(t.Context(), make([]byte, 1), 0))
+
+	s.Close()
+	o = open(t, address, int64(len(content)), Options{Timeout: 20 * time.Millisecond})
+	if err := o.Fetch(t.Context(), make([]byte, 1), 0); strings.Contains(err.Error(), "secret") {
+		t.Errorf("secrets told: %v", err)
+	}
+}
+
+func TestReadAllFromLiars(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		lie  lie
+		kind error
+	}{
+		{"500 twice", status(500, 2), nil},
+		{"403", status(403, forever), fault.Unavailable},
+		{"206", says(forever, "bytes 0-9/10", content[:10]), fault.Corrupt},
+		{"compressed", func(n int, w http.ResponseWriter, r *http.Request) bool {
+			w.Header().Set("Content-Encoding", "br")
+			return false
+		}, fault.Corrupt},
+		{"broken off once", func(n int, w http.ResponseWriter, r *http.Request) bool {
+			if n == 1 {
+				w.Header().Set("Content-Length", fmt.Sprint(len(content)))
+				w.Write(content[:10])
+			}
+			return n == 1
+		}, nil},
+		{"without a length", func(n int, w http.ResponseWriter, r *http.Request) bool {
+			conn, _, _ := http.NewResponseController(w).Hijack()
+			io.WriteString(conn, "HTTP/1.0 200 OK\r\n\r\nhalf of a manif")
+			conn.Close()
+			return true
+		}, fault.Corrupt},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			s := serve(t, c.lie)
+			all, err := s.quick().ReadAll(t.Context(), s.URL, 1<<20)
+			if c.kind != nil {
+				wantKind(t, err, c.kind)
+				return
+			}
+			must(t, err)
+			if !bytes.Equal(all, content) {
+				t.Error("wrong bytes")
+			}
+		})
+	}
+}
+
+func TestConnectionsAreReused(t *testing.T) {
+	var mu sync.Mutex
+	clients := map[string]bool{}
+	s := serve(t, func(n int, w http.ResponseWriter, r *http.Request) bool {
+		mu.Lock()
+		defer mu.Unlock()
+		clients[r.RemoteAddr] = true
+		return false
+	})
+	o := open(t, s.URL, int64(len(content)), Options{})
+	for range 20 {
+		must(t, o.Fetch(t.Context(), make([]byte, 1000), 0))
+	}
+	if len(clients) != 1 {
+		t.Errorf("%d connections for 20 fetches one after the other", len(clients))
+	}
+}
+
+func FuzzParseContentRange(f *testing.F) {
+	for _, s := range []string{"bytes 0-9/10", "bytes */10", "bytes 0-9/*", "Bytes 5-5/6", "bytes +1-2/3", "bytes 9-0/10", "bytes 0-9/9", "bytes 0-9/18446744073709551616"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		first, last, total, ok := parseContentRange(s)
+		if !ok {
+			return
+		}
+		if first < 0 || last < first || total <= last {
+			t.Fatalf("%q: %d-%d/%d", s, first, last, total)
+		}
+		again := fmt.Sprintf("bytes %d-%d/%d", first, last, total)
+		if a, b, c, ok := parseContentRange(again); !ok || a != first || b != last || c != total {
+			t.Fatalf("%q: %q is read as %d-%d/%d, %v", s, again, a, b, c, ok)
+		}
+	})
+}
