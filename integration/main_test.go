@@ -1,0 +1,100 @@
+// Package integration tests isofs from outside: the real binary, nginx, the
+// kernel's FUSE and loop devices, download clients and QEMU.
+//
+// It imports nothing of isofs; what it knows of it is what a user knows.
+package integration
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// What TestMain makes, once for all tests.
+var (
+	isofs   string // the binary
+	baseDir string // a folder with base.iso and manifest.json, readable by all
+	workDir string // readable by all; the test's own folders are in it
+)
+
+func TestMain(m *testing.M) {
+	status, err := run(m)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "integration:", err)
+		status = 1
+	}
+	os.Exit(status)
+}
+
+func run(m *testing.M) (int, error) {
+	// Not below the home of root, which the user that isofs runs as cannot enter.
+	dir, err := os.MkdirTemp("/var/tmp", "isofs-test-")
+	if err != nil {
+		return 0, err
+	}
+	defer os.RemoveAll(dir)
+	if err := os.Chmod(dir, 0o755); err != nil {
+		return 0, err
+	}
+	workDir = dir
+	isofs = filepath.Join(dir, "isofs")
+	if err := command("go", "build", "-race", "-o", isofs, "aesthetic.computer/isofs/cmd/isofs"); err != nil {
+		return 0, err
+	}
+	// The packages are kept from run to run; the base is baked by each.
+	cacheDir, err := os.UserCacheDir()
+	if err != nil {
+		return 0, err
+	}
+	out, err := exec.Command(isofs, "bake", "tiny", "-o", filepath.Join(dir, "bases"), "--work", filepath.Join(cacheDir, "isofs", "bake")).CombinedOutput()
+	if err != nil {
+		return 0, fmt.Errorf("bake the base: %w\n%s", err, out)
+	}
+	lines := strings.Split(strings.TrimSpace(string(out)), "\n")
+	baseDir = lines[len(lines)-1]
+	return m.Run(), nil
+}
+
+func command(name string, args ...string) error {
+	var out bytes.Buffer
+	cmd := exec.Command(name, args...)
+	cmd.Stdout, cmd.Stderr = &out, &out
+	if err := cmd.Run(); err != nil {
+		return fmt.Errorf("%s %s: %w\n%s", name, strings.Join(args, " "), err, out.String())
+	}
+	return nil
+}
+
+// need skips the test, by name, on a machine that lacks a command; in CI it fails.
+func need(t *testing.T, commands ...string) {
+	t.Helper()
+	for _, c := range commands {
+		if _, err := exec.LookPath(c); err == nil {
+			continue
+		}
+		if _, err := exec.LookPath("/usr/sbin/" + c); err == nil {
+			continue
+		}
+		lack(t, "needs "+c+"; isofs doctor test says how to install it")
+	}
+}
+
+// needRoot is need for the rights of root.
+func needRoot(t *testing.T) {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		lack(t, "needs root")
+	}
+}
+
+func lack(t *testing.T, what string) {
+	t.Helper()
+	if os.Getenv("CI") != "" {
+		t.Fatal(what)
+	}
+	t.Skip(what)
+}

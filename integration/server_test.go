@@ -1,0 +1,244 @@
+package integration
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// patience bounds every wait; nothing is measured by it.
+const patience = 60 * time.Second
+
+// A server is a running isofs serve.
+type server struct {
+	t     *testing.T
+	dir   string // state, mount and run are in it
+	addr  string // of nginx
+	args  []string
+	cmd   *exec.Cmd
+	log   *lockedBuffer
+	ended chan struct{}
+	err   error // set before ended is closed
+}
+
+// serve starts isofs serve on a mount and a port of its own, with more flags,
+// and stops it when the test ends.
+func serve(t *testing.T, flags ...string) *server {
+	t.Helper()
+	need(t, "nginx")
+	s := newServer(t, flags...)
+	s.start()
+	return s
+}
+
+// newServer is serve that is not started yet.
+func newServer(t *testing.T, flags ...string) *server {
+	t.Helper()
+	dir, err := os.MkdirTemp(workDir, "serve-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	s := &server{t: t, dir: dir, addr: freeAddress(t)}
+	s.args = append([]string{
+		"serve", "--base", baseDir, "--state", s.path("state"), "--mount", s.mount(), "--run", s.path("run"),
+		"--listen", s.addr, "--access-log", "off", "--limit-requests", "0", "--limit-connections", "0",
+		"--grace", "1s", "--log-level", "debug",
+	}, flags...)
+	t.Cleanup(func() {
+		s.stop()
+		// Whatever happened, no mount is left behind.
+		for unix.Unmount(s.mount(), unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW) == nil {
+		}
+		if t.Failed() && s.log != nil {
+			t.Logf("isofs said:\n%s", s.log.String())
+		}
+		os.RemoveAll(dir)
+	})
+	return s
+}
+
+func (s *server) path(name string) string { return filepath.Join(s.dir, name) }
+func (s *server) mount() string           { return s.path("mnt") }
+func (s *server) url(path string) string  { return "http://" + s.addr + path }
+
+// start runs the program until it answers.
+func (s *server) start() {
+	s.t.Helper()
+	s.launch()
+	deadline := time.Now().Add(patience)
+	for time.Now().Before(deadline) {
+		select {
+		case <-s.ended:
+			s.t.Fatalf("isofs ended: %v\n%s", s.err, s.log.String())
+		default:
+		}
+		if resp, err := http.Get(s.url("/healthz")); err == nil {
+			resp.Body.Close()
+			if resp.StatusCode == http.StatusOK {
+				return
+			}
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	s.t.Fatalf("isofs does not answer:\n%s", s.log.String())
+}
+
+// launch runs the program and does not wait.
+func (s *server) launch() {
+	s.t.Helper()
+	s.log = &lockedBuffer{}
+	s.cmd = exec.Command(isofs, s.args...)
+	s.cmd.Stdout, s.cmd.Stderr = s.log, s.log
+	// Helpers that inherited the output must not keep Wait from returning.
+	s.cmd.WaitDelay = time.Second
+	if err := s.cmd.Start(); err != nil {
+		s.t.Fatal(err)
+	}
+	ended := make(chan struct{})
+	s.ended = ended
+	cmd := s.cmd
+	go func() {
+		s.err = cmd.Wait()
+		close(ended)
+	}()
+}
+
+// stop ends the program as an operator does.
+func (s *server) stop() {
+	if s.cmd == nil {
+		return
+	}
+	_ = s.cmd.Process.Signal(syscall.SIGTERM) // it may have ended
+	s.wait()
+}
+
+// kill ends it as the kernel does when memory runs out.
+func (s *server) kill() {
+	s.t.Helper()
+	if err := s.cmd.Process.Kill(); err != nil {
+		s.t.Fatal(err)
+	}
+	s.wait()
+}
+
+func (s *server) wait() {
+	select {
+	case <-s.ended:
+	case <-time.After(patience):
+		_ = s.cmd.Process.Kill()
+		s.t.Errorf("isofs did not end:\n%s", s.log.String())
+		<-s.ended
+	}
+}
+
+// get fetches a path whole; header lines are "Name: value".
+func (s *server) get(path string, header ...string) (*http.Response, []byte) {
+	s.t.Helper()
+	return s.request(http.MethodGet, path, header...)
+}
+
+func (s *server) request(method, path string, header ...string) (*http.Response, []byte) {
+	s.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 2*patience)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, method, s.url(path), nil)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	for _, line := range header {
+		name, value, _ := strings.Cut(line, ": ")
+		req.Header.Set(name, value)
+	}
+	resp, err := noRedirects.Do(req)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		s.t.Fatalf("%s %s: %v", method, path, err)
+	}
+	return resp, body
+}
+
+var noRedirects = &http.Client{
+	Transport:     &http.Transport{DisableCompression: true},
+	CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+}
+
+// freeAddress returns a loopback address that nobody listens on.
+func freeAddress(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}
+
+// pieces makes a folder of bundles that isofs can read: name -> html.
+func pieces(t *testing.T, bundles map[string]string) string {
+	t.Helper()
+	dir, err := os.MkdirTemp(workDir, "pieces-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	for name, html := range bundles {
+		write(t, filepath.Join(dir, name+".html"), html)
+	}
+	return dir
+}
+
+// write replaces a file in one step, as a careful publisher does.
+func write(t *testing.T, path, text string) {
+	t.Helper()
+	tmp := path + ".new"
+	if err := errors.Join(os.WriteFile(tmp, []byte(text), 0o644), os.Rename(tmp, path)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// page is a bundle of about size bytes.
+func page(title string, size int) string {
+	return fmt.Sprintf("<!doctype html><title>%s</title>\n<!--%s-->\n", title, strings.Repeat(title+" ", size/(len(title)+1)))
+}
+
+// A lockedBuffer collects what a program prints.
+type lockedBuffer struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (b *lockedBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.Write(p)
+}
+
+func (b *lockedBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.String()
+}
