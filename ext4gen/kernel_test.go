@@ -24,9 +24,15 @@ func mount(t *testing.T, image, options string) (dir, device string, unmount fun
 	if os.Geteuid() != 0 {
 		missing(t, "root, to mount")
 	}
+	if out, err := exec.Command("losetup", "--find").CombinedOutput(); err != nil {
+		missing(t, fmt.Sprintf("loop devices: %v: %s", err, out))
+	}
 	dir = t.TempDir()
 	if out, err := exec.Command("mount", "-t", "ext4", "-o", "loop,"+options, image, dir).CombinedOutput(); err != nil {
-		missing(t, fmt.Sprintf("loop mounts: %v: %s", err, out))
+		if bytes.Contains(out, []byte("permission denied")) {
+			missing(t, fmt.Sprintf("the permission to mount: %s", out))
+		}
+		t.Fatalf("mount: %v: %s", err, out)
 	}
 	mounted := true
 	unmount = func() {
