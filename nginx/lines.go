@@ -3,11 +3,13 @@ package nginx
 import (
 	"bufio"
 	"context"
+	"fmt"
 	"io"
 	"log/slog"
 	"regexp"
 	"strings"
 	"sync"
+	"syscall"
 )
 
 // "2026/01/02 03:04:05 [warn] 12#12: text" of a running nginx, and
@@ -37,12 +39,9 @@ func parseLogLine(line string) (slog.Level, string) {
 type errorLog struct {
 	log *slog.Logger
 
-	mu    sync.Mutex // guards emerg
-	emerg []string   // the [emerg] messages since the last reset, each once
+	mu          sync.Mutex // guards all below
+	first, last string     // [emerg] messages since the last reset
 }
-
-// keepEmerg bounds what is remembered: bind is tried five times per address.
-const keepEmerg = 20
 
 // copy reads r to its end.
 func (e *errorLog) copy(r io.Reader) {
@@ -66,23 +65,38 @@ func (e *errorLog) line(line string) {
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if len(e.emerg) < keepEmerg && (len(e.emerg) == 0 || e.emerg[len(e.emerg)-1] != message) {
-		e.emerg = append(e.emerg, message)
+	if e.first == "" {
+		e.first = message
 	}
+	e.last = message
 }
 
 func (e *errorLog) reset() {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.emerg = nil
+	e.first, e.last = "", ""
 }
 
-// reason returns the first thing that nginx could not do, or "".
-func (e *errorLog) reason() string {
+// reason returns the first thing that nginx could not do, or "". Failures to
+// bind are final only when another message follows: nginx tries five times.
+func (e *errorLog) reason() (first string, final bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if len(e.emerg) == 0 {
-		return ""
+	return e.first, e.first != "" && !bindFailure.MatchString(e.last)
+}
+
+var bindFailure = regexp.MustCompile(`bind\(\) to (\S+) failed \((\d+): `)
+
+// explain adds to nginx's message what a person can do about it.
+func explain(message string) string {
+	m := bindFailure.FindStringSubmatch(message)
+	switch {
+	case m == nil:
+		return message
+	case m[2] == fmt.Sprint(int(syscall.EADDRINUSE)):
+		return fmt.Sprintf("%s is in use by another program; stop that one, or listen elsewhere (nginx: %s)", m[1], message)
+	case m[2] == fmt.Sprint(int(syscall.EACCES)):
+		return fmt.Sprintf("%s needs a right we do not have; listen on a port above 1023, or give CAP_NET_BIND_SERVICE (nginx: %s)", m[1], message)
 	}
-	return e.emerg[0]
+	return message
 }

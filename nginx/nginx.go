@@ -12,11 +12,13 @@
 //   - X-Real-IP is the client's address, whatever the client sent; Host is the
 //     client's; Range, If-Range, If-None-Match and User-Agent arrive as sent.
 //   - "X-Accel-Redirect: /_mount/<id>/<file>" serves <Mount>/s/<id>/<file>.
-//     Content-Disposition, Cache-Control, Digest, Repr-Digest, Link, Vary,
+//     Cache-Control, Content-Type, Digest, Repr-Digest, Link, Vary,
 //     Access-Control-Allow-Origin and -Expose-Headers of that answer reach the
-//     client; of each only the first line does (nginx before 1.23). The type
-//     goes by the suffix; length, ETag and Last-Modified are the file's. The
-//     API must not send Accept-Ranges, which nginx would send twice.
+//     client; of each only the first line does (nginx before 1.23). Without
+//     Content-Type the suffix decides. Length, ETag and Last-Modified are the
+//     file's. The API must not send Accept-Ranges, which nginx would send twice,
+//     and need not send Content-Disposition, which nginx makes for images (and
+//     would keep even on its 503, when the file cannot be read).
 //   - "X-Isofs-Piece" names the piece in the access log, and goes no further.
 //   - A stream sends "X-Accel-Buffering: no" and a comment at least once a minute.
 //   - The API keeps idle connections for longer than 30 seconds, since nginx
@@ -60,6 +62,10 @@ type Config struct {
 
 // Limits are per client address; 0 means none. Who exceeds one gets 429.
 type Limits struct {
+	// TotalConnections bounds the requests in progress of all clients together,
+	// and with them nginx's memory: 2 MB each for slow readers in profile Direct.
+	TotalConnections int
+
 	Connections       int   // limit_conn: requests in progress at once
 	RequestsPerSecond int   // limit_req, on average
 	Burst             int   // limit_req burst: requests above the average, answered at once

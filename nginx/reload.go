@@ -7,8 +7,6 @@ import (
 	"net"
 	"os"
 	"path/filepath"
-	"regexp"
-	"strings"
 	"syscall"
 	"time"
 
@@ -72,7 +70,7 @@ func (s *Server) exchangeWorkers(ctx context.Context, c *child) error {
 				return nil
 			}
 		}
-		if reason := s.errs.reason(); reason != "" {
+		if reason, final := s.errs.reason(); final {
 			return errors.New(explain(reason))
 		}
 		select {
@@ -90,7 +88,7 @@ func (s *Server) awaitListening(ctx context.Context, c *child) error {
 	for pid := filepath.Join(s.runDir, pidFile); readPID(pid) != c.master.Pid; {
 		select {
 		case <-c.exited:
-			if reason := s.errs.reason(); reason != "" {
+			if reason, _ := s.errs.reason(); reason != "" {
 				return errors.New(explain(reason))
 			}
 			return fmt.Errorf("it ended at once: %w", c.err)
@@ -108,20 +106,4 @@ func (s *Server) awaitListening(ctx context.Context, c *child) error {
 		conn.Close()
 	}
 	return nil
-}
-
-var bindFailure = regexp.MustCompile(`bind\(\) to (\S+) failed \((\d+): `)
-
-// explain adds to nginx's message what a person can do about it.
-func explain(message string) string {
-	m := bindFailure.FindStringSubmatch(message)
-	switch {
-	case m == nil:
-		return message
-	case m[2] == fmt.Sprint(int(syscall.EADDRINUSE)):
-		return fmt.Sprintf("%s is in use by another program; stop that one, or listen elsewhere (nginx: %s)", m[1], message)
-	case m[2] == fmt.Sprint(int(syscall.EACCES)):
-		return fmt.Sprintf("%s needs a right we do not have; listen on a port above 1023, or give CAP_NET_BIND_SERVICE (nginx: %s)", m[1], message)
-	}
-	return strings.TrimSpace(message)
 }

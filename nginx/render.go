@@ -20,11 +20,14 @@ var templates = template.Must(template.New("nginx.conf.tmpl").Option("missingkey
 // Render returns a complete nginx.conf for a supervised nginx (daemon off; see
 // Start). The error is that of Validate.
 func Render(c Config) ([]byte, error) {
-	site, err := RenderSite(c)
-	if err != nil {
+	if err := c.Validate(); err != nil {
 		return nil, err
 	}
 	v := newView(c)
+	site, err := execute("site", v)
+	if err != nil {
+		return nil, err
+	}
 	v.Site = string(indented(site))
 	return execute("main", v)
 }
@@ -93,7 +96,7 @@ type answer struct {
 
 func answers(l Limits) []answer {
 	return []answer{
-		{"limited", 429, 5, "Too many requests at once from your address: " + l.words() + ". Try again in 5 seconds."},
+		{"limited", 429, 5, "Too many requests at once; there are at most " + l.words() + ". Try again in 5 seconds."},
 		{"refused", 405, 0, "Only GET, HEAD, POST and OPTIONS are understood here."},
 		{"unreadable", 503, 5, "This image cannot be read at the moment. Try again in 5 seconds; if that does not help, the operator finds the cause in the log."},
 		{"api-down", 502, 5, "isofs does not answer; it may be starting. Try again in 5 seconds."},
@@ -105,15 +108,15 @@ func answers(l Limits) []answer {
 func (l Limits) words() string {
 	var w []string
 	if l.Connections > 0 {
-		w = append(w, fmt.Sprintf("at most %d downloads at a time", l.Connections))
+		w = append(w, fmt.Sprintf("%d downloads at a time for each address", l.Connections))
+	}
+	if l.TotalConnections > 0 {
+		w = append(w, fmt.Sprintf("%d downloads at a time for all together", l.TotalConnections))
 	}
 	if l.RequestsPerSecond > 0 {
-		w = append(w, fmt.Sprintf("at most %d requests a second with bursts of %d", l.RequestsPerSecond, l.Burst))
+		w = append(w, fmt.Sprintf("%d requests a second for each address, with bursts of %d", l.RequestsPerSecond, l.Burst))
 	}
-	if len(w) == 0 {
-		return "there is a limit"
-	}
-	return strings.Join(w, ", and ") + ", are served"
+	return strings.Join(w, ", ")
 }
 
 // indented moves the lines that are not empty one tab to the right.

@@ -145,7 +145,9 @@ func (r *rig) serveAPI(w http.ResponseWriter, q *http.Request) {
 		h := w.Header()
 		h.Set("X-Accel-Redirect", "/_mount/"+id+"/"+file)
 		h.Set("Content-Type", "application/octet-stream")
-		h.Set("Content-Disposition", `attachment; filename="`+file+`"`)
+		if file != "bad-os.iso" { // see TestUnreadable
+			h.Set("Content-Disposition", `attachment; filename="`+file+`"`)
+		}
 		h.Set("Cache-Control", "no-cache")
 		h.Set("Digest", "SHA-256=abc=")
 		h.Set("Repr-Digest", "sha-256=:abc=:")
@@ -170,7 +172,7 @@ func (r *rig) requests() []*http.Request {
 	return got
 }
 
-// answer is a response that was read to its end.
+// A reply is a response that was read to its end.
 type reply struct {
 	*http.Response
 	body string
@@ -178,7 +180,7 @@ type reply struct {
 }
 
 // do sends one request, byte for byte, on a connection of its own. Headers are
-// "Name: value". Host is sent unless the target is for HTTP/1.0.
+// "Name: value".
 func (r *rig) do(method, target string, headers ...string) reply {
 	r.t.Helper()
 	conn, response := r.open(method, target, headers...)

@@ -217,7 +217,7 @@ func (s *Server) supervise(c *child) {
 }
 
 func (s *Server) giveUp(row int, err error) {
-	if reason := s.errs.reason(); reason != "" {
+	if reason, _ := s.errs.reason(); reason != "" {
 		err = errors.New(explain(reason))
 	}
 	s.mu.Lock()
