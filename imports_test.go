@@ -1,0 +1,54 @@
+// Package isofs_test keeps the layers of DESIGN.md, section 3.
+package isofs_test
+
+import (
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// allowed is the DAG of imports between the module's packages. Every package
+// may also import fault, which imports nothing.
+var allowed = map[string]string{
+	"fault":       "",
+	"extent":      "",
+	"origin":      "",
+	"cache":       "",
+	"bundle":      "",
+	"nginx":       "",
+	"ext4gen":     "extent",
+	"base":        "extent",
+	"image":       "extent ext4gen base",
+	"bake":        "base ext4gen extent image",
+	"catalog":     "image bundle base extent",
+	"vfs":         "catalog extent",
+	"api":         "catalog bundle",
+	"cmd/isofs":   "api bake base bundle cache catalog extent image nginx origin vfs",
+	"integration": "",
+}
+
+func TestImportsFollowTheLayers(t *testing.T) {
+	const module = "aesthetic.computer/isofs"
+	out, err := exec.Command("go", "list", "-f", "{{.ImportPath}} {{join .Imports \" \"}}", "./...").CombinedOutput()
+	if err != nil {
+		t.Fatalf("go list: %v\n%s", err, out)
+	}
+	for line := range strings.Lines(string(out)) {
+		fields := strings.Fields(line)
+		pkg, inModule := strings.CutPrefix(fields[0], module+"/")
+		if !inModule {
+			continue // this test
+		}
+		may, known := allowed[pkg]
+		if !known {
+			t.Errorf("package %s is in no layer: add it here and to DESIGN.md, section 3", pkg)
+		}
+		for _, i := range fields[1:] {
+			name, ours := strings.CutPrefix(i, module+"/")
+			if ours && name != "fault" && !slices.Contains(strings.Fields(may), name) {
+				t.Errorf("package %s must not import %s", pkg, name)
+			}
+		}
+	}
+}
