@@ -1,62 +1,245 @@
-// Package cache ... (contract; to be implemented)
+// Package cache keeps the blocks of bases that were read before.
+//
+// A File is one base: immutable bytes, cut into blocks with a known SHA-256.
+// What may be cached is any block whose bytes have that SHA-256; no other byte
+// is ever served. A block that is missing is fetched once, however many
+// readers want it, compared, handed to them, and written to a sparse file at
+// its own offset. All the files of a directory together stay within a limit:
+// the block that was not read for the longest makes room by becoming a hole.
+// A block which an earlier process left is compared again before it is used,
+// so a crash, a power cut or a stranger can lose blocks but not falsify them.
+// While the process runs it takes the kernel at its word: what was written
+// is what is read.
+//
+// The package leaves out where the bytes come from and how often to ask for
+// them (the Fetcher's business), and knows nothing of images, URLs or files
+// that differ from a base.
 package cache
 
 import (
 	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
 	"log/slog"
 	"os"
+	"slices"
+	"sync"
+	"sync/atomic"
+
+	"aesthetic.computer/isofs/fault"
 )
 
+// MaxBlockSize is the largest block in bytes, and the most that is fetched at
+// once.
+const MaxBlockSize = 1 << 20
+
+// pageSize is what the block size must be a multiple of and what space is
+// counted in: file systems make holes of whole pages.
+const pageSize = 4096
+
 // A Fetcher has the bytes of one base. Fetch fills p from off on, wholly or
-// with an error. It need not be right: what it gives is checked.
+// with an error, and does not touch p after it returned. It need not be right:
+// what it gives is checked. It ends by a deadline of its own, since its
+// callers may come and go; ctx ends only when the Store is closed.
 type Fetcher interface {
 	Fetch(ctx context.Context, p []byte, off int64) error
 }
 
 // Config of a Store.
 type Config struct {
-	Dir      string // one sparse file per base, <id>.blocks
-	MaxBytes int64  // bound on the bytes of all files of Dir
-	Fetches  int    // blocks being fetched at once, over all bases
+	Dir      string // holds one sparse file per base, <id>.blocks; made if it is missing
+	MaxBytes int64  // bound on the disk space of all those files
+	Fetches  int    // most fetches at once over all bases, of up to MaxBlockSize bytes each; 0: 16
 	Log      *slog.Logger
 }
 
-// A Store is the block cache of a process over one directory.
-type Store struct{}
+// A Store is the block cache of a process over one directory. Its methods are
+// safe for concurrent use.
+type Store struct {
+	log   *slog.Logger
+	dir   string
+	disk  *disk
+	index *index
+	count counters
+	// slots has one buffer for every fetch that may begin, nil at first: so
+	// many fetches, and so much memory.
+	slots chan []byte
+	ctx   context.Context // ends by stop, in Close
+	stop  context.CancelFunc
+	pulls sync.WaitGroup // the goroutines of flights
+}
 
 // Stats are counters since the start, and gauges.
 type Stats struct {
-	Hits, Misses, Evictions, Fetches, FetchErrors, CorruptFetches, CorruptDisk, WriteErrors uint64
-	FetchedBytes, DiskBytes                                                                 uint64
-	Inflight                                                                                int64
+	Hits   uint64 // blocks that were wanted and present
+	Misses uint64 // blocks that were wanted and not, those waited for in common included
+
+	Fetches        uint64 // calls of Fetch
+	FetchErrors    uint64 // those that failed
+	FetchedBytes   uint64 // bytes of those that did not
+	CorruptFetches uint64 // fetched blocks that did not have their SHA-256
+
+	Evictions   uint64 // blocks that made room for others
+	CorruptDisk uint64 // blocks of an earlier process that did not have their SHA-256, or could not be read
+	WriteErrors uint64 // blocks that the disk did not take
+	Uncached    uint64 // blocks served without being kept: the above, and those without a place among blocks in use
+
+	DiskBytes uint64 // space in use, as accounted; never more than MaxBytes
+	Inflight  int64  // calls of Fetch under way
 }
 
-// Open opens or makes the directory; two processes refuse each other by a lock.
-func Open(c Config) (*Store, error) { panic("contract") }
-func (s *Store) Close() error       { panic("contract") }
-func (s *Store) Stats() Stats       { panic("contract") }
+type counters struct {
+	hits, misses                                       atomic.Uint64
+	fetches, fetchErrors, fetchedBytes, corruptFetches atomic.Uint64
+	evictions, corruptDisk, writeErrors, uncached      atomic.Uint64
+	inflight                                           atomic.Int64
+}
+
+// Open opens or makes the directory. Two processes cannot share one: the
+// second is refused with fault.Unavailable. Files of an earlier process are
+// neither read nor checked yet.
+//
+// A disk that is full or read-only is no error: the Store then serves without
+// keeping, says so in the log, and keeps again when it can.
+func Open(c Config) (*Store, error) {
+	switch {
+	case c.Dir == "":
+		return nil, fmt.Errorf("open cache: %w: no directory", fault.Invalid)
+	case c.MaxBytes <= 0:
+		return nil, fmt.Errorf("open cache %s: %w: limit of %d bytes", c.Dir, fault.Invalid, c.MaxBytes)
+	case c.Fetches < 0:
+		return nil, fmt.Errorf("open cache %s: %w: %d fetches at once", c.Dir, fault.Invalid, c.Fetches)
+	case c.Fetches == 0:
+		c.Fetches = 16
+	}
+	if c.Log == nil {
+		c.Log = slog.Default()
+	}
+	d, err := openDisk(c.Dir, c.MaxBytes)
+	if err != nil {
+		return nil, fmt.Errorf("open cache %s: %w", c.Dir, err)
+	}
+	s := &Store{log: c.Log, dir: c.Dir, disk: d, index: newIndex(), slots: make(chan []byte, c.Fetches)}
+	for range c.Fetches {
+		s.slots <- nil
+	}
+	s.ctx, s.stop = context.WithCancel(context.Background())
+	return s, nil
+}
+
+// Close ends fetches under way, with errors for who waits for them, and lets
+// go of the directory. While ranges are pinned it stays open and locked, until
+// the last is released: another process might evict them.
+func (s *Store) Close() error {
+	if !s.index.close() {
+		return nil
+	}
+	s.stop()
+	s.pulls.Wait()
+	var err error
+	s.index.whenUnpinned(func() {
+		s.disk.mu.Lock() // a Blob may be about to open a file
+		defer s.disk.mu.Unlock()
+		for _, b := range s.index.all() {
+			if f := b.file.Load(); f != nil {
+				err = errors.Join(err, f.Close())
+			}
+		}
+		err = errors.Join(err, s.disk.close())
+	})
+	if err != nil {
+		return fmt.Errorf("close cache %s: %w: %w", s.dir, fault.Unavailable, err)
+	}
+	return nil
+}
+
+// Stats returns the counters and gauges of now.
+func (s *Store) Stats() Stats {
+	c := &s.count
+	return Stats{
+		Hits:           c.hits.Load(),
+		Misses:         c.misses.Load(),
+		Fetches:        c.fetches.Load(),
+		FetchErrors:    c.fetchErrors.Load(),
+		FetchedBytes:   c.fetchedBytes.Load(),
+		CorruptFetches: c.corruptFetches.Load(),
+		Evictions:      c.evictions.Load(),
+		CorruptDisk:    c.corruptDisk.Load(),
+		WriteErrors:    c.writeErrors.Load(),
+		Uncached:       c.uncached.Load(),
+		DiskBytes:      uint64(s.disk.used.Load()),
+		Inflight:       c.inflight.Load(),
+	}
+}
 
 // Blob describes the bytes of one base.
 type Blob struct {
-	ID        string // hex SHA-256 of the whole, names the file
-	Size      int64
-	BlockSize int64
+	ID        string     // SHA-256 of the whole, 64 lower-case hex digits; names the file
+	Size      int64      // in bytes, more than 0
+	BlockSize int64      // in bytes, a multiple of 4096, at most MaxBlockSize
 	Sums      [][32]byte // SHA-256 of each block; the last may be short
 }
 
-// Blob returns a verified view of b, whose bytes come from f.
-func (s *Store) Blob(b Blob, f Fetcher) (*File, error) { panic("contract") }
-
-// A File is a verified, cached view of one base: an io.ReaderAt of immutable
-// bytes. It also has ReadAtContext and Pin (see package extent, whose optional
-// interfaces it meets without importing it).
-type File struct{}
-
-func (f *File) Size() int64                             { panic("contract") }
-func (f *File) ReadAt(p []byte, off int64) (int, error) { panic("contract") }
-func (f *File) ReadAtContext(ctx context.Context, p []byte, off int64) (int, error) {
-	panic("contract")
+// Validate checks the description against itself; errors wrap fault.Invalid.
+func (b Blob) Validate() error {
+	if id, err := hex.DecodeString(b.ID); err != nil || len(id) != 32 || hex.EncodeToString(id) != b.ID {
+		return fmt.Errorf("%w: base id %q: want 64 lower-case hex digits", fault.Invalid, b.ID)
+	}
+	if b.Size <= 0 {
+		return fmt.Errorf("%w: base %s: size %d", fault.Invalid, b.ID, b.Size)
+	}
+	if b.BlockSize <= 0 || b.BlockSize > MaxBlockSize || b.BlockSize%pageSize != 0 {
+		return fmt.Errorf("%w: base %s: block size %d: want a multiple of %d up to %d", fault.Invalid, b.ID, b.BlockSize, pageSize, MaxBlockSize)
+	}
+	if want := (b.Size-1)/b.BlockSize + 1; int64(len(b.Sums)) != want {
+		return fmt.Errorf("%w: base %s: %d block sums for %d blocks", fault.Invalid, b.ID, len(b.Sums), want)
+	}
+	return nil
 }
-func (f *File) Pin(ctx context.Context, off, n int64) (*os.File, int64, func(), error) {
-	panic("contract")
+
+// same reports whether a and b describe the same bytes in the same blocks.
+func (b Blob) same(a Blob) bool {
+	return a.ID == b.ID && a.Size == b.Size && a.BlockSize == b.BlockSize && slices.Equal(a.Sums, b.Sums)
+}
+
+// Blob returns a verified view of b, whose bytes come from f. Views of one
+// base share its blocks, whichever fetcher they came by. It touches the disk
+// and not the network.
+func (s *Store) Blob(b Blob, f Fetcher) (*File, error) {
+	if err := b.Validate(); err != nil {
+		return nil, fmt.Errorf("open base in cache %s: %w", s.dir, err)
+	}
+	s.disk.mu.Lock()
+	defer s.disk.mu.Unlock()
+	known, err := s.index.base(b.ID)
+	if err != nil {
+		return nil, fmt.Errorf("open base %s in cache %s: %w", b.ID, s.dir, err)
+	}
+	if known == nil {
+		b.Sums = slices.Clone(b.Sums)
+		known = &base{Blob: b, blocks: make([]block, len(b.Sums))}
+		s.index.add(known)
+		if _, err := s.adopt(known); err != nil {
+			s.log.Warn("cache: serving a base without keeping its blocks for now", "base", b.ID, "dir", s.dir, "error", err)
+		}
+		s.fit()
+	} else if !known.same(b) {
+		return nil, fmt.Errorf("open base %s in cache %s: %w: it is open with other blocks", b.ID, s.dir, fault.Invalid)
+	}
+	return &File{store: s, base: known, fetcher: f}, nil
+}
+
+// name of the file in the directory that has the blocks of a base.
+func name(id string) string { return id + suffix }
+
+const suffix = ".blocks"
+
+// file returns the file of b, opening it if that failed before. The caller
+// holds disk.mu.
+func (s *Store) file(b *base) (*os.File, error) {
+	if f := b.file.Load(); f != nil {
+		return f, nil
+	}
+	return s.adopt(b)
 }

@@ -1,0 +1,209 @@
+package cache
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"sync/atomic"
+
+	"aesthetic.computer/isofs/fault"
+)
+
+// window is how many bytes one read wants at once: all their missing blocks
+// are asked for before the first of them is there. Longer reads go window by
+// window.
+const window = 16 << 20
+
+// A File is a verified, cached view of one base: an io.ReaderAt of immutable
+// bytes. It also has ReadAtContext and Pin (see package extent, whose optional
+// interfaces it meets without importing it). Its methods are safe for
+// concurrent use.
+//
+// Their errors are the Fetcher's, or wrap fault.Corrupt if fetched bytes were
+// wrong twice, fault.Unavailable if the Store was closed or ctx ended, and
+// fault.Invalid for a range that no file has.
+type File struct {
+	store   *Store
+	base    *base
+	fetcher Fetcher
+}
+
+var _ io.ReaderAt = (*File)(nil)
+
+// Size returns the number of bytes of the base.
+func (f *File) Size() int64 { return f.base.Size }
+
+// ReadAt implements io.ReaderAt.
+func (f *File) ReadAt(p []byte, off int64) (int, error) {
+	return f.ReadAtContext(context.Background(), p, off)
+}
+
+// ReadAtContext is ReadAt that returns early with an error wrapping ctx.Err()
+// when ctx ends. What it waited for is fetched nevertheless.
+func (f *File) ReadAtContext(ctx context.Context, p []byte, off int64) (int, error) {
+	if off < 0 {
+		return 0, fmt.Errorf("read base %s: %w: offset %d", f.base.ID, fault.Invalid, off)
+	}
+	if len(p) == 0 {
+		return 0, nil
+	}
+	if off >= f.base.Size {
+		return 0, io.EOF
+	}
+	if ctx.Err() != nil {
+		return 0, fmt.Errorf("read base %s: %w", f.base.ID, canceled(ctx))
+	}
+	end := off + min(int64(len(p)), f.base.Size-off)
+	n := 0
+	for at := off; at < end; at = off + int64(n) {
+		// Windows end where blocks do, or each border's block would be read twice.
+		to := min(end, (at+window)/f.base.BlockSize*f.base.BlockSize)
+		m, err := f.read(ctx, p[n:n+int(to-at)], at)
+		n += m
+		if err != nil {
+			return n, err
+		}
+	}
+	if n < len(p) {
+		return n, io.EOF
+	}
+	return n, nil
+}
+
+// read fills p, which lies within the base and is at most a window.
+func (f *File) read(ctx context.Context, p []byte, off int64) (int, error) {
+	x, b := f.store.index, f.base
+	first, last := b.span(off, int64(len(p)))
+	if x.pin(b, first, last) {
+		n, _ := b.file.Load().ReadAt(p, off)
+		x.unpin(b, first, last)
+		if n == len(p) {
+			f.store.count.hits.Add(uint64(last - first + 1))
+			return n, nil
+		}
+		x.lose(b, first, last)
+	}
+	return f.gather(ctx, p, off)
+}
+
+// gather fills p from blocks of which some must be waited for.
+func (f *File) gather(ctx context.Context, p []byte, off int64) (int, error) {
+	x, b := f.store.index, f.base
+	first, last := b.span(off, int64(len(p)))
+	waiters := make([]waiter, last-first+1)
+	rest, at := p, off
+	for k := range waiters {
+		from := at - b.offset(first+k)
+		n := min(int64(len(rest)), b.length(first+k)-from)
+		waiters[k] = waiter{dst: rest[:n], from: from}
+		rest, at = rest[n:], at+n
+	}
+	if err := f.claim(first, waiters); err != nil {
+		return 0, fmt.Errorf("read base %s: %w", b.ID, err)
+	}
+	// After the return p is the caller's again, and nobody else's.
+	defer leaveAll(waiters)
+	for k := range waiters {
+		w := &waiters[k]
+		if !w.pinned {
+			continue
+		}
+		_, err := b.file.Load().ReadAt(w.dst, b.offset(first+k)+w.from)
+		x.unpin(b, first+k, first+k)
+		if err != nil {
+			// What is wanted of this block comes from memory then: as it is
+			// not present any more, the next try waits for a flight.
+			x.lose(b, first+k, first+k)
+			if _, err := f.gather(ctx, w.dst, b.offset(first+k)+w.from); err != nil {
+				w.err = err
+			}
+		}
+	}
+	n := 0
+	for k := range waiters {
+		if err := waiters[k].wait(ctx); err != nil {
+			return n, fmt.Errorf("read block %d of base %s: %w", first+k, b.ID, err)
+		}
+		n += len(waiters[k].dst)
+	}
+	return n, nil
+}
+
+// Pin makes [off, off+n) present and verified and keeps it so until release is
+// called (exactly once). The bytes are at offset at of file, which must not be
+// closed. A nil file with a nil error means: not in one file now, use ReadAt;
+// release is then there too, and does nothing.
+// So it is for an empty range, for one of more than 16 MiB or than the cache
+// may hold, and while the disk is full, broken, or full of blocks in use.
+func (f *File) Pin(ctx context.Context, off, n int64) (file *os.File, at int64, release func(), err error) {
+	x, b := f.store.index, f.base
+	nothing := func() {}
+	if off < 0 || n < 0 || off > b.Size || n > b.Size-off {
+		return nil, 0, nothing, fmt.Errorf("pin %d bytes at %d of base %s: %w: it has %d bytes", n, off, b.ID, fault.Invalid, b.Size)
+	}
+	if ctx.Err() != nil {
+		return nil, 0, nothing, fmt.Errorf("pin base %s: %w", b.ID, canceled(ctx))
+	}
+	if n == 0 || n > window || n > f.store.disk.max {
+		return nil, 0, nothing, nil
+	}
+	first, last := b.span(off, n)
+	if x.pin(b, first, last) {
+		f.store.count.hits.Add(uint64(last - first + 1))
+	} else {
+		// What the disk would not take would be fetched for nothing, and
+		// again for the ReadAt that follows.
+		if f.store.disk.failing.Load() {
+			return nil, 0, nothing, nil
+		}
+		all, err := f.pinMissing(ctx, first, last)
+		if err != nil || !all {
+			return nil, 0, nothing, err
+		}
+	}
+	var released atomic.Bool
+	return b.file.Load(), off, func() {
+		if released.Swap(true) {
+			panic("cache: a pinned range was released twice")
+		}
+		x.unpin(b, first, last)
+	}, nil
+}
+
+// pinMissing pins blocks of which some must be waited for: all of them or
+// none. It waits for nobody to release blocks: a block without a place is not
+// kept, and so not pinned.
+func (f *File) pinMissing(ctx context.Context, first, last int) (bool, error) {
+	waiters := make([]waiter, last-first+1)
+	for k := range waiters {
+		waiters[k].pin = true
+	}
+	if err := f.claim(first, waiters); err != nil {
+		return false, fmt.Errorf("pin base %s: %w", f.base.ID, err)
+	}
+	all := true
+	var failure error
+	for k := range waiters {
+		if err := waiters[k].wait(ctx); err != nil {
+			failure = fmt.Errorf("pin block %d of base %s: %w", first+k, f.base.ID, err)
+			break
+		}
+		all = all && waiters[k].pinned
+	}
+	if all && failure == nil {
+		return true, nil
+	}
+	leaveAll(waiters)
+	for k := range waiters {
+		if waiters[k].pinned {
+			f.store.index.unpin(f.base, first+k, first+k)
+		}
+	}
+	return false, failure
+}
+
+// canceled is the error for a reader who gave up.
+func canceled(ctx context.Context) error {
+	return fmt.Errorf("%w: %w", fault.Unavailable, ctx.Err())
+}
