@@ -1,216 +1,245 @@
-// Package cache keeps blocks of bases on disk: each is fetched once, compared
-// with its hash before a byte of it is served, and kept or evicted whole.
+// Package cache keeps the blocks of bases that were read before.
 //
-// What may be cached are bytes that never change under their identity, the
-// SHA-256 of the base. The package leaves out where the bytes come from (its
-// one-method Fetcher) and what they mean.
+// A File is one base: immutable bytes, cut into blocks with a known SHA-256.
+// What may be cached is any block whose bytes have that SHA-256; no other byte
+// is ever served. A block that is missing is fetched once, however many
+// readers want it, compared, handed to them, and written to a sparse file at
+// its own offset. All the files of a directory together stay within a limit:
+// the block that was not read for the longest makes room by becoming a hole.
+// A block which an earlier process left is compared again before it is used,
+// so a crash, a power cut or a stranger can lose blocks but not falsify them.
+// While the process runs it takes the kernel at its word: what was written
+// is what is read.
+//
+// The package leaves out where the bytes come from and how often to ask for
+// them (the Fetcher's business), and knows nothing of images, URLs or files
+// that differ from a base.
 package cache
 
 import (
 	"context"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"log/slog"
-	"math"
 	"os"
-	"path/filepath"
-	"strings"
+	"slices"
 	"sync"
 	"sync/atomic"
-
-	"github.com/hashicorp/golang-lru/v2/simplelru"
-	"golang.org/x/sync/semaphore"
-	"golang.org/x/sync/singleflight"
-	"golang.org/x/sys/unix"
 
 	"aesthetic.computer/isofs/fault"
 )
 
+// MaxBlockSize is the largest block in bytes, and the most that is fetched at
+// once.
+const MaxBlockSize = 1 << 20
+
+// pageSize is what the block size must be a multiple of and what space is
+// counted in: file systems make holes of whole pages.
+const pageSize = 4096
+
 // A Fetcher has the bytes of one base. Fetch fills p from off on, wholly or
-// with an error. It need not be right: what it gives is checked.
+// with an error, and does not touch p after it returned. It need not be right:
+// what it gives is checked. It ends by a deadline of its own, since its
+// callers may come and go; ctx ends only when the Store is closed.
 type Fetcher interface {
 	Fetch(ctx context.Context, p []byte, off int64) error
 }
 
 // Config of a Store.
 type Config struct {
-	Dir      string // one sparse file per base, <id>.blocks
-	MaxBytes int64  // bound on the bytes of all files of Dir
-	Fetches  int    // blocks being fetched at once, over all bases; 0: 16
+	Dir      string // holds one sparse file per base, <id>.blocks; made if it is missing
+	MaxBytes int64  // bound on the disk space of all those files
+	Fetches  int    // most fetches at once over all bases, of up to MaxBlockSize bytes each; 0: 16
 	Log      *slog.Logger
+}
+
+// A Store is the block cache of a process over one directory. Its methods are
+// safe for concurrent use.
+type Store struct {
+	log   *slog.Logger
+	dir   string
+	disk  *disk
+	index *index
+	count counters
+	// slots has one buffer for every fetch that may begin, nil at first: so
+	// many fetches, and so much memory.
+	slots chan []byte
+	ctx   context.Context // ends by stop, in Close
+	stop  context.CancelFunc
+	pulls sync.WaitGroup // the goroutines of flights
 }
 
 // Stats are counters since the start, and gauges.
 type Stats struct {
-	Hits, Misses, Evictions, Fetches, FetchErrors, CorruptFetches, CorruptDisk, WriteErrors uint64
-	FetchedBytes, DiskBytes                                                                 uint64
-	Inflight                                                                                int64
-}
+	Hits   uint64 // blocks that were wanted and present
+	Misses uint64 // blocks that were wanted and not, those waited for in common included
 
-// blockSuffix ends the names of the files that hold blocks.
-const blockSuffix = ".blocks"
+	Fetches        uint64 // calls of Fetch
+	FetchErrors    uint64 // those that failed
+	FetchedBytes   uint64 // bytes of those that did not
+	CorruptFetches uint64 // fetched blocks that did not have their SHA-256
 
-// defaultFetches suits an origin that gives each connection a share.
-const defaultFetches = 16
+	Evictions   uint64 // blocks that made room for others
+	CorruptDisk uint64 // blocks of an earlier process that did not have their SHA-256, or could not be read
+	WriteErrors uint64 // blocks that the disk did not take
+	Uncached    uint64 // blocks served without being kept: the above, and those without a place among blocks in use
 
-// A key names a block in the LRU.
-type key struct {
-	file  *blockFile
-	block int
-}
-
-// A Store is the block cache of a process over one directory.
-type Store struct {
-	cfg     Config
-	lock    *os.File
-	fetches *semaphore.Weighted
-	flights singleflight.Group
-	count   counters
-
-	mu    sync.Mutex // guards all below, and the state of every blockFile
-	lru   *simplelru.LRU[key, struct{}]
-	bytes int64 // of the blocks in lru
-	files map[string]*blockFile
-	sick  bool // the last write failed; said in the log once
+	DiskBytes uint64 // space in use, as accounted; never more than MaxBytes
+	Inflight  int64  // calls of Fetch under way
 }
 
 type counters struct {
-	hits, misses, evictions, fetches, fetchErrors, corruptFetches, corruptDisk, writeErrors atomic.Uint64
-	fetchedBytes                                                                            atomic.Uint64
-	inflight                                                                                atomic.Int64
+	hits, misses                                       atomic.Uint64
+	fetches, fetchErrors, fetchedBytes, corruptFetches atomic.Uint64
+	evictions, corruptDisk, writeErrors, uncached      atomic.Uint64
+	inflight                                           atomic.Int64
 }
 
-// Open opens the cache in c.Dir, making it if need be. Two processes on one
-// directory would punch holes into each other's blocks, so the second is
-// refused.
+// Open opens or makes the directory. Two processes cannot share one: the
+// second is refused with fault.Unavailable. Files of an earlier process are
+// neither read nor checked yet.
+//
+// A disk that is full or read-only is no error: the Store then serves without
+// keeping, says so in the log, and keeps again when it can.
 func Open(c Config) (*Store, error) {
+	switch {
+	case c.Dir == "":
+		return nil, fmt.Errorf("open cache: %w: no directory", fault.Invalid)
+	case c.MaxBytes <= 0:
+		return nil, fmt.Errorf("open cache %s: %w: limit of %d bytes", c.Dir, fault.Invalid, c.MaxBytes)
+	case c.Fetches < 0:
+		return nil, fmt.Errorf("open cache %s: %w: %d fetches at once", c.Dir, fault.Invalid, c.Fetches)
+	case c.Fetches == 0:
+		c.Fetches = 16
+	}
 	if c.Log == nil {
 		c.Log = slog.Default()
 	}
-	if c.Fetches <= 0 {
-		c.Fetches = defaultFetches
-	}
-	if c.MaxBytes <= 0 {
-		return nil, fmt.Errorf("open the cache: a bound of %d bytes: %w", c.MaxBytes, fault.Invalid)
-	}
-	if err := os.MkdirAll(c.Dir, 0o755); err != nil {
-		return nil, fmt.Errorf("open the cache: %w: %w", fault.Unavailable, err)
-	}
-	lock, err := lockDir(c.Dir)
+	d, err := openDisk(c.Dir, c.MaxBytes)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("open cache %s: %w", c.Dir, err)
 	}
-	// The LRU is bounded by bytes, by hand; its own bound is out of reach.
-	lru, err := simplelru.NewLRU[key, struct{}](math.MaxInt, nil)
-	if err != nil {
-		lock.Close()
-		return nil, fmt.Errorf("open the cache: %w: %w", fault.Invalid, err)
+	s := &Store{log: c.Log, dir: c.Dir, disk: d, index: newIndex(), slots: make(chan []byte, c.Fetches)}
+	for range c.Fetches {
+		s.slots <- nil
 	}
-	return &Store{
-		cfg: c, lock: lock, lru: lru, files: map[string]*blockFile{},
-		fetches: semaphore.NewWeighted(int64(c.Fetches)),
-	}, nil
+	s.ctx, s.stop = context.WithCancel(context.Background())
+	return s, nil
 }
 
-func lockDir(dir string) (*os.File, error) {
-	path := filepath.Join(dir, "lock")
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o644)
-	if err != nil {
-		return nil, fmt.Errorf("lock the cache: %w: %w", fault.Unavailable, err)
-	}
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		f.Close()
-		return nil, fmt.Errorf("another isofs is using the cache in %s; stop it, or choose another directory with --cache: %w", dir, fault.Unavailable)
-	}
-	return f, nil
-}
-
-// Close closes the files. Reads under way fail.
+// Close ends fetches under way, with errors for who waits for them, and lets
+// go of the directory. While ranges are pinned it stays open and locked, until
+// the last is released: another process might evict them.
 func (s *Store) Close() error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	var errs []error
-	for _, f := range s.files {
-		errs = append(errs, f.file.Close())
+	if !s.index.close() {
+		return nil
 	}
-	return errors.Join(append(errs, s.lock.Close())...)
+	s.stop()
+	s.pulls.Wait()
+	var err error
+	s.index.whenUnpinned(func() {
+		s.disk.mu.Lock() // a Blob may be about to open a file
+		defer s.disk.mu.Unlock()
+		for _, b := range s.index.all() {
+			if f := b.file.Load(); f != nil {
+				err = errors.Join(err, f.Close())
+			}
+		}
+		err = errors.Join(err, s.disk.close())
+	})
+	if err != nil {
+		return fmt.Errorf("close cache %s: %w: %w", s.dir, fault.Unavailable, err)
+	}
+	return nil
 }
 
-// Stats returns the counters now.
+// Stats returns the counters and gauges of now.
 func (s *Store) Stats() Stats {
-	s.mu.Lock()
-	bytes := s.bytes
-	s.mu.Unlock()
 	c := &s.count
 	return Stats{
-		Hits: c.hits.Load(), Misses: c.misses.Load(), Evictions: c.evictions.Load(),
-		Fetches: c.fetches.Load(), FetchErrors: c.fetchErrors.Load(),
-		CorruptFetches: c.corruptFetches.Load(), CorruptDisk: c.corruptDisk.Load(),
-		WriteErrors: c.writeErrors.Load(), FetchedBytes: c.fetchedBytes.Load(),
-		DiskBytes: uint64(bytes), Inflight: c.inflight.Load(),
+		Hits:           c.hits.Load(),
+		Misses:         c.misses.Load(),
+		Fetches:        c.fetches.Load(),
+		FetchErrors:    c.fetchErrors.Load(),
+		FetchedBytes:   c.fetchedBytes.Load(),
+		CorruptFetches: c.corruptFetches.Load(),
+		Evictions:      c.evictions.Load(),
+		CorruptDisk:    c.corruptDisk.Load(),
+		WriteErrors:    c.writeErrors.Load(),
+		Uncached:       c.uncached.Load(),
+		DiskBytes:      uint64(s.disk.used.Load()),
+		Inflight:       c.inflight.Load(),
 	}
 }
 
 // Blob describes the bytes of one base.
 type Blob struct {
-	ID        string // hex SHA-256 of the whole, names the file
-	Size      int64
-	BlockSize int64
+	ID        string     // SHA-256 of the whole, 64 lower-case hex digits; names the file
+	Size      int64      // in bytes, more than 0
+	BlockSize int64      // in bytes, a multiple of 4096, at most MaxBlockSize
 	Sums      [][32]byte // SHA-256 of each block; the last may be short
 }
 
-func (b Blob) validate() error {
-	if b.ID == "" || strings.ContainsAny(b.ID, "/\x00") || strings.HasPrefix(b.ID, ".") {
-		return fmt.Errorf("cache a base: %q cannot name a file: %w", b.ID, fault.Invalid)
+// Validate checks the description against itself; errors wrap fault.Invalid.
+func (b Blob) Validate() error {
+	if id, err := hex.DecodeString(b.ID); err != nil || len(id) != 32 || hex.EncodeToString(id) != b.ID {
+		return fmt.Errorf("%w: base id %q: want 64 lower-case hex digits", fault.Invalid, b.ID)
 	}
-	if b.Size <= 0 || b.BlockSize <= 0 || (b.Size+b.BlockSize-1)/b.BlockSize != int64(len(b.Sums)) {
-		return fmt.Errorf("cache base %s: %d bytes in blocks of %d are not %d blocks: %w", b.ID, b.Size, b.BlockSize, len(b.Sums), fault.Invalid)
+	if b.Size <= 0 {
+		return fmt.Errorf("%w: base %s: size %d", fault.Invalid, b.ID, b.Size)
+	}
+	if b.BlockSize <= 0 || b.BlockSize > MaxBlockSize || b.BlockSize%pageSize != 0 {
+		return fmt.Errorf("%w: base %s: block size %d: want a multiple of %d up to %d", fault.Invalid, b.ID, b.BlockSize, pageSize, MaxBlockSize)
+	}
+	if want := (b.Size-1)/b.BlockSize + 1; int64(len(b.Sums)) != want {
+		return fmt.Errorf("%w: base %s: %d block sums for %d blocks", fault.Invalid, b.ID, len(b.Sums), want)
 	}
 	return nil
 }
 
-// Blob returns a verified view of b, whose bytes come from f. A second call
-// with the same id returns a view of the same blocks.
-func (s *Store) Blob(b Blob, f Fetcher) (*File, error) {
-	if err := b.validate(); err != nil {
-		return nil, err
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if known, ok := s.files[b.ID]; ok {
-		return &File{store: s, blocks: known, fetcher: f}, nil
-	}
-	if len(s.files) == 0 {
-		s.removeOthers(b.ID)
-	}
-	blocks, err := openBlockFile(filepath.Join(s.cfg.Dir, b.ID+blockSuffix), b)
-	if err != nil {
-		return nil, err
-	}
-	s.files[b.ID] = blocks
-	for i, found := range blocks.found() {
-		if found {
-			blocks.state[i] = unverified
-			s.lru.Add(key{blocks, i}, struct{}{})
-			s.bytes += blocks.length(i)
-		}
-	}
-	s.shrink(0)
-	return &File{store: s, blocks: blocks, fetcher: f}, nil
+// same reports whether a and b describe the same bytes in the same blocks.
+func (b Blob) same(a Blob) bool {
+	return a.ID == b.ID && a.Size == b.Size && a.BlockSize == b.BlockSize && slices.Equal(a.Sums, b.Sums)
 }
 
-// removeOthers deletes the files of bases that are no longer served. It is not
-// safe for concurrent access.
-func (s *Store) removeOthers(id string) {
-	names, err := filepath.Glob(filepath.Join(s.cfg.Dir, "*"+blockSuffix))
+// Blob returns a verified view of b, whose bytes come from f. Views of one
+// base share its blocks, whichever fetcher they came by. It touches the disk
+// and not the network.
+func (s *Store) Blob(b Blob, f Fetcher) (*File, error) {
+	if err := b.Validate(); err != nil {
+		return nil, fmt.Errorf("open base in cache %s: %w", s.dir, err)
+	}
+	s.disk.mu.Lock()
+	defer s.disk.mu.Unlock()
+	known, err := s.index.base(b.ID)
 	if err != nil {
-		return
+		return nil, fmt.Errorf("open base %s in cache %s: %w", b.ID, s.dir, err)
 	}
-	for _, name := range names {
-		if filepath.Base(name) != id+blockSuffix {
-			if err := os.Remove(name); err != nil {
-				s.cfg.Log.Warn("old base not removed from the cache", "err", err)
-			}
+	if known == nil {
+		b.Sums = slices.Clone(b.Sums)
+		known = &base{Blob: b, blocks: make([]block, len(b.Sums))}
+		s.index.add(known)
+		if _, err := s.adopt(known); err != nil {
+			s.log.Warn("cache: serving a base without keeping its blocks for now", "base", b.ID, "dir", s.dir, "error", err)
 		}
+		s.fit()
+	} else if !known.same(b) {
+		return nil, fmt.Errorf("open base %s in cache %s: %w: it is open with other blocks", b.ID, s.dir, fault.Invalid)
 	}
+	return &File{store: s, base: known, fetcher: f}, nil
+}
+
+// name of the file in the directory that has the blocks of a base.
+func name(id string) string { return id + suffix }
+
+const suffix = ".blocks"
+
+// file returns the file of b, opening it if that failed before. The caller
+// holds disk.mu.
+func (s *Store) file(b *base) (*os.File, error) {
+	if f := b.file.Load(); f != nil {
+		return f, nil
+	}
+	return s.adopt(b)
 }

@@ -2,59 +2,68 @@ package cache
 
 import (
 	"context"
-	"crypto/sha256"
-	"errors"
 	"fmt"
 	"io"
 	"os"
-	"strconv"
-	"sync"
+	"sync/atomic"
 
 	"aesthetic.computer/isofs/fault"
 )
 
+// window is how many bytes one read wants at once: all their missing blocks
+// are asked for before the first of them is there. Longer reads go window by
+// window.
+const window = 16 << 20
+
 // A File is a verified, cached view of one base: an io.ReaderAt of immutable
 // bytes. It also has ReadAtContext and Pin (see package extent, whose optional
-// interfaces it meets without importing it).
+// interfaces it meets without importing it). Its methods are safe for
+// concurrent use.
+//
+// Their errors are the Fetcher's, or wrap fault.Corrupt if fetched bytes were
+// wrong twice, fault.Unavailable if the Store was closed or ctx ended, and
+// fault.Invalid for a range that no file has.
 type File struct {
 	store   *Store
-	blocks  *blockFile
+	base    *base
 	fetcher Fetcher
 }
 
-// Size returns the base's length in bytes.
-func (f *File) Size() int64 { return f.blocks.Size }
+var _ io.ReaderAt = (*File)(nil)
+
+// Size returns the number of bytes of the base.
+func (f *File) Size() int64 { return f.base.Size }
 
 // ReadAt implements io.ReaderAt.
 func (f *File) ReadAt(p []byte, off int64) (int, error) {
 	return f.ReadAtContext(context.Background(), p, off)
 }
 
-// ReadAtContext is ReadAt that can be given up: the fetch goes on for others.
-// Errors wrap fault.Corrupt (no source gives the right bytes) or Unavailable.
+// ReadAtContext is ReadAt that returns early with an error wrapping ctx.Err()
+// when ctx ends. What it waited for is fetched nevertheless.
 func (f *File) ReadAtContext(ctx context.Context, p []byte, off int64) (int, error) {
 	if off < 0 {
-		return 0, fmt.Errorf("read base %s at offset %d: %w", f.blocks.ID, off, fault.Invalid)
+		return 0, fmt.Errorf("read base %s: %w: offset %d", f.base.ID, fault.Invalid, off)
 	}
-	if off >= f.blocks.Size {
-		if len(p) == 0 {
-			return 0, nil
-		}
+	if len(p) == 0 {
+		return 0, nil
+	}
+	if off >= f.base.Size {
 		return 0, io.EOF
 	}
-	want := p[:min(int64(len(p)), f.blocks.Size-off)]
-	first, last := f.span(off, int64(len(want)))
-	if last > first {
-		f.prefetch(ctx, first, last)
+	if ctx.Err() != nil {
+		return 0, fmt.Errorf("read base %s: %w", f.base.ID, canceled(ctx))
 	}
+	end := off + min(int64(len(p)), f.base.Size-off)
 	n := 0
-	for b := first; b <= last && n < len(want); b++ {
-		at := off + int64(n)
-		part := want[n:min(int64(len(want)), f.blocks.offset(b)+f.blocks.length(b)-off)]
-		if err := f.readBlock(ctx, part, b, at-f.blocks.offset(b)); err != nil {
+	for at := off; at < end; at = off + int64(n) {
+		// Windows end where blocks do, or each border's block would be read twice.
+		to := min(end, (at+window)/f.base.BlockSize*f.base.BlockSize)
+		m, err := f.read(ctx, p[n:n+int(to-at)], at)
+		n += m
+		if err != nil {
 			return n, err
 		}
-		n += len(part)
 	}
 	if n < len(p) {
 		return n, io.EOF
@@ -62,215 +71,139 @@ func (f *File) ReadAtContext(ctx context.Context, p []byte, off int64) (int, err
 	return n, nil
 }
 
-// Pin makes [off, off+n) present and holds it until release is called. A nil
-// file without an error means that the range cannot be held on disk now.
-func (f *File) Pin(ctx context.Context, off, n int64) (*os.File, int64, func(), error) {
-	if off < 0 || n <= 0 || off+n > f.blocks.Size {
-		return nil, 0, nil, fmt.Errorf("pin [%d,+%d) of base %s: %w", off, n, f.blocks.ID, fault.Invalid)
+// read fills p, which lies within the base and is at most a window.
+func (f *File) read(ctx context.Context, p []byte, off int64) (int, error) {
+	x, b := f.store.index, f.base
+	first, last := b.span(off, int64(len(p)))
+	if x.pin(b, first, last) {
+		n, _ := b.file.Load().ReadAt(p, off)
+		x.unpin(b, first, last)
+		if n == len(p) {
+			f.store.count.hits.Add(uint64(last - first + 1))
+			return n, nil
+		}
+		x.lose(b, first, last)
 	}
-	first, last := f.span(off, n)
-	if int64(last-first+1)*f.blocks.BlockSize > f.store.cfg.MaxBytes/2 {
-		return nil, 0, nil, nil
+	return f.gather(ctx, p, off)
+}
+
+// gather fills p from blocks of which some must be waited for.
+func (f *File) gather(ctx context.Context, p []byte, off int64) (int, error) {
+	x, b := f.store.index, f.base
+	first, last := b.span(off, int64(len(p)))
+	waiters := make([]waiter, last-first+1)
+	rest, at := p, off
+	for k := range waiters {
+		from := at - b.offset(first+k)
+		n := min(int64(len(rest)), b.length(first+k)-from)
+		waiters[k] = waiter{dst: rest[:n], from: from}
+		rest, at = rest[n:], at+n
 	}
-	if last > first {
-		f.prefetch(ctx, first, last)
+	if err := f.claim(first, waiters); err != nil {
+		return 0, fmt.Errorf("read base %s: %w", b.ID, err)
 	}
-	pinned := first
-	for ; pinned <= last; pinned++ {
-		data, held, err := f.hold(ctx, pinned)
-		if err == nil && held && data == nil {
+	// After the return p is the caller's again, and nobody else's.
+	defer leaveAll(waiters)
+	for k := range waiters {
+		w := &waiters[k]
+		if !w.pinned {
 			continue
 		}
-		f.unpin(first, pinned-1)
-		return nil, 0, nil, err
-	}
-	var once sync.Once
-	return f.blocks.file, off, func() { once.Do(func() { f.unpin(first, last) }) }, nil
-}
-
-func (f *File) span(off, n int64) (first, last int) {
-	return int(off / f.blocks.BlockSize), int((off + n - 1) / f.blocks.BlockSize)
-}
-
-// prefetch starts the fetches of all blocks of a range together; readBlock and
-// Pin then wait for each in turn.
-func (f *File) prefetch(ctx context.Context, first, last int) {
-	for b := first; b <= last; b++ {
-		if ctx.Err() == nil && !f.isPresent(b) {
-			f.flight(b)
+		_, err := b.file.Load().ReadAt(w.dst, b.offset(first+k)+w.from)
+		x.unpin(b, first+k, first+k)
+		if err != nil {
+			// What is wanted of this block comes from memory then: as it is
+			// not present any more, the next try waits for a flight.
+			x.lose(b, first+k, first+k)
+			if _, err := f.gather(ctx, w.dst, b.offset(first+k)+w.from); err != nil {
+				w.err = err
+			}
 		}
 	}
-}
-
-func (f *File) isPresent(b int) bool {
-	f.store.mu.Lock()
-	defer f.store.mu.Unlock()
-	return f.blocks.state[b] == present
-}
-
-// readBlock copies part of a block, from offset in within it.
-func (f *File) readBlock(ctx context.Context, p []byte, b int, in int64) error {
-	data, held, err := f.hold(ctx, b)
-	if err != nil {
-		return err
-	}
-	if data != nil {
-		copy(p, data[in:])
-		return nil
-	}
-	if held {
-		defer f.unpin(b, b)
-	}
-	if _, err := f.blocks.file.ReadAt(p, f.blocks.offset(b)+in); err != nil {
-		return fmt.Errorf("read block %d of base %s from the cache: %w: %w", b, f.blocks.ID, fault.Unavailable, err)
-	}
-	return nil
-}
-
-// hold makes a block present and pins it, or returns its bytes if the disk
-// would not take them.
-func (f *File) hold(ctx context.Context, b int) (data []byte, held bool, err error) {
-	if f.pinIfPresent(b) {
-		f.store.count.hits.Add(1)
-		return nil, true, nil
-	}
-	f.store.count.misses.Add(1)
-	// A block can be evicted between its fetch and the pin; a second miss means
-	// that the cache is far too small for what is read at once, and then the
-	// bytes of the flight serve.
-	select {
-	case r := <-f.flight(b):
-		if r.err != nil {
-			return nil, false, r.err
+	n := 0
+	for k := range waiters {
+		if err := waiters[k].wait(ctx); err != nil {
+			return n, fmt.Errorf("read block %d of base %s: %w", first+k, b.ID, err)
 		}
-		if f.pinIfPresent(b) {
-			return nil, true, nil
+		n += len(waiters[k].dst)
+	}
+	return n, nil
+}
+
+// Pin makes [off, off+n) present and verified and keeps it so until release is
+// called (exactly once). The bytes are at offset at of file, which must not be
+// closed. A nil file with a nil error means: not in one file now, use ReadAt;
+// release is then there too, and does nothing.
+// So it is for an empty range, for one of more than 16 MiB or than the cache
+// may hold, and while the disk is full, broken, or full of blocks in use.
+func (f *File) Pin(ctx context.Context, off, n int64) (file *os.File, at int64, release func(), err error) {
+	x, b := f.store.index, f.base
+	nothing := func() {}
+	if off < 0 || n < 0 || off > b.Size || n > b.Size-off {
+		return nil, 0, nothing, fmt.Errorf("pin %d bytes at %d of base %s: %w: it has %d bytes", n, off, b.ID, fault.Invalid, b.Size)
+	}
+	if ctx.Err() != nil {
+		return nil, 0, nothing, fmt.Errorf("pin base %s: %w", b.ID, canceled(ctx))
+	}
+	if n == 0 || n > window || n > f.store.disk.max {
+		return nil, 0, nothing, nil
+	}
+	first, last := b.span(off, n)
+	if x.pin(b, first, last) {
+		f.store.count.hits.Add(uint64(last - first + 1))
+	} else {
+		// What the disk would not take would be fetched for nothing, and
+		// again for the ReadAt that follows.
+		if f.store.disk.failing.Load() {
+			return nil, 0, nothing, nil
 		}
-		return r.data, false, nil
-	case <-ctx.Done():
-		return nil, false, fmt.Errorf("wait for block %d of base %s: %w: %w", b, f.blocks.ID, fault.Unavailable, context.Cause(ctx))
-	}
-}
-
-func (f *File) pinIfPresent(b int) bool {
-	s := f.store
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if f.blocks.state[b] != present {
-		return false
-	}
-	f.blocks.pins[b]++
-	s.lru.Get(key{f.blocks, b})
-	return true
-}
-
-func (f *File) unpin(first, last int) {
-	f.store.mu.Lock()
-	defer f.store.mu.Unlock()
-	for b := first; b <= last; b++ {
-		f.blocks.pins[b]--
-	}
-}
-
-// A landing is the end of a flight.
-type landing struct {
-	data []byte
-	err  error
-}
-
-// flight makes a block present, once for all who want it at the time. It goes
-// on when they leave.
-func (f *File) flight(b int) <-chan landing {
-	out := make(chan landing, 1)
-	done := f.store.flights.DoChan(f.blocks.ID+" "+strconv.Itoa(b), func() (any, error) {
-		return f.load(b)
-	})
-	go func() {
-		r := <-done
-		data, _ := r.Val.([]byte)
-		out <- landing{data, r.Err}
-	}()
-	return out
-}
-
-// load is the body of a flight: the block from the disk, if an earlier run
-// left it whole, else from the origin, at most twice.
-func (f *File) load(b int) (data []byte, err error) {
-	defer func() {
-		if v := recover(); v != nil { // waiters of a flight that panics would hang
-			err = fmt.Errorf("fetch block %d of base %s: %v: %w", b, f.blocks.ID, v, fault.Unavailable)
+		all, err := f.pinMissing(ctx, first, last)
+		if err != nil || !all {
+			return nil, 0, nothing, err
 		}
-	}()
-	data = make([]byte, f.blocks.length(b))
-	if f.stateOf(b) == present {
-		_, err := f.blocks.file.ReadAt(data, f.blocks.offset(b))
-		return data, err
 	}
-	if f.stateOf(b) == unverified && f.recheck(b, data) {
-		return data, nil
+	var released atomic.Bool
+	return b.file.Load(), off, func() {
+		if released.Swap(true) {
+			panic("cache: a pinned range was released twice")
+		}
+		x.unpin(b, first, last)
+	}, nil
+}
+
+// pinMissing pins blocks of which some must be waited for: all of them or
+// none. It waits for nobody to release blocks: a block without a place is not
+// kept, and so not pinned.
+func (f *File) pinMissing(ctx context.Context, first, last int) (bool, error) {
+	waiters := make([]waiter, last-first+1)
+	for k := range waiters {
+		waiters[k].pin = true
 	}
-	if err := f.store.fetches.Acquire(context.Background(), 1); err != nil {
-		return nil, err
+	if err := f.claim(first, waiters); err != nil {
+		return false, fmt.Errorf("pin base %s: %w", f.base.ID, err)
 	}
-	defer f.store.fetches.Release(1)
-	f.store.count.inflight.Add(1)
-	defer f.store.count.inflight.Add(-1)
-	for attempt := 1; ; attempt++ {
-		err := f.fetch(b, data)
-		if err == nil {
+	all := true
+	var failure error
+	for k := range waiters {
+		if err := waiters[k].wait(ctx); err != nil {
+			failure = fmt.Errorf("pin block %d of base %s: %w", first+k, f.base.ID, err)
 			break
 		}
-		if attempt == 2 || !errors.Is(err, fault.Corrupt) {
-			return nil, err
+		all = all && waiters[k].pinned
+	}
+	if all && failure == nil {
+		return true, nil
+	}
+	leaveAll(waiters)
+	for k := range waiters {
+		if waiters[k].pinned {
+			f.store.index.unpin(f.base, first+k, first+k)
 		}
-		f.store.cfg.Log.Warn("a block is not what the manifest says; fetching it again", "err", err)
 	}
-	f.store.keep(f.blocks, b, data)
-	return data, nil
+	return false, failure
 }
 
-func (f *File) stateOf(b int) blockState {
-	f.store.mu.Lock()
-	defer f.store.mu.Unlock()
-	return f.blocks.state[b]
-}
-
-// fetch fills data from the origin and compares it with the manifest.
-func (f *File) fetch(b int, data []byte) error {
-	c := &f.store.count
-	c.fetches.Add(1)
-	if err := f.fetcher.Fetch(context.Background(), data, f.blocks.offset(b)); err != nil {
-		c.fetchErrors.Add(1)
-		return fmt.Errorf("fetch block %d of base %s (offset %d): %w", b, f.blocks.ID, f.blocks.offset(b), err)
-	}
-	c.fetchedBytes.Add(uint64(len(data)))
-	if got := sha256.Sum256(data); got != f.blocks.Sums[b] {
-		c.corruptFetches.Add(1)
-		return fmt.Errorf("block %d of base %s (offset %d) came with sha256 %x, the manifest has %x: %w",
-			b, f.blocks.ID, f.blocks.offset(b), got, f.blocks.Sums[b], fault.Corrupt)
-	}
-	return nil
-}
-
-// recheck reads a block that an earlier run left and compares it.
-func (f *File) recheck(b int, data []byte) bool {
-	s := f.store
-	_, err := f.blocks.file.ReadAt(data, f.blocks.offset(b))
-	if err == nil && sha256.Sum256(data) == f.blocks.Sums[b] {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		if f.blocks.state[b] != unverified {
-			return false // evicted meanwhile
-		}
-		f.blocks.state[b] = present
-		return true
-	}
-	s.count.corruptDisk.Add(1)
-	s.cfg.Log.Warn("a cached block is damaged; fetching it again", "base", f.blocks.ID, "block", b, "err", err)
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if f.blocks.state[b] == unverified {
-		s.evict(key{f.blocks, b})
-	}
-	return false
+// canceled is the error for a reader who gave up.
+func canceled(ctx context.Context) error {
+	return fmt.Errorf("%w: %w", fault.Unavailable, ctx.Err())
 }

@@ -1,0 +1,274 @@
+package cache
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+	"sync/atomic"
+
+	"golang.org/x/sys/unix"
+
+	"aesthetic.computer/isofs/fault"
+)
+
+var errInUse = errors.New("all its space is taken by blocks in use")
+
+// A disk is the directory with the files. Methods of Store that change it are
+// in this file.
+type disk struct {
+	root *os.Root
+	lock *os.File // the directory itself, with flock
+	max  int64    // bound on used
+
+	used    atomic.Int64 // bytes accounted; changed under mu
+	failing atomic.Bool  // the last block could not be kept; changed under mu
+
+	// mu is held while files change: while room is made, holes are punched and
+	// blocks are written, one at a time. So a block cannot be written before
+	// the hole that is to be in its place: A takes it as a victim and pauses;
+	// B misses it, fetches and writes it; A punches what B wrote. It also
+	// guards what follows, and is taken before index.mu.
+	mu      sync.Mutex
+	strays  []stray // oldest first
+	episode bool    // it was said that blocks are not kept
+	kept    int     // blocks since the last that was not
+}
+
+// calm is how many blocks must be kept in a row before the log says that it
+// works again. A cache that is too small for its readers works every other
+// time.
+const calm = 64
+
+// space is what one base takes of the disk.
+type space struct {
+	blocks int64 // that are not absent
+	data   int64 // bytes of those, in whole pages
+	extra  int64 // bytes measured beyond data: the file system's own
+}
+
+// bytes returns what is accounted for the base. The file system's map of a
+// file with more than four runs of data takes blocks of its own, and takes
+// them late, when the data is written back. ext4 has 340 runs in a block of
+// 4096 bytes, or a third of that after much evicting; 32 bytes for each is
+// more than that. What is measured beyond is counted too.
+func (p space) bytes() int64 {
+	if p.blocks <= 4 {
+		return p.data + p.extra
+	}
+	return p.data + max(p.extra, 2*pageSize+32*p.blocks)
+}
+
+func openDisk(dir string, limit int64) (*disk, error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("%w: %w", fault.Unavailable, err)
+	}
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", fault.Unavailable, err)
+	}
+	d := &disk{root: root, max: limit}
+	if err := d.open(); err != nil {
+		d.close()
+		return nil, err
+	}
+	return d, nil
+}
+
+func (d *disk) open() (err error) {
+	if d.lock, err = d.root.Open("."); err != nil {
+		return fmt.Errorf("%w: %w", fault.Unavailable, err)
+	}
+	switch err := unix.Flock(int(d.lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err {
+	case nil:
+	case unix.EWOULDBLOCK:
+		return fmt.Errorf("%w: another isofs is using it: stop that one, or give this one a directory of its own", fault.Unavailable)
+	default:
+		return fmt.Errorf("%w: lock it: %w", fault.Unavailable, err)
+	}
+	if err := d.probe(); err != nil {
+		return err
+	}
+	return d.findStrays()
+}
+
+// probe checks that the file system can make holes. One that cannot be written
+// to for now is not probed.
+func (d *disk) probe() error {
+	const scratch = "probe"
+	f, err := d.root.OpenFile(scratch, os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return nil
+	}
+	defer f.Close()
+	d.root.Remove(scratch)
+	if _, err := f.WriteAt(make([]byte, 2*pageSize), 0); err != nil {
+		return nil
+	}
+	if err := punch(f, 0, pageSize); errors.Is(err, unix.EOPNOTSUPP) {
+		return fmt.Errorf("%w: its file system cannot make holes in files: put it on ext4, xfs, btrfs or tmpfs", fault.Unavailable)
+	}
+	return nil
+}
+
+// close lets go of the directory.
+func (d *disk) close() error {
+	err := d.root.Close()
+	if d.lock != nil {
+		err = errors.Join(err, d.lock.Close())
+	}
+	return err
+}
+
+func punch(f *os.File, off, n int64) error {
+	for {
+		err := unix.Fallocate(int(f.Fd()), unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, off, n)
+		if err != unix.EINTR {
+			return os.NewSyscallError("fallocate", err)
+		}
+	}
+}
+
+// cost of block i on disk.
+func (b *base) cost(i int) int64 { return (b.length(i) + pageSize - 1) / pageSize * pageSize }
+
+// account adds n blocks with together that many bytes to what b takes.
+func (d *disk) account(b *base, n, bytes int64) {
+	before := b.space.bytes()
+	b.space.blocks += n
+	b.space.data += bytes
+	d.used.Add(b.space.bytes() - before)
+}
+
+// measure compares what b takes by account with what it takes.
+func (d *disk) measure(b *base) {
+	var st unix.Stat_t
+	if err := unix.Fstat(int(b.file.Load().Fd()), &st); err != nil {
+		return
+	}
+	before := b.space.bytes()
+	b.space.extra = max(0, st.Blocks*512-b.space.data)
+	d.used.Add(b.space.bytes() - before)
+}
+
+// keep writes block i, which has its flight's pin, to disk and reports whether
+// it is there.
+func (s *Store) keep(b *base, i int, data []byte) bool {
+	d := s.disk
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	err := s.write(b, i, data)
+	d.failing.Store(err != nil)
+	if err == nil {
+		d.kept++
+		if d.episode && d.kept >= calm {
+			d.episode = false
+			s.log.Info("cache: keeping blocks again", "dir", s.dir)
+		}
+		return true
+	}
+	d.kept = 0
+	s.count.uncached.Add(1)
+	if err != errInUse {
+		s.count.writeErrors.Add(1)
+	}
+	if !d.episode {
+		d.episode = true
+		s.log.Warn("cache: cannot keep blocks, serving them without", "dir", s.dir, "used", d.used.Load(), "limit", d.max, "error", err)
+	}
+	return false
+}
+
+// write makes room for block i, accounts for it, and only then writes it.
+func (s *Store) write(b *base, i int, data []byte) error {
+	d := s.disk
+	f, err := s.file(b)
+	if err != nil {
+		return err
+	}
+	cost := b.cost(i)
+	// A block that was found wrong while somebody had it pinned still has its place.
+	fresh := s.index.isAbsent(b, i)
+	if fresh {
+		if cost > d.max {
+			return errInUse
+		}
+		d.account(b, 1, cost)
+		if err := s.fit(); err != nil {
+			d.account(b, -1, -cost)
+			return err
+		}
+	}
+	_, err = f.WriteAt(data, b.offset(i))
+	// The disk may be smaller than the limit, or others fill it.
+	for tries := 0; tries < 4 && noSpace(err) && s.evict() == nil; tries++ {
+		_, err = f.WriteAt(data, b.offset(i))
+	}
+	if err != nil && fresh {
+		// A part may be there; measure counts it if it stays.
+		punch(f, b.offset(i), b.length(i))
+		d.account(b, -1, -cost)
+	}
+	d.measure(b)
+	if err == nil {
+		s.fit()
+	}
+	return err
+}
+
+func noSpace(err error) bool {
+	return errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT)
+}
+
+// fit evicts until what is accounted is within the limit. The caller holds
+// disk.mu.
+func (s *Store) fit() error {
+	for s.disk.used.Load() > s.disk.max {
+		if err := s.evict(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// evict frees some space: of a base that nobody opened, or else of the block
+// that was not used for the longest. The caller holds disk.mu.
+func (s *Store) evict() error {
+	if s.removeStray() {
+		return nil
+	}
+	p, ok := s.index.victim()
+	if !ok {
+		return errInUse
+	}
+	if err := s.hole(p); err != nil {
+		return err
+	}
+	s.count.evictions.Add(1)
+	return nil
+}
+
+// hole makes a hole of a block that was taken from the index. The caller holds
+// disk.mu.
+func (s *Store) hole(p place) error {
+	b := p.base
+	if err := punch(b.file.Load(), b.offset(p.block), b.length(p.block)); err != nil {
+		// Its bytes may be there or not.
+		s.index.found(b, p.block)
+		return err
+	}
+	s.disk.account(b, -1, -b.cost(p.block))
+	s.disk.measure(b)
+	return nil
+}
+
+// discard removes block i, whose bytes on disk are wrong, unless others than
+// its flight have it pinned: they compared it, and must not see a hole. Then
+// the right bytes are written over it.
+func (s *Store) discard(b *base, i int) {
+	s.disk.mu.Lock()
+	defer s.disk.mu.Unlock()
+	if p := (place{b, i}); s.index.take(p) {
+		s.hole(p)
+	}
+}

@@ -1,0 +1,238 @@
+package cache
+
+import (
+	"fmt"
+	"math"
+	"os"
+	"sync"
+	"sync/atomic"
+
+	"github.com/hashicorp/golang-lru/v2/simplelru"
+
+	"aesthetic.computer/isofs/fault"
+)
+
+// A state is what is known of one block on disk.
+type state uint8
+
+const (
+	// absent: a hole in the file. Not in index.recent.
+	absent state = iota
+	// unverified: an earlier process left it, or reading it failed.
+	unverified
+	// present: this process compared it and wrote or read it.
+	present
+)
+
+// A block is what is known of one block of a base. Guarded by index.mu.
+type block struct {
+	flight *flight // on its way, or nil
+	// pins are reads, pinned ranges and the flight, if there is one. A block
+	// that has any stays where it is.
+	pins  int32
+	state state
+}
+
+// A base is one base of the Store.
+type base struct {
+	Blob
+	blocks []block                 // guarded by index.mu
+	file   atomic.Pointer[os.File] // set once by adopt; nil only while no block is on disk
+	space  space                   // guarded by disk.mu
+}
+
+// length of block i in bytes.
+func (b *base) length(i int) int64 { return min(b.BlockSize, b.Size-b.offset(i)) }
+
+// offset of block i in the base, and in its file.
+func (b *base) offset(i int) int64 { return int64(i) * b.BlockSize }
+
+// span returns the first and last block of the n > 0 bytes from off on.
+func (b *base) span(off, n int64) (first, last int) {
+	return int(off / b.BlockSize), int((off + n - 1) / b.BlockSize)
+}
+
+// place names one block of one base.
+type place struct {
+	base  *base
+	block int
+}
+
+// An index is what the Store knows of its blocks, in memory.
+type index struct {
+	// mu guards the fields below and base.blocks with what hangs on them. It
+	// is never held over a system call or a copy of bytes. Whoever needs
+	// disk.mu too takes that first.
+	mu     sync.Mutex
+	bases  map[string]*base
+	recent *simplelru.LRU[place, struct{}] // blocks that are not absent, by their last use
+	pinned int                             // sum of block.pins
+	closed bool
+	idle   func() // called when pinned falls to 0
+}
+
+func newIndex() *index {
+	// Its size is bounded by the disk, not by a count. The error is for sizes
+	// below 1.
+	recent, err := simplelru.NewLRU[place, struct{}](math.MaxInt, nil)
+	if err != nil {
+		panic(err)
+	}
+	return &index{bases: map[string]*base{}, recent: recent}
+}
+
+var errClosed = fmt.Errorf("%w: the cache is closed", fault.Unavailable)
+
+// close makes all that follows fail, and reports whether it was the first to.
+func (x *index) close() bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	first := !x.closed
+	x.closed = true
+	return first
+}
+
+// whenUnpinned calls f now, or when the last pin is released.
+func (x *index) whenUnpinned(f func()) {
+	x.mu.Lock()
+	if x.pinned > 0 {
+		x.idle = f
+		x.mu.Unlock()
+		return
+	}
+	x.mu.Unlock()
+	f()
+}
+
+// base returns the base of that id, or nil.
+func (x *index) base(id string) (*base, error) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.closed {
+		return nil, errClosed
+	}
+	return x.bases[id], nil
+}
+
+func (x *index) add(b *base) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.bases[b.ID] = b
+}
+
+func (x *index) all() []*base {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	var all []*base
+	for _, b := range x.bases {
+		all = append(all, b)
+	}
+	return all
+}
+
+// pin pins the blocks from first to last if all of them are present. They
+// must be unpinned then.
+func (x *index) pin(b *base, first, last int) bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.closed {
+		return false
+	}
+	for i := first; i <= last; i++ {
+		if b.blocks[i].state != present {
+			return false
+		}
+	}
+	for i := first; i <= last; i++ {
+		b.blocks[i].pins++
+		x.recent.Get(place{b, i})
+	}
+	x.pinned += last - first + 1
+	return true
+}
+
+// unpin undoes one pin of each block from first to last.
+func (x *index) unpin(b *base, first, last int) {
+	x.mu.Lock()
+	for i := first; i <= last; i++ {
+		b.blocks[i].pins--
+		if b.blocks[i].pins < 0 {
+			panic("cache: a block was released more often than it was pinned")
+		}
+	}
+	x.pinned -= last - first + 1
+	idle := x.idle
+	if x.pinned > 0 {
+		idle = nil
+	}
+	if idle != nil {
+		x.idle = nil
+	}
+	x.mu.Unlock()
+	if idle != nil {
+		idle()
+	}
+}
+
+// lose has the blocks from first to last compared again before the next use,
+// after reading one of them failed.
+func (x *index) lose(b *base, first, last int) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	for i := first; i <= last; i++ {
+		if b.blocks[i].state == present {
+			b.blocks[i].state = unverified
+		}
+	}
+}
+
+// victim makes the block that was not used for the longest absent and returns
+// it: the caller, who holds disk.mu, makes it a hole.
+func (x *index) victim() (place, bool) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	for range x.recent.Len() {
+		p, _, _ := x.recent.GetOldest()
+		if x.takeLocked(p, 0) {
+			return p, true
+		}
+		// In use at this moment, so it is the most recent one.
+		x.recent.Get(p)
+	}
+	return place{}, false
+}
+
+// take makes a block absent which nobody has pinned but its flight.
+func (x *index) take(p place) bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.takeLocked(p, 1)
+}
+
+func (x *index) takeLocked(p place, pins int32) bool {
+	bl := &p.base.blocks[p.block]
+	if bl.state == absent || bl.pins != pins {
+		return false
+	}
+	bl.state = absent
+	x.recent.Remove(p)
+	return true
+}
+
+// found records blocks that are on disk and were not compared.
+func (x *index) found(b *base, blocks ...int) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	for _, i := range blocks {
+		b.blocks[i].state = unverified
+		x.recent.Add(place{b, i}, struct{}{})
+	}
+}
+
+// isAbsent reports whether a block has no place on disk. The caller holds
+// disk.mu and has the block pinned, so that the answer lasts.
+func (x *index) isAbsent(b *base, i int) bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return b.blocks[i].state == absent
+}
