@@ -138,5 +138,5 @@ var _ fs.FileReader = (*openSidecar)(nil)
 func (s *openSidecar) Read(_ context.Context, dest []byte, off int64) (fuse.ReadResult, syscall.Errno) {
 	// The only error there is means the end, which is what n says.
 	n, _ := s.content.ReadAt(dest, off)
-	return fuse.ReadResultData(dest[:n]), 0
+	return copied(dest[:n]), 0
 }

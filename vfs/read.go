@@ -30,7 +30,7 @@ var (
 func (o *openImage) Read(ctx context.Context, dest []byte, off int64) (fuse.ReadResult, syscall.Errno) {
 	n := min(int64(len(dest)), o.handle.Size()-off)
 	if n <= 0 || off < 0 {
-		return fuse.ReadResultData(nil), 0
+		return copied(nil), 0
 	}
 	work, cancel := o.core.request(ctx, 0)
 	defer cancel()
@@ -57,18 +57,22 @@ func (o *openImage) read(ctx context.Context, p []byte, off int64) (fuse.ReadRes
 			if err := readFull(f, p, at); err != nil {
 				return nil, err
 			}
-			return fuse.ReadResultData(p), nil
+			return copied(p), nil
 		}
 	}
 	n, err := o.handle.ReadAtContext(ctx, p, off)
 	if n == len(p) {
-		return fuse.ReadResultData(p), nil // an io.EOF with it is no failure
+		return copied(p), nil // an io.EOF with it is no failure
 	}
 	if err == nil || fault.Kind(err) == nil {
 		err = fmt.Errorf("read %d of %d bytes: %w: %w", n, len(p), fault.Corrupt, errOrShort(err))
 	}
 	return nil, err
 }
+
+// copied answers with p. It is not fuse.ReadResultData, for which go-fuse makes a
+// pipe ready, in vain, and logs a line when p is larger than a pipe can be.
+func copied(p []byte) fuse.ReadResult { return fuse.ReadResultVector([][]byte{p}) }
 
 // Release lets the snapshot go. Nobody reads a closed file, so that a failure
 // is only logged.

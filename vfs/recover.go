@@ -119,8 +119,15 @@ func ask(m *mounted) error {
 	uid, gid := m.number("user_id"), m.number("group_id")
 	if os.Geteuid() == 0 && uid > 0 && gid >= 0 {
 		// System calls made raw change but this thread, which, not being
-		// unlocked, ends with the goroutine.
+		// unlocked, ends with the goroutine. Only the process's first thread
+		// would stay, so let that one wait and another do it.
 		runtime.LockOSThread()
+		if unix.Gettid() == unix.Getpid() {
+			defer runtime.UnlockOSThread()
+			answer := make(chan error)
+			go func() { answer <- ask(m) }()
+			return <-answer
+		}
 		for _, call := range []struct{ number, id uintptr }{
 			{unix.SYS_SETRESGID, uintptr(gid)},
 			{unix.SYS_SETRESUID, uintptr(uid)},
