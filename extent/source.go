@@ -1,0 +1,130 @@
+package extent
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"math"
+	"os"
+)
+
+// memory is a Source of bytes in memory. It is a pointer type, so that
+// Extent.Source can be compared.
+type memory struct{ bytes []byte }
+
+// Bytes returns a Source of p, which the caller must not change afterwards.
+func Bytes(p []byte) Source { return &memory{p} }
+
+func (m *memory) Size() int64 { return int64(len(m.bytes)) }
+
+func (m *memory) ReadAt(p []byte, off int64) (int, error) {
+	p, end := clip(p, off, m.Size())
+	if len(p) == 0 {
+		return 0, end
+	}
+	return copy(p, m.bytes[off:]), end
+}
+
+// zeroes is a Source of as many zero bytes.
+type zeroes int64
+
+// Zeroes returns a Source of n zero bytes. It panics if n is negative.
+func Zeroes(n int64) Source {
+	if n < 0 {
+		panic(fmt.Sprintf("extent.Zeroes: %d bytes", n))
+	}
+	return zeroes(n)
+}
+
+func (z zeroes) Size() int64 { return int64(z) }
+
+func (z zeroes) ReadAt(p []byte, off int64) (int, error) {
+	p, end := clip(p, off, int64(z))
+	clear(p)
+	return len(p), end
+}
+
+// section is a run of bytes of a reader.
+type section struct {
+	r      io.ReaderAt
+	off, n int64
+}
+
+var (
+	_ ContextSource = (*section)(nil)
+	_ Pinner        = (*section)(nil)
+)
+
+// Section returns the n bytes of r from off on, as a Source. Unlike
+// io.NewSectionReader it has no position, keeps the contract above a reader
+// that breaks it (short read without error, EOF early: io.ErrUnexpectedEOF),
+// and passes on ReadAtContext and Pin where r has them. It panics if off or n is
+// negative or their sum overflows; a range that r does not have fails when read.
+func Section(r io.ReaderAt, off, n int64) Source {
+	return newSection("extent.Section", r, off, n)
+}
+
+func newSection(caller string, r io.ReaderAt, off, n int64) *section {
+	if off < 0 || n < 0 || off > math.MaxInt64-n {
+		panic(fmt.Sprintf("%s: %d bytes at %d", caller, n, off))
+	}
+	return &section{r, off, n}
+}
+
+func (s *section) Size() int64 { return s.n }
+
+func (s *section) ReadAt(p []byte, off int64) (int, error) {
+	return s.ReadAtContext(context.Background(), p, off)
+}
+
+func (s *section) ReadAtContext(ctx context.Context, p []byte, off int64) (int, error) {
+	p, end := clip(p, off, s.n)
+	n, err := readFull(ctx, s.r, p, s.off+off)
+	if err != nil {
+		return n, fmt.Errorf("read %d bytes at %d: %w", len(p), s.off+off, err)
+	}
+	return n, end
+}
+
+func (s *section) Pin(ctx context.Context, off, n int64) (*os.File, int64, func(), error) {
+	if err := within(off, n, s.n); err != nil {
+		return nil, 0, nil, err
+	}
+	pinner, ok := s.r.(Pinner)
+	if !ok || n == 0 {
+		return nil, 0, nil, nil
+	}
+	f, at, release, err := pinner.Pin(ctx, s.off+off, n)
+	if err != nil {
+		return nil, 0, nil, fmt.Errorf("pin %d bytes at %d: %w", n, s.off+off, classify(err))
+	}
+	return f, at, release, nil
+}
+
+// file is a section of an open file. It is a type of its own because it says
+// more than a section of something that happens to be an *os.File: that the
+// bytes stay, and so can be pinned.
+type file struct {
+	section
+	f *os.File
+}
+
+var _ Pinner = (*file)(nil)
+
+// File returns the n bytes of f from off on, as a Source that can be pinned.
+// f must stay open and its bytes unchanged. It panics if off or n is negative
+// or their sum overflows; a range that f does not have fails when read.
+func File(f *os.File, off, n int64) Source {
+	return &file{*newSection("extent.File", f, off, n), f}
+}
+
+// Pin implements Pinner. Nothing has to be held: the bytes stay as long as f.
+func (s *file) Pin(_ context.Context, off, n int64) (*os.File, int64, func(), error) {
+	if err := within(off, n, s.n); err != nil {
+		return nil, 0, nil, err
+	}
+	if n == 0 {
+		return nil, 0, nil, nil
+	}
+	return s.f, s.off + off, func() {}, nil
+}
