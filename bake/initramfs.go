@@ -1,8 +1,6 @@
 package bake
 
 import (
-	"bytes"
-	"compress/gzip"
 	"context"
 	_ "embed" // the program that the initramfs starts
 	"fmt"
@@ -30,17 +28,17 @@ func (k *kitchen) initramfs(ctx context.Context, root string) (path string, err 
 	if err != nil {
 		return "", err
 	}
-	data, err := packInitramfs(k.archive(busybox, modules))
-	if err != nil {
+	path = k.path("initrd")
+	if err := os.WriteFile(path, k.archive(busybox, modules), 0o644); err != nil {
 		return "", err
 	}
-	path = k.path("initrd.img")
-	if err := os.WriteFile(path, data, 0o644); err != nil {
+	// Without name and time in the header.
+	if _, err := k.run.output(ctx, k.scratch, "gzip", "-9", "-n", path); err != nil {
 		return "", err
 	}
-	k.Log.Debug("initramfs", "modules", len(modules), "size", len(data))
+	k.Log.Debug("initramfs", "modules", len(modules))
 	k.Progress(stageInitramfs, 1, 1)
-	return path, nil
+	return path + ".gz", nil
 }
 
 // archive lays out the initramfs. Modules are flat, and /modules/order says in
@@ -63,22 +61,6 @@ func (k *kitchen) archive(busybox []byte, modules []module) []byte {
 	}
 	w.add("modules/order", modeFile, device{}, order)
 	return w.bytes()
-}
-
-// packInitramfs compresses without a name or a time in the header.
-func packInitramfs(archive []byte) ([]byte, error) {
-	var buf bytes.Buffer
-	z, err := gzip.NewWriterLevel(&buf, gzip.BestCompression)
-	if err != nil {
-		return nil, err
-	}
-	if _, err := z.Write(archive); err != nil {
-		return nil, err
-	}
-	if err := z.Close(); err != nil {
-		return nil, err
-	}
-	return buf.Bytes(), nil
 }
 
 // readFirst reads the first of the files that exists under root: where a

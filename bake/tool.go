@@ -22,6 +22,7 @@ var toolPackages = map[string]string{
 	"apt-cache":  "apt",
 	"apt-get":    "apt",
 	"dpkg-deb":   "dpkg",
+	"gzip":       "gzip",
 	"mcopy":      "mtools",
 	"mmd":        "mtools",
 	"mkfs.vfat":  "dosfstools",
