@@ -1,0 +1,239 @@
+// Package bake makes base images: bootable disks with an empty slot, and their
+// manifests.
+//
+// The flavor tiny is a complete base of some 60 MB, made in seconds of a few
+// of Debian's own packages: shim, GRUB and kernel as Debian signed them, and
+// an initramfs of busybox that mounts the two other partitions, says what it
+// found in the slot, and stays. It is what the tests boot, and the least
+// machine on which a slot can be seen to arrive.
+//
+// A bake is reproducible: the same packages and options give the same bytes.
+// It needs no root, installs nothing, mounts nothing and uses no loop device;
+// killed at any moment it leaves files in its work directory only, which the
+// next one there clears, and half a version in the output never.
+//
+// The package leaves out browsers and desktops (a base with those is made
+// elsewhere and indexed with package base), signing and publishing.
+package bake
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"time"
+
+	"aesthetic.computer/isofs/base"
+	"aesthetic.computer/isofs/fault"
+)
+
+// DefaultEpoch is the time of a base that is given none: 2026-11-01 00:00:00
+// UTC, in Unix seconds. It is a constant and not the clock, so that two bakes
+// agree; raise it, or pass another, for a base with a later version.
+const DefaultEpoch = 1793491200
+
+// DefaultKernelPackage is Debian's kernel for virtual machines: virtio, NVMe
+// and Xen disks, no SATA and no USB. "linux-image-amd64" also boots real
+// machines from a stick, with a download of 70 MB instead of 27.
+const DefaultKernelPackage = "linux-image-cloud-amd64"
+
+// Flavor is the flavor in the manifests that Tiny writes.
+const Flavor = "tiny"
+
+// File names in the folder of a version.
+const (
+	ImageName    = "base.iso"
+	ManifestName = "manifest.json"
+)
+
+// TinyOptions are the inputs of Tiny.
+type TinyOptions struct {
+	// WorkDir keeps downloaded packages (debs/) between bakes, and the scratch
+	// files of one. One bake at a time uses it.
+	WorkDir string
+	// OutDir gets <flavor>/<arch>/<version>/{base.iso,manifest.json}.
+	OutDir string
+	// Version is YYYY-MM-DD or YYYY-MM-DD.N; empty: the day of SourceDateEpoch.
+	Version string
+	// Arch is the architecture as Debian calls it; empty, or "amd64".
+	Arch string
+	// KernelPackage is a kernel image or a metapackage that depends on one;
+	// empty: DefaultKernelPackage.
+	KernelPackage string
+	// SourceDateEpoch is every time in the image, in Unix seconds from 1980
+	// (the first year of FAT) on; 0: DefaultEpoch.
+	SourceDateEpoch int64
+	// Progress is told how far a stage is: bytes in "download" and "index",
+	// steps in others. May be nil.
+	Progress func(stage string, done, total int64)
+	// Log may be nil.
+	Log *slog.Logger
+}
+
+// A Result is a finished bake.
+type Result struct {
+	Dir       string // OutDir/<flavor>/<arch>/<version>
+	Image     string // path of base.iso
+	Manifest  *base.Manifest
+	Packages  []Package // what the base is made of
+	Unchanged bool      // the same base was there already and was left alone
+}
+
+// The stages of a bake, as Progress names them.
+const (
+	stagePackages  = "packages"
+	stageDownload  = "download"
+	stageExtract   = "extract"
+	stageInitramfs = "initramfs"
+	stageESP       = "esp"
+	stageLive      = "live"
+	stageImage     = "image"
+	stageIndex     = "index"
+)
+
+// Tiny bakes the flavor tiny. See the package's comment.
+//
+// Errors: fault.Invalid for options or directories that cannot be used, and
+// for a version that is there with other bytes; fault.NotFound for missing
+// tools and packages, with the command that gets them; fault.Corrupt for a
+// package that is not what the package list says; fault.Unavailable for a
+// failing download or tool, a full disk, a work directory in use, and ctx.
+func Tiny(ctx context.Context, o TinyOptions) (*Result, error) {
+	if err := o.complete(); err != nil {
+		return nil, fmt.Errorf("bake %s: %w", Flavor, err)
+	}
+	tools, err := findTools()
+	if err != nil {
+		return nil, fmt.Errorf("bake %s: %w", Flavor, err)
+	}
+	work, err := openWorkspace(o.WorkDir)
+	if err != nil {
+		return nil, fmt.Errorf("bake %s: %w", Flavor, err)
+	}
+	defer work.close()
+	k := &kitchen{TinyOptions: o, run: &runner{tools: tools, epoch: o.SourceDateEpoch, log: o.Log}, scratch: work.scratch}
+	r, err := k.bake(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("bake %s %s: %w", Flavor, o.Version, kindOf(ctx, err))
+	}
+	return r, nil
+}
+
+// complete fills in the defaults and checks the rest.
+func (o *TinyOptions) complete() error {
+	if o.Arch == "" {
+		o.Arch = "amd64"
+	}
+	if o.Arch != "amd64" {
+		return fmt.Errorf("arch %q is not there yet, only amd64: its boot chain and kernel are other packages: %w", o.Arch, fault.Invalid)
+	}
+	if o.WorkDir == "" || o.OutDir == "" {
+		return fmt.Errorf("a work and an output directory are needed: %w", fault.Invalid)
+	}
+	if o.KernelPackage == "" {
+		o.KernelPackage = DefaultKernelPackage
+	}
+	if !packageName.MatchString(o.KernelPackage) {
+		return fmt.Errorf("kernel package %.60q is no name of a Debian package: %w", o.KernelPackage, fault.Invalid)
+	}
+	if o.SourceDateEpoch == 0 {
+		o.SourceDateEpoch = DefaultEpoch
+	}
+	if y := o.time().Year(); y < 1980 || y > 2100 {
+		return fmt.Errorf("source date epoch %d is in the year %d, not in 1980..2100: %w", o.SourceDateEpoch, y, fault.Invalid)
+	}
+	if o.Version == "" {
+		o.Version = o.time().Format(time.DateOnly)
+	}
+	if o.Progress == nil {
+		o.Progress = func(string, int64, int64) {}
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	return base.CheckVersion(o.Version)
+}
+
+// time is every time in the image.
+func (o *TinyOptions) time() time.Time { return time.Unix(o.SourceDateEpoch, 0).UTC() }
+
+// A kitchen is one bake: options, tools and a scratch directory.
+type kitchen struct {
+	TinyOptions
+	run     *runner
+	scratch string
+}
+
+// path returns a path in the scratch directory.
+func (k *kitchen) path(name ...string) string {
+	return filepath.Join(append([]string{k.scratch}, name...)...)
+}
+
+func (k *kitchen) bake(ctx context.Context) (*Result, error) {
+	// First what can fail for good, then the download.
+	out, err := openOutput(filepath.Join(k.OutDir, Flavor, k.Arch, k.Version))
+	if err != nil {
+		return nil, err
+	}
+	defer out.close()
+	packages, err := k.fetch(ctx)
+	if err != nil {
+		return nil, err
+	}
+	root, err := k.extract(ctx, packages)
+	if err != nil {
+		return nil, err
+	}
+	parts, err := k.partitions(ctx, root, packages)
+	if err != nil {
+		return nil, err
+	}
+	k.Progress(stageImage, 0, 1)
+	image, err := writeImage(out.temp(ImageName), parts)
+	if err != nil {
+		return nil, fmt.Errorf("write %s: %w", out.temp(ImageName), err)
+	}
+	defer image.Close()
+	k.Progress(stageImage, 1, 1)
+	m, err := k.index(ctx, image)
+	if err != nil {
+		return nil, err
+	}
+	unchanged, err := out.publish(m)
+	if err != nil {
+		return nil, err
+	}
+	k.Log.Info("baked", "flavor", Flavor, "version", k.Version, "size", m.TotalSize, "sha256", m.SHA256.String(), "unchanged", unchanged)
+	return &Result{Dir: out.dir, Image: filepath.Join(out.dir, ImageName), Manifest: m, Packages: packages, Unchanged: unchanged}, nil
+}
+
+// partitions makes the contents of the three partitions, in order.
+func (k *kitchen) partitions(ctx context.Context, root string, packages []Package) ([]partition, error) {
+	baseID := k.baseID(packages)
+	initrd, err := k.initramfs(ctx, root)
+	if err != nil {
+		return nil, fmt.Errorf("make the initramfs: %w", err)
+	}
+	esp, err := k.esp(ctx, root, initrd)
+	if err != nil {
+		return nil, fmt.Errorf("make the EFI system partition: %w", err)
+	}
+	live, err := k.live(ctx, baseID)
+	if err != nil {
+		return nil, fmt.Errorf("make FEDAC-LIVE: %w", err)
+	}
+	slot, err := k.placeholder(baseID)
+	if err != nil {
+		return nil, fmt.Errorf("make the placeholder's volume: %w", err)
+	}
+	return []partition{espPartition(esp), livePartition(live), slotPartition(slot)}, nil
+}
+
+// baseID is the line by which a booted machine tells its base.
+func (k *kitchen) baseID(packages []Package) string {
+	id := fmt.Sprintf("%s %s %s", Flavor, k.Version, k.Arch)
+	for _, p := range packages {
+		id += fmt.Sprintf(" %s=%s", p.Name, p.Version)
+	}
+	return id
+}

@@ -1,0 +1,430 @@
+package bake
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"flag"
+	"io"
+	"log/slog"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"aesthetic.computer/isofs/base"
+	"aesthetic.computer/isofs/fault"
+)
+
+// Packages are kept here between runs of the tests; empty: downloaded for each.
+var workDir = flag.String("bake.work", "", "work directory to keep")
+
+func missing(t *testing.T, tool, pkg string) {
+	t.Helper()
+	if os.Getenv("CI") != "" {
+		t.Fatalf("needs %s: apt-get install %s", tool, pkg)
+	}
+	t.Skipf("needs %s: apt-get install %s", tool, pkg)
+}
+
+func needTool(t *testing.T, tool, pkg string) string {
+	t.Helper()
+	for _, dir := range append(filepath.SplitList(os.Getenv("PATH")), "/usr/sbin", "/sbin") {
+		if path, err := exec.LookPath(filepath.Join(dir, tool)); err == nil {
+			return path
+		}
+	}
+	missing(t, tool, pkg)
+	return ""
+}
+
+// debs is a cache of packages for the tests of this run.
+var debs string
+
+func TestMain(m *testing.M) {
+	flag.Parse()
+	debs = *workDir
+	if debs == "" {
+		var err error
+		if debs, err = os.MkdirTemp("", "isofs-bake-test-"); err != nil {
+			panic(err)
+		}
+	}
+	code := m.Run()
+	if *workDir == "" {
+		_ = os.RemoveAll(debs)
+	}
+	os.Exit(code)
+}
+
+// bakeTiny bakes with the run's work directory unless o names one.
+func bakeTiny(t *testing.T, o TinyOptions) *Result {
+	t.Helper()
+	if _, err := findTools(); err != nil {
+		_, hint, _ := strings.Cut(err.Error(), "apt-get install ")
+		missing(t, "the tools of a bake", hint)
+	}
+	if o.WorkDir == "" {
+		o.WorkDir = debs
+	}
+	r, err := Tiny(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+func run(t *testing.T, name string, args ...string) string {
+	t.Helper()
+	out, err := exec.Command(name, args...).CombinedOutput()
+	if err != nil {
+		t.Fatalf("%s %v: %v\n%s", name, args, err, out)
+	}
+	return string(out)
+}
+
+// Two bakes in different places, at different times and in different time
+// zones give the same bytes, the tools that know best find nothing wrong with
+// them, and a machine boots.
+func TestTinyBoots(t *testing.T) {
+	var stages []string
+	first := bakeTiny(t, TinyOptions{OutDir: t.TempDir(), Progress: func(stage string, done, total int64) {
+		if done < 0 || done > total {
+			t.Errorf("%s: %d of %d", stage, done, total)
+		}
+		if !slices.Contains(stages, stage) {
+			stages = append(stages, stage)
+		}
+	}})
+	if want := []string{"packages", "download", "extract", "initramfs", "esp", "live", "image", "index"}; !slices.Equal(stages, want) {
+		t.Errorf("stages %v, want %v", stages, want)
+	}
+	image, err := os.ReadFile(first.Image)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// A work directory elsewhere, with the packages of the first.
+	other := t.TempDir()
+	if err := os.CopyFS(filepath.Join(other, "debs"), os.DirFS(filepath.Join(debs, "debs"))); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("TZ", "Asia/Kathmandu")
+	second := bakeTiny(t, TinyOptions{WorkDir: other, OutDir: t.TempDir(), Version: "2026-11-01"})
+	again, err := os.ReadFile(second.Image)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(image, again) {
+		t.Errorf("two bakes differ first at byte %d: %s and %s", firstDifference(image, again), first.Manifest.SHA256, second.Manifest.SHA256)
+	}
+	if n := first.Manifest.TotalSize; n < 30<<20 || n > 80<<20 {
+		t.Errorf("the image has %d bytes", n)
+	}
+	checkLayout(t, first, image)
+	checkPartitions(t, first, image)
+	t.Run("boots", func(t *testing.T) { testBoots(t, first) })
+	t.Run("again into the same place", func(t *testing.T) { testAgain(t, first, image) })
+	if left, _ := os.ReadDir(filepath.Join(debs, "scratch")); len(left) > 0 {
+		t.Errorf("%d files are left in scratch", len(left))
+	}
+}
+
+func firstDifference(a, b []byte) int {
+	i := 0
+	for i < min(len(a), len(b)) && a[i] == b[i] {
+		i++
+	}
+	return i
+}
+
+// checkLayout looks at the GPT, and at the manifest beside the image.
+func checkLayout(t *testing.T, r *Result, image []byte) {
+	t.Helper()
+	data, err := os.ReadFile(filepath.Join(r.Dir, ManifestName))
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := base.Parse(data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := m.Verify(t.Context(), bytes.NewReader(image), int64(len(image)), nil); err != nil {
+		t.Error(err)
+	}
+	if m.PiecePartitionSize != 20<<20 || m.PiecePartitionOffset%partitionAlign != 0 || len(m.Tail) != gptTail {
+		t.Errorf("slot at %d, %d bytes, %d behind it", m.PiecePartitionOffset, m.PiecePartitionSize, len(m.Tail))
+	}
+	if m.CreatedAt != "2026-11-01T00:00:00Z" || m.Version != "2026-11-01" {
+		t.Errorf("created at %s, version %s", m.CreatedAt, m.Version)
+	}
+	kernel, ok := m.BootFile("kernel")
+	if _, too := m.BootFile("initrd"); !ok || !too || string(image[kernel.Offset+0x202:][:4]) != "HdrS" {
+		t.Errorf("boot files %+v: the kernel is not where they say", m.BootFiles)
+	}
+	if out := run(t, needTool(t, "sgdisk", "gdisk"), "--verify", r.Image); !strings.Contains(out, "No problems found") {
+		t.Errorf("sgdisk: %s", out)
+	}
+}
+
+// checkPartitions asks each file system's own tools.
+func checkPartitions(t *testing.T, r *Result, image []byte) {
+	t.Helper()
+	dir := t.TempDir()
+	slot := r.Manifest.PiecePartitionOffset
+	espSize := slot - liveSize - espStart
+	cut := func(name string, off, n int64) string {
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, image[off:off+n], 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	esp, live, piece := cut("esp", espStart, espSize), cut("live", espStart+espSize, liveSize), cut("piece", slot, slotSize)
+	if out := run(t, needTool(t, "fsck.vfat", "dosfstools"), "-n", "-v", esp); strings.Contains(out, "differ") {
+		t.Errorf("fsck.vfat: %s", out)
+	}
+	for _, volume := range []string{live, piece} {
+		out := run(t, needTool(t, "e2fsck", "e2fsprogs"), "-fn", volume)
+		if strings.Contains(out, "?") || strings.Contains(out, "wrong") {
+			t.Errorf("e2fsck: %s", out)
+		}
+	}
+	debugfs := needTool(t, "debugfs", "e2fsprogs")
+	html := filepath.Join(dir, "piece.html")
+	run(t, debugfs, "-R", "dump piece.html "+html, piece)
+	if got, err := os.ReadFile(html); err != nil || sha256.Sum256(got) != sha256.Sum256(placeholderHTML) {
+		t.Errorf("piece.html reads back as %q, %v", got, err)
+	}
+	about := filepath.Join(dir, "piece.json")
+	run(t, debugfs, "-R", "dump piece.json "+about, piece)
+	if got, err := os.ReadFile(about); err != nil || !json.Valid(got) {
+		t.Errorf("piece.json reads back as %q, %v", got, err)
+	}
+}
+
+// testAgain publishes into the same folder: an equal base is left alone, a
+// damaged image is healed, and another base under the same version refused.
+func testAgain(t *testing.T, first *Result, image []byte) {
+	publish := func(m *base.Manifest) (bool, error) {
+		out, err := openOutput(first.Dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer out.close()
+		if err := os.WriteFile(out.temp(ImageName), image, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return out.publish(m)
+	}
+	if unchanged, err := publish(first.Manifest); err != nil || !unchanged {
+		t.Errorf("the same base was written again (%v)", err)
+	}
+	damaged := bytes.Clone(image)
+	damaged[40<<20] ^= 1
+	if err := os.WriteFile(first.Image, damaged, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if unchanged, err := publish(first.Manifest); err != nil || unchanged {
+		t.Errorf("a damaged image was left alone (%v)", err)
+	}
+	if healed, err := os.ReadFile(first.Image); err != nil || !bytes.Equal(healed, image) {
+		t.Errorf("a damaged image was not replaced (%v)", err)
+	}
+	other := *first.Manifest
+	other.SHA256[0] ^= 1
+	if _, err := publish(&other); fault.Kind(err) != fault.Invalid || !strings.Contains(err.Error(), "choose another version, such as 2026-11-01.1") {
+		t.Errorf("another base of that version: %v", err)
+	}
+	names, _ := os.ReadDir(first.Dir)
+	if len(names) != 2 {
+		t.Errorf("%v are in the folder, expected the image and the manifest", names)
+	}
+}
+
+func TestTinyRefuses(t *testing.T) {
+	if _, err := findTools(); err != nil {
+		missing(t, "the tools of a bake", "apt-utils mtools dosfstools erofs-utils e2fsprogs")
+	}
+	file := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(file, nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	for _, tt := range []struct {
+		name string
+		o    TinyOptions
+		kind error
+		want string
+	}{
+		{"arm64", TinyOptions{WorkDir: dir, OutDir: dir, Arch: "arm64"}, fault.Invalid, `arch "arm64" is not there yet`},
+		{"no directory", TinyOptions{WorkDir: dir}, fault.Invalid, "directory"},
+		{"version", TinyOptions{WorkDir: dir, OutDir: dir, Version: "new"}, fault.Invalid, `version "new"`},
+		{"epoch", TinyOptions{WorkDir: dir, OutDir: dir, SourceDateEpoch: 1}, fault.Invalid, "in the year 1970"},
+		{"kernel option", TinyOptions{WorkDir: dir, OutDir: dir, KernelPackage: "-o=x"}, fault.Invalid, "no name of a Debian package"},
+		{"unknown kernel", TinyOptions{WorkDir: dir, OutDir: dir, KernelPackage: "linux-image-of-nobody"}, fault.NotFound, "apt-get update"},
+		{"output is a file", TinyOptions{WorkDir: dir, OutDir: file}, fault.Invalid, file},
+		{"work is a file", TinyOptions{WorkDir: filepath.Join(file, "x"), OutDir: dir}, fault.Invalid, file},
+		{"output not writable", TinyOptions{WorkDir: dir, OutDir: "/proc/isofs"}, nil, "/proc/isofs"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			_, err := Tiny(t.Context(), tt.o)
+			if err == nil || !strings.Contains(err.Error(), tt.want) || fault.Kind(err) == nil || tt.kind != nil && fault.Kind(err) != tt.kind {
+				t.Errorf("got %v, want kind %v with %q", err, tt.kind, tt.want)
+			}
+		})
+	}
+}
+
+func TestOneBakeAtATime(t *testing.T) {
+	if _, err := findTools(); err != nil {
+		missing(t, "the tools of a bake", "mtools dosfstools erofs-utils e2fsprogs")
+	}
+	dir := t.TempDir()
+	w, err := openWorkspace(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Tiny(t.Context(), TinyOptions{WorkDir: dir, OutDir: t.TempDir()}); fault.Kind(err) != fault.Unavailable || !strings.Contains(err.Error(), "another bake works in "+dir) {
+		t.Errorf("got %v", err)
+	}
+	w.close()
+	if w, err = openWorkspace(dir); err != nil {
+		t.Fatal(err)
+	}
+	w.close()
+}
+
+func TestFullDisk(t *testing.T) {
+	if err := needSpace(t.TempDir(), 1<<60); fault.Kind(err) != fault.Unavailable || !strings.Contains(err.Error(), "free some space") {
+		t.Errorf("got %v", err)
+	}
+	// A tool that meets a full disk, and a write of our own.
+	r := &runner{tools: map[string]string{"cp": needTool(t, "cp", "coreutils")}, log: slog.New(slog.DiscardHandler)}
+	_, err := r.output(t.Context(), "", "cp", "/proc/self/status", "/dev/full")
+	if got := kindOf(t.Context(), err); fault.Kind(got) != fault.Unavailable || !strings.Contains(got.Error(), "the disk is full") {
+		t.Errorf("a tool: %v", got)
+	}
+	err = os.WriteFile("/dev/full", []byte("x"), 0)
+	if got := kindOf(t.Context(), err); fault.Kind(got) != fault.Unavailable || !strings.Contains(got.Error(), "the disk is full") {
+		t.Errorf("a write: %v", got)
+	}
+}
+
+// A cancelled tool goes with its children, also one that holds the pipe.
+func TestCancelKillsChildren(t *testing.T) {
+	pidFile := filepath.Join(t.TempDir(), "pid")
+	r := &runner{tools: map[string]string{"sh": "/bin/sh"}, log: slog.New(slog.DiscardHandler)}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() {
+		_, err := r.output(ctx, "", "sh", "-c", "sleep 1000 & echo $! >"+pidFile+".new; mv "+pidFile+".new "+pidFile+"; wait")
+		done <- err
+	}()
+	var pid []byte
+	for len(pid) == 0 {
+		pid, _ = os.ReadFile(pidFile)
+		time.Sleep(time.Millisecond)
+	}
+	cancel()
+	if err := kindOf(ctx, <-done); !errors.Is(err, context.Canceled) || fault.Kind(err) != fault.Unavailable {
+		t.Errorf("got %v", err)
+	}
+	for alive := true; alive; time.Sleep(time.Millisecond) {
+		state, err := os.ReadFile("/proc/" + strings.TrimSpace(string(pid)) + "/stat")
+		alive = err == nil && !strings.Contains(string(state), ") Z ")
+	}
+}
+
+func TestFindToolsNamesAll(t *testing.T) {
+	_, err := findToolsIn([]string{t.TempDir()})
+	if fault.Kind(err) != fault.NotFound {
+		t.Fatalf("got %v", err)
+	}
+	for tool := range toolPackages {
+		if !strings.Contains(err.Error(), tool) {
+			t.Errorf("%s is not named in: %v", tool, err)
+		}
+	}
+	if want := "apt-get install apt dosfstools dpkg e2fsprogs erofs-utils gzip mtools"; !strings.Contains(err.Error(), want) {
+		t.Errorf("no %q in: %v", want, err)
+	}
+}
+
+func TestParseURIs(t *testing.T) {
+	sum := strings.Repeat("ab", 32)
+	good := "'URL/x_1%3a2.5_amd64.deb' x-y_1%3a2.5+b1_amd64.deb 928188 SHA256:" + sum + "\n"
+	found, err := parseURIs("W: something\n" + good)
+	want := Package{Name: "x-y", Version: "1:2.5+b1", File: "x-y_1%3a2.5+b1_amd64.deb", Size: 928188, SHA256: sum}
+	if err != nil || found["x-y"] != want {
+		t.Errorf("got %+v, %v", found, err)
+	}
+	for _, bad := range []string{
+		strings.Replace(good, "SHA256", "MD5Sum", 1),
+		strings.Replace(good, "x-y_1", "../x-y_1", 1),
+		strings.Replace(good, "928188", "many", 1),
+		strings.Replace(good, sum, "ab", 1),
+		strings.Replace(good, "_amd64.deb 9", " 9", 1),
+		"'URL' x\n",
+	} {
+		if _, err := parseURIs(bad); fault.Kind(err) != fault.Unavailable {
+			t.Errorf("%q: %v", bad, err)
+		}
+	}
+}
+
+// GNU cpio reads what the kernel will.
+func TestInitramfsArchive(t *testing.T) {
+	cpio := needTool(t, "cpio", "cpio")
+	k := &kitchen{TinyOptions: TinyOptions{Version: "2026-11-01", SourceDateEpoch: DefaultEpoch}}
+	data := k.archive([]byte("busy!"), []module{{"b", []byte("bb")}, {"a", []byte("a")}})
+	list := exec.Command(cpio, "-itv", "--quiet")
+	list.Env = []string{"TZ=UTC", "LC_ALL=C"}
+	list.Stdin = bytes.NewReader(data)
+	out, err := list.CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	for _, want := range []string{
+		"drwxr-xr-x   2 root     root            0 Nov  1", "crw-------   1 root     root       5,   1 Nov  1", "dev/console\n",
+		"bin/sh -> busybox\n", "modules/order\n", "-rwxr-xr-x   1 root     root            5 ",
+	} {
+		if !strings.Contains(string(out), want) {
+			t.Errorf("no %q in:\n%s", want, out)
+		}
+	}
+	get := exec.Command(cpio, "-i", "--quiet", "--to-stdout", "modules/order", "init")
+	get.Stdin = bytes.NewReader(data)
+	if out, err := get.Output(); err != nil || string(out) != string(initScript)+"b\na\n" {
+		t.Errorf("init and modules/order read back as %q, %v", out, err)
+	}
+}
+
+func TestInitScriptIsClean(t *testing.T) {
+	run(t, needTool(t, "shellcheck", "shellcheck"), "-s", "sh", "init.sh")
+}
+
+func TestCopySparse(t *testing.T) {
+	data := make([]byte, 300<<10)
+	data[0], data[70<<10], data[300<<10-1] = 1, 2, 3
+	path := filepath.Join(t.TempDir(), "f")
+	f, err := os.Create(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if err := copySparse(f, 4096, bytes.NewReader(data), int64(len(data))); err != nil {
+		t.Fatal(err)
+	}
+	got, err := os.ReadFile(path)
+	if err != nil || !bytes.Equal(got[4096:], data) {
+		t.Errorf("differs (%v)", err)
+	}
+	if err := copySparse(f, 0, bytes.NewReader(data), int64(len(data))+1); !errors.Is(err, io.ErrUnexpectedEOF) {
+		t.Errorf("a short source: %v", err)
+	}
+}

@@ -1,0 +1,141 @@
+package bake
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	"aesthetic.computer/isofs/base"
+	"aesthetic.computer/isofs/extent"
+
+	"github.com/diskfs/go-diskfs/partition/gpt"
+)
+
+// Places on the disk, in bytes.
+const (
+	sectorSize     = 512
+	partitionAlign = 1 << 20
+	espStart       = partitionAlign
+	// gptTail is the room behind the slot: 33 sectors of backup GPT, filled up
+	// to whole blocks of 4 KiB.
+	gptTail = 5 * 4096
+)
+
+// diskGUID and the partitions' are constants: they tell disks of one machine
+// apart, and a machine boots one of ours.
+const diskGUID = "15050F00-0000-4000-8000-000000000000"
+
+// A partition is one of the image's, with its contents.
+type partition struct {
+	name     string
+	guid     string
+	typ      gpt.Type
+	contents io.ReaderAt
+	size     int64
+	file     string // contents are this file's if not ""
+}
+
+func espPartition(file string) partition {
+	return partition{name: "EFI", guid: "15050F00-0000-4000-8000-000000000001", typ: gpt.EFISystemPartition, file: file}
+}
+
+func livePartition(file string) partition {
+	return partition{name: "LIVE", guid: "15050F00-0000-4000-8000-000000000002", typ: gpt.LinuxFilesystem, file: file}
+}
+
+func slotPartition(volume *extent.Map) partition {
+	return partition{name: "PIECE", guid: "15050F00-0000-4000-8000-000000000003", typ: gpt.LinuxFilesystem, contents: volume, size: volume.Size()}
+}
+
+// writeImage writes the partitions one behind the other, each at a whole MiB,
+// and the GPT around them, to a sparse file. It returns the open file, synced.
+func writeImage(path string, parts []partition) (f *os.File, err error) {
+	f, err = os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o644)
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			f.Close()
+		}
+	}()
+	table := &gpt.Table{GUID: diskGUID, ProtectiveMBR: true}
+	at := int64(espStart)
+	for i, p := range parts {
+		size, err := p.writeTo(f, at)
+		if err != nil {
+			return nil, fmt.Errorf("partition %s: %w", p.name, err)
+		}
+		table.Partitions = append(table.Partitions, &gpt.Partition{
+			Index: i + 1, Name: p.name, GUID: p.guid, Type: p.typ,
+			Start: uint64(at / sectorSize), End: uint64((at+size)/sectorSize - 1),
+		})
+		at += size
+		if i < len(parts)-1 {
+			at = roundUp(at, partitionAlign)
+		}
+	}
+	total := at + gptTail
+	if err := f.Truncate(total); err != nil {
+		return nil, err
+	}
+	if err := table.Write(f, total); err != nil {
+		return nil, err
+	}
+	return f, f.Sync()
+}
+
+// writeTo writes the contents to w at off and returns their size.
+func (p partition) writeTo(w io.WriterAt, off int64) (int64, error) {
+	if p.file == "" {
+		return p.size, copySparse(w, off, p.contents, p.size)
+	}
+	f, err := os.Open(p.file)
+	if err != nil {
+		return 0, err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return 0, err
+	}
+	return info.Size(), copySparse(w, off, f, info.Size())
+}
+
+// copySparse copies n bytes of r to w at off, leaving out blocks of zeroes.
+// w must be zero there.
+func copySparse(w io.WriterAt, off int64, r io.ReaderAt, n int64) error {
+	buf, zero := make([]byte, 64<<10), make([]byte, 64<<10)
+	for at := int64(0); at < n; at += int64(len(buf)) {
+		p := buf[:min(int64(len(buf)), n-at)]
+		if got, err := r.ReadAt(p, at); got < len(p) {
+			return fmt.Errorf("read %d bytes at %d: %w", len(p), at, errors.Join(err, io.ErrUnexpectedEOF))
+		}
+		if string(p) == string(zero[:len(p)]) {
+			continue
+		}
+		if _, err := w.WriteAt(p, off+at); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// index makes the manifest of the finished image.
+func (k *kitchen) index(ctx context.Context, image *os.File) (*base.Manifest, error) {
+	info, err := image.Stat()
+	if err != nil {
+		return nil, err
+	}
+	return base.Index(ctx, image, info.Size(), base.IndexOptions{
+		Version: k.Version, Flavor: Flavor, Arch: k.Arch,
+		CreatedAt: k.time().Format(time.RFC3339),
+		Progress:  func(done, total int64) { k.Progress(stageIndex, done, total) },
+		Omitted: func(path, reason string) {
+			k.Log.Warn("a boot file is not in the manifest", "path", path, "reason", reason)
+		},
+	})
+}

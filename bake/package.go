@@ -1,0 +1,211 @@
+package bake
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net/url"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+
+	"aesthetic.computer/isofs/fault"
+)
+
+// A Package is a Debian package that a base is made of.
+type Package struct {
+	Name    string
+	Version string
+	File    string // its name in the cache, as apt calls it
+	Size    int64  // bytes
+	SHA256  string // 64 hex digits, from the signed package list
+}
+
+// packageName is a name by Debian's policy (section 5.6.1).
+var packageName = regexp.MustCompile(`^[a-z0-9][a-z0-9+.-]{1,99}$`)
+
+// fixedPackages are needed beside the kernel: the first program, and the boot
+// chain that Secure Boot accepts.
+var fixedPackages = []string{"busybox-static", "grub-efi-amd64-signed", "shim-signed"}
+
+// fetch resolves the packages and sees to it that all are in the cache. The
+// cache is by name, which has the version in it, and checked by hash, so a
+// download that was cut off is had again and a finished one is not.
+func (k *kitchen) fetch(ctx context.Context) ([]Package, error) {
+	k.Progress(stagePackages, 0, 1)
+	kernel, err := k.kernelPackage(ctx)
+	if err != nil {
+		return nil, err
+	}
+	packages, err := k.resolve(ctx, append([]string{kernel}, fixedPackages...))
+	if err != nil {
+		return nil, err
+	}
+	k.Progress(stagePackages, 1, 1)
+	var total, done int64
+	for _, p := range packages {
+		total += p.Size
+	}
+	// The kernel unpacks to some five times its size.
+	if err := needSpace(k.scratch, 7*total); err != nil {
+		return nil, err
+	}
+	k.Progress(stageDownload, 0, total)
+	for _, p := range packages {
+		if err := k.download(ctx, p); err != nil {
+			return nil, fmt.Errorf("get package %s: %w", p.Name, err)
+		}
+		done += p.Size
+		k.Progress(stageDownload, done, total)
+	}
+	return packages, nil
+}
+
+// kernelPackage follows a metapackage to the kernel image it depends on.
+func (k *kitchen) kernelPackage(ctx context.Context) (string, error) {
+	out, err := k.run.output(ctx, k.scratch, "apt-cache", "depends", k.KernelPackage+":"+k.Arch)
+	if err != nil {
+		return "", fmt.Errorf("find the kernel: %w", aptHint(err))
+	}
+	for line := range strings.Lines(out) {
+		dep, ok := strings.CutPrefix(strings.TrimSpace(line), "Depends: ")
+		dep = strings.TrimSuffix(dep, ":"+k.Arch)
+		if ok && strings.HasPrefix(dep, "linux-image-") && packageName.MatchString(dep) {
+			return dep, nil
+		}
+	}
+	return k.KernelPackage, nil
+}
+
+// resolve asks apt for file, size and hash of each package's candidate.
+func (k *kitchen) resolve(ctx context.Context, names []string) ([]Package, error) {
+	args := []string{"download", "--print-uris"}
+	for _, n := range names {
+		args = append(args, n+":"+k.Arch)
+	}
+	out, err := k.run.output(ctx, k.scratch, "apt-get", args...)
+	if err != nil {
+		return nil, fmt.Errorf("find packages %s: %w", strings.Join(names, ", "), aptHint(err))
+	}
+	found, err := parseURIs(out)
+	if err != nil {
+		return nil, err
+	}
+	packages := make([]Package, 0, len(names))
+	for _, n := range names {
+		p, ok := found[n]
+		if !ok {
+			return nil, fmt.Errorf("apt-get names no file for package %s; run apt-get update: %w", n, fault.NotFound)
+		}
+		packages = append(packages, p)
+	}
+	return packages, nil
+}
+
+// parseURIs reads what apt-get --print-uris prints, one package a line:
+// 'URI' file size SHA256:hash. The file is name_version_arch.deb.
+func parseURIs(out string) (map[string]Package, error) {
+	found := map[string]Package{}
+	for line := range strings.Lines(out) {
+		if !strings.HasPrefix(line, "'") {
+			continue
+		}
+		f := strings.Fields(line)
+		if len(f) != 4 {
+			return nil, fmt.Errorf("apt-get prints %.200q, expected four fields: %w", line, fault.Unavailable)
+		}
+		size, err := strconv.ParseInt(f[2], 10, 64)
+		sum, isSHA256 := strings.CutPrefix(f[3], "SHA256:")
+		parts := strings.Split(f[1], "_")
+		if err != nil || !isSHA256 || len(sum) != 2*sha256.Size || len(parts) != 3 || filepath.Base(f[1]) != f[1] {
+			return nil, fmt.Errorf("apt-get prints %.200q, expected a file, a size and a SHA256: %w", line, fault.Unavailable)
+		}
+		version, err := url.PathUnescape(parts[1])
+		if err != nil || !packageName.MatchString(parts[0]) {
+			return nil, fmt.Errorf("apt-get prints the file name %.200q, expected name_version_arch.deb: %w", f[1], fault.Unavailable)
+		}
+		found[parts[0]] = Package{Name: parts[0], Version: version, File: f[1], Size: size, SHA256: sum}
+	}
+	return found, nil
+}
+
+// debs is where packages are kept between bakes.
+func (k *kitchen) debs(file string) string { return filepath.Join(k.WorkDir, "debs", file) }
+
+// download puts p into the cache unless it is there, whole.
+func (k *kitchen) download(ctx context.Context, p Package) error {
+	if err := checkFile(k.debs(p.File), p); err == nil {
+		return nil
+	} else if !errors.Is(err, fs.ErrNotExist) {
+		k.Log.Warn("a cached package is damaged, getting it again", "file", p.File, "err", err)
+	}
+	if err := os.MkdirAll(k.debs(""), 0o755); err != nil {
+		return err
+	}
+	// Sandboxing off: apt's own user cannot write to our directory, and apt
+	// would say so at length and then do the same.
+	_, err := k.run.output(ctx, k.scratch, "apt-get", "-q", "-o", "APT::Sandbox::User=root", "-o", "Acquire::Retries=2",
+		"download", p.Name+":"+k.Arch+"="+p.Version)
+	if err != nil {
+		return aptHint(err)
+	}
+	if err := checkFile(k.path(p.File), p); err != nil {
+		return err
+	}
+	return os.Rename(k.path(p.File), k.debs(p.File))
+}
+
+// checkFile compares a downloaded file with what the package list says.
+func checkFile(path string, p Package) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	h := sha256.New()
+	n, err := io.Copy(h, f)
+	if err != nil {
+		return err
+	}
+	if got := hex.EncodeToString(h.Sum(nil)); n != p.Size || got != p.SHA256 {
+		return fmt.Errorf("%s has %d bytes and sha256 %s, the package list says %d and %s: %w", p.File, n, got, p.Size, p.SHA256, fault.Corrupt)
+	}
+	return nil
+}
+
+// extract unpacks the packages into one tree, without installing them.
+func (k *kitchen) extract(ctx context.Context, packages []Package) (root string, err error) {
+	root = k.path("root")
+	for i, p := range packages {
+		k.Progress(stageExtract, int64(i), int64(len(packages)))
+		deb, err := filepath.Abs(k.debs(p.File))
+		if err != nil {
+			return "", err
+		}
+		if _, err := k.run.output(ctx, k.scratch, "dpkg-deb", "-x", deb, root); err != nil {
+			return "", fmt.Errorf("unpack package %s: %w", p.Name, err)
+		}
+	}
+	k.Progress(stageExtract, int64(len(packages)), int64(len(packages)))
+	return root, nil
+}
+
+// aptHint says what to do about what apt complains of most.
+func aptHint(err error) error {
+	var tool *toolError
+	if !errors.As(err, &tool) {
+		return err
+	}
+	for _, sign := range []string{"No packages found", "Unable to locate package", "select candidate version", "was not found", "has no installation candidate"} {
+		if strings.Contains(tool.Output, sign) {
+			return fmt.Errorf("run apt-get update (as root; this needs a Debian system, of the same architecture or with it added): %w: %w", fault.NotFound, err)
+		}
+	}
+	return err
+}

@@ -1,0 +1,136 @@
+package bake
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"aesthetic.computer/isofs/fault"
+)
+
+// toolPackages are the programs a bake runs, and the packages they are in.
+var toolPackages = map[string]string{
+	"apt-cache":  "apt",
+	"apt-get":    "apt",
+	"dpkg-deb":   "dpkg",
+	"gzip":       "gzip",
+	"mcopy":      "mtools",
+	"mmd":        "mtools",
+	"mkfs.vfat":  "dosfstools",
+	"mkfs.erofs": "erofs-utils",
+	"mke2fs":     "e2fsprogs",
+	"debugfs":    "e2fsprogs",
+}
+
+// findTools returns the path of every tool. It looks into the sbin folders
+// too, which are not in everybody's PATH. One error names all that are missing.
+func findTools() (map[string]string, error) {
+	return findToolsIn(append(filepath.SplitList(os.Getenv("PATH")), "/usr/sbin", "/sbin"))
+}
+
+func findToolsIn(dirs []string) (map[string]string, error) {
+	found := map[string]string{}
+	var missing, packages []string
+	for tool, pkg := range toolPackages {
+		for _, dir := range dirs {
+			path, err := exec.LookPath(filepath.Join(dir, tool))
+			if err == nil && found[tool] == "" {
+				found[tool] = path
+			}
+		}
+		if found[tool] == "" {
+			missing, packages = append(missing, tool), append(packages, pkg)
+		}
+	}
+	if len(missing) == 0 {
+		return found, nil
+	}
+	slices.Sort(missing)
+	slices.Sort(packages)
+	return nil, fmt.Errorf("%s missing; on Debian: apt-get install %s: %w",
+		strings.Join(missing, ", "), strings.Join(slices.Compact(packages), " "), fault.NotFound)
+}
+
+// A runner runs tools in an environment in which their output depends on
+// their input alone.
+type runner struct {
+	tools map[string]string
+	epoch int64
+	log   *slog.Logger
+}
+
+// A toolError is a tool that failed, and the end of what it printed.
+type toolError struct {
+	Tool   string
+	Output string
+	err    error
+}
+
+func (e *toolError) Error() string {
+	return fmt.Sprintf("%s: %v: %s", e.Tool, e.err, e.Output)
+}
+
+func (e *toolError) Unwrap() error { return e.err }
+
+// output runs a tool in dir and returns what it prints on standard output.
+// When ctx ends, the tool and all its children are killed.
+func (r *runner) output(ctx context.Context, dir, tool string, args ...string) (string, error) {
+	cmd := exec.CommandContext(ctx, r.tools[tool], args...)
+	cmd.Dir = dir
+	cmd.Env = append(os.Environ(),
+		"LC_ALL=C", "TZ=UTC",
+		fmt.Sprintf("SOURCE_DATE_EPOCH=%d", r.epoch),
+		fmt.Sprintf("E2FSPROGS_FAKE_TIME=%d", r.epoch),
+		// The defaults of this machine's administrator are no input.
+		"MKE2FS_CONFIG=/dev/null", "MTOOLSRC=/dev/null",
+	)
+	var stdout, stderr bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	// A group of its own, as apt-get downloads through children.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
+	cmd.WaitDelay = 10 * time.Second
+	start := time.Now()
+	err := cmd.Run()
+	r.log.Debug("ran", "tool", tool, "args", args, "took", time.Since(start), "err", err)
+	if err != nil {
+		return "", &toolError{Tool: tool, Output: lastLines(stderr.String()+stdout.String(), 5), err: err}
+	}
+	return stdout.String(), nil
+}
+
+// lastLines returns the last n lines that are not empty, joined by "; ".
+func lastLines(s string, n int) string {
+	lines := strings.FieldsFunc(s, func(r rune) bool { return r == '\n' || r == '\r' })
+	return strings.Join(lines[max(0, len(lines)-n):], "; ")
+}
+
+// kindOf gives an error of the system or of a tool one of the four kinds, and
+// says what can be done where that is known.
+func kindOf(ctx context.Context, err error) error {
+	full := errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
+	var tool *toolError
+	if errors.As(err, &tool) && (strings.Contains(tool.Output, "No space left") || strings.Contains(tool.Output, "Disk quota")) {
+		full = true
+	}
+	switch {
+	case ctx.Err() != nil:
+		return fmt.Errorf("%w: %w", fault.Unavailable, context.Cause(ctx))
+	case fault.Kind(err) != nil:
+		return err
+	case full:
+		return fmt.Errorf("the disk is full: free some space, or choose another work or output directory: %w: %w", fault.Unavailable, err)
+	case errors.Is(err, os.ErrPermission), errors.Is(err, syscall.EROFS), errors.Is(err, syscall.ENOTDIR):
+		return fmt.Errorf("the directory cannot be used: %w: %w", fault.Invalid, err)
+	}
+	return fmt.Errorf("%w: %w", fault.Unavailable, err)
+}

@@ -1,0 +1,177 @@
+package bake
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"syscall"
+
+	"aesthetic.computer/isofs/base"
+	"aesthetic.computer/isofs/fault"
+)
+
+// A workspace is a work directory in use by this bake.
+type workspace struct {
+	scratch string
+	lock    *os.File
+}
+
+// openWorkspace takes dir, and clears what a killed bake left in its scratch.
+func openWorkspace(dir string) (*workspace, error) {
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return nil, fmt.Errorf("find the work directory: %w", kindOf(context.Background(), err))
+	}
+	w := &workspace{scratch: filepath.Join(dir, "scratch")}
+	if w.lock, err = lockDir(dir); err != nil {
+		return nil, fmt.Errorf("use the work directory: %w", err)
+	}
+	err = os.RemoveAll(w.scratch)
+	if err == nil {
+		err = os.Mkdir(w.scratch, 0o755)
+	}
+	if err != nil {
+		w.lock.Close()
+		return nil, fmt.Errorf("use the work directory: %w", kindOf(context.Background(), err))
+	}
+	return w, nil
+}
+
+func (w *workspace) close() {
+	_ = os.RemoveAll(w.scratch) // else the next bake does
+	w.lock.Close()
+}
+
+// lockDir makes dir and takes a lock on it that ends with this process.
+func lockDir(dir string) (*os.File, error) {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return nil, kindOf(context.Background(), err)
+	}
+	d, err := os.Open(dir)
+	if err != nil {
+		return nil, kindOf(context.Background(), err)
+	}
+	if err := syscall.Flock(int(d.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		d.Close()
+		if errors.Is(err, syscall.EWOULDBLOCK) {
+			return nil, fmt.Errorf("another bake works in %s; wait for it, or choose another directory: %w", dir, fault.Unavailable)
+		}
+		return nil, fmt.Errorf("lock %s: %w", dir, kindOf(context.Background(), err))
+	}
+	return d, nil
+}
+
+// An output is the folder of one version, in use by this bake.
+type output struct {
+	dir  string
+	lock *os.File
+}
+
+// openOutput takes dir and sees to it that files can be made there.
+func openOutput(dir string) (*output, error) {
+	lock, err := lockDir(dir)
+	if err != nil {
+		return nil, fmt.Errorf("use the output directory: %w", err)
+	}
+	o := &output{dir, lock}
+	if err := os.WriteFile(o.temp(ImageName), nil, 0o644); err != nil {
+		o.close()
+		return nil, fmt.Errorf("use the output directory: %w", err)
+	}
+	return o, nil
+}
+
+// temp is where a file is written before it takes its name.
+func (o *output) temp(name string) string { return filepath.Join(o.dir, "."+name+".tmp") }
+
+func (o *output) close() {
+	for _, name := range []string{ImageName, ManifestName} {
+		_ = os.Remove(o.temp(name))
+	}
+	// Only if a failed bake leaves it empty.
+	_ = os.Remove(o.dir)
+	o.lock.Close()
+}
+
+// publish gives the image and then the manifest their names. A version is
+// immutable: if it is there with the same bytes it is left alone, and with
+// others it is an error.
+func (o *output) publish(m *base.Manifest) (unchanged bool, err error) {
+	data, err := m.Marshal()
+	if err != nil {
+		return false, err
+	}
+	present, err := os.ReadFile(filepath.Join(o.dir, ManifestName))
+	switch {
+	case err == nil && !bytes.Equal(present, data):
+		return false, fmt.Errorf("%s holds another base of that version already (%s); versions never change: choose another version, such as %s.1, or remove the folder: %w",
+			o.dir, describe(present), m.Version[:len("2006-01-02")], fault.Invalid)
+	case err != nil && !errors.Is(err, fs.ErrNotExist):
+		return false, fmt.Errorf("look for a present manifest: %w", err)
+	}
+	if err == nil && o.holds(m) {
+		return true, nil
+	}
+	if err := writeSynced(o.temp(ManifestName), data); err != nil {
+		return false, fmt.Errorf("write the manifest: %w", err)
+	}
+	for _, name := range []string{ImageName, ManifestName} {
+		if err := os.Rename(o.temp(name), filepath.Join(o.dir, name)); err != nil {
+			return false, fmt.Errorf("put %s into place: %w", name, err)
+		}
+	}
+	if err := o.lock.Sync(); err != nil {
+		return false, fmt.Errorf("sync %s: %w", o.dir, err)
+	}
+	return false, nil
+}
+
+// describe tells a present manifest's base.
+func describe(manifest []byte) string {
+	m, err := base.Parse(manifest)
+	if err != nil {
+		return "its manifest is damaged"
+	}
+	return "sha256 " + m.SHA256.String()
+}
+
+// holds reports whether the image that is there is the manifest's. A damaged
+// one is no reason to fail: it is replaced by the bytes it should have.
+func (o *output) holds(m *base.Manifest) bool {
+	f, err := os.Open(filepath.Join(o.dir, ImageName))
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	return err == nil && m.Verify(context.Background(), f, info.Size(), nil) == nil
+}
+
+// writeSynced writes a file whose bytes are on the disk when it returns.
+func writeSynced(path string, data []byte) error {
+	f, err := os.Create(path)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(data)
+	if err == nil {
+		err = f.Sync()
+	}
+	return errors.Join(err, f.Close())
+}
+
+// needSpace refuses to begin what would fill the disk under dir.
+func needSpace(dir string, n int64) error {
+	var st syscall.Statfs_t
+	if err := syscall.Statfs(dir, &st); err != nil {
+		return fmt.Errorf("look for free space in %s: %w", dir, err)
+	}
+	if free := int64(st.Bavail) * st.Bsize; free < n {
+		return fmt.Errorf("%s has %d MB free, this needs about %d MB; free some space or choose another directory: %w", dir, free>>20, n>>20, fault.Unavailable)
+	}
+	return nil
+}
