@@ -9,7 +9,8 @@
 #   ISOFS-JSON <piece.json on one line, or null>
 #   ISOFS-OK
 #
-# or, wherever it ends, ISOFS-FAIL <reason>. With isofs.poweroff on the kernel
+# or, wherever it ends, ISOFS-FAIL <reason>; a piece.html that is not the one
+# that piece.json names is such a reason. With isofs.poweroff on the kernel
 # command line the machine is then switched off.
 
 PATH=/bin
@@ -122,6 +123,12 @@ say "ISOFS-TITLE $title"
 json=null
 [ -f /piece/piece.json ] && json=$(head -c 65536 /piece/piece.json | clean)
 say "ISOFS-JSON $json"
+
+# piece.json names the digest of its page: a stick that went bad is not OK.
+case $json in
+*bundleSha256*"${sum%% *}"*) ;;
+*bundleSha256*) fail "piece.html is not the one that piece.json names: the stick is damaged, flash it again" ;;
+esac
 
 show '\n\033[1;35m  ~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~\033[0m\n'
 show '\n\033[1;37m    %s\033[0m\n\n' "$title"

@@ -2,11 +2,8 @@ package main
 
 import (
 	"fmt"
-	"log/slog"
 	"os"
 	"path/filepath"
-	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -25,8 +22,7 @@ func newBake() *cobra.Command {
 }
 
 func newBakeTiny() *cobra.Command {
-	var o bake.Options
-	var epoch int64
+	o := bake.TinyOptions{Log: quietLogger()}
 	cmd := &cobra.Command{
 		Use:   "tiny",
 		Short: "Make the tiny base: Debian's kernel and busybox, which say what the image carries",
@@ -34,19 +30,27 @@ func newBakeTiny() *cobra.Command {
 screen and serial port which piece the image carries. It is for trying and testing.
 
 It downloads some 30 MB of Debian packages once, through apt, and takes seconds then. It
-needs no root, installs nothing and mounts nothing. The same packages give the same bytes.`,
+needs no root, installs nothing and mounts nothing. The same packages give the same bytes.
+The folder of the base is printed.`,
 		Example: "  isofs bake tiny -o bases",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			o.Log = slog.Default()
-			if epoch != 0 {
-				o.Epoch = time.Unix(epoch, 0)
-			}
-			o.Stage = func(what string) { fmt.Fprintf(cmd.ErrOrStderr(), "bake: %s\n", what) }
 			if o.WorkDir == "" {
 				o.WorkDir = defaultWork()
 			}
+			stage, end := "", func() {}
+			var show func(done, total int64)
+			o.Progress = func(now string, done, total int64) {
+				if now != stage {
+					end()
+					fmt.Fprintf(cmd.ErrOrStderr(), "bake: %s\n", now)
+					stage = now
+					show, end = progressBar(now)
+				}
+				show(done, total)
+			}
 			result, err := bake.Tiny(cmd.Context(), o)
+			end()
 			if err != nil {
 				return err
 			}
@@ -57,11 +61,12 @@ needs no root, installs nothing and mounts nothing. The same packages give the s
 		},
 	}
 	flags := cmd.Flags()
-	flags.StringVarP(&o.OutDir, "output", "o", "bases", "directory of bases; the result is tiny/ARCH/VERSION in it, whose path is printed")
+	flags.StringVarP(&o.OutDir, "output", "o", "bases", "directory of bases; the result is tiny/ARCH/VERSION in it")
 	flags.StringVar(&o.WorkDir, "work", "", "directory of downloaded packages and scratch files (default: the user's cache directory)")
 	flags.StringVar(&o.Arch, "arch", "amd64", "architecture")
+	flags.StringVar(&o.KernelPackage, "kernel", "", "Debian package of the kernel (default "+bake.DefaultKernelPackage+", which is for virtual machines)")
 	flags.StringVar(&o.Version, "base-version", "", "YYYY-MM-DD or YYYY-MM-DD.N (default: the day of --epoch)")
-	flags.Int64Var(&epoch, "epoch", 0, "time to stamp on everything, in Unix seconds (default: "+strings.TrimSuffix(bake.DefaultEpoch.Format(time.RFC3339), "T00:00:00Z")+")")
+	flags.Int64Var(&o.SourceDateEpoch, "epoch", bake.DefaultEpoch, "time to stamp on everything, in Unix seconds")
 	return cmd
 }
 

@@ -186,7 +186,9 @@ func (p *parent) startChild(ctx context.Context) (*child, error) {
 // A childError says that the child could not start; it has reported why.
 type childError struct{ err error }
 
-func (e *childError) Error() string { return fmt.Sprintf("not started (%v), for the reason above", e.err) }
+func (e *childError) Error() string {
+	return fmt.Sprintf("not started (%v), for the reason above", e.err)
+}
 
 // Unwrap gives the child's exit.
 func (e *childError) Unwrap() error { return e.err }
