@@ -544,6 +544,7 @@ func TestPinFails(t *testing.T) {
 	_, _, release, err := f.Pin(t.Context(), 0, 512<<10)
 	wantKind(t, err, fault.Unavailable)
 	release()
+	s.pulls.Wait()
 	if s.index.pinned != 0 {
 		t.Errorf("%d pins are left", s.index.pinned)
 	}

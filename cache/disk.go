@@ -190,12 +190,7 @@ func (s *Store) write(b *base, i int, data []byte) error {
 	// A block that was found wrong while somebody had it pinned still has its place.
 	fresh := s.index.isAbsent(b, i)
 	if fresh {
-		if cost > d.max {
-			return errInUse
-		}
-		d.account(b, 1, cost)
-		if err := s.fit(); err != nil {
-			d.account(b, -1, -cost)
+		if err := s.reserve(b, cost); err != nil {
 			return err
 		}
 	}
@@ -218,6 +213,27 @@ func (s *Store) write(b *base, i int, data []byte) error {
 
 func noSpace(err error) bool {
 	return errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT)
+}
+
+// reserve accounts for one more block of b, having made room for it. The
+// caller holds disk.mu.
+func (s *Store) reserve(b *base, cost int64) error {
+	d := s.disk
+	if cost > d.max {
+		return errInUse // not worth evicting all the others for
+	}
+	for {
+		with := b.space
+		with.blocks++
+		with.data += cost
+		if d.used.Load()-b.space.bytes()+with.bytes() <= d.max {
+			d.account(b, 1, cost)
+			return nil
+		}
+		if err := s.evict(); err != nil {
+			return err
+		}
+	}
 }
 
 // fit evicts until what is accounted is within the limit. The caller holds

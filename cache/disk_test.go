@@ -172,6 +172,7 @@ func TestPinMoreThanThereIs(t *testing.T) {
 		})
 	}
 	all.Wait()
+	s.pulls.Wait()
 	if s.index.pinned != 0 {
 		t.Errorf("%d pins are left", s.index.pinned)
 	}

@@ -1,0 +1,327 @@
+package cache
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"aesthetic.computer/isofs/fault"
+)
+
+// A model is a cache that is used at random beside the bytes that it should
+// give. Whatever happens, what is read is right or an error.
+type model struct {
+	t       *testing.T
+	r       *rand.Rand
+	dir     string
+	limit   int64
+	fetches int
+	sources []*source
+	origin  atomic.Int64 // what the origins do now
+
+	store    *Store
+	files    []*File
+	releases []func() // of what is pinned, after comparing it again
+}
+
+// What an origin may do.
+const (
+	good int64 = iota
+	flips
+	fails
+	mixed // any of the above, and other bases' bytes
+	origins
+)
+
+func newModel(t *testing.T, seed uint64) *model {
+	r := rand.New(rand.NewPCG(seed, 7))
+	m := &model{t: t, r: r, dir: t.TempDir(), fetches: 1 + r.IntN(4), limit: (1 + r.Int64N(24)) * 64 * kib}
+	m.sources = []*source{newSource(1, 1<<20+1+r.Int64N(100_000), 64*kib), newSource(2, 777_777, 4*kib), newSource(3, 1<<20, 256*kib)}
+	for i, src := range m.sources {
+		src.spoil = func(p []byte, _, call int64) error {
+			does := m.origin.Load()
+			if does == mixed {
+				does = call % origins
+			}
+			switch does {
+			case flips:
+				p[call%int64(len(p))] ^= 16
+			case fails:
+				return errOff
+			case mixed:
+				copy(p, m.sources[(i+1)%len(m.sources)].data)
+			}
+			return nil
+		}
+	}
+	m.open()
+	t.Cleanup(func() { m.store.Close() })
+	return m
+}
+
+func (m *model) open() {
+	m.store = openStore(m.t, Config{Dir: m.dir, MaxBytes: m.limit, Fetches: m.fetches})
+	m.files = nil
+	for _, src := range m.sources {
+		m.files = append(m.files, openBlob(m.t, m.store, src))
+	}
+}
+
+// reader does random reads; each goroutine has its own.
+type reader struct {
+	*model
+	r *rand.Rand
+}
+
+// pick returns a random range of a random base, small ones more often.
+func (r reader) pick() (k int, off, n int64) {
+	k = r.r.IntN(len(r.files))
+	size := r.files[k].Size()
+	off = r.r.Int64N(size)
+	n = 1 + r.r.Int64N(min(size-off, int64(1)<<r.r.IntN(21)))
+	return k, off, n
+}
+
+// allowed checks an error: there may be one only if origins are not good.
+func (r reader) allowed(err error, was int64) {
+	if was == good && r.origin.Load() == good {
+		r.t.Errorf("with good origins: %v", err)
+	}
+	if !errors.Is(err, errOff) && !errors.Is(err, fault.Corrupt) {
+		r.t.Errorf("neither the origin's error nor corrupt: %v", err)
+	}
+}
+
+func (r reader) read() {
+	k, off, n := r.pick()
+	was := r.origin.Load()
+	p := make([]byte, n+r.r.Int64N(100))
+	got, err := r.files[k].ReadAt(p, off)
+	if !bytes.Equal(p[:got], r.sources[k].data[off:off+int64(got)]) {
+		r.t.Errorf("read %d bytes at %d of base %d: wrong bytes", n, off, k)
+	}
+	if err == io.EOF {
+		if off+int64(got) != r.files[k].Size() {
+			r.t.Errorf("early EOF")
+		}
+	} else if err != nil {
+		r.allowed(err, was)
+	} else if got != len(p) {
+		r.t.Errorf("short read without an error")
+	}
+}
+
+// leave reads and gives up at some moment.
+func (r reader) leave() {
+	k, off, n := r.pick()
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() { cancel(); close(done) }()
+	p := make([]byte, n)
+	got, err := r.files[k].ReadAtContext(ctx, p, off)
+	if !bytes.Equal(p[:got], r.sources[k].data[off:off+int64(got)]) {
+		r.t.Errorf("wrong bytes for a reader who left")
+	}
+	if err == nil && got != len(p) {
+		r.t.Errorf("short read without an error")
+	}
+	<-done
+}
+
+// pin pins and returns what compares and releases.
+func (r reader) pin() func() {
+	k, off, n := r.pick()
+	was := r.origin.Load()
+	file, at, release, err := r.files[k].Pin(context.Background(), off, n)
+	if err != nil {
+		r.allowed(err, was)
+	}
+	if file == nil {
+		return release
+	}
+	return func() {
+		p := make([]byte, n)
+		if _, err := file.ReadAt(p, at); err != nil || !bytes.Equal(p, r.sources[k].data[off:off+n]) {
+			r.t.Errorf("pinned %d bytes at %d of base %d: wrong bytes, error %v", n, off, k, err)
+		}
+		release()
+	}
+}
+
+func (m *model) releaseAll() {
+	for _, f := range m.releases {
+		f()
+	}
+	m.releases = nil
+}
+
+// reopen closes the store, damages the disk, and opens it again.
+func (m *model) reopen() {
+	m.releaseAll()
+	if err := m.store.Close(); err != nil {
+		m.t.Fatal(err)
+	}
+	for range m.r.IntN(4) {
+		src := m.sources[m.r.IntN(len(m.sources))]
+		f, err := os.OpenFile(filepath.Join(m.dir, name(src.blob.ID)), os.O_RDWR, 0)
+		if errors.Is(err, os.ErrNotExist) {
+			continue // it was a stray in the way of others
+		}
+		if err != nil {
+			m.t.Fatal(err)
+		}
+		at := m.r.Int64N(src.blob.Size)
+		switch m.r.IntN(4) {
+		case 0:
+			f.Truncate(at)
+		case 1:
+			f.WriteAt([]byte("damage"), at)
+		case 2:
+			punch(f, at, 100_000)
+		case 3:
+			// Within the file and on pages that are there, or the limit
+			// would be exceeded by the damage.
+			io.Copy(io.NewOffsetWriter(f, 0), io.NewSectionReader(f, 64*kib, 64*kib))
+		}
+		f.Close()
+	}
+	if m.r.IntN(4) == 0 {
+		m.limit = (1 + m.r.Int64N(24)) * 64 * kib
+	}
+	m.open()
+	if got := onDisk(m.t, m.dir); got > m.limit {
+		m.t.Errorf("%d bytes on disk after opening, the limit is %d", got, m.limit)
+	}
+}
+
+func (m *model) step() {
+	r := reader{m, m.r}
+	switch m.r.IntN(20) {
+	default:
+		r.read()
+	case 0, 1, 2, 3, 4:
+		m.releases = append(m.releases, r.pin())
+	case 5, 6:
+		m.releaseAll()
+	case 7, 8, 9:
+		// Flights of readers who left may go on, and others join them.
+		m.store.pulls.Wait()
+		m.origin.Store([]int64{good, good, m.r.Int64N(origins)}[m.r.IntN(3)])
+	case 10:
+		r.leave()
+	case 11:
+		if m.r.IntN(3) == 0 {
+			m.reopen()
+		}
+	}
+	m.checkLimit()
+}
+
+// checkLimit holds the lock of writers, as the files are looked at one by one:
+// what is evicted from the first and written to the second would count twice.
+func (m *model) checkLimit() {
+	m.store.disk.mu.Lock()
+	defer m.store.disk.mu.Unlock()
+	if got := onDisk(m.t, m.dir); got > m.limit {
+		m.t.Errorf("%d bytes on disk, the limit is %d", got, m.limit)
+	}
+	if got := m.store.Stats().DiskBytes; got > uint64(m.limit) {
+		m.t.Errorf("%d bytes accounted, the limit is %d", got, m.limit)
+	}
+}
+
+const seeds = 12
+
+func TestModel(t *testing.T) {
+	for seed := range uint64(seeds) {
+		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
+			m := newModel(t, seed)
+			for i := 0; i < 250 && !t.Failed(); i++ {
+				m.step()
+			}
+			m.releaseAll()
+			m.settled()
+		})
+	}
+}
+
+// settled checks that nothing is left over when nobody reads.
+func (m *model) settled() {
+	m.store.pulls.Wait()
+	x := m.store.index
+	if x.pinned != 0 || len(m.store.slots) != m.fetches || m.store.Stats().Inflight != 0 {
+		m.t.Errorf("%d pins, %d of %d slots, %d fetches are left", x.pinned, len(m.store.slots), m.fetches, m.store.Stats().Inflight)
+	}
+	used := int64(0)
+	for _, b := range x.all() {
+		blocks := int64(0)
+		for i := range b.blocks {
+			if b.blocks[i].flight != nil || b.blocks[i].pins != 0 {
+				m.t.Errorf("block %d has a flight or %d pins", i, b.blocks[i].pins)
+			}
+			if b.blocks[i].state != absent {
+				blocks++
+			}
+			if (b.blocks[i].state != absent) != x.recent.Contains(place{b, i}) {
+				m.t.Errorf("block %d is in state %d", i, b.blocks[i].state)
+			}
+		}
+		if b.space.blocks != blocks {
+			m.t.Errorf("%d blocks accounted, there are %d", b.space.blocks, blocks)
+		}
+		used += b.space.bytes()
+	}
+	if got := m.store.disk.used.Load(); got != used || got < onDisk(m.t, m.dir) {
+		m.t.Errorf("%d bytes accounted, the bases add up to %d, on disk are %d", got, used, onDisk(m.t, m.dir))
+	}
+}
+
+func TestManyAtOnce(t *testing.T) {
+	for seed := range uint64(seeds / 2) {
+		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
+			m := newModel(t, 100+seed)
+			stop := make(chan struct{})
+			var watch, all sync.WaitGroup
+			watch.Go(func() {
+				for {
+					select {
+					case <-stop:
+						return
+					default:
+					}
+					m.checkLimit()
+				}
+			})
+			for i := range 8 {
+				all.Go(func() {
+					r := reader{m, rand.New(rand.NewPCG(seed, uint64(i)))}
+					release := func() {}
+					for range 60 {
+						switch r.r.IntN(6) {
+						default:
+							r.read()
+						case 0, 1:
+							release()
+							release = r.pin()
+						case 2:
+							r.leave()
+						}
+					}
+					release()
+				})
+			}
+			all.Wait()
+			close(stop)
+			watch.Wait()
+			m.settled()
+		})
+	}
+}
