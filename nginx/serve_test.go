@@ -239,10 +239,11 @@ func TestWhatTheAPISees(t *testing.T) {
 				t.Errorf("Host is %q", asked[0].Host)
 			}
 			if tt.proxies != nil {
-				r.do("GET", "/x", "X-Forwarded-Proto: https", "X-Forwarded-For: 9.9.9.9, 7.7.7.7")
-				proto := r.requests()[0].Header.Get("X-Forwarded-Proto")
-				if trusted := tt.proxies[0] == "127.0.0.1"; (proto == "https") != trusted {
-					t.Errorf("X-Forwarded-Proto is %q, trusted: %v", proto, trusted)
+				r.do("GET", "/x", "X-Forwarded-Proto: https", "X-Forwarded-For: 9.9.9.9, 7.7.7.7, fd00::1")
+				h := r.requests()[0].Header
+				proto, client := h.Get("X-Forwarded-Proto"), h.Get("X-Real-IP")
+				if trusted := tt.proxies[0] == "127.0.0.1"; (proto == "https") != trusted || (client == "7.7.7.7") != trusted {
+					t.Errorf("X-Forwarded-Proto is %q, the client %q, trusted: %v", proto, client, trusted)
 				}
 			}
 		})
