@@ -43,6 +43,8 @@ func needTool(t *testing.T, tool, pkg string) string {
 	return ""
 }
 
+var discard = slog.New(slog.DiscardHandler)
+
 // debs is a cache of packages for the tests of this run.
 var debs string
 
@@ -129,8 +131,8 @@ func TestTinyBoots(t *testing.T) {
 	checkPartitions(t, first, image)
 	t.Run("boots", func(t *testing.T) { testBoots(t, first) })
 	t.Run("again into the same place", func(t *testing.T) { testAgain(t, first, image) })
-	if left, _ := os.ReadDir(filepath.Join(debs, "scratch")); len(left) > 0 {
-		t.Errorf("%d files are left in scratch", len(left))
+	if left, _ := filepath.Glob(filepath.Join(debs, scratchPattern)); len(left) > 0 {
+		t.Errorf("%v is left in the work directory", left)
 	}
 }
 
@@ -292,9 +294,16 @@ func TestOneBakeAtATime(t *testing.T) {
 	if _, err := Tiny(t.Context(), TinyOptions{WorkDir: dir, OutDir: t.TempDir()}); fault.Kind(err) != fault.Unavailable || !strings.Contains(err.Error(), "another bake works in "+dir) {
 		t.Errorf("got %v", err)
 	}
-	w.close()
+	// As a killed bake leaves it: unlocked, with a scratch directory.
+	w.lock.Close()
+	if err := os.WriteFile(filepath.Join(w.scratch, "half"), nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
 	if w, err = openWorkspace(dir); err != nil {
 		t.Fatal(err)
+	}
+	if left, _ := filepath.Glob(filepath.Join(dir, "*", "half")); len(left) > 0 {
+		t.Errorf("%v is left of a killed bake", left)
 	}
 	w.close()
 }
@@ -304,7 +313,7 @@ func TestFullDisk(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 	// A tool that meets a full disk, and a write of our own.
-	r := &runner{tools: map[string]string{"cp": needTool(t, "cp", "coreutils")}, log: slog.New(slog.DiscardHandler)}
+	r := &runner{tools: map[string]string{"cp": needTool(t, "cp", "coreutils")}, log: discard}
 	_, err := r.output(t.Context(), "", "cp", "/proc/self/status", "/dev/full")
 	if got := kindOf(t.Context(), err); fault.Kind(got) != fault.Unavailable || !strings.Contains(got.Error(), "the disk is full") {
 		t.Errorf("a tool: %v", got)
@@ -318,7 +327,7 @@ func TestFullDisk(t *testing.T) {
 // A cancelled tool goes with its children, also one that holds the pipe.
 func TestCancelKillsChildren(t *testing.T) {
 	pidFile := filepath.Join(t.TempDir(), "pid")
-	r := &runner{tools: map[string]string{"sh": "/bin/sh"}, log: slog.New(slog.DiscardHandler)}
+	r := &runner{tools: map[string]string{"sh": "/bin/sh"}, log: discard}
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() {
