@@ -45,9 +45,9 @@ offer() {
 	[ "$tty" = tty0 ] && tty=tty1
 	[ -c "/dev/$tty" ] || return
 	# shellcheck disable=SC2016 # expanded by that shell
-	setsid sh -c 'while :; do
+	setsid -c sh -c 'while :; do
 		printf "\r\nPress Enter for a shell.\r\n"
-		if read -r _; then cttyhack sh; else sleep 5; fi
+		if read -r _; then sh; else sleep 5; fi
 	done' <"/dev/$tty" >"/dev/$tty" 2>&1 &
 }
 
