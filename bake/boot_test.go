@@ -83,6 +83,11 @@ func boot(t *testing.T, image string) []string {
 func testBoots(t *testing.T, r *Result) {
 	said := boot(t, r.Image)
 	id := "tiny 2026-11-01 amd64 "
+	for i, line := range said {
+		if strings.TrimSpace(line) != line {
+			t.Errorf("line %d ends in a space: %q", i+1, line)
+		}
+	}
 	for i, want := range []string{
 		"ISOFS-BOOT flavor=tiny version=2026-11-01",
 		"ISOFS-LIVE " + id,

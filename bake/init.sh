@@ -46,9 +46,9 @@ offer() {
 	[ "$tty" = tty0 ] && tty=tty1
 	[ -c "/dev/$tty" ] || return
 	# shellcheck disable=SC2016 # expanded by that shell
-	setsid sh -c 'while :; do
+	setsid -c sh -c 'while :; do
 		printf "\r\nPress Enter for a shell.\r\n"
-		if read -r _; then cttyhack sh; else sleep 5; fi
+		if read -r _; then sh; else sleep 5; fi
 	done' <"/dev/$tty" >"/dev/$tty" 2>&1 &
 }
 
@@ -89,7 +89,7 @@ part() {
 
 # clean keeps a text from steering the terminal or making a second line.
 clean() {
-	tr '\n\r\t' '   ' | tr -d '\000-\037\177'
+	tr '\n\r\t' '   ' | tr -d '\000-\037\177' | sed 's/^ *//; s/ *$//'
 }
 
 show '\033[H\033[2J'
@@ -117,7 +117,7 @@ say "ISOFS-PIECE sha256=${sum%% *} size=$(stat -c %s $html)"
 # The text behind the first <title ...>; a page has it near its start.
 title=$(head -c 65536 $html | awk 'BEGIN { RS = "<" }
 	tolower($0) ~ /^title[ \t\n>]/ { sub(/^[^>]*>/, ""); print; exit }' |
-	clean | sed 's/  */ /g; s/^ //; s/ $//')
+	clean | sed 's/  */ /g')
 say "ISOFS-TITLE $title"
 
 json=null
@@ -132,8 +132,8 @@ esac
 
 show '\n\033[1;35m  ~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~\033[0m\n'
 show '\n\033[1;37m    %s\033[0m\n\n' "$title"
-show '    has arrived on this machine. The flavor tiny has no browser:\n'
-show '    it shows that an image boots and what its slot holds.\n'
+show '    is the title of the piece in this image. The flavor tiny has no\n'
+show '    browser: it shows that an image boots, and what its slot holds.\n'
 show '\n\033[1;35m  ~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~\033[0m\n\n'
 say "ISOFS-OK"
 rest

@@ -20,21 +20,26 @@ type workspace struct {
 	lock    *os.File
 }
 
-// openWorkspace takes dir, and clears what a killed bake left in its scratch.
+// scratchPattern names scratch directories. Each bake has a new one: a tool
+// that outlives a killed bake for a moment still writes to the one before.
+const scratchPattern = "scratch-*"
+
+// openWorkspace takes dir, and clears what killed bakes left there.
 func openWorkspace(dir string) (*workspace, error) {
 	dir, err := filepath.Abs(dir)
 	if err != nil {
 		return nil, fmt.Errorf("find the work directory: %w", kindOf(context.Background(), err))
 	}
-	w := &workspace{scratch: filepath.Join(dir, "scratch")}
-	if w.lock, err = lockDir(dir); err != nil {
+	lock, err := lockDir(dir)
+	if err != nil {
 		return nil, fmt.Errorf("use the work directory: %w", err)
 	}
-	err = os.RemoveAll(w.scratch)
-	if err == nil {
-		err = os.Mkdir(w.scratch, 0o755)
+	w := &workspace{lock: lock}
+	stale, _ := filepath.Glob(filepath.Join(dir, scratchPattern))
+	for _, s := range stale {
+		_ = os.RemoveAll(s) // what cannot go now goes with the next bake
 	}
-	if err != nil {
+	if w.scratch, err = os.MkdirTemp(dir, scratchPattern); err != nil {
 		w.lock.Close()
 		return nil, fmt.Errorf("use the work directory: %w", kindOf(context.Background(), err))
 	}
