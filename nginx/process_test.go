@@ -61,6 +61,7 @@ func startParent(t *testing.T, c Config) (*exec.Cmd, int) {
 	if err != nil || wrong != nil {
 		t.Fatalf("the parent says %q: %v", line, err)
 	}
+	t.Cleanup(func() { killGroup(pid) })
 	return parent, pid
 }
 
@@ -72,6 +73,13 @@ func group(master int) (list []process) {
 		}
 	}
 	return list
+}
+
+// killGroup leaves nothing behind when a test has failed.
+func killGroup(master int) {
+	for _, p := range group(master) {
+		syscall.Kill(p.pid, syscall.SIGKILL)
+	}
 }
 
 func TestKilledParentLeavesNothing(t *testing.T) {
@@ -93,11 +101,6 @@ func TestOrphansAreStopped(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			c := configIn(t, t.TempDir())
 			master := leave(t, c)
-			t.Cleanup(func() {
-				for _, p := range group(master) {
-					syscall.Kill(p.pid, syscall.SIGKILL)
-				}
-			})
 			left := group(master)
 			if len(left) == 0 {
 				t.Fatal("there is no orphan to be stopped")
@@ -137,6 +140,7 @@ func leaveMaster(t *testing.T, c Config) int {
 		t.Fatal(err)
 	}
 	go orphan.Wait()
+	t.Cleanup(func() { killGroup(orphan.Process.Pid) })
 	eventually(t, "a worker", func() bool { return len(group(orphan.Process.Pid)) > 1 })
 	return orphan.Process.Pid
 }
