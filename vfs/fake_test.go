@@ -25,6 +25,11 @@ func fill(p []byte, seed uint64, off int64) {
 		at := off + int64(i)
 		x := (seed<<40 + uint64(at/8)) * 0x9e3779b97f4a7c15
 		x = (x ^ x>>29) * 0xbf58476d1ce4e5b9
+		if at%8 == 0 && len(p)-i >= 8 {
+			binary.LittleEndian.PutUint64(p[i:], x^x>>32)
+			i += 8
+			continue
+		}
 		binary.LittleEndian.PutUint64(word[:], x^x>>32)
 		i += copy(p[i:], word[at%8:])
 	}
@@ -41,7 +46,8 @@ type fakeImage struct {
 	mu       sync.Mutex // guards sidecars
 	sidecars map[string]string
 	// before is called before each read and pin, if not nil.
-	before func(ctx context.Context, off, n int64) error
+	before     func(ctx context.Context, off, n int64) error
+	unpinnable bool // what is in the file, too
 
 	retired        atomic.Bool // Open fails
 	opened, closed atomic.Int64
@@ -142,7 +148,7 @@ func (h fakeHandle) Pin(ctx context.Context, off, n int64) (*os.File, int64, fun
 			return nil, 0, nil, err
 		}
 	}
-	if off+n > h.img.pinned {
+	if off+n > h.img.pinned || h.img.unpinnable {
 		return nil, 0, nil, nil
 	}
 	h.img.pins.Add(1)

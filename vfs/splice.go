@@ -16,8 +16,8 @@ const (
 	// the largest power of two that is spliced with the kernel's default of
 	// 1 MiB for the largest pipe.
 	preferredRead = 512 << 10
-	// spliceMin is where splicing begins to cost less than copying.
-	spliceMin = 64 << 10
+	// spliceMin is where splicing begins to cost less than copying (BenchmarkRead).
+	spliceMin = 128 << 10
 	// splicesAtOnce bounds the pipes, of which an answer needs two. An
 	// unprivileged user has 64 MiB of pipes (fs.pipe-user-pages-soft), beyond
 	// which they cannot be made large enough.

@@ -72,12 +72,14 @@ func TestUnknownNames(t *testing.T) {
 		}
 	}
 	run(t, "stat", m.path("notepat-os.iso"))
+	tree.mu.Lock()
+	defer tree.mu.Unlock()
 	for name := range tree.asked {
 		if name != "x-os.iso" && name != "notepat-os.iso" {
 			t.Errorf("the tree was asked for %q", name)
 		}
 	}
-	if tree.timesAsked("x-os.iso") == 0 {
+	if tree.asked["x-os.iso"] == 0 {
 		t.Error("the tree was not asked for x-os.iso")
 	}
 	if log := m.log.String(); strings.Contains(log, "WARN") {
