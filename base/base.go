@@ -1,27 +1,54 @@
-// Package base ... (contract; to be implemented)
+// Package base describes base images: the immutable, pre-baked disks that all
+// images of a version share.
+//
+// A base is known by its SHA-256 and described by a [Manifest], which says
+// where the slot is and gives the hash of every block, so that any block can
+// be checked by itself, and the hash states at the slot's start, so that the
+// digest of an image with another slot follows without reading the base.
+// [Index] makes a manifest of an image, [Parse] reads one and refuses what
+// contradicts itself, [Manifest.Verify] compares the two.
+//
+// The package leaves out how a base is made (package bake), how its bytes are
+// had (package origin) and kept (package cache), and what goes into the slot
+// (package image). Of file systems it reads only the label of an ext4 and the
+// places of two files in the ESP.
 package base
 
-import (
-	"context"
-	"io"
+import "encoding/hex"
+
+// SlotLabel is the ext4 volume label by which the slot is known, on the disk
+// here and in the machine that boots from it.
+const SlotLabel = "FEDAC-PIECE"
+
+// Sizes in bytes, and limits of what a manifest may claim. The limits are far
+// above any real base; they keep a hostile manifest from costing memory.
+const (
+	// BlockSize is the default unit of verification.
+	BlockSize = 256 << 10
+	// SlotAlignment divides the slot's start and size: volumes are made of
+	// 4 KiB blocks, and hash states need a multiple of 64.
+	SlotAlignment = 4096
+
+	MinSlotSize     = 1 << 20
+	MaxSlotSize     = 128 << 20
+	MaxTailSize     = 1 << 20
+	MaxImageSize    = 1 << 40
+	MaxManifestSize = 128 << 20
+
+	minBlockSize = 4 << 10
+	maxBlockSize = 16 << 20
+	maxBlocks    = 1 << 20
+	maxBootFiles = 16
+	maxNameLen   = 64
+	sectorSize   = 512
 )
-
-// BlockSize is the default unit of verification in bytes.
-const BlockSize = 256 << 10
-
-// A Hash is a SHA-256, written in JSON as 64 lower-case hex digits.
-type Hash [32]byte
-
-func (h Hash) String() string                { panic("contract") }
-func (h Hash) MarshalText() ([]byte, error)  { panic("contract") }
-func (h *Hash) UnmarshalText(b []byte) error { panic("contract") }
 
 // A BootFile is a kernel or initrd that lies contiguously inside the image.
 type BootFile struct {
-	Name   string `json:"name"` // "kernel" or "initrd"
-	Path   string `json:"path"` // in the ESP, "/boot/vmlinuz"
-	Offset int64  `json:"offset"`
-	Length int64  `json:"length"`
+	Name   string `json:"name"`   // "kernel" or "initrd"
+	Path   string `json:"path"`   // in the ESP, "/boot/vmlinuz"
+	Offset int64  `json:"offset"` // bytes from the start of the image
+	Length int64  `json:"length"` // bytes
 	SHA256 Hash   `json:"sha256"`
 }
 
@@ -32,7 +59,8 @@ type Midstates struct {
 	SHA1   string `json:"sha1"`   // 40 hex digits: H0..H4, big endian
 }
 
-// A Manifest says all about one base.
+// A Manifest says all about one base. The names of its fields in JSON are
+// those that existing tools read.
 type Manifest struct {
 	Version              string     `json:"version"` // YYYY-MM-DD or YYYY-MM-DD.N
 	Flavor               string     `json:"flavor"`
@@ -50,35 +78,36 @@ type Manifest struct {
 	CreatedAt            string     `json:"createdAt"` // RFC 3339, UTC
 }
 
-// IndexOptions are the parts of a manifest that cannot be read off an image.
-type IndexOptions struct {
-	Version, Flavor, Fedora, Arch string
-	CreatedAt                     string                  // RFC 3339
-	BlockSize                     int64                   // 0: BlockSize
-	Progress                      func(done, total int64) // may be nil
+// SlotEnd returns the offset of the first byte behind the slot.
+func (m *Manifest) SlotEnd() int64 { return m.PiecePartitionOffset + m.PiecePartitionSize }
+
+// BlockRange returns the offset and the length in bytes of block i, which
+// must be in [0, len(m.Blocks)). Only the last block may be short.
+func (m *Manifest) BlockRange(i int) (off, length int64) {
+	off = int64(i) * m.BlockSize
+	return off, min(m.BlockSize, m.TotalSize-off)
 }
 
-// Index makes the manifest of a GPT image of size bytes.
-func Index(ctx context.Context, r io.ReaderAt, size int64, o IndexOptions) (*Manifest, error) {
-	panic("contract")
+// BootFile returns the boot file of that name ("kernel" or "initrd").
+func (m *Manifest) BootFile(name string) (f BootFile, ok bool) {
+	for _, f := range m.BootFiles {
+		if f.Name == name {
+			return f, true
+		}
+	}
+	return BootFile{}, false
 }
 
-// Parse reads and validates a manifest. Errors wrap fault.Invalid or fault.Corrupt
-// and name the field.
-func Parse(data []byte) (*Manifest, error) { panic("contract") }
+// A Hash is a SHA-256, written in JSON as 64 lower-case hex digits.
+type Hash [32]byte
 
-// Marshal writes the manifest as indented JSON ending in a newline.
-func (m *Manifest) Marshal() ([]byte, error) { panic("contract") }
+// String returns the 64 hex digits.
+func (h Hash) String() string { return hex.EncodeToString(h[:]) }
 
-// Validate checks the manifest against itself.
-func (m *Manifest) Validate() error { panic("contract") }
+// MarshalText implements encoding.TextMarshaler.
+func (h Hash) MarshalText() ([]byte, error) { return hex.AppendEncode(nil, h[:]), nil }
 
-// Verify compares the image with the manifest: every block, the whole
-// digest, the midstates, the tail, the boot files and the GPT.
-func (m *Manifest) Verify(ctx context.Context, r io.ReaderAt, size int64, progress func(done, total int64)) error {
-	panic("contract")
-}
-
-// ImageSHA256 returns the SHA-256 of the image that has the bytes of slot
-// (exactly PiecePartitionSize of them) in the slot. It reads nothing of the base.
-func (m *Manifest) ImageSHA256(slot io.Reader) (Hash, error) { panic("contract") }
+// UnmarshalText implements encoding.TextUnmarshaler. It wants exactly 64
+// lower-case digits, so that a hash has one spelling. Errors wrap
+// fault.Invalid.
+func (h *Hash) UnmarshalText(b []byte) error { return decodeHex(h[:], string(b)) }

@@ -1,0 +1,170 @@
+package base
+
+import (
+	"context"
+	"crypto/sha1"
+	"crypto/sha256"
+	"fmt"
+	"hash"
+	"io"
+	"sync"
+
+	"aesthetic.computer/isofs/fault"
+)
+
+// scanChunk is how much is read at a time; larger blocks are read whole.
+const scanChunk = 4 << 20
+
+// A scan is all that is computed over an image, in one pass from its start.
+type scan struct {
+	slotOff, slotEnd int64
+	blockSize        int64
+	boot             []span
+	progress         func(done, total int64) // may be nil
+}
+
+// digests is what a scan finds. A midstate is "", and a boot hash or the tail
+// incomplete, if the bytes scanned end too early.
+type digests struct {
+	whole  Hash
+	blocks []Hash
+	mid    Midstates
+	tail   []byte
+	boot   []Hash
+}
+
+// A lane computes one thing; each runs on a core of its own. take is called
+// for adjacent ranges of the image in order.
+type lane interface {
+	take(p []byte, off int64) error
+}
+
+// run reads [0, size) of r once. The next chunk is read while this is hashed.
+func (s *scan) run(ctx context.Context, r io.ReaderAt, size int64) (*digests, error) {
+	whole := &headLane{h: sha256.New(), split: s.slotOff, size: size}
+	blocks := &blockLane{size: s.blockSize}
+	sha1Head := &headLane{h: sha1.New(), split: s.slotOff, size: s.slotOff}
+	rest := &spanLane{spans: s.boot, tail: s.slotEnd}
+	for range s.boot {
+		rest.hashes = append(rest.hashes, sha256.New())
+	}
+	chunk := max(scanChunk, s.blockSize)
+	if err := pump(ctx, r, size, chunk, s.progress, whole, blocks, sha1Head, rest); err != nil {
+		return nil, err
+	}
+	d := &digests{
+		whole:  Hash(whole.h.Sum(nil)),
+		blocks: blocks.hashes,
+		mid:    Midstates{SHA256: whole.mid, SHA1: sha1Head.mid},
+		tail:   rest.bytes,
+	}
+	for _, h := range rest.hashes {
+		d.boot = append(d.boot, Hash(h.Sum(nil)))
+	}
+	return d, nil
+}
+
+// pump feeds [0, size) of r to the lanes, chunk bytes at a time.
+func pump(ctx context.Context, r io.ReaderAt, size, chunk int64, progress func(done, total int64), lanes ...lane) error {
+	now, next := make([]byte, min(chunk, size)), make([]byte, min(chunk, size))
+	read := make(chan error, 1)
+	fetch := func(p []byte, off int64) { read <- readFull(r, p, off) }
+	go fetch(now, 0)
+	for off := int64(0); off < size; off += chunk {
+		p := now[:min(chunk, size-off)]
+		if err := <-read; err != nil {
+			return err
+		}
+		if err := ctx.Err(); err != nil {
+			return fmt.Errorf("stopped at byte %d of %d: %w: %w", off, size, fault.Unavailable, err)
+		}
+		end := off + int64(len(p))
+		if end < size {
+			go fetch(next[:min(chunk, size-end)], end)
+		}
+		if err := feed(lanes, p, off); err != nil {
+			if end < size {
+				<-read
+			}
+			return err
+		}
+		if progress != nil {
+			progress(end, size)
+		}
+		now, next = next, now
+	}
+	return nil
+}
+
+// feed gives p to all lanes at once and waits for them.
+func feed(lanes []lane, p []byte, off int64) error {
+	errs := make([]error, len(lanes))
+	var wg sync.WaitGroup
+	for i, l := range lanes {
+		wg.Go(func() { errs[i] = l.take(p, off) })
+	}
+	wg.Wait()
+	for _, err := range errs {
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// A headLane hashes [0, size) and keeps the state at split.
+type headLane struct {
+	h           hash.Hash
+	split, size int64
+	mid         string
+}
+
+func (l *headLane) take(p []byte, off int64) (err error) {
+	p = overlap(p, off, span{0, l.size})
+	head := overlap(p, off, span{0, l.split})
+	l.h.Write(head)
+	if l.mid == "" && off+int64(len(head)) == l.split {
+		if l.mid, err = midstate(l.h, l.split); err != nil {
+			return err
+		}
+	}
+	l.h.Write(p[len(head):])
+	return nil
+}
+
+// A blockLane hashes each block. Chunks are whole blocks, but for the last.
+type blockLane struct {
+	size   int64
+	hashes []Hash
+}
+
+func (l *blockLane) take(p []byte, _ int64) error {
+	for len(p) > 0 {
+		n := min(l.size, int64(len(p)))
+		l.hashes = append(l.hashes, sha256.Sum256(p[:n]))
+		p = p[n:]
+	}
+	return nil
+}
+
+// A spanLane hashes some spans and copies everything from tail on.
+type spanLane struct {
+	spans  []span
+	hashes []hash.Hash
+	tail   int64
+	bytes  []byte
+}
+
+func (l *spanLane) take(p []byte, off int64) error {
+	for i, s := range l.spans {
+		l.hashes[i].Write(overlap(p, off, s))
+	}
+	l.bytes = append(l.bytes, p[clamp(l.tail-off, len(p)):]...)
+	return nil
+}
+
+// overlap returns the part of p, which lies at off, that is inside s.
+func overlap(p []byte, off int64, s span) []byte {
+	from, to := clamp(s.off-off, len(p)), clamp(s.end()-off, len(p))
+	return p[from:max(from, to)]
+}

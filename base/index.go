@@ -1,0 +1,74 @@
+package base
+
+import (
+	"context"
+	"fmt"
+	"io"
+)
+
+// IndexOptions are the parts of a manifest that cannot be read off an image.
+type IndexOptions struct {
+	Version, Flavor, Fedora, Arch string
+	CreatedAt                     string                  // RFC 3339, UTC
+	BlockSize                     int64                   // bytes; 0: BlockSize
+	Progress                      func(done, total int64) // may be nil
+	// Omitted is told what was found but left out of the manifest, and why:
+	// a fragmented initrd, an ESP that is no FAT32. May be nil.
+	Omitted func(path, reason string)
+}
+
+// Index makes the manifest of a GPT image of size bytes, reading it once from
+// start to end (and the partition tables and the ESP's directories before).
+//
+// The slot is the partition whose ext4 is labelled FEDAC-PIECE, from the
+// entry's first to its last LBA. An image that breaks the image contract, or
+// options that make no valid manifest, are fault.Invalid; a damaged or
+// truncated image is fault.Corrupt; a reader's error keeps its kind, or is
+// fault.Unavailable.
+func Index(ctx context.Context, r io.ReaderAt, size int64, o IndexOptions) (*Manifest, error) {
+	if o.BlockSize == 0 {
+		o.BlockSize = BlockSize
+	}
+	if o.Omitted == nil {
+		o.Omitted = func(string, string) {}
+	}
+	m := &Manifest{
+		Version: o.Version, Flavor: o.Flavor, Fedora: o.Fedora, Arch: o.Arch, CreatedAt: o.CreatedAt,
+		TotalSize: size, BlockSize: o.BlockSize,
+	}
+	// Before the long read, not after it.
+	if err := m.validateNames(); err != nil {
+		return nil, fmt.Errorf("index a base: %w", err)
+	}
+	if err := m.validateSizes(); err != nil {
+		return nil, fmt.Errorf("index a base: %w", err)
+	}
+	l, err := readLayout(r, size)
+	if err != nil {
+		return nil, fmt.Errorf("index a base: %w", err)
+	}
+	m.PiecePartitionOffset, m.PiecePartitionSize = l.slotOff, l.slotSize
+	m.BootFiles = findBootFiles(r, size, l.esp, o.Omitted)
+
+	d, err := m.scan(o.Progress).run(ctx, r, size)
+	if err != nil {
+		return nil, fmt.Errorf("index a base: %w", err)
+	}
+	m.SHA256, m.Blocks, m.Midstates, m.Tail = d.whole, d.blocks, d.mid, d.tail
+	for i := range m.BootFiles {
+		m.BootFiles[i].SHA256 = d.boot[i]
+	}
+	if err := m.Validate(); err != nil {
+		return nil, fmt.Errorf("index a base: %w", err)
+	}
+	return m, nil
+}
+
+// scan is the pass that computes all that the manifest claims.
+func (m *Manifest) scan(progress func(done, total int64)) *scan {
+	s := &scan{slotOff: m.PiecePartitionOffset, slotEnd: m.SlotEnd(), blockSize: m.BlockSize, progress: progress}
+	for _, f := range m.BootFiles {
+		s.boot = append(s.boot, span{f.Offset, f.Length})
+	}
+	return s
+}
