@@ -1,49 +1,28 @@
-// Package bundle ... (contract; to be implemented)
+// Package bundle names pieces, fetches their bundles (one HTML file each) from
+// an oven, a directory or the binary itself, and keeps bundles on disk under
+// their SHA-256.
+//
+// It leaves out when to fetch: refreshing, holding, retrying and forgetting are
+// the catalog's. It never looks into a bundle, apart from its <title>, and does
+// not know what becomes of one (volumes and images).
 package bundle
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"time"
+
+	"aesthetic.computer/isofs/fault"
 )
-
-// A Name is a valid piece name in canonical form: "notepat", "@handle/piece" or "$39j".
-// The zero Name is none.
-type Name struct{ s string }
-
-// ParseName parses what a person or a URL says: "notepat", "@jeffrey/tone", "$39j".
-// Errors wrap fault.Invalid and say what is wrong in words for the user.
-func ParseName(s string) (Name, error) { panic("contract") }
-
-// ParseFileName is the inverse of FileName: "notepat-os.iso" to notepat.
-func ParseFileName(s string) (Name, error) { panic("contract") }
-
-// String returns the canonical form.
-func (n Name) String() string { panic("contract") }
-
-// FileName returns the name of its image, safe in any file system, URL and
-// header, and reversible: "notepat-os.iso".
-func (n Name) FileName() string { panic("contract") }
-
-// IsZero reports whether n is no name.
-func (n Name) IsZero() bool { return n.s == "" }
 
 // Info says what was fetched.
 type Info struct {
 	SHA256  [32]byte
-	Size    int64
+	Size    int64     // bytes
 	ModTime time.Time // whole seconds, UTC: when the bundle was made, as its source tells it
-	Title   string    // of the HTML's <title>, or the name
+	Title   string    // of the HTML's <title>, or the name; at most 100 runes, one line
 }
-
-// A TooLargeError says that a bundle exceeds the limit. It wraps fault.Invalid.
-type TooLargeError struct {
-	Name  Name
-	Limit int64 // bytes; Size is at least one more
-}
-
-func (e *TooLargeError) Error() string { panic("contract") }
-func (e *TooLargeError) Unwrap() error { panic("contract") }
 
 // A Source has bundles: an oven, or a directory.
 type Source interface {
@@ -57,3 +36,31 @@ type Source interface {
 	// the one that had info: a directory looks at the file, an oven goes by age.
 	Changed(ctx context.Context, name Name, had Info, age time.Duration) bool
 }
+
+// A TooLargeError says that a bundle exceeds the limit. It wraps fault.Invalid.
+type TooLargeError struct {
+	Name  Name
+	Limit int64 // bytes; Size is at least one more
+}
+
+func (e *TooLargeError) Error() string {
+	return fmt.Sprintf("the bundle of %s is larger than the %d bytes that fit into an image", e.Name, e.Limit)
+}
+
+func (e *TooLargeError) Unwrap() error { return fault.Invalid }
+
+// A BusyError says that the oven asked to be left alone for a while (HTTP 429
+// or 503). It wraps fault.Unavailable.
+type BusyError struct {
+	Name  Name
+	After time.Duration // what its Retry-After says, at most an hour; 0 if it says nothing
+}
+
+func (e *BusyError) Error() string {
+	if e.After == 0 {
+		return fmt.Sprintf("the oven is too busy to pack %s; try again later", e.Name)
+	}
+	return fmt.Sprintf("the oven is too busy to pack %s; try again in %s", e.Name, e.After)
+}
+
+func (e *BusyError) Unwrap() error { return fault.Unavailable }

@@ -1,0 +1,95 @@
+package bundle
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"mime"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"aesthetic.computer/isofs/fault"
+)
+
+const (
+	maxComplaint  = 64 << 10 // bytes of an error's body that are read
+	maxSaid       = 300      // runes of what it says that are passed on
+	maxRetryAfter = time.Hour
+)
+
+// refusal turns an answer other than 200 into an error.
+func refusal(resp *http.Response, name Name, now time.Time) error {
+	said := complaint(resp)
+	switch status := resp.StatusCode; {
+	case status == http.StatusNotFound || status == http.StatusGone || status >= 500 && saysNotFound(said):
+		return fmt.Errorf("%w: there is no such piece (%s)", fault.NotFound, said)
+	case status == http.StatusTooManyRequests || status == http.StatusServiceUnavailable:
+		return &BusyError{Name: name, After: retryAfter(resp.Header.Get("Retry-After"), now)}
+	}
+	return fmt.Errorf("%w: it answered %s", fault.Unavailable, said)
+}
+
+// complaint returns the status and, if the body is JSON with an error, that.
+func complaint(resp *http.Response) string {
+	status := fmt.Sprintf("%d %s", resp.StatusCode, http.StatusText(resp.StatusCode))
+	var body struct{ Error string }
+	// What cannot be read or parsed says no more than its status.
+	_ = json.NewDecoder(io.LimitReader(resp.Body, maxComplaint)).Decode(&body)
+	if said := oneLine(body.Error, maxSaid); said != "" {
+		return status + ": " + said
+	}
+	return status
+}
+
+// saysNotFound recognises "Piece 'x' not found at disks/x.mjs", which a real
+// oven sends as a 500. A module or a tool that the oven does not find is its
+// own trouble, and may be gone tomorrow: so the piece must be spoken of, or nothing.
+func saysNotFound(said string) bool {
+	said = strings.ToLower(said)
+	piece := strings.Index(said, "piece ")
+	return piece >= 0 && strings.Contains(said[piece:], "not found") || strings.HasSuffix(said, ": not found")
+}
+
+// retryAfter reads seconds or an HTTP date; 0 if it is neither, or past.
+func retryAfter(value string, now time.Time) time.Duration {
+	var after time.Duration
+	if seconds, err := strconv.ParseUint(value, 10, 31); err == nil {
+		after = time.Duration(seconds) * time.Second
+	} else if at, err := http.ParseTime(value); err == nil {
+		after = at.Sub(now).Round(time.Second)
+	}
+	return min(max(after, 0), maxRetryAfter)
+}
+
+// acceptable reports what keeps a 200 from being a bundle that can be read
+// whole. The errors have no kind yet.
+func acceptable(resp *http.Response) error {
+	contentType := resp.Header.Get("Content-Type")
+	if media, _, err := mime.ParseMediaType(contentType); err != nil || media != "text/html" {
+		return fmt.Errorf("it answered with %.80q in place of text/html", contentType)
+	}
+	if encoding := resp.Header.Get("Content-Encoding"); encoding != "" && encoding != "identity" {
+		return fmt.Errorf("it answered in Content-Encoding %.80q, which was not asked for", encoding)
+	}
+	// Before HTTP/2, a body without length or chunks ends with the connection,
+	// whole or not.
+	if resp.ProtoMajor == 1 && resp.ContentLength < 0 && len(resp.TransferEncoding) == 0 {
+		return errors.New("it answered without Content-Length, so that a lost connection could not be told from the end")
+	}
+	return nil
+}
+
+// madeAt returns when a bundle was made: Last-Modified, else Date, else now. A
+// time to come is a wrong clock, and one before 2000 is no time at all.
+func madeAt(header http.Header, now time.Time) time.Time {
+	for _, key := range []string{"Last-Modified", "Date"} {
+		t, err := http.ParseTime(header.Get(key))
+		if err == nil && t.Year() >= 2000 && !t.After(now) {
+			return t
+		}
+	}
+	return now
+}

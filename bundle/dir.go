@@ -1,0 +1,225 @@
+package bundle
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"aesthetic.computer/isofs/fault"
+)
+
+const (
+	pageSuffix = ".html"
+	// racy is how long after a change to a file a second one may leave the
+	// same size and the same second as its time.
+	racy = 2 * time.Second
+)
+
+// errTorn says that a file was written to while it was read.
+var errTorn = errors.New("the file changed while it was read; put files in place by renaming them")
+
+// A Dir is a Source that has the HTML files of a directory. A file is called
+// like the image of its piece, with ".html" for "-os.iso": "notepat.html",
+// "at.jeffrey.tone.html", "kidlisp.39j.html". Other files, and directories in
+// it, are ignored. A symbolic link must stay within the directory.
+// Safe for concurrent use.
+type Dir struct {
+	path string
+	now  func() time.Time
+	open func(Name) (fs.File, error) // openFile
+}
+
+var (
+	_ Source = (*Dir)(nil)
+	_ holder = (*Dir)(nil)
+)
+
+// NewDir returns the directory at path, which is opened anew for each call, so
+// that it may be replaced as a whole. Errors wrap fault.Invalid.
+func NewDir(path string) (*Dir, error) {
+	fi, err := os.Stat(path)
+	if err != nil {
+		return nil, fmt.Errorf("directory of pieces: %w: %w", fault.Invalid, err)
+	}
+	if !fi.IsDir() {
+		return nil, fmt.Errorf("%w directory of pieces: %s is no directory", fault.Invalid, path)
+	}
+	d := &Dir{path: path, now: time.Now}
+	d.open = d.openFile
+	return d, nil
+}
+
+// Fetch reads the file of name into memory before anything is written to w, as
+// a file that changes meanwhile has to be read again.
+func (d *Dir) Fetch(ctx context.Context, name Name, w io.Writer, limit int64) (Info, error) {
+	if name.IsZero() {
+		return Info{}, fmt.Errorf("fetch a bundle: %w: no piece is named", fault.Invalid)
+	}
+	info, err := d.fetch(ctx, newSink(w, name, limit))
+	if err != nil && fault.Kind(err) == nil {
+		err = fmt.Errorf("%w: %w", fault.Unavailable, err)
+	}
+	if err != nil {
+		return Info{}, fmt.Errorf("read %s of %s: %w", name.stem()+pageSuffix, d.path, err)
+	}
+	return info, nil
+}
+
+// fetch returns errors of no kind for what the operating system says.
+func (d *Dir) fetch(ctx context.Context, to *sink) (Info, error) {
+	for try := 1; ; try++ {
+		if err := ctx.Err(); err != nil {
+			return Info{}, err
+		}
+		data, modTime, err := d.read(to.name, to.limit)
+		if errors.Is(err, errTorn) && try == 1 {
+			continue
+		}
+		if err != nil {
+			return Info{}, err
+		}
+		if len(data) == 0 {
+			return Info{}, errors.New("the file is empty")
+		}
+		if _, err := to.Write(data); err != nil {
+			return Info{}, err
+		}
+		return to.info(modTime), nil
+	}
+}
+
+// read returns the whole file, which had the same size and time before and after.
+func (d *Dir) read(name Name, limit int64) ([]byte, time.Time, error) {
+	f, err := d.open(name)
+	if err != nil {
+		return nil, time.Time{}, err
+	}
+	defer f.Close()
+	before, err := f.Stat()
+	if err != nil {
+		return nil, time.Time{}, err
+	}
+	if !before.Mode().IsRegular() {
+		return nil, time.Time{}, fmt.Errorf("%w: it is no regular file", fault.NotFound)
+	}
+	if before.Size() > limit {
+		return nil, time.Time{}, &TooLargeError{Name: name, Limit: limit}
+	}
+	var data bytes.Buffer
+	data.Grow(int(before.Size()) + bytes.MinRead)
+	if _, err := io.Copy(&data, io.LimitReader(f, before.Size()+1)); err != nil {
+		return nil, time.Time{}, err
+	}
+	after, err := f.Stat()
+	if err != nil {
+		return nil, time.Time{}, err
+	}
+	if int64(data.Len()) != before.Size() || !sameFile(before, after) {
+		return nil, time.Time{}, errTorn
+	}
+	return data.Bytes(), before.ModTime(), nil
+}
+
+// openFile opens the file of name, which may be anything but outside of d.
+func (d *Dir) openFile(name Name) (fs.File, error) {
+	root, err := os.OpenRoot(d.path)
+	if err != nil {
+		return nil, err
+	}
+	defer root.Close()
+	// Without O_NONBLOCK, opening a named pipe would wait for a writer.
+	f, err := root.OpenFile(name.stem()+pageSuffix, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fault.NotFound
+	}
+	return f, err
+}
+
+func sameFile(a, b fs.FileInfo) bool {
+	return a.Size() == b.Size() && a.ModTime().Equal(b.ModTime())
+}
+
+// Names lists the regular files, and links to such, that are called like a piece.
+func (d *Dir) Names(ctx context.Context) ([]Name, error) {
+	names, err := d.list(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("list the pieces in %s: %w: %w", d.path, fault.Unavailable, err)
+	}
+	slices.SortFunc(names, compareNames)
+	return names, nil
+}
+
+func (d *Dir) list(ctx context.Context) ([]Name, error) {
+	root, err := os.OpenRoot(d.path)
+	if err != nil {
+		return nil, err
+	}
+	defer root.Close()
+	entries, err := fs.ReadDir(root.FS(), ".")
+	if err != nil {
+		return nil, err
+	}
+	var names []Name
+	for _, entry := range entries {
+		stem, ok := strings.CutSuffix(entry.Name(), pageSuffix)
+		if !ok {
+			continue
+		}
+		name, problem := parseStem(stem)
+		if problem != "" {
+			continue
+		}
+		// A link that leads out of the directory, or nowhere, fails here.
+		if fi, err := root.Stat(entry.Name()); err == nil && fi.Mode().IsRegular() {
+			names = append(names, name)
+		}
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+	}
+	return names, nil
+}
+
+// Changed compares size and time of the file with had. A file that cannot be
+// looked at may have changed; and so may one that had only just been written
+// when it was read, since a time in whole seconds does not show what followed.
+func (d *Dir) Changed(_ context.Context, name Name, had Info, age time.Duration) bool {
+	fi, err := d.stat(name)
+	if err != nil {
+		return true
+	}
+	if fi.Size() != had.Size || !fi.ModTime().UTC().Truncate(time.Second).Equal(had.ModTime) {
+		return true
+	}
+	settled := d.now().Add(-age).Sub(had.ModTime) // when it was read
+	return settled >= 0 && settled < racy
+}
+
+// holds reports whether there is anything called like name's file.
+func (d *Dir) holds(name Name) bool {
+	_, err := d.stat(name)
+	return !errors.Is(err, fs.ErrNotExist)
+}
+
+// stat returns fs.ErrNotExist for a file that is missing, not for a directory
+// that is: that one is expected back, and Fetch fails meanwhile.
+func (d *Dir) stat(name Name) (fs.FileInfo, error) {
+	root, err := os.OpenRoot(d.path)
+	if err != nil {
+		return nil, fmt.Errorf("open the directory of pieces: %v", err)
+	}
+	defer root.Close()
+	fi, err := root.Stat(name.stem() + pageSuffix)
+	if err == nil && !fi.Mode().IsRegular() {
+		return nil, fs.ErrNotExist
+	}
+	return fi, err
+}

@@ -1,0 +1,84 @@
+package bundle
+
+import (
+	"context"
+	"crypto/sha256"
+	"embed"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"time"
+
+	"aesthetic.computer/isofs/fault"
+)
+
+//go:embed pieces/*.html
+var pieces embed.FS
+
+// embeddedTime is the ModTime of every embedded bundle, as go:embed keeps none
+// and the same binary must tell the same time everywhere. It marks no event:
+// bump it by hand with a change to a piece, for people who look at dates.
+const embeddedTime = 1767225600 // 2026-01-01 00:00:00 UTC, seconds since 1970
+
+type embedded struct{}
+
+var (
+	_ Source = embedded{}
+	_ holder = embedded{}
+)
+
+// Embedded returns the pieces that are part of the binary. They need no
+// network, neither to be fetched nor to run. Their ModTime is a constant.
+func Embedded() Source { return embedded{} }
+
+func (embedded) path(name Name) string { return "pieces/" + name.stem() + pageSuffix }
+
+func (e embedded) Fetch(ctx context.Context, name Name, w io.Writer, limit int64) (Info, error) {
+	if name.IsZero() {
+		return Info{}, fmt.Errorf("fetch a bundle: %w: no piece is named", fault.Invalid)
+	}
+	data, err := pieces.ReadFile(e.path(name))
+	if err != nil {
+		return Info{}, fmt.Errorf("fetch %s: %w: it is not among the embedded pieces", name, fault.NotFound)
+	}
+	to := newSink(w, name, limit)
+	if err = ctx.Err(); err == nil {
+		_, err = to.Write(data)
+	}
+	if err != nil && fault.Kind(err) == nil {
+		err = fmt.Errorf("%w: %w", fault.Unavailable, err)
+	}
+	if err != nil {
+		return Info{}, fmt.Errorf("fetch the embedded %s: %w", name, err)
+	}
+	return to.info(time.Unix(embeddedTime, 0)), nil
+}
+
+func (embedded) Names(context.Context) ([]Name, error) {
+	entries, err := pieces.ReadDir("pieces")
+	if err != nil {
+		return nil, fmt.Errorf("list the embedded pieces: %w: %w", fault.Unavailable, err)
+	}
+	var names []Name
+	for _, entry := range entries {
+		name, problem := parseStem(strings.TrimSuffix(entry.Name(), pageSuffix))
+		if problem != "" {
+			return nil, fmt.Errorf("embedded %s: %w: %s", entry.Name(), fault.Invalid, problem)
+		}
+		names = append(names, name)
+	}
+	slices.SortFunc(names, compareNames)
+	return names, nil
+}
+
+// Changed compares the content: another binary may have made had.
+func (e embedded) Changed(_ context.Context, name Name, had Info, _ time.Duration) bool {
+	data, err := pieces.ReadFile(e.path(name))
+	return err != nil || sha256.Sum256(data) != had.SHA256
+}
+
+func (e embedded) holds(name Name) bool {
+	_, err := pieces.ReadFile(e.path(name))
+	return err == nil
+}

@@ -1,0 +1,419 @@
+package bundle
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"aesthetic.computer/isofs/fault"
+)
+
+const page = "<!doctype html><title>note &amp; pat</title><p>hello"
+
+// noon is the time at which all ovens here are asked.
+func noon() time.Time { return time.Date(2026, 3, 1, 12, 0, 0, 999, time.UTC) }
+
+func mustName(t *testing.T, s string) Name {
+	t.Helper()
+	n, err := ParseName(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+// oven returns an Oven in front of h, at the path /api.
+func oven(t *testing.T, h http.HandlerFunc, o OvenOptions) *Oven {
+	t.Helper()
+	server := httptest.NewServer(h)
+	t.Cleanup(server.Close)
+	o.Now = noon
+	v, err := NewOven(server.URL+"/api/", o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(v.client.CloseIdleConnections) // before the server waits for them
+	return v
+}
+
+func writePage(w http.ResponseWriter, body string) {
+	w.Header().Set("Content-Type", "text/html; charset=utf-8")
+	io.WriteString(w, body)
+}
+
+func TestOvenFetch(t *testing.T) {
+	tests := []struct{ name, query string }{
+		{"notepat", "piece=notepat&nocompress=1&density=8"},
+		{"@jeff.b/tone", "piece=%40jeff.b%2Ftone&nocompress=1&density=8"},
+		{"$39j", "code=39j&nocompress=1&density=8"},
+	}
+	for _, tt := range tests {
+		var got string
+		v := oven(t, func(w http.ResponseWriter, r *http.Request) {
+			got = r.Method + " " + r.RequestURI
+			w.Header().Set("Last-Modified", "Sat, 28 Feb 2026 10:11:12 GMT")
+			writePage(w, page)
+		}, OvenOptions{})
+		var body bytes.Buffer
+		info, err := v.Fetch(t.Context(), mustName(t, tt.name), &body, int64(len(page)))
+		if err != nil {
+			t.Fatalf("%s: %v", tt.name, err)
+		}
+		want := Info{sha256.Sum256([]byte(page)), int64(len(page)), time.Date(2026, 2, 28, 10, 11, 12, 0, time.UTC), "note & pat"}
+		if info != want || body.String() != page {
+			t.Errorf("%s: %+v, %q; want %+v", tt.name, info, body.String(), want)
+		}
+		if got != "GET /api/pack-html?"+tt.query {
+			t.Errorf("%s was asked for with %s", tt.name, got)
+		}
+	}
+}
+
+func TestOvenDensityAndTitle(t *testing.T) {
+	var query string
+	v := oven(t, func(w http.ResponseWriter, r *http.Request) {
+		query = r.URL.RawQuery
+		writePage(w, "<p>no title")
+	}, OvenOptions{Density: 3})
+	info, err := v.Fetch(t.Context(), mustName(t, "$39j"), io.Discard, 100)
+	if err != nil || info.Title != "$39j" || !strings.HasSuffix(query, "&density=3") {
+		t.Errorf("%+v, %v by %s", info, err, query)
+	}
+}
+
+func TestOvenAnswers(t *testing.T) {
+	reply := func(status int, contentType, body string) http.HandlerFunc {
+		return func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Type", contentType)
+			w.WriteHeader(status)
+			io.WriteString(w, body)
+		}
+	}
+	const js, html = "application/json", "text/html"
+	tests := []struct {
+		says    string
+		handler http.HandlerFunc
+		kind    error
+		because string
+	}{
+		{"a real oven's not found", reply(500, js, `{"error":"Piece 'x' not found at disks/x.mjs"}`), fault.NotFound, "disks/x.mjs"},
+		{"the same of KidLisp", reply(500, js, `{"error":"Piece '$39j' not found"}`), fault.NotFound, "39j"},
+		{"a bare not found", reply(500, js, `{"error":"Not found"}`), fault.NotFound, ""},
+		{"not found with 503", reply(503, js, `{"error":"Piece 'x' not found"}`), fault.NotFound, ""},
+		{"404", reply(404, "text/plain", "nope"), fault.NotFound, "404"},
+		{"410", reply(410, html, ""), fault.NotFound, "410"},
+		{"its own module not found", reply(500, js, `{"error":"Module esbuild not found"}`), fault.Unavailable, "esbuild"},
+		{"500", reply(500, js, `{"error":"out of\nmemory"}`), fault.Unavailable, "500 Internal Server Error: out of memory"},
+		{"500 with not found in HTML", reply(500, html, "Piece 'x' not found"), fault.Unavailable, "500"},
+		{"400", reply(400, js, `{"error":"Missing 'code' or 'piece' parameter."}`), fault.Unavailable, "Missing"},
+		{"400 with not found", reply(400, js, `{"error":"Piece 'x' not found"}`), fault.Unavailable, ""},
+		{"204", reply(204, html, ""), fault.Unavailable, "204"},
+		{"206", reply(206, html, page), fault.Unavailable, "206"},
+		{"304", reply(304, html, ""), fault.Unavailable, "304"},
+		{"an error of a gigabyte", reply(500, js, `{"error":"`+strings.Repeat("x", 1<<20)), fault.Unavailable, "500"},
+		{"JSON with 200", reply(200, js, `{"filename":"x.html"}`), fault.Unavailable, "application/json"},
+		{"no type", reply(200, "", page), fault.Unavailable, "in place of text/html"},
+		{"text", reply(200, "text/plain", page), fault.Unavailable, "text/plain"},
+		{"nothing", reply(200, html, ""), fault.Unavailable, "empty"},
+		{"too much", reply(200, html, page+strings.Repeat(" ", 100)), fault.Invalid, "larger than"},
+		{"gzip", func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Encoding", "gzip")
+			writePage(w, page)
+		}, fault.Unavailable, "not asked for"},
+		{"less than its length", func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Length", fmt.Sprint(len(page)))
+			writePage(w, page[1:])
+		}, fault.Unavailable, "EOF"},
+		{"half of its chunks", func(w http.ResponseWriter, _ *http.Request) {
+			writePage(w, page)
+			w.(http.Flusher).Flush()
+			panic(http.ErrAbortHandler)
+		}, fault.Unavailable, "EOF"},
+		{"no end that can be told", raw("HTTP/1.0 200 OK\r\nContent-Type: text/html\r\n\r\n" + page), fault.Unavailable, "Content-Length"},
+		{"no HTTP", raw("SSH-2.0-OpenSSH\r\n\r\n"), fault.Unavailable, "malformed"},
+		{"nothing and hangs up", raw(""), fault.Unavailable, "EOF"},
+	}
+	for _, tt := range tests {
+		v := oven(t, tt.handler, OvenOptions{})
+		var body bytes.Buffer
+		limit := int64(len(page))
+		info, err := v.Fetch(t.Context(), mustName(t, "x"), &body, limit)
+		if fault.Kind(err) != tt.kind || !strings.Contains(fmt.Sprint(err), tt.because) || info != (Info{}) {
+			t.Errorf("an oven that says %s: %v; want %v with %q", tt.says, err, tt.kind, tt.because)
+		}
+		if int64(body.Len()) > limit || len(fmt.Sprint(err)) > 1000 {
+			t.Errorf("an oven that says %s: %d bytes of body, %d of error", tt.says, body.Len(), len(err.Error()))
+		}
+	}
+}
+
+// raw answers with these bytes and closes the connection.
+func raw(answer string) http.HandlerFunc {
+	return func(w http.ResponseWriter, _ *http.Request) {
+		conn, _, err := http.NewResponseController(w).Hijack()
+		if err != nil {
+			panic(err)
+		}
+		io.WriteString(conn, answer)
+		conn.Close()
+	}
+}
+
+func TestOvenBusy(t *testing.T) {
+	tests := []struct {
+		status     int
+		retryAfter string
+		want       time.Duration
+	}{
+		{429, "7", 7 * time.Second},
+		{503, "Sun, 01 Mar 2026 12:01:30 GMT", 90 * time.Second},
+		{503, "Sun, 01 Mar 2026 11:00:00 GMT", 0},
+		{429, "", 0},
+		{429, "-5", 0},
+		{429, "soon", 0},
+		{429, "999999999", time.Hour},
+		{429, "99999999999999999999", 0},
+	}
+	for _, tt := range tests {
+		v := oven(t, func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Retry-After", tt.retryAfter)
+			w.WriteHeader(tt.status)
+		}, OvenOptions{})
+		_, err := v.Fetch(t.Context(), mustName(t, "x"), io.Discard, 1)
+		var busy *BusyError
+		if !errors.As(err, &busy) || busy.After != tt.want || fault.Kind(err) != fault.Unavailable {
+			t.Errorf("%d with Retry-After %q: %v; want %s", tt.status, tt.retryAfter, err, tt.want)
+		}
+	}
+}
+
+func TestOvenLimitWhileReading(t *testing.T) {
+	var sent atomic.Int64
+	v := oven(t, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "text/html")
+		chunk := []byte(strings.Repeat("x", 64<<10))
+		for range 100 << 20 / len(chunk) { // chunked, so that no length warns
+			n, err := w.Write(chunk)
+			if sent.Add(int64(n)); err != nil {
+				return
+			}
+		}
+	}, OvenOptions{})
+	const limit = 1 << 20
+	var got sizeWriter
+	_, err := v.Fetch(t.Context(), mustName(t, "big"), &got, limit)
+	var tooLarge *TooLargeError
+	if !errors.As(err, &tooLarge) || tooLarge.Limit != limit || tooLarge.Name.String() != "big" || fault.Kind(err) != fault.Invalid {
+		t.Errorf("100 MB: %v", err)
+	}
+	if got > limit {
+		t.Errorf("%d bytes were passed on", got)
+	}
+}
+
+type sizeWriter int64
+
+func (s *sizeWriter) Write(p []byte) (int, error) { *s += sizeWriter(len(p)); return len(p), nil }
+
+func TestOvenAnnouncedTooLarge(t *testing.T) {
+	v := oven(t, func(w http.ResponseWriter, _ *http.Request) { writePage(w, page) }, OvenOptions{})
+	var got sizeWriter
+	_, err := v.Fetch(t.Context(), mustName(t, "big"), &got, int64(len(page))-1)
+	if !errors.Is(err, fault.Invalid) || got != 0 {
+		t.Errorf("%v after %d bytes", err, got)
+	}
+}
+
+// An oven that never ends: the time-out, or whoever waits, must end it.
+func TestOvenHangs(t *testing.T) {
+	silent := func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }
+	dripping := func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "text/html")
+		for r.Context().Err() == nil {
+			io.WriteString(w, "x")
+			w.(http.Flusher).Flush()
+			time.Sleep(time.Millisecond)
+		}
+	}
+	const short, endless = 30 * time.Millisecond, time.Hour
+	tests := []struct {
+		does    string
+		handler http.HandlerFunc
+		o       OvenOptions
+		because string
+	}{
+		{"sends nothing", silent, OvenOptions{Timeout: short, HeaderTimeout: endless}, "longer than 30ms"},
+		{"sends no header", silent, OvenOptions{Timeout: endless, HeaderTimeout: short}, "timeout awaiting response headers"},
+		{"drips", dripping, OvenOptions{Timeout: short, HeaderTimeout: endless}, "longer than 30ms"},
+	}
+	for _, tt := range tests {
+		v := oven(t, tt.handler, tt.o)
+		_, err := v.Fetch(t.Context(), mustName(t, "x"), io.Discard, 1<<40)
+		if fault.Kind(err) != fault.Unavailable || !strings.Contains(err.Error(), tt.because) {
+			t.Errorf("an oven that %s: %v; want %q", tt.does, err, tt.because)
+		}
+	}
+	for _, handler := range []http.HandlerFunc{silent, dripping} {
+		v := oven(t, handler, OvenOptions{Timeout: endless})
+		ctx, cancel := context.WithCancel(t.Context())
+		time.AfterFunc(short, cancel)
+		_, err := v.Fetch(ctx, mustName(t, "x"), io.Discard, 1<<40)
+		if !errors.Is(err, context.Canceled) || fault.Kind(err) != fault.Unavailable {
+			t.Errorf("cancelled: %v", err)
+		}
+	}
+}
+
+func TestOvenRedirects(t *testing.T) {
+	other := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		t.Error("the other host was asked")
+		writePage(w, page)
+	}))
+	defer other.Close()
+	tests := []struct {
+		hops    int
+		to      string // in the end
+		because string // "" for a bundle
+	}{
+		{1, "", ""},
+		{maxRedirects, "", ""},
+		{maxRedirects + 1, "", "more than 3 times"},
+		{1, other.URL, "configure it as the oven"},
+		{1, "https://127.0.0.1:1", "configure it as the oven"},
+		{1, "file:///etc/passwd", "redirects to file://"},
+	}
+	for _, tt := range tests {
+		left := tt.hops
+		v := oven(t, func(w http.ResponseWriter, r *http.Request) {
+			if left == 0 {
+				writePage(w, page)
+				return
+			}
+			left--
+			to := tt.to
+			if to == "" {
+				to = fmt.Sprint("/hop/", left)
+			}
+			http.Redirect(w, r, to, http.StatusFound)
+		}, OvenOptions{})
+		_, err := v.Fetch(t.Context(), mustName(t, "x"), io.Discard, 1000)
+		if tt.because == "" && err != nil || tt.because != "" &&
+			(fault.Kind(err) != fault.Unavailable || !strings.Contains(err.Error(), tt.because)) {
+			t.Errorf("%d redirects to %q: %v; want %q", tt.hops, tt.to, err, tt.because)
+		}
+	}
+}
+
+func TestOvenModTime(t *testing.T) {
+	const late, past, date = "Sun, 01 Mar 2026 13:00:00 GMT", "Sun, 01 Mar 2026 10:00:00 GMT", "Sun, 01 Mar 2026 11:59:58 GMT"
+	at := func(h, m, s int) time.Time { return time.Date(2026, 3, 1, h, m, s, 0, time.UTC) }
+	tests := []struct {
+		lastModified, date string
+		want               time.Time
+	}{
+		{past, date, at(10, 0, 0)},
+		{"", date, at(11, 59, 58)},
+		{late, date, at(11, 59, 58)},
+		{"Thu, 01 Jan 1970 00:00:00 GMT", date, at(11, 59, 58)},
+		{"yesterday", date, at(11, 59, 58)},
+		{late, late, at(12, 0, 0)},
+		{"", "", at(12, 0, 0)},
+	}
+	for _, tt := range tests {
+		v := oven(t, func(w http.ResponseWriter, _ *http.Request) {
+			w.Header()["Last-Modified"] = []string{tt.lastModified}
+			w.Header()["Date"] = []string{tt.date}
+			writePage(w, page)
+		}, OvenOptions{})
+		info, err := v.Fetch(t.Context(), mustName(t, "x"), io.Discard, 1000)
+		if err != nil || !info.ModTime.Equal(tt.want) || info.ModTime.Location() != time.UTC || info.ModTime.Nanosecond() != 0 {
+			t.Errorf("Last-Modified %q, Date %q: %s, %v; want %s", tt.lastModified, tt.date, info.ModTime, err, tt.want)
+		}
+	}
+}
+
+func TestOvenFetchesAtOnce(t *testing.T) {
+	arrived, release := make(chan struct{}, 9), make(chan struct{})
+	v := oven(t, func(w http.ResponseWriter, _ *http.Request) {
+		arrived <- struct{}{}
+		<-release
+		writePage(w, page)
+	}, OvenOptions{Concurrency: 2})
+	x := mustName(t, "x")
+	done := make(chan error, 9)
+	for range 3 {
+		go func() {
+			_, err := v.Fetch(context.Background(), x, io.Discard, 1000)
+			done <- err
+		}()
+	}
+	<-arrived
+	<-arrived
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := v.Fetch(ctx, x, io.Discard, 1000); !errors.Is(err, context.Canceled) || fault.Kind(err) != fault.Unavailable ||
+		!strings.Contains(err.Error(), "wait for one of 2 fetches") {
+		t.Errorf("a fetch that leaves the queue: %v", err)
+	}
+	if len(arrived) != 0 {
+		t.Error("three fetches at once")
+	}
+	close(release)
+	for range 3 {
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+func TestOvenWriterFails(t *testing.T) {
+	v := oven(t, func(w http.ResponseWriter, _ *http.Request) { writePage(w, page) }, OvenOptions{})
+	broken := errors.New("disk on fire")
+	r, w := io.Pipe()
+	r.CloseWithError(broken)
+	if _, err := v.Fetch(t.Context(), mustName(t, "x"), w, 1000); !errors.Is(err, broken) || fault.Kind(err) != fault.Unavailable {
+		t.Errorf("a writer that fails: %v", err)
+	}
+}
+
+func TestOvenChanged(t *testing.T) {
+	v := oven(t, nil, OvenOptions{Refresh: time.Minute})
+	for age, want := range map[time.Duration]bool{0: false, time.Minute: false, time.Minute + 1: true} {
+		if got := v.Changed(t.Context(), mustName(t, "x"), Info{}, age); got != want {
+			t.Errorf("changed after %s: %v", age, got)
+		}
+	}
+	if names, err := v.Names(t.Context()); names != nil || err != nil {
+		t.Errorf("names %v, %v", names, err)
+	}
+}
+
+func TestOvenRefusesConfiguration(t *testing.T) {
+	for _, base := range []string{"", "oven", "ftp://oven", "http://", "http://oven?x=1", "http://oven#x", "http://me:secret@oven", "http://o ven", ":"} {
+		v, err := NewOven(base, OvenOptions{})
+		if !errors.Is(err, fault.Invalid) || v != nil || strings.Contains(err.Error(), "secret") {
+			t.Errorf("NewOven(%q): %v", base, err)
+		}
+	}
+	for _, o := range []OvenOptions{{Density: -1}, {Refresh: -1}, {Timeout: -1}, {HeaderTimeout: -1}, {Concurrency: -1}} {
+		if _, err := NewOven("http://oven", o); !errors.Is(err, fault.Invalid) {
+			t.Errorf("%+v: %v", o, err)
+		}
+	}
+	v, err := NewOven("http://oven", OvenOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := v.Fetch(t.Context(), Name{}, io.Discard, 1); !errors.Is(err, fault.Invalid) {
+		t.Errorf("the zero name: %v", err)
+	}
+}

@@ -1,0 +1,77 @@
+package bundle
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"time"
+
+	"aesthetic.computer/isofs/fault"
+)
+
+// A holder is a Source that can tell cheaply whether it has a piece.
+type holder interface{ holds(Name) bool }
+
+// chain is what Sources returns.
+type chain []Source
+
+// Sources tries several sources in order, such as a directory before an oven.
+// The first that has the piece answers. Only NotFound goes on to the next: a
+// source that fails must not let another one's piece of that name slip in.
+//
+// Changed is asked of the source that would answer now. An oven cannot tell
+// that without packing, so whatever stands behind one is looked at again at
+// the oven's pace; and so is a piece that left the directory before it.
+func Sources(sources ...Source) Source { return chain(slices.Clone(sources)) }
+
+func (c chain) Fetch(ctx context.Context, name Name, w io.Writer, limit int64) (Info, error) {
+	for _, s := range c {
+		began := &witness{w: w}
+		info, err := s.Fetch(ctx, name, began, limit)
+		if err == nil || !errors.Is(err, fault.NotFound) {
+			return info, err
+		}
+		if began.wrote {
+			// The next one's bytes would be appended to what is already there.
+			return Info{}, fmt.Errorf("a source gave up half way: %w: %v", fault.Unavailable, err)
+		}
+	}
+	return Info{}, fmt.Errorf("fetch the bundle of %s: %w in any of %d sources", name, fault.NotFound, len(c))
+}
+
+// A witness knows whether anything was written.
+type witness struct {
+	w     io.Writer
+	wrote bool
+}
+
+func (w *witness) Write(p []byte) (int, error) {
+	w.wrote = w.wrote || len(p) > 0
+	return w.w.Write(p)
+}
+
+// Names are those of all sources, each once, sorted.
+func (c chain) Names(ctx context.Context) ([]Name, error) {
+	var all []Name
+	for _, s := range c {
+		names, err := s.Names(ctx)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, names...)
+	}
+	slices.SortFunc(all, compareNames)
+	return slices.Compact(all), nil
+}
+
+func (c chain) Changed(ctx context.Context, name Name, had Info, age time.Duration) bool {
+	for _, s := range c {
+		if h, ok := s.(holder); ok && !h.holds(name) {
+			continue
+		}
+		return s.Changed(ctx, name, had, age)
+	}
+	return true // nobody has it any more
+}

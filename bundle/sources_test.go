@@ -1,0 +1,116 @@
+package bundle
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+	"time"
+
+	"aesthetic.computer/isofs/fault"
+)
+
+// A fake source says one thing; it cannot tell what it holds, like an oven.
+type fake struct {
+	body  string
+	err   error
+	calls int
+}
+
+func (f *fake) Fetch(_ context.Context, name Name, w io.Writer, limit int64) (Info, error) {
+	f.calls++
+	to := newSink(w, name, limit)
+	io.WriteString(to, f.body)
+	return to.info(noon()), f.err
+}
+func (f *fake) Names(context.Context) ([]Name, error) { return nil, f.err }
+func (f *fake) Changed(_ context.Context, _ Name, _ Info, age time.Duration) bool {
+	f.calls++
+	return age > time.Hour
+}
+
+func TestSourcesInOrder(t *testing.T) {
+	gone := func() *fake { return &fake{err: fmt.Errorf("no: %w", fault.NotFound)} }
+	ill := func() *fake { return &fake{err: fmt.Errorf("ill: %w", fault.Unavailable)} }
+	tests := []struct {
+		says    string
+		sources []*fake
+		want    string
+		kind    error
+		asked   int
+	}{
+		{"the first that has it", []*fake{{body: "a"}, {body: "b"}}, "a", nil, 1},
+		{"the second, as the first has it not", []*fake{gone(), {body: "b"}, {body: "c"}}, "b", nil, 2},
+		{"a failure stops", []*fake{gone(), ill(), {body: "c"}}, "", fault.Unavailable, 2},
+		{"none has it", []*fake{gone(), gone()}, "", fault.NotFound, 2},
+		{"there are none", nil, "", fault.NotFound, 0},
+		{"not found, after all", []*fake{{body: "a", err: fault.NotFound}, {body: "b"}}, "a", fault.Unavailable, 1},
+	}
+	for _, tt := range tests {
+		var chain []Source
+		for _, f := range tt.sources {
+			chain = append(chain, f)
+		}
+		var body bytes.Buffer
+		_, err := Sources(chain...).Fetch(t.Context(), mustName(t, "x"), &body, 10)
+		asked := 0
+		for _, f := range tt.sources {
+			asked += f.calls
+		}
+		if fault.Kind(err) != tt.kind || body.String() != tt.want || asked != tt.asked {
+			t.Errorf("%s: %v with %q after %d sources", tt.says, err, body.String(), asked)
+		}
+	}
+}
+
+func TestSourcesChanged(t *testing.T) {
+	d := dir(t, map[string]string{"mine.html": page})
+	mine, theirs, notepat := mustName(t, "mine"), mustName(t, "theirs"), mustName(t, "notepat")
+	s := Sources(d, Embedded(), &fake{body: "packed"})
+	had := map[Name]Info{}
+	for _, n := range []Name{mine, theirs, notepat} {
+		info, err := s.Fetch(t.Context(), n, io.Discard, 1<<20)
+		if err != nil {
+			t.Fatal(err)
+		}
+		had[n] = info
+	}
+	check := func(when string, n Name, age time.Duration, want bool) {
+		t.Helper()
+		if got := s.Changed(t.Context(), n, had[n], age); got != want {
+			t.Errorf("%s: %s changed %v, want %v", when, n, got, want)
+		}
+	}
+	check("a file does not age", mine, 9*time.Hour, false)
+	check("nor does what is embedded", notepat, 9*time.Hour, false)
+	check("the oven's is young", theirs, time.Minute, false)
+	check("the oven's is old", theirs, 2*time.Hour, true)
+	put(t, filepath.Join(d.path, "theirs.html"), page)
+	check("a file now comes before the oven", theirs, time.Minute, true)
+	if err := os.Remove(filepath.Join(d.path, "mine.html")); err != nil {
+		t.Fatal(err)
+	}
+	check("the file went away", mine, 2*time.Hour, true)
+	s = Sources(d)
+	check("nobody has it", mine, time.Minute, true)
+}
+
+func TestSourcesNames(t *testing.T) {
+	d := dir(t, map[string]string{"zebra.html": page, "notepat.html": page})
+	names, err := Sources(d, Embedded(), oven(t, nil, OvenOptions{})).Names(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !slices.IsSortedFunc(names, compareNames) || len(slices.Compact(slices.Clone(names))) != len(names) ||
+		!slices.Contains(names, mustName(t, "zebra")) || !slices.Contains(names, mustName(t, "notepat")) {
+		t.Errorf("names %v", names)
+	}
+	if _, err := Sources(d, &fake{err: fault.Unavailable}).Names(t.Context()); !errors.Is(err, fault.Unavailable) {
+		t.Errorf("a source that fails: %v", err)
+	}
+}

@@ -1,0 +1,228 @@
+package bundle
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+
+	"aesthetic.computer/isofs/fault"
+)
+
+// leftover begins the name of a file that is being written.
+const leftover = ".put-"
+
+// A Store keeps bundles in a directory, each as "<sha256 in hex>.html" and
+// once, however many pieces have it. What carries a digest for a name is whole
+// and durable, whenever the machine stops. Nothing is evicted: who stores must
+// Remove. A directory belongs to one process. Safe for concurrent use.
+type Store struct {
+	dir string
+
+	mu       sync.Mutex
+	verified map[[32]byte]bool // compared with their digest since the process started
+}
+
+// OpenStore returns the store in dir, which is made if it does not exist, and
+// removes what a killed process left half-written. Errors wrap fault.Unavailable.
+func OpenStore(dir string) (*Store, error) {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return nil, fmt.Errorf("open the store of bundles: %w: %w", fault.Unavailable, err)
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, fmt.Errorf("open the store of bundles: %w: %w", fault.Unavailable, err)
+	}
+	for _, entry := range entries {
+		if !strings.HasPrefix(entry.Name(), leftover) {
+			continue
+		}
+		if err := os.Remove(filepath.Join(dir, entry.Name())); err != nil {
+			return nil, fmt.Errorf("remove what was half-written to the store of bundles: %w: %w", fault.Unavailable, err)
+		}
+	}
+	return &Store{dir: dir, verified: map[[32]byte]bool{}}, nil
+}
+
+func (s *Store) path(sum [32]byte) string {
+	return filepath.Join(s.dir, hex.EncodeToString(sum[:])+pageSuffix)
+}
+
+// Put stores what fetch writes and returns the Info that fetch returns, once
+// the bundle is durable. It fails with fetch's error, with fault.Corrupt if the
+// bytes are not those of the Info, or with fault.Unavailable if they cannot be
+// stored; then nothing half-written remains.
+func (s *Store) Put(fetch func(w io.Writer) (Info, error)) (Info, error) {
+	f, err := os.CreateTemp(s.dir, leftover)
+	if err != nil {
+		return Info{}, s.diskError(err)
+	}
+	// After a rename neither does anything.
+	defer os.Remove(f.Name())
+	defer f.Close()
+	disk := &diskWriter{f: f}
+	sum := sha256.New()
+	info, err := fetch(io.MultiWriter(disk, sum))
+	if disk.err != nil {
+		return Info{}, s.diskError(disk.err)
+	}
+	if err != nil {
+		return Info{}, err
+	}
+	if got := [32]byte(sum.Sum(nil)); got != info.SHA256 || disk.size != info.Size {
+		return Info{}, fmt.Errorf("store a bundle: %w: it should be %x with %d bytes, but %x with %d came",
+			fault.Corrupt, info.SHA256, info.Size, got, disk.size)
+	}
+	if err := s.keep(f, info); err != nil {
+		return Info{}, s.diskError(err)
+	}
+	return info, nil
+}
+
+// keep gives f its lasting name. Over a file of that name, too: unless this
+// process has verified it, it may be damaged, and f is not.
+func (s *Store) keep(f *os.File, info Info) error {
+	if err := f.Chmod(0o444); err != nil {
+		return err
+	}
+	if err := f.Sync(); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.verified[info.SHA256] {
+		if fi, err := os.Stat(s.path(info.SHA256)); err == nil && fi.Size() == info.Size {
+			return nil
+		}
+	}
+	if err := os.Rename(f.Name(), s.path(info.SHA256)); err != nil {
+		return err
+	}
+	if err := syncDir(s.dir); err != nil {
+		return err // what has the name now is whole, and verified when it is opened
+	}
+	s.verified[info.SHA256] = true
+	return nil
+}
+
+// syncDir makes a rename in dir durable.
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	return d.Sync()
+}
+
+// A diskWriter remembers its own failure, to tell it from its source's.
+type diskWriter struct {
+	f    *os.File
+	size int64
+	err  error
+}
+
+func (d *diskWriter) Write(p []byte) (int, error) {
+	n, err := d.f.Write(p)
+	d.size += int64(n)
+	d.err = errors.Join(d.err, err)
+	return n, err
+}
+
+func (s *Store) diskError(err error) error {
+	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
+		return fmt.Errorf("store a bundle: %w: %w; free some space in %s, or keep fewer snapshots", fault.Unavailable, err, s.dir)
+	}
+	return fmt.Errorf("store a bundle: %w: %w", fault.Unavailable, err)
+}
+
+// Open returns the bundle with that digest and its size in bytes; the caller
+// closes the file. The first Open since the process started reads all of it to
+// compare: on a mismatch it fails with fault.Corrupt and removes the file, so
+// that the next Put heals. A bundle that is not there is fault.NotFound.
+func (s *Store) Open(sum [32]byte) (*os.File, int64, error) {
+	f, err := os.Open(s.path(sum))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, 0, fmt.Errorf("open bundle %x: %w", sum, fault.NotFound)
+	}
+	if err != nil {
+		return nil, 0, fmt.Errorf("open bundle: %w: %w", fault.Unavailable, err)
+	}
+	size, err := s.verify(f, sum)
+	if err != nil {
+		f.Close()
+		return nil, 0, err
+	}
+	return f, size, nil
+}
+
+// verify returns the size of f, which it leaves at its beginning. It reads
+// without the lock: two that come first both read, rather than all waiting.
+func (s *Store) verify(f *os.File, sum [32]byte) (int64, error) {
+	fi, err := f.Stat()
+	if err != nil {
+		return 0, fmt.Errorf("open bundle: %w: %w", fault.Unavailable, err)
+	}
+	s.mu.Lock()
+	known := s.verified[sum]
+	s.mu.Unlock()
+	if known {
+		return fi.Size(), nil
+	}
+	h := sha256.New()
+	if n, err := io.Copy(h, io.NewSectionReader(f, 0, fi.Size())); err != nil || n != fi.Size() {
+		return 0, fmt.Errorf("verify %s: %w: read %d of %d bytes: %v", f.Name(), fault.Unavailable, n, fi.Size(), err)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if [32]byte(h.Sum(nil)) == sum {
+		s.verified[sum] = true
+		return fi.Size(), nil
+	}
+	// A Put may have healed it since it was opened: remove only what was read.
+	if now, err := os.Stat(f.Name()); err == nil && os.SameFile(fi, now) {
+		if err := os.Remove(f.Name()); err != nil {
+			return 0, fmt.Errorf("verify %s: %w: it has other content; remove it by hand: %w", f.Name(), fault.Corrupt, err)
+		}
+	}
+	return 0, fmt.Errorf("verify %s: %w: it had other content, and was removed to be fetched again", f.Name(), fault.Corrupt)
+}
+
+// Remove forgets a bundle. Files that are open stay readable; one that is not
+// there is no error. Errors wrap fault.Unavailable.
+func (s *Store) Remove(sum [32]byte) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.verified, sum)
+	if err := os.Remove(s.path(sum)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("remove bundle: %w: %w", fault.Unavailable, err)
+	}
+	return nil
+}
+
+// List returns the digests of all bundles, sorted. Errors wrap fault.Unavailable.
+func (s *Store) List() ([][32]byte, error) {
+	entries, err := os.ReadDir(s.dir)
+	if err != nil {
+		return nil, fmt.Errorf("list the store of bundles: %w: %w", fault.Unavailable, err)
+	}
+	var sums [][32]byte
+	for _, entry := range entries {
+		stem, ok := strings.CutSuffix(entry.Name(), pageSuffix)
+		sum, err := hex.DecodeString(stem)
+		// The comparison refuses upper case, which path would not find again.
+		if ok && err == nil && len(sum) == 32 && hex.EncodeToString(sum) == stem {
+			sums = append(sums, [32]byte(sum))
+		}
+	}
+	slices.SortFunc(sums, func(a, b [32]byte) int { return slices.Compare(a[:], b[:]) })
+	return sums, nil
+}
