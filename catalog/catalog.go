@@ -10,16 +10,14 @@ package catalog
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
 	"time"
 
-	"github.com/hashicorp/golang-lru/v2/expirable"
 	"golang.org/x/sync/singleflight"
 
 	"aesthetic.computer/isofs/base"
@@ -30,12 +28,14 @@ import (
 
 // Config says what a catalog is made of.
 type Config struct {
-	// Dir is the state directory.
+	// Dir is the state directory. It belongs to one catalog at a time.
 	Dir string
 	// Base is what new snapshots are made on.
 	Base image.Base
 	// OpenBase opens an earlier base, for snapshots that were made on it; nil if
-	// there are none. It must not wait for the network.
+	// there are none. It must not wait for the network. Snapshots of a base that
+	// is fault.NotFound are forgotten; with fault.Unavailable they are left out
+	// until the next start.
 	OpenBase func(sha256 base.Hash) (image.Base, error)
 	// Source has the bundles.
 	Source bundle.Source
@@ -45,77 +45,47 @@ type Config struct {
 	Now func() time.Time
 }
 
-// Limits bound what a catalog keeps and how long callers wait. A zero field is
-// replaced by that of DefaultLimits.
-type Limits struct {
-	Retain      time.Duration // how long a superseded snapshot is kept
-	Superseded  int           // superseded snapshots kept of one piece
-	Bytes       int64         // bundles on disk
-	Clients     int           // pieces times client addresses remembered for resumes
-	Flights     int           // pieces being refreshed at once
-	Open        int           // images kept open though nobody reads them
-	RefreshWait time.Duration // how long a request for a known piece waits for a newer bundle
-	FetchTime   time.Duration // after which a fetch is given up
-	RetryAfter  time.Duration // pause after a fetch that failed
-	MissingTime time.Duration // how long an unknown piece is remembered as such
-}
-
-// DefaultLimits suit a machine with 2 GB of memory and 10 GB of disk.
-func DefaultLimits() Limits {
-	return Limits{
-		Retain: 7 * 24 * time.Hour, Superseded: 8, Bytes: 1 << 30,
-		Clients: 20_000, Flights: 32, Open: 64,
-		RefreshWait: 2 * time.Second, FetchTime: 90 * time.Second,
-		RetryAfter: 30 * time.Second, MissingTime: 10 * time.Second,
-	}
-}
-
-// missingEntries bounds the memory that names nobody has can take.
-const missingEntries = 4096
-
 // A Catalog maps pieces to snapshots. It is safe for concurrent use.
 type Catalog struct {
-	cfg     Config
-	bundles *bundle.Store
-	records recordDir
-	bases   []base.Hash // all that snapshots were ever made on, in this directory
-	shelf   *shelf
-	clients *clientLog
+	cfg      Config
+	disk     *ledger
+	bases    []base.Hash // all that snapshots were ever made on, in this directory
+	shown    *index
+	shelf    *shelf
+	clients  *clientLog
+	failures *failures
+
 	flights singleflight.Group
-	slots   chan struct{} // one is taken by each refresh under way
-	missing *expirable.LRU[bundle.Name, error]
-	refused *expirable.LRU[bundle.Name, error]
-	shown   index
-	// removal is held for reading from the moment that a bundle is found on disk
-	// until a record names it, and for writing while bundles are swept.
-	removal sync.RWMutex
+	slots   chan struct{}   // one is taken by each refresh under way
+	life    context.Context // of the flights; ended by Close
+	end     context.CancelCauseFunc
+	closing sync.Once
 }
 
-// index is what the catalog shows at the moment.
-type index struct {
-	mu sync.RWMutex // guards all below; never held over I/O but for removal
-	// byID has every retained snapshot, byPiece those of a piece, newest first.
-	byID    map[string]*Snapshot
-	byPiece map[bundle.Name][]*Snapshot
-	// gone are pieces whose source has them no more; their snapshots stay.
-	gone map[bundle.Name]bool
-}
+// errClosed is why a fetch ends that Close interrupts.
+var errClosed = errors.New("the catalog is being closed")
 
 // Open opens the catalog in c.Dir, making it if need be. It needs no network.
 // A record that cannot be used is left out and reported in the log.
 func Open(c Config) (*Catalog, error) {
+	if c.Base.Manifest == nil || c.Base.Bytes == nil || c.Source == nil {
+		return nil, fmt.Errorf("open the catalog: a base and a source of bundles are needed: %w", fault.Invalid)
+	}
+	if err := c.Limits.validate(); err != nil {
+		return nil, err
+	}
+	c.Limits = c.Limits.withDefaults()
 	if c.Now == nil {
 		c.Now = time.Now
 	}
 	if c.Log == nil {
 		c.Log = slog.Default()
 	}
-	c.Limits = c.Limits.withDefaults()
-	records := recordDir(filepath.Join(c.Dir, "snapshots"))
-	if err := os.MkdirAll(string(records), 0o755); err != nil {
-		return nil, fmt.Errorf("make the catalog's directory: %w: %w", fault.Unavailable, err)
+	disk, err := openLedger(c.Dir, c.Log)
+	if err != nil {
+		return nil, err
 	}
-	bundles, err := bundle.OpenStore(filepath.Join(c.Dir, "bundles"))
+	bases, err := readBases(c.Dir, c.Base.Manifest.SHA256, disk.found)
 	if err != nil {
 		return nil, err
 	}
@@ -123,45 +93,56 @@ func Open(c Config) (*Catalog, error) {
 	if err != nil {
 		return nil, err
 	}
-	bases, err := readBases(filepath.Join(c.Dir, "bases.json"), c.Base.Manifest.SHA256)
-	if err != nil {
-		return nil, err
-	}
 	cat := &Catalog{
-		cfg: c, bundles: bundles, records: records, bases: bases,
-		shelf: newShelf(c.Limits.Open), clients: clients,
-		slots:   make(chan struct{}, c.Limits.Flights),
-		missing: expirable.NewLRU[bundle.Name, error](missingEntries, nil, c.Limits.MissingTime),
-		refused: expirable.NewLRU[bundle.Name, error](missingEntries, nil, c.Limits.RetryAfter),
-		shown: index{
-			byID: map[string]*Snapshot{}, byPiece: map[bundle.Name][]*Snapshot{},
-			gone: map[bundle.Name]bool{},
-		},
+		cfg: c, disk: disk, bases: bases, shown: newIndex(),
+		shelf: newShelf(c.Limits.Open), clients: clients, failures: newFailures(c.Limits, c.Now),
+		slots: make(chan struct{}, c.Limits.Flights),
 	}
-	cat.load()
+	cat.life, cat.end = context.WithCancelCause(context.Background())
+	cat.restoreAll()
 	cat.Prune()
 	return cat, nil
 }
 
-// Close closes what the catalog holds open. Handles stay usable.
+// Close ends the fetches under way, waits for them, and closes what the
+// catalog holds open. Handles stay usable. Closing twice does nothing.
 func (c *Catalog) Close() error {
-	c.shelf.close()
-	return c.clients.close()
-}
-
-// load fills the index from the records on disk.
-func (c *Catalog) load() {
-	for _, r := range c.records.readAll(c.cfg.Log) {
-		s, err := c.restore(r)
-		if err != nil {
-			c.cfg.Log.Warn("snapshot left out", "id", r.ID, "piece", r.Piece, "err", err)
-			continue
+	var err error
+	c.closing.Do(func() {
+		c.end(errClosed)
+		// Who has all slots knows that no refresh runs, nor will begin.
+		for range cap(c.slots) {
+			c.slots <- struct{}{}
 		}
-		c.shown.add(s)
-	}
+		c.shelf.close()
+		err = c.clients.close()
+	})
+	return err
 }
 
-// restore makes the snapshot of a record, if its base is still to be had.
+// restoreAll fills the index from the records that were found on disk. One
+// that can never be used again is removed, and its time kept.
+func (c *Catalog) restoreAll() {
+	for _, r := range c.disk.found {
+		s, err := c.restore(r)
+		switch {
+		case err == nil:
+			c.shown.add(s)
+		case errors.Is(err, fault.Unavailable):
+			c.cfg.Log.Warn("snapshot left out until the next start", "id", r.ID, "piece", r.Piece, "err", err)
+			c.disk.spare(r.Bundle)
+		default:
+			c.cfg.Log.Warn("snapshot forgotten, as it cannot be had any more", "id", r.ID, "piece", r.Piece, "err", err)
+			if err := c.disk.discard(r); err != nil {
+				c.cfg.Log.Warn("snapshot not removed", "id", r.ID, "err", err)
+			}
+		}
+	}
+	c.disk.found = nil
+}
+
+// restore makes the snapshot of a record, if its base and its bundle are still
+// to be had and this software gives it the same bytes.
 func (c *Catalog) restore(r record) (*Snapshot, error) {
 	name, err := bundle.ParseName(r.Piece)
 	if err != nil {
@@ -172,9 +153,12 @@ func (c *Catalog) restore(r record) (*Snapshot, error) {
 		return nil, err
 	}
 	if id := image.ID(b.Manifest, r.inputs()); id != r.ID {
-		return nil, fmt.Errorf("its inputs give id %s: %w", id, fault.Corrupt)
+		return nil, fmt.Errorf("its inputs give id %s now: %w", id, fault.Corrupt)
 	}
-	return &Snapshot{catalog: c, record: r, piece: name, base: b, checked: r.Made}, nil
+	if !c.disk.stored[r.Bundle] {
+		return nil, fmt.Errorf("its bundle %s is gone: %w", r.Bundle, fault.NotFound)
+	}
+	return newSnapshot(c, r, name, b), nil
 }
 
 func (c *Catalog) baseOf(sum base.Hash) (image.Base, error) {
@@ -200,109 +184,44 @@ func (c *Catalog) Pieces(ctx context.Context) []bundle.Name {
 	if err != nil {
 		c.cfg.Log.Warn("list the pieces of the source", "err", err)
 	}
-	names = append(names, c.shown.pieces()...)
+	// The source's slice may be its own.
+	names = slices.Concat(names, c.shown.pieces())
 	slices.SortFunc(names, func(a, b bundle.Name) int { return strings.Compare(a.String(), b.String()) })
 	return slices.Compact(names)
 }
 
 // ByID returns a retained snapshot. It never waits. fault.NotFound otherwise.
 func (c *Catalog) ByID(id string) (*Snapshot, error) {
-	c.shown.mu.RLock()
-	defer c.shown.mu.RUnlock()
-	if s := c.shown.byID[id]; s != nil {
+	if s := c.shown.find(id); s != nil {
 		return s, nil
 	}
 	return nil, fmt.Errorf("snapshot %.40q is not kept here, or never was: %w", id, fault.NotFound)
 }
 
 // IDs lists the retained snapshots, sorted.
-func (c *Catalog) IDs() []string {
-	c.shown.mu.RLock()
-	defer c.shown.mu.RUnlock()
-	ids := make([]string, 0, len(c.shown.byID))
-	for id := range c.shown.byID {
-		ids = append(ids, id)
-	}
-	slices.Sort(ids)
-	return ids
-}
+func (c *Catalog) IDs() []string { return c.shown.ids() }
 
-func (i *index) add(s *Snapshot) {
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	i.byID[s.record.ID] = s
-	list := append(i.byPiece[s.piece], s)
-	slices.SortStableFunc(list, func(a, b *Snapshot) int { return b.record.Time.Compare(a.record.Time) })
-	i.byPiece[s.piece] = list
-	delete(i.gone, s.piece)
-}
-
-func (i *index) remove(s *Snapshot) {
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	delete(i.byID, s.record.ID)
-	list := slices.DeleteFunc(slices.Clone(i.byPiece[s.piece]), func(o *Snapshot) bool { return o == s })
-	if len(list) == 0 {
-		delete(i.byPiece, s.piece)
-		return
+// drop forgets a snapshot, and reports whether it was still retained. Those
+// who have it open can go on reading.
+func (c *Catalog) drop(s *Snapshot) bool {
+	c.disk.mu.Lock()
+	defer c.disk.mu.Unlock()
+	// It may have been forgotten, and even made anew with the same id, since
+	// the caller looked: then the record is not that of s.
+	if c.shown.find(s.record.ID) != s {
+		return false
 	}
-	i.byPiece[s.piece] = list
-}
-
-// newest returns the latest snapshot of a piece, or nil, and whether the
-// source has the piece no more.
-func (i *index) newest(name bundle.Name) (s *Snapshot, gone bool) {
-	i.mu.RLock()
-	defer i.mu.RUnlock()
-	if list := i.byPiece[name]; len(list) > 0 {
-		s = list[0]
+	newest, _ := c.shown.newest(s.piece)
+	if err := c.disk.remove(s.record, newest == s); err != nil {
+		c.cfg.Log.Warn("snapshot not removed", "piece", s.piece, "id", s.record.ID, "err", err)
+		return false
 	}
-	return s, i.gone[name]
-}
-
-func (i *index) setGone(name bundle.Name) {
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	if len(i.byPiece[name]) > 0 {
-		i.gone[name] = true
+	c.shown.remove(s)
+	c.shelf.forget(s.record.ID)
+	if next, _ := c.shown.newest(s.piece); newest == s && next != nil {
+		// An older one is the newest now: nobody knows that the source has it.
+		next.unconfirm()
 	}
-}
-
-func (i *index) pieces() []bundle.Name {
-	i.mu.RLock()
-	defer i.mu.RUnlock()
-	var names []bundle.Name
-	for name := range i.byPiece {
-		if !i.gone[name] {
-			names = append(names, name)
-		}
-	}
-	return names
-}
-
-func (l Limits) withDefaults() Limits {
-	d := DefaultLimits()
-	orDuration := func(v *time.Duration, d time.Duration) {
-		if *v == 0 {
-			*v = d
-		}
-	}
-	orInt := func(v *int, d int) {
-		if *v == 0 {
-			*v = d
-		}
-	}
-	orDuration(&l.Retain, d.Retain)
-	orDuration(&l.RefreshWait, d.RefreshWait)
-	orDuration(&l.FetchTime, d.FetchTime)
-	orDuration(&l.RetryAfter, d.RetryAfter)
-	orDuration(&l.MissingTime, d.MissingTime)
-	orInt(&l.Superseded, d.Superseded)
-	orInt(&l.Clients, d.Clients)
-	orInt(&l.Flights, d.Flights)
-	orInt(&l.Open, d.Open)
-	if l.Bytes == 0 {
-		l.Bytes = d.Bytes
-	}
-	return l
+	c.cfg.Log.Info("snapshot forgotten", "piece", s.piece, "id", s.record.ID)
+	return true
 }

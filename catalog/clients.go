@@ -8,13 +8,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
 	"sync"
 
-	"github.com/google/renameio/v2"
 	"github.com/hashicorp/golang-lru/v2/simplelru"
 
 	"aesthetic.computer/isofs/bundle"
@@ -24,6 +24,9 @@ import (
 // agentsKept is how many user agents are told apart behind one address.
 const agentsKept = 8
 
+// maxLine is more than a line of the file has.
+const maxLine = 4 << 10
+
 // saltLength is the number of bytes of the salt that addresses are hashed with.
 const saltLength = 16
 
@@ -31,15 +34,18 @@ const saltLength = 16
 // each of its user agents began to download. It keeps no address, only a
 // salted hash. It is bounded, and appended to a file as it changes; the file
 // is written anew when it is opened and when it has grown to four times what
-// is remembered.
+// is remembered. The appended lines are not synced: they survive a kill of the
+// process, and a power cut may take those of the last seconds.
 type clientLog struct {
 	path string
 	salt []byte
 
-	mu    sync.Mutex // guards all below
-	file  *os.File
-	lines int // in file
-	known *simplelru.LRU[string, []begun]
+	mu      sync.Mutex // guards all below
+	file    *os.File
+	lines   int  // in file
+	torn    bool // file may end with half a line, or lack one
+	entries int  // in known
+	known   *simplelru.LRU[string, []begun]
 }
 
 // begun is one agent's snapshot.
@@ -55,15 +61,15 @@ type clientLine struct {
 }
 
 func openClientLog(dir string, limit int) (*clientLog, error) {
-	salt, err := readSalt(filepath.Join(dir, "clients.salt"))
+	salt, err := readSalt(filepath.Join(dir, saltFile))
 	if err != nil {
 		return nil, err
 	}
-	known, err := simplelru.NewLRU[string, []begun](limit, nil)
+	l := &clientLog{path: filepath.Join(dir, clientsFile), salt: salt}
+	l.known, err = simplelru.NewLRU(limit, func(_ string, list []begun) { l.entries -= len(list) })
 	if err != nil {
 		return nil, fmt.Errorf("remember %d clients: %w: %w", limit, fault.Invalid, err)
 	}
-	l := &clientLog{path: filepath.Join(dir, "clients.log"), salt: salt, known: known}
 	if err := l.load(); err != nil {
 		return nil, err
 	}
@@ -85,13 +91,14 @@ func readSalt(path string) ([]byte, error) {
 	if _, err := rand.Read(salt); err != nil {
 		return nil, fmt.Errorf("make the salt of the client log: %w: %w", fault.Unavailable, err)
 	}
-	if err := renameio.WriteFile(path, salt, 0o600); err != nil {
+	if err := writeFile(path, salt, 0o600); err != nil {
 		return nil, fmt.Errorf("write the salt of the client log: %w: %w", fault.Unavailable, err)
 	}
 	return salt, nil
 }
 
-// load reads the file. A line that a kill cut short is passed over.
+// load reads the file. A line that a kill cut short is passed over, and so is
+// garbage of any length.
 func (l *clientLog) load() error {
 	f, err := os.Open(l.path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -101,13 +108,19 @@ func (l *clientLog) load() error {
 		return fmt.Errorf("read the client log: %w: %w", fault.Unavailable, err)
 	}
 	defer f.Close()
-	for in := bufio.NewScanner(f); in.Scan(); {
+	for in := bufio.NewReaderSize(f, maxLine); ; {
+		text, err := in.ReadSlice('\n')
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil && !errors.Is(err, bufio.ErrBufferFull) {
+			return fmt.Errorf("read the client log: %w: %w", fault.Unavailable, err)
+		}
 		var line clientLine
-		if json.Unmarshal(in.Bytes(), &line) == nil && line.Key != "" && line.ID != "" {
+		if err == nil && json.Unmarshal(text, &line) == nil && line.Key != "" && line.ID != "" {
 			l.set(line.Key, line.begun)
 		}
 	}
-	return nil
 }
 
 // remember notes that a client begins with a snapshot.
@@ -118,7 +131,9 @@ func (l *clientLog) remember(who Client, name bundle.Name, id string) error {
 	if !l.set(key, b) {
 		return nil
 	}
-	if l.lines > 4*l.known.Len()+agentsKept {
+	// A write that failed must not leave an older line of this client as the
+	// last word, so it is made good before any other.
+	if l.torn || l.lines > 4*(l.entries+agentsKept) {
 		return l.rewrite()
 	}
 	data, err := json.Marshal(clientLine{key, b})
@@ -127,6 +142,7 @@ func (l *clientLog) remember(who Client, name bundle.Name, id string) error {
 	}
 	// One write a line, so that a kill leaves whole lines but for the last.
 	if _, err := l.file.Write(append(data, '\n')); err != nil {
+		l.torn = true
 		return fmt.Errorf("append to the client log: %w: %w", fault.Unavailable, err)
 	}
 	l.lines++
@@ -152,11 +168,12 @@ func (l *clientLog) begun(who Client, name bundle.Name) (ids []string, exact boo
 	return ids, false
 }
 
-// set is not safe for concurrent access. It reports whether anything changed.
+// set is not safe for concurrent access. It reports whether the file lacks
+// anything now.
 func (l *clientLog) set(key string, b begun) bool {
 	list, _ := l.known.Get(key)
 	if slices.Contains(list, b) {
-		return false
+		return l.torn
 	}
 	next := []begun{b}
 	for _, o := range list {
@@ -164,6 +181,7 @@ func (l *clientLog) set(key string, b begun) bool {
 			next = append(next, o)
 		}
 	}
+	l.entries += len(next) - len(list)
 	l.known.Add(key, next)
 	return true
 }
@@ -184,7 +202,7 @@ func (l *clientLog) rewrite() error {
 			lines++
 		}
 	}
-	if err := renameio.WriteFile(l.path, data, 0o600); err != nil {
+	if err := writeFile(l.path, data, 0o600); err != nil {
 		return fmt.Errorf("write the client log: %w: %w", fault.Unavailable, err)
 	}
 	f, err := os.OpenFile(l.path, os.O_WRONLY|os.O_APPEND, 0)
@@ -194,7 +212,7 @@ func (l *clientLog) rewrite() error {
 	if l.file != nil {
 		l.file.Close()
 	}
-	l.file, l.lines = f, lines
+	l.file, l.lines, l.torn = f, lines, false
 	return nil
 }
 

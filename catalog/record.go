@@ -8,11 +8,8 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"time"
-
-	"github.com/google/renameio/v2"
 
 	"aesthetic.computer/isofs/base"
 	"aesthetic.computer/isofs/fault"
@@ -57,7 +54,7 @@ func (d recordDir) write(r record) error {
 	if err != nil {
 		return fmt.Errorf("write the record of snapshot %s: %w: %w", r.ID, fault.Invalid, err)
 	}
-	if err := renameio.WriteFile(d.path(r.ID), append(data, '\n'), 0o644); err != nil {
+	if err := writeFile(d.path(r.ID), append(data, '\n'), 0o644); err != nil {
 		return fmt.Errorf("write the record of snapshot %s: %w: %w", r.ID, fault.Unavailable, err)
 	}
 	return nil
@@ -70,34 +67,39 @@ func (d recordDir) remove(id string) error {
 	return nil
 }
 
-// readAll returns all records that can be read; the others are reported.
-func (d recordDir) readAll(log *slog.Logger) []record {
+// readAll returns all records that can be read. What is none, though it is
+// called like one, is reported and removed: nothing can be done with it.
+func (d recordDir) readAll(log *slog.Logger) ([]record, error) {
 	entries, err := os.ReadDir(string(d))
 	if err != nil {
-		log.Error("read the snapshots", "dir", string(d), "err", err)
-		return nil
+		return nil, fmt.Errorf("read the snapshots: %w: %w", fault.Unavailable, err)
 	}
 	var records []record
 	for _, e := range entries {
 		id, isRecord := strings.CutSuffix(e.Name(), ".json")
 		if !isRecord {
-			continue // the temporary file of a write that was killed
-		}
-		r, err := d.read(id)
-		if err != nil {
-			log.Warn("snapshot left out", "id", id, "err", err)
 			continue
 		}
-		records = append(records, r)
+		r, err := d.read(id)
+		if err == nil {
+			records = append(records, r)
+			continue
+		}
+		log.Warn("snapshot left out", "id", id, "err", err)
+		if errors.Is(err, fault.Corrupt) {
+			if err := d.remove(id); err != nil {
+				log.Warn("snapshot not removed", "id", id, "err", err)
+			}
+		}
 	}
-	return records
+	return records, nil
 }
 
 func (d recordDir) read(id string) (record, error) {
 	var r record
 	data, err := os.ReadFile(d.path(id))
 	if err != nil {
-		return r, err
+		return r, fmt.Errorf("read %s: %w: %w", d.path(id), fault.Unavailable, err)
 	}
 	if err := json.Unmarshal(data, &r); err != nil {
 		return r, fmt.Errorf("read %s: %w: %w", d.path(id), fault.Corrupt, err)
@@ -106,32 +108,4 @@ func (d recordDir) read(id string) (record, error) {
 		return r, fmt.Errorf("read %s: it is the record of %q: %w", d.path(id), r.ID, fault.Corrupt)
 	}
 	return r, nil
-}
-
-// readBases returns the bases that the catalog ever had, in a file at path,
-// current among them. It is what tells whether a client whose beginning nobody
-// remembers may have begun with another base.
-func readBases(path string, current base.Hash) ([]base.Hash, error) {
-	var bases []base.Hash
-	data, err := os.ReadFile(path)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-	case err != nil:
-		return nil, fmt.Errorf("read the list of bases: %w: %w", fault.Unavailable, err)
-	default:
-		if err := json.Unmarshal(data, &bases); err != nil {
-			return nil, fmt.Errorf("read the list of bases in %s: %w: %w; remove the file if no download of an earlier base can still be resumed", path, fault.Corrupt, err)
-		}
-	}
-	if slices.Contains(bases, current) {
-		return bases, nil
-	}
-	bases = append(bases, current)
-	if data, err = json.Marshal(bases); err != nil {
-		return nil, fmt.Errorf("write the list of bases: %w: %w", fault.Invalid, err)
-	}
-	if err := renameio.WriteFile(path, append(data, '\n'), 0o644); err != nil {
-		return nil, fmt.Errorf("write the list of bases: %w: %w", fault.Unavailable, err)
-	}
-	return bases, nil
 }

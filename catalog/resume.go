@@ -70,12 +70,9 @@ func (c *Catalog) Peek(ctx context.Context, who Client, name bundle.Name) (*Snap
 // At returns the retained snapshot of a piece that has the given time, which
 // is what a validator of HTTP tells. fault.NotFound if there is none.
 func (c *Catalog) At(name bundle.Name, t time.Time) (*Snapshot, error) {
-	c.shown.mu.RLock()
-	defer c.shown.mu.RUnlock()
-	for _, s := range c.shown.byPiece[name] {
-		if s.record.Time.Equal(t) {
-			return s, nil
-		}
+	if s := c.shown.at(name, t); s != nil {
+		s.touch()
+		return s, nil
 	}
 	return nil, fmt.Errorf("%s has no snapshot of %s: %w", name, t.UTC().Format(time.RFC3339), fault.NotFound)
 }
@@ -95,6 +92,9 @@ func (c *Catalog) remember(who Client, s *Snapshot) {
 // base are equal before the slot, so a start there is answered from the
 // piece's current one, provided that this catalog never had another base; a
 // start inside the slot is a *StaleError.
+//
+// A client that began with a snapshot that is lost is a *StaleError wherever it
+// starts: a download in several connections may have parts of that slot already.
 func (c *Catalog) Resume(ctx context.Context, who Client, name bundle.Name, start int64) (*Snapshot, error) {
 	ids, exact := c.clients.begun(who, name)
 	var kept []*Snapshot

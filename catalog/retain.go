@@ -1,60 +1,73 @@
 package catalog
 
 import (
+	"cmp"
 	"slices"
+	"strings"
+	"time"
 
 	"aesthetic.computer/isofs/base"
 )
 
+// justUsed is how long ago a snapshot may have been asked for to be kept in any
+// case. Between the answer that names it and its opening nobody holds it.
+const justUsed = 10 * time.Second
+
 // Prune forgets the snapshots that need no longer be kept: those superseded
 // for longer than Limits.Retain, those beyond Limits.Superseded of a piece,
-// and, while the bundles take more than Limits.Bytes, first the longest
-// superseded and then the pieces that nobody asked for longest. A snapshot
-// that is open is kept. It returns how many were forgotten.
+// and, while there are more than Limits.Snapshots or their bundles take more
+// than Limits.Bytes, first the longest superseded and then the pieces that
+// nobody asked for longest. A piece that its source has no more is superseded
+// by nothing. A snapshot that is open, was asked for just now or is the last of
+// all is kept. It returns how many were forgotten.
 func (c *Catalog) Prune() int {
-	all := c.candidates()
 	n := 0
-	left := all[:0]
-	for _, k := range all {
-		if k.expired && !c.shelf.isHeld(k.snapshot.record.ID) {
-			c.drop(k.snapshot)
+	var left []candidate
+	for _, k := range c.candidates() {
+		if k.expired && !c.needed(k) && c.drop(k.snapshot) {
 			n++
 			continue
 		}
 		left = append(left, k)
 	}
 	n += c.shrink(left)
-	c.sweep()
+	if err := c.disk.sweep(c.shown.bundles); err != nil {
+		c.cfg.Log.Warn("bundles not removed", "err", err)
+	}
 	return n
 }
 
 // A candidate is a snapshot that Prune weighs.
 type candidate struct {
 	snapshot *Snapshot
-	current  bool
-	expired  bool
+	// current is true for what a request for the piece would get. The others
+	// are superseded since a time.
+	current bool
+	since   time.Time
+	used    time.Time
+	expired bool
 }
 
+// candidates lists all snapshots, in the order in which they should go.
 func (c *Catalog) candidates() []candidate {
 	now, limits := c.cfg.Now(), c.cfg.Limits
-	c.shown.mu.RLock()
-	defer c.shown.mu.RUnlock()
 	var all []candidate
-	for _, list := range c.shown.byPiece {
+	c.shown.mu.RLock()
+	for name, list := range c.shown.byPiece {
+		goneSince, gone := c.shown.gone[name]
 		for i, s := range list {
-			k := candidate{snapshot: s, current: i == 0}
+			k := candidate{snapshot: s, current: i == 0 && !gone, since: goneSince}
 			if i > 0 {
-				supersededAt := list[i-1].record.Made
-				k.expired = i > limits.Superseded || now.Sub(supersededAt) > limits.Retain
+				k.since = list[i-1].record.Made
 			}
+			k.expired = !k.current && (i > limits.Superseded || now.Sub(k.since) > limits.Retain)
 			all = append(all, k)
 		}
 	}
-	return all
-}
-
-// shrink drops snapshots until the bundles fit the limit.
-func (c *Catalog) shrink(all []candidate) int {
+	c.shown.mu.RUnlock()
+	for i := range all {
+		all[i].used = all[i].snapshot.lastUsed()
+	}
 	slices.SortFunc(all, func(a, b candidate) int {
 		switch {
 		case a.current != b.current && !a.current:
@@ -62,10 +75,22 @@ func (c *Catalog) shrink(all []candidate) int {
 		case a.current != b.current:
 			return 1
 		case a.current:
-			return a.snapshot.lastUsed().Compare(b.snapshot.lastUsed())
+			return cmp.Or(a.used.Compare(b.used), strings.Compare(a.snapshot.ID(), b.snapshot.ID()))
 		}
-		return a.snapshot.record.Made.Compare(b.snapshot.record.Made)
+		return cmp.Or(a.since.Compare(b.since), strings.Compare(a.snapshot.ID(), b.snapshot.ID()))
 	})
+	return all
+}
+
+// needed reports whether somebody reads the snapshot, or is about to.
+func (c *Catalog) needed(k candidate) bool {
+	since := c.cfg.Now().Sub(k.snapshot.lastUsed())
+	// A clock that was set back must not keep it for ever.
+	return since >= 0 && since < justUsed || c.shelf.isHeld(k.snapshot.record.ID)
+}
+
+// shrink drops snapshots, the first of all first, until they fit the limits.
+func (c *Catalog) shrink(all []candidate) int {
 	users := map[base.Hash]int{}
 	var bytes int64
 	for _, k := range all {
@@ -74,56 +99,17 @@ func (c *Catalog) shrink(all []candidate) int {
 		}
 	}
 	n := 0
-	// The last is what was asked for last, perhaps by the caller of this.
 	for _, k := range all[:max(len(all)-1, 0)] {
-		if bytes <= c.cfg.Limits.Bytes {
+		if bytes <= c.cfg.Limits.Bytes && len(all)-n <= c.cfg.Limits.Snapshots {
 			break
 		}
-		if c.shelf.isHeld(k.snapshot.record.ID) {
+		if c.needed(k) || !c.drop(k.snapshot) {
 			continue
 		}
-		c.drop(k.snapshot)
 		n++
 		if users[k.snapshot.record.Bundle]--; users[k.snapshot.record.Bundle] == 0 {
 			bytes -= k.snapshot.record.BundleSize
 		}
 	}
 	return n
-}
-
-// drop forgets a snapshot: the record first, so that a kill in between leaves
-// a bundle without a record, which sweep removes, and never the other way.
-func (c *Catalog) drop(s *Snapshot) {
-	if err := c.records.remove(s.record.ID); err != nil {
-		c.cfg.Log.Warn("snapshot not removed", "err", err)
-		return
-	}
-	c.shown.remove(s)
-	c.shelf.forget(s.record.ID)
-	c.cfg.Log.Info("snapshot forgotten", "piece", s.piece, "id", s.record.ID)
-}
-
-// sweep removes the bundles that no record names.
-func (c *Catalog) sweep() {
-	c.removal.Lock()
-	defer c.removal.Unlock()
-	stored, err := c.bundles.List()
-	if err != nil {
-		c.cfg.Log.Warn("list the bundles", "err", err)
-		return
-	}
-	c.shown.mu.RLock()
-	wanted := map[[32]byte]bool{}
-	for _, s := range c.shown.byID {
-		wanted[s.record.Bundle] = true
-	}
-	c.shown.mu.RUnlock()
-	for _, sum := range stored {
-		if wanted[sum] {
-			continue
-		}
-		if err := c.bundles.Remove(sum); err != nil {
-			c.cfg.Log.Warn("bundle not removed", "err", err)
-		}
-	}
 }

@@ -81,6 +81,10 @@ func (s *shelf) put(o *openImage) {
 		return
 	}
 	delete(s.held, o.id)
+	if o.forgotten {
+		o.file.Close()
+		return
+	}
 	s.idle.Add(o.id, o)
 }
 
@@ -91,15 +95,23 @@ func (s *shelf) isHeld(id string) bool {
 	return s.held[id] != nil
 }
 
-// forget closes the image if nobody has it open.
+// forget closes the image as soon as nobody has it open, so that the space of
+// a bundle that was removed becomes free.
 func (s *shelf) forget(id string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.idle.Remove(id)
+	if o := s.held[id]; o != nil {
+		o.forgotten = true
+	}
 }
 
+// close forgets all images.
 func (s *shelf) close() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.idle.Purge()
+	for _, o := range s.held {
+		o.forgotten = true
+	}
 }

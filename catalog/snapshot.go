@@ -21,9 +21,17 @@ type Snapshot struct {
 	piece   bundle.Name
 	base    image.Base
 
-	mu      sync.Mutex // guards checked and used
-	checked time.Time  // when the source last said that this is its bundle
-	used    time.Time  // when somebody last asked for it
+	mu         sync.Mutex // guards all below
+	sourceTime time.Time  // of the bundle as its source tells it, which may change
+	checked    time.Time  // when the source last said that this is its bundle
+	used       time.Time  // when somebody last asked for it
+}
+
+func newSnapshot(c *Catalog, r record, name bundle.Name, b image.Base) *Snapshot {
+	return &Snapshot{
+		catalog: c, record: r, piece: name, base: b,
+		sourceTime: r.SourceTime, checked: r.Made, used: r.Made,
+	}
 }
 
 // ID is the snapshot's identity: 32 hex digits over all its inputs.
@@ -67,17 +75,16 @@ func (s *Snapshot) Sidecar(suffix string) ([]byte, error) {
 	return fmt.Appendf(nil, "%s  %s\n", s.record.SHA256, s.FileName()), nil
 }
 
-// Open opens the image for reading. The snapshot's bundle stays on disk, and
-// the handle readable, until the handle is closed. It reads a bundle whole on
-// its first open since the start, to compare its digest.
+// Open opens the image for reading. The handle stays readable until it is
+// closed, whatever becomes of the snapshot. It reads a bundle whole on its
+// first open since the start, to compare its digest. A bundle that is lost or
+// damaged fails with fault.NotFound or fault.Corrupt, and the snapshot is
+// forgotten, so that the next request for the piece fetches it anew.
 func (s *Snapshot) Open() (*Handle, error) {
 	img, err := s.catalog.shelf.take(s.record.ID, s.compose)
 	if err != nil {
-		if errors.Is(err, fault.Corrupt) || errors.Is(err, fault.NotFound) {
-			// The bundle is lost. Forgetting the snapshot makes the next request
-			// for the piece fetch it anew, instead of failing for ever.
+		if lost := errors.Is(err, fault.Corrupt) || errors.Is(err, fault.NotFound); lost && s.catalog.drop(s) {
 			s.catalog.cfg.Log.Error("snapshot lost", "piece", s.piece, "id", s.record.ID, "err", err)
-			s.catalog.drop(s)
 		}
 		return nil, fmt.Errorf("open %s, snapshot %s: %w", s.FileName(), s.record.ID, err)
 	}
@@ -87,7 +94,7 @@ func (s *Snapshot) Open() (*Handle, error) {
 
 // compose opens the bundle and makes the image of it.
 func (s *Snapshot) compose() (*openImage, error) {
-	f, size, err := s.catalog.bundles.Open(s.record.Bundle)
+	f, size, err := s.catalog.disk.bundles.Open(s.record.Bundle)
 	if err != nil {
 		return nil, err
 	}
@@ -101,16 +108,19 @@ func (s *Snapshot) compose() (*openImage, error) {
 
 // info is what the source said of the bundle when it was last asked.
 func (s *Snapshot) info() bundle.Info {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	return bundle.Info{
 		SHA256: s.record.Bundle, Size: s.record.BundleSize,
-		ModTime: s.record.SourceTime, Title: s.record.Title,
+		ModTime: s.sourceTime, Title: s.record.Title,
 	}
 }
 
 func (s *Snapshot) touch() {
+	now := s.catalog.cfg.Now()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.used = s.catalog.cfg.Now()
+	s.used = now
 }
 
 func (s *Snapshot) lastUsed() time.Time {
@@ -119,16 +129,26 @@ func (s *Snapshot) lastUsed() time.Time {
 	return s.used
 }
 
-func (s *Snapshot) confirm() {
+// confirm notes that the source has this bundle, with that time.
+func (s *Snapshot) confirm(sourceTime time.Time) {
+	now := s.catalog.cfg.Now()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.checked = s.catalog.cfg.Now()
+	s.sourceTime, s.checked, s.used = sourceTime, now, now
+}
+
+// unconfirm notes that nobody knows whether the source has this bundle.
+func (s *Snapshot) unconfirm() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.checked = time.Time{}
 }
 
 func (s *Snapshot) age() time.Duration {
+	now := s.catalog.cfg.Now()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.catalog.cfg.Now().Sub(s.checked)
+	return now.Sub(s.checked)
 }
 
 // A Handle is an open image: a Source that can wait with a context and be
@@ -148,8 +168,9 @@ func (h *Handle) Close() error {
 
 // An openImage is a composed image with its bundle's file.
 type openImage struct {
-	id    string
-	file  *os.File
-	image *image.Image
-	refs  int // guarded by the shelf
+	id        string
+	file      *os.File
+	image     *image.Image
+	refs      int  // guarded by the shelf
+	forgotten bool // guarded by the shelf: close it as soon as nobody reads it
 }

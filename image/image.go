@@ -26,7 +26,7 @@ import (
 const LayoutVersion = 1
 
 // VolumeLabel is the label by which a booted machine finds the slot.
-const VolumeLabel = "FEDAC-PIECE"
+const VolumeLabel = base.SlotLabel
 
 // IDLength is the number of hex digits of an id.
 const IDLength = 32
@@ -76,7 +76,9 @@ type pieceJSON struct {
 	Layout       int       `json:"layout"`
 }
 
-// ID returns the image's id: IDLength hex digits of a SHA-256 over its inputs.
+// ID returns the image's id: IDLength hex digits of a SHA-256 over all that
+// its bytes depend on: the layout, the inputs, and what piece.json tells of the
+// base beside its digest, for two manifests of one base may differ therein.
 // Each field is preceded by its length, so that no two inputs run together.
 func ID(m *base.Manifest, in Inputs) string {
 	h := sha256.New()
@@ -84,6 +86,7 @@ func ID(m *base.Manifest, in Inputs) string {
 		"isofs snapshot",
 		fmt.Sprint(LayoutVersion, ".", ext4gen.LayoutVersion),
 		m.SHA256.String(),
+		m.Version, m.Flavor, m.Arch,
 		in.Bundle.String(),
 		fmt.Sprint(in.BundleSize),
 		in.Piece,
@@ -95,7 +98,8 @@ func ID(m *base.Manifest, in Inputs) string {
 	return hex.EncodeToString(h.Sum(nil))[:IDLength]
 }
 
-// MaxBundle returns how many bytes a bundle may have to fit the slot of m.
+// MaxBundle returns how many bytes a bundle may have to fit the slot of m,
+// beside the block of piece.json.
 func MaxBundle(m *base.Manifest) int64 {
 	return ext4gen.Capacity(m.PiecePartitionSize) - jsonRoom
 }
@@ -112,7 +116,7 @@ func Compose(b Base, in Inputs, bundle extent.Source) (*Image, error) {
 		return nil, fmt.Errorf("compose %s: %w", in.Piece, err)
 	}
 	m := b.Manifest
-	slot, end := m.PiecePartitionOffset, m.PiecePartitionOffset+m.PiecePartitionSize
+	slot, end := m.PiecePartitionOffset, m.SlotEnd()
 	extents := []extent.Extent{
 		{Off: 0, Len: slot, Source: b.Bytes},
 		{Off: slot, Len: m.PiecePartitionSize, Source: volume},

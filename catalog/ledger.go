@@ -1,0 +1,153 @@
+package catalog
+
+import (
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+
+	"aesthetic.computer/isofs/base"
+	"aesthetic.computer/isofs/bundle"
+	"aesthetic.computer/isofs/fault"
+)
+
+// A ledger is what is on disk: bundles, records that name them, and marks.
+//
+// A bundle is stored before its record and removed after it, so that a kill in
+// between leaves a bundle that no record names, which sweep removes, and never
+// a record without its bundle.
+type ledger struct {
+	bundles *bundle.Store
+	records recordDir
+
+	// What was there at the start; not changed afterwards but by restoreAll.
+	found  []record
+	stored map[base.Hash]bool
+
+	// mu is held while a record and the index change together, and while
+	// bundles are swept.
+	mu    sync.Mutex
+	marks *marks
+	// claims are bundles that sweep must leave though no snapshot in the index
+	// is made of them: how many flights are about to make one.
+	claims map[base.Hash]int
+}
+
+// openLedger reads what is in dir, making it if need be.
+func openLedger(dir string, log *slog.Logger) (*ledger, error) {
+	l := &ledger{
+		records: recordDir(filepath.Join(dir, "snapshots")),
+		stored:  map[base.Hash]bool{}, claims: map[base.Hash]int{},
+	}
+	if err := os.MkdirAll(string(l.records), 0o755); err != nil {
+		return nil, fmt.Errorf("make the catalog's directory: %w: %w", fault.Unavailable, err)
+	}
+	for dir, names := range map[string][]string{
+		dir: {basesFile, marksFile, clientsFile, saltFile}, string(l.records): nil,
+	} {
+		if err := removeLeftovers(dir, names...); err != nil {
+			return nil, fmt.Errorf("remove what was half-written to %s: %w: %w", dir, fault.Unavailable, err)
+		}
+	}
+	var err error
+	if l.bundles, err = bundle.OpenStore(filepath.Join(dir, "bundles")); err != nil {
+		return nil, err
+	}
+	stored, err := l.bundles.List()
+	if err != nil {
+		return nil, err
+	}
+	for _, sum := range stored {
+		l.stored[sum] = true
+	}
+	if l.found, err = l.records.readAll(log); err != nil {
+		return nil, err
+	}
+	if l.marks, err = openMarks(filepath.Join(dir, marksFile)); err != nil {
+		log.Warn("times of forgotten snapshots lost", "err", err)
+	}
+	return l, nil
+}
+
+// put stores the bundle that fetch writes. It is not swept before release.
+func (l *ledger) put(fetch func(io.Writer) (bundle.Info, error)) (info bundle.Info, release func(), err error) {
+	release = func() {}
+	info, err = l.bundles.Put(func(w io.Writer) (bundle.Info, error) {
+		info, err := fetch(w)
+		if err == nil {
+			// Before the store has it under its name. Otherwise: A stores X, B forgets
+			// the last snapshot of X and sweeps, A finds X gone.
+			release = l.claim(info.SHA256)
+		}
+		return info, err
+	})
+	if err != nil {
+		release()
+		return bundle.Info{}, nil, err
+	}
+	return info, release, nil
+}
+
+func (l *ledger) claim(sum base.Hash) (release func()) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.claims[sum]++
+	return func() {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		if l.claims[sum]--; l.claims[sum] == 0 {
+			delete(l.claims, sum)
+		}
+	}
+}
+
+// spare keeps a bundle from being swept for good.
+func (l *ledger) spare(sum base.Hash) { l.claim(sum) }
+
+// discard removes a record that is not in the index.
+func (l *ledger) discard(r record) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.remove(r, true)
+}
+
+// remove removes a record; that of a piece's newest snapshot leaves a mark. It
+// needs mu.
+func (l *ledger) remove(r record, newest bool) error {
+	if newest {
+		if err := l.marks.set(r); err != nil {
+			return err
+		}
+	}
+	return l.records.remove(r.ID)
+}
+
+// markOf returns the mark of a piece.
+func (l *ledger) markOf(name bundle.Name) mark {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.marks.of(name)
+}
+
+// sweep removes the bundles that nobody needs; wanted are those that the
+// index needs.
+func (l *ledger) sweep(wanted func() map[base.Hash]bool) error {
+	stored, err := l.bundles.List()
+	if err != nil {
+		return err
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	keep := wanted()
+	for _, sum := range stored {
+		if keep[sum] || l.claims[sum] > 0 {
+			continue
+		}
+		if err := l.bundles.Remove(sum); err != nil {
+			return err
+		}
+	}
+	return nil
+}

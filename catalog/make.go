@@ -1,0 +1,128 @@
+package catalog
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"time"
+
+	"aesthetic.computer/isofs/base"
+	"aesthetic.computer/isofs/bundle"
+	"aesthetic.computer/isofs/extent"
+	"aesthetic.computer/isofs/image"
+)
+
+// fetch gets the bundle and makes the snapshot of it.
+func (c *Catalog) fetch(ctx context.Context, name bundle.Name) (*Snapshot, error) {
+	info, release, err := c.disk.put(func(w io.Writer) (bundle.Info, error) {
+		return c.cfg.Source.Fetch(ctx, name, w, image.MaxBundle(c.cfg.Base.Manifest))
+	})
+	if err != nil {
+		return nil, err
+	}
+	defer release()
+	return c.settle(name, info)
+}
+
+// settle makes the snapshot of a stored bundle, or confirms the one that the
+// piece has. It runs in the piece's flight, so never twice at once for a piece.
+func (c *Catalog) settle(name bundle.Name, info bundle.Info) (*Snapshot, error) {
+	prev, _ := c.shown.newest(name)
+	if prev != nil && prev.sameAs(info, c.cfg.Base.Manifest) {
+		if confirmed, err := c.confirm(prev, info); confirmed || err != nil {
+			return prev, err
+		}
+	}
+	s, err := c.make(name, info, prev)
+	if err != nil {
+		return nil, err
+	}
+	c.disk.mu.Lock()
+	defer c.disk.mu.Unlock()
+	if err := c.disk.records.write(s.record); err != nil {
+		return nil, err
+	}
+	if err := c.disk.marks.unset(s.record); err != nil {
+		c.cfg.Log.Warn("superfluous mark not removed", "piece", name, "err", err)
+	}
+	c.shown.add(s)
+	return s, nil
+}
+
+// confirm notes that the source still has the bundle of a snapshot. If it has
+// another time for the same bytes, that time is noted, so that they are not
+// fetched again and again. It is false if the snapshot was forgotten meanwhile.
+func (c *Catalog) confirm(s *Snapshot, info bundle.Info) (bool, error) {
+	c.disk.mu.Lock()
+	defer c.disk.mu.Unlock()
+	if c.shown.find(s.record.ID) != s {
+		return false, nil
+	}
+	if !s.info().ModTime.Equal(info.ModTime) {
+		r := s.record
+		r.SourceTime = info.ModTime
+		if err := c.disk.records.write(r); err != nil {
+			return false, err
+		}
+	}
+	s.confirm(info.ModTime)
+	c.shown.unsetGone(s.piece)
+	return true, nil
+}
+
+// make composes the snapshot and computes its digest.
+func (c *Catalog) make(name bundle.Name, info bundle.Info, prev *Snapshot) (*Snapshot, error) {
+	b := c.cfg.Base
+	r := c.date(record{
+		Piece: name.String(), Title: info.Title, Base: b.Manifest.SHA256,
+		Bundle: info.SHA256, BundleSize: info.Size,
+		SourceTime: info.ModTime, Made: c.cfg.Now().UTC(),
+	}, c.disk.markOf(name), prev)
+	f, size, err := c.disk.bundles.Open(info.SHA256)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	img, err := image.Compose(b, r.inputs(), extent.File(f, 0, size))
+	if err != nil {
+		return nil, err
+	}
+	if r.SHA256, err = img.SHA256(); err != nil {
+		return nil, fmt.Errorf("digest of %s: %w", name, err)
+	}
+	return newSnapshot(c, r, name, b), nil
+}
+
+// date gives a record its time and its id.
+//
+// The time is the later of the bundle's and the base's, which are the same on
+// every node; and later than that of the piece's snapshot before, retained or
+// not, since nginx's ETag is time and size, and the size is the base's. What
+// was forgotten and is made again of the same inputs has the time that it had.
+func (c *Catalog) date(r record, last mark, prev *Snapshot) record {
+	m := c.cfg.Base.Manifest
+	at := func(t time.Time) record {
+		r.Time = t
+		r.ID = image.ID(m, r.inputs())
+		return r
+	}
+	t := r.SourceTime.UTC().Truncate(time.Second)
+	if made, err := time.Parse(time.RFC3339, m.CreatedAt); err == nil && made.After(t) {
+		t = made.UTC().Truncate(time.Second)
+	}
+	if prev != nil && !last.Time.After(prev.record.Time) {
+		last = mark{Time: prev.record.Time}
+	}
+	if last.Time.IsZero() || t.After(last.Time) {
+		return at(t)
+	}
+	if again := at(last.Time); again.ID == last.ID {
+		return again
+	}
+	return at(last.Time.Add(time.Second))
+}
+
+// sameAs reports whether a bundle on a base would give the image that s is.
+func (s *Snapshot) sameAs(info bundle.Info, m *base.Manifest) bool {
+	return s.record.Base == m.SHA256 && s.record.Bundle == base.Hash(info.SHA256) && s.record.Title == info.Title
+}

@@ -1,0 +1,95 @@
+package catalog
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"time"
+
+	"aesthetic.computer/isofs/bundle"
+	"aesthetic.computer/isofs/fault"
+)
+
+// marksKept bounds the marks; the oldest is forgotten first.
+const marksKept = 4096
+
+// A mark is what stays of the newest snapshot that a piece had, when it is
+// forgotten before there was a newer one. A snapshot made afterwards must not
+// have its time with other bytes: nginx's ETag would be the same, and a client
+// that resumes by it would mix the two.
+type mark struct {
+	Time time.Time `json:"time"`
+	ID   string    `json:"id"`
+}
+
+// marks are those of all pieces, kept in a file. They are not safe for
+// concurrent access.
+type marks struct {
+	path    string
+	byPiece map[string]mark
+}
+
+// openMarks reads the marks. A file that cannot be understood is reported
+// together with marks that are empty and usable.
+func openMarks(path string) (*marks, error) {
+	m := &marks{path: path, byPiece: map[string]mark{}}
+	data, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return m, nil
+	}
+	if err != nil {
+		return m, fmt.Errorf("read the times of forgotten snapshots: %w: %w", fault.Unavailable, err)
+	}
+	if err := json.Unmarshal(data, &m.byPiece); err != nil || m.byPiece == nil {
+		m.byPiece = map[string]mark{}
+		return m, fmt.Errorf("read the times of forgotten snapshots in %s: %w: %v", path, fault.Corrupt, err)
+	}
+	return m, nil
+}
+
+// of returns the mark of a piece; its time is zero if it has none.
+func (m *marks) of(name bundle.Name) mark { return m.byPiece[name.String()] }
+
+// set marks a forgotten snapshot, unless the piece has a later mark already.
+func (m *marks) set(r record) error {
+	if had, ok := m.byPiece[r.Piece]; ok && !r.Time.After(had.Time) {
+		return nil
+	}
+	m.byPiece[r.Piece] = mark{r.Time, r.ID}
+	for len(m.byPiece) > marksKept {
+		m.forgetOldest()
+	}
+	return m.write()
+}
+
+// unset removes the mark of a piece that has a snapshot of that time or later.
+func (m *marks) unset(r record) error {
+	if had, ok := m.byPiece[r.Piece]; !ok || r.Time.Before(had.Time) {
+		return nil
+	}
+	delete(m.byPiece, r.Piece)
+	return m.write()
+}
+
+func (m *marks) forgetOldest() {
+	var oldest string
+	for piece, k := range m.byPiece {
+		if oldest == "" || k.Time.Before(m.byPiece[oldest].Time) {
+			oldest = piece
+		}
+	}
+	delete(m.byPiece, oldest)
+}
+
+func (m *marks) write() error {
+	data, err := json.Marshal(m.byPiece)
+	if err != nil {
+		return fmt.Errorf("write the times of forgotten snapshots: %w: %w", fault.Invalid, err)
+	}
+	if err := writeFile(m.path, append(data, '\n'), 0o644); err != nil {
+		return fmt.Errorf("write the times of forgotten snapshots: %w: %w", fault.Unavailable, err)
+	}
+	return nil
+}
