@@ -6,6 +6,7 @@ package integration
 
 import (
 	"bytes"
+	"flag"
 	"fmt"
 	"os"
 	"os/exec"
@@ -56,6 +57,11 @@ func run(m *testing.M) (int, error) {
 	}
 	lines := strings.Split(strings.TrimSpace(string(out)), "\n")
 	baseDir = lines[len(lines)-1]
+	// Most of these tests wait for other programs, so more of them than there are
+	// processors run at a time. -parallel on the command line wins.
+	if err := flag.Set("test.parallel", "6"); err != nil {
+		return 0, err
+	}
 	return m.Run(), nil
 }
 

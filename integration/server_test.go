@@ -29,6 +29,7 @@ type server struct {
 	dir   string // state, mount and run are in it
 	addr  string // of nginx
 	args  []string
+	as    *syscall.Credential // nil: who runs the test
 	cmd   *exec.Cmd
 	log   *lockedBuffer
 	ended chan struct{}
@@ -106,6 +107,10 @@ func (s *server) launch() {
 	s.log = &lockedBuffer{}
 	s.cmd = exec.Command(isofs, s.args...)
 	s.cmd.Stdout, s.cmd.Stderr = s.log, s.log
+	if s.as != nil {
+		s.cmd.SysProcAttr = &syscall.SysProcAttr{Credential: s.as}
+		s.cmd.Dir = s.dir
+	}
 	// Helpers that inherited the output must not keep Wait from returning.
 	s.cmd.WaitDelay = time.Second
 	if err := s.cmd.Start(); err != nil {

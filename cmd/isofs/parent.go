@@ -179,7 +179,7 @@ func (p *parent) startChild(ctx context.Context) (*child, error) {
 		// The child has said why on stderr, which it shares.
 		return nil, errors.Join(&childError{c.err}, vfs.DetachPath(p.flags.mount))
 	case <-ctx.Done():
-		return nil, p.stop(c, nil)
+		return nil, errors.Join(ctx.Err(), p.stop(c, nil))
 	}
 }
 
@@ -206,9 +206,10 @@ func (p *parent) spawn(device, toParent *os.File) (*child, error) {
 		Credential: &syscall.Credential{Uid: uint32(p.as.uid), Gid: uint32(p.as.gid)},
 		// A terminal's ctrl-C is for the parent, which stops the child in order.
 		Setpgid: true,
-		// If the parent is killed the child ends too, so that the next start
-		// finds the state unlocked.
-		Pdeathsig: syscall.SIGTERM,
+		// If the parent is killed the child ends too, and at once: one that took
+		// its time, or was stuck, would still hold the state and answer for the
+		// mount when the next start looks.
+		Pdeathsig: syscall.SIGKILL,
 	}
 	c := &child{cmd: cmd, done: make(chan struct{})}
 	started := make(chan error)
@@ -229,7 +230,8 @@ func (p *parent) spawn(device, toParent *os.File) (*child, error) {
 	return c, nil
 }
 
-// restart replaces a child that died.
+// restart replaces a child that died. It tries until ctx ends; that is its only
+// error.
 func (p *parent) restart(ctx context.Context) (*child, error) {
 	for {
 		if err := vfs.DetachPath(p.flags.mount); err != nil {
@@ -238,14 +240,14 @@ func (p *parent) restart(ctx context.Context) (*child, error) {
 		select {
 		case <-time.After(restartPause):
 		case <-ctx.Done():
-			return nil, nil
+			return nil, ctx.Err()
 		}
 		c, err := p.startChild(ctx)
 		if err == nil {
 			return c, nil
 		}
 		if ctx.Err() != nil {
-			return nil, nil
+			return nil, err
 		}
 		p.log.Error("not restarted; trying again", "err", strings.TrimSpace(err.Error()))
 	}

@@ -33,13 +33,25 @@ func runServe(ctx context.Context, o *serveFlags) error {
 	if err != nil {
 		return err
 	}
+	lock, err := lockDir(o.run, "--run")
+	if err != nil {
+		return err
+	}
+	defer lock.Close()
 	if err := vfs.Recover(o.mount); err != nil {
 		return err
 	}
 	if os.Geteuid() == 0 && !as.isRoot() {
-		return newParent(o, as).run(ctx)
+		err = newParent(o, as).run(ctx)
+	} else {
+		err = serveAlone(ctx, o)
 	}
-	return serveAlone(ctx, o)
+	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
+		// A stop in the middle of the start is what was asked for, no failure.
+		slog.Info("stopped before it served", "err", err)
+		return nil
+	}
+	return err
 }
 
 // serveAlone does everything in this process.

@@ -102,6 +102,7 @@ func (o *stackFlags) cacheDir() string {
 
 // A stack is the layers below the mount, wired to each other.
 type stack struct {
+	lock    *os.File // of the state
 	store   *cache.Store
 	catalog *catalog.Catalog
 }
@@ -113,13 +114,17 @@ func openStack(ctx context.Context, o *stackFlags, log *slog.Logger) (*stack, er
 	if err != nil {
 		return nil, err
 	}
+	lock, err := lockDir(o.state, "--state")
+	if err != nil {
+		return nil, err
+	}
 	store, err := cache.Open(cache.Config{
 		Dir: o.cacheDir(), MaxBytes: int64(o.cacheSize), Fetches: o.fetches, Log: log,
 	})
 	if err != nil {
-		return nil, err
+		return nil, errors.Join(err, lock.Close())
 	}
-	s := &stack{store: store}
+	s := &stack{lock: lock, store: store}
 	registry := newBases(filepath.Join(o.state, "bases"), store, log)
 	current, err := registry.byAddress(ctx, o.base)
 	if err != nil {
@@ -168,5 +173,5 @@ func (s *stack) Close() error {
 	if s.catalog != nil {
 		errs = append(errs, s.catalog.Close())
 	}
-	return errors.Join(append(errs, s.store.Close())...)
+	return errors.Join(append(errs, s.store.Close(), s.lock.Close())...)
 }

@@ -1,0 +1,43 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"aesthetic.computer/isofs/fault"
+)
+
+// lockPatience is how long an isofs that was killed may take to vanish.
+const lockPatience = 3 * time.Second
+
+// lockDir makes dir this process's alone until the file is closed or the
+// process ends, however it ends. Two that share a directory would take each
+// other's sockets and half-written files for what a killed one left behind.
+func lockDir(dir, flag string) (*os.File, error) {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return nil, fmt.Errorf("make a directory: %w: %w", fault.Unavailable, err)
+	}
+	f, err := os.OpenFile(filepath.Join(dir, "isofs.lock"), os.O_CREATE|os.O_RDONLY, 0o644) // enough for flock(2), also of a file that root made
+	if err != nil {
+		return nil, fmt.Errorf("lock the directory of %s: %w: %w", flag, fault.Unavailable, err)
+	}
+	for deadline := time.Now().Add(lockPatience); ; time.Sleep(50 * time.Millisecond) {
+		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		if err == nil {
+			return f, nil
+		}
+		if !errors.Is(err, unix.EWOULDBLOCK) {
+			f.Close()
+			return nil, fmt.Errorf("lock %s: %w: %w", f.Name(), fault.Unavailable, err)
+		}
+		if time.Now().After(deadline) {
+			f.Close()
+			return nil, fmt.Errorf("another isofs is using %s; stop it, or choose another directory with %s: %w", dir, flag, fault.Unavailable)
+		}
+	}
+}

@@ -1,0 +1,452 @@
+package integration
+
+import (
+	"bytes"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"os/user"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+func TestKillDuringDownloads(t *testing.T) {
+	t.Parallel()
+	needRoot(t)
+	need(t, "curl", "wget")
+	const clients = 8
+	s := serve(t, "--pieces", numbered(t, clients))
+	before := s.describe(clients)
+	family := descendants(s.cmd.Process.Pid)
+	downloads := s.download(clients)
+
+	kill(t, s.cmd.Process.Pid)
+	// At once, while what the killed one left is still about to end.
+	s = s.again()
+	for _, d := range downloads {
+		d.breaksOff(t)
+	}
+	until(t, "the killed one's processes to be gone", func() bool {
+		return !slices.ContainsFunc(family, isRunning)
+	})
+	if after := s.describe(clients); !slices.Equal(before, after) {
+		t.Errorf("the snapshots changed:\n%s\nwere\n%s", strings.Join(after, "\n"), strings.Join(before, "\n"))
+	}
+	for _, d := range downloads {
+		d.resume(t, s)
+	}
+	s.endsClean()
+}
+
+func TestKillOfTheServingProcess(t *testing.T) {
+	t.Parallel()
+	needRoot(t)
+	need(t, "curl", "wget")
+	const clients = 4
+	s := serve(t, "--pieces", numbered(t, clients))
+	before := s.describe(clients)
+	web, serving := s.named("nginx"), s.named("isofs")
+	downloads := s.download(clients)
+
+	kill(t, serving)
+	for _, d := range downloads {
+		d.breaksOff(t)
+	}
+	until(t, "another serving process", func() bool {
+		resp, err := noRedirects.Get(s.url("/healthz"))
+		if err != nil {
+			t.Fatalf("nginx did not stay: %v", err)
+		}
+		resp.Body.Close()
+		return resp.StatusCode == 200
+	})
+	if now := s.named("nginx"); now != web {
+		t.Errorf("nginx is process %d, was %d", now, web)
+	}
+	if now := s.named("isofs"); now == serving {
+		t.Error("the serving process was not killed")
+	}
+	if after := s.describe(clients); !slices.Equal(before, after) {
+		t.Errorf("the snapshots changed:\n%s\nwere\n%s", strings.Join(after, "\n"), strings.Join(before, "\n"))
+	}
+	for _, d := range downloads {
+		d.resume(t, s)
+	}
+	s.endsClean()
+}
+
+func TestStopWhileTheServingProcessIsReplaced(t *testing.T) {
+	t.Parallel()
+	needRoot(t)
+	s := serve(t)
+	kill(t, s.named("isofs"))
+	until(t, "the parent to notice", func() bool { return strings.Contains(s.log.String(), "starting another") })
+	s.endsClean()
+}
+
+func TestStopWhileStarting(t *testing.T) {
+	t.Parallel()
+	need(t, "nginx")
+	needRoot(t)
+	s := newServer(t)
+	s.launch()
+	until(t, "the mount", s.mounted)
+	s.endsClean()
+}
+
+func TestStopDuringDownloads(t *testing.T) {
+	t.Parallel()
+	need(t, "curl", "wget")
+	const clients = 4
+	s := serve(t, "--pieces", numbered(t, clients))
+	downloads := s.download(clients)
+	s.endsClean()
+	for _, d := range downloads {
+		d.breaksOff(t)
+	}
+	s.start()
+	for _, d := range downloads {
+		d.resume(t, s)
+	}
+}
+
+func TestBusyMountSaysWho(t *testing.T) {
+	t.Parallel()
+	s := serve(t)
+	holder := exec.Command("sleep", "600")
+	image, err := os.Open(filepath.Join(s.mount(), "notepat-os.iso"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	holder.Stdin = image
+	err = holder.Start()
+	image.Close()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = holder.Process.Kill(); _ = holder.Wait() }()
+	s.stop()
+	if want := fmt.Sprintf("sleep (process %d) has open %s", holder.Process.Pid, s.mount()); !strings.Contains(s.log.String(), want) {
+		t.Errorf("it does not say %q", want)
+	}
+	if s.mounted() {
+		t.Error("the mount is still in the folder")
+	}
+}
+
+func TestSecondIsofsIsRefused(t *testing.T) {
+	t.Parallel()
+	first := serve(t)
+	_, whole := first.get("/notepat-os.iso")
+	for name, c := range map[string]struct{ flag, value, says string }{
+		"mount": {"--mount", first.mount(), "another isofs serves it"},
+		"state": {"--state", first.path("state"), "another isofs is using"},
+		"run":   {"--run", first.path("run"), "another isofs is using"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			second := newServer(t, c.flag, c.value)
+			second.fails(c.says)
+			if second.mounted() {
+				t.Error("it left a mount")
+			}
+			if _, again := first.get("/notepat-os.iso"); !bytes.Equal(again, whole) {
+				t.Error("the first serves something else now")
+			}
+		})
+	}
+	// What the second removed on its way out would be missed only later.
+	first.endsClean()
+}
+
+func TestPortInUse(t *testing.T) {
+	t.Parallel()
+	need(t, "nginx")
+	s := newServer(t)
+	l, err := net.Listen("tcp", s.addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	s.fails(s.addr)
+	if s.mounted() {
+		t.Error("it left a mount")
+	}
+	if left := s.leftovers(); len(left) > 0 {
+		t.Errorf("it left processes: %v", left)
+	}
+}
+
+func TestUnusableMountPoint(t *testing.T) {
+	t.Parallel()
+	need(t, "nginx")
+	for name, c := range map[string]struct {
+		make func(path string) error
+		says string
+	}{
+		"not empty": {func(path string) error {
+			return os.MkdirAll(filepath.Join(path, "precious"), 0o755)
+		}, "not empty (it has precious)"},
+		"a file": {func(path string) error { return os.WriteFile(path, nil, 0o644) }, "not a directory"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newServer(t)
+			if err := c.make(s.mount()); err != nil {
+				t.Fatal(err)
+			}
+			s.fails(c.says)
+			s.says(s.mount())
+		})
+	}
+}
+
+func TestUnprivileged(t *testing.T) {
+	t.Parallel()
+	need(t, "nginx", "fusermount3")
+	s := newServer(t)
+	if fi, err := os.Stat("/dev/fuse"); err != nil || fi.Mode().Perm() != 0o666 {
+		lack(t, "needs a /dev/fuse that everybody may open, as udev makes it: chmod 666 /dev/fuse")
+	}
+	if os.Geteuid() == 0 {
+		nobody, err := user.Lookup("nobody")
+		if err != nil {
+			lack(t, err.Error())
+		}
+		uid, _ := strconv.Atoi(nobody.Uid)
+		gid, _ := strconv.Atoi(nobody.Gid)
+		s.as = &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}
+		if err := os.Chown(s.dir, uid, gid); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.start()
+	s.describe(0)
+	_, body := s.get("/notepat-os.iso")
+	if got := digest(body); got != s.published("/notepat-os.iso") {
+		t.Error("the download does not have the published digest")
+	}
+	s.endsClean()
+}
+
+// again starts the program anew on the same directories without waiting for
+// the end of the one that runs.
+func (s *server) again() *server {
+	s.t.Helper()
+	next := &server{t: s.t, dir: s.dir, addr: s.addr, args: s.args, as: s.as}
+	s.t.Cleanup(next.stop)
+	next.start()
+	return next
+}
+
+// numbered makes bundles p0, p1, ...
+func numbered(t *testing.T, n int) string {
+	t.Helper()
+	bundles := map[string]string{}
+	for i := range n {
+		bundles[fmt.Sprintf("p%d", i)] = page(fmt.Sprintf("Piece %d", i), 1<<20)
+	}
+	return pieces(t, bundles)
+}
+
+// describe returns for p0 to p(n-1) all that tells a client which image it is.
+func (s *server) describe(n int) []string {
+	s.t.Helper()
+	var all []string
+	for i := range n {
+		path := fmt.Sprintf("/p%d-os.iso", i)
+		resp, _ := s.request("HEAD", path)
+		h := resp.Header
+		all = append(all, fmt.Sprintf("%s %s %s %s %s %d", path, snapshotOf(s.t, h.Get("Link")), h.Get("Last-Modified"),
+			h.Get("ETag"), h.Get("Digest"), resp.ContentLength))
+	}
+	return all
+}
+
+// A download is one by curl or wget, so slow that it never ends by itself.
+type download struct {
+	path string // at the server
+	file string
+	sum  string
+	cmd  *exec.Cmd
+}
+
+// download begins n downloads, of p0 to p(n-1), and returns when each has some.
+func (s *server) download(n int) []*download {
+	s.t.Helper()
+	var all []*download
+	for i := range n {
+		d := &download{path: fmt.Sprintf("/p%d-os.iso", i)}
+		d.file = filepath.Join(s.t.TempDir(), "part.iso")
+		d.sum = s.published(d.path)
+		d.cmd = exec.Command("curl", "-sSf", "--limit-rate", "300k", "-o", d.file, s.url(d.path))
+		if i%2 == 1 {
+			d.cmd = exec.Command("wget", "-q", "--tries=1", "--limit-rate=300k", "-O", d.file, s.url(d.path))
+		}
+		if err := d.cmd.Start(); err != nil {
+			s.t.Fatal(err)
+		}
+		s.t.Cleanup(func() { _ = d.cmd.Process.Kill(); _ = d.cmd.Wait() })
+		all = append(all, d)
+	}
+	until(s.t, "all downloads to have begun", func() bool {
+		return !slices.ContainsFunc(all, func(d *download) bool {
+			fi, err := os.Stat(d.file)
+			return err != nil || fi.Size() < 64<<10
+		})
+	})
+	return all
+}
+
+// breaksOff waits for the client, which must see that it does not have all.
+func (d *download) breaksOff(t *testing.T) {
+	t.Helper()
+	if err := d.cmd.Wait(); err == nil {
+		t.Errorf("%s takes what it has of %s for whole", d.cmd.Path, d.path)
+	}
+}
+
+// resume completes the file with the same client and compares it.
+func (d *download) resume(t *testing.T, s *server) {
+	t.Helper()
+	cmd := exec.Command("curl", "-sSf", "-C", "-", "-o", d.file, s.url(d.path))
+	if strings.HasSuffix(d.cmd.Path, "wget") {
+		cmd = exec.Command("wget", "-q", "-c", "-O", d.file, s.url(d.path))
+	}
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Errorf("%v: %v\n%s", cmd.Args, err, out)
+		return
+	}
+	body, err := os.ReadFile(d.file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if digest(body) != d.sum {
+		t.Errorf("%v gave another image", cmd.Args)
+	}
+}
+
+// endsClean stops the program, which must succeed and leave nothing behind.
+func (s *server) endsClean() {
+	s.t.Helper()
+	family := descendants(s.cmd.Process.Pid)
+	s.stop()
+	if s.err != nil {
+		s.t.Errorf("it ended with %v\n%s", s.err, s.log.String())
+	}
+	if strings.Contains(s.log.String(), "panic:") {
+		s.t.Errorf("it panicked:\n%s", s.log.String())
+	}
+	if s.mounted() {
+		s.t.Error("it left its mount")
+	}
+	until(s.t, "its processes to end", func() bool { return !slices.ContainsFunc(family, isRunning) })
+	if left := s.leftovers(); len(left) > 0 {
+		s.t.Errorf("it left processes: %v", left)
+	}
+}
+
+// fails runs the program, which must end by itself, fail, and say why.
+func (s *server) fails(why string) {
+	s.t.Helper()
+	s.launch()
+	s.wait()
+	if s.err == nil {
+		s.t.Error("it did not fail")
+	}
+	s.says(why)
+}
+
+func (s *server) says(words string) {
+	s.t.Helper()
+	if !strings.Contains(s.log.String(), words) {
+		s.t.Errorf("it does not say %q:\n%s", words, s.log.String())
+	}
+}
+
+// mounted asks the kernel's list, which cannot hang.
+func (s *server) mounted() bool {
+	mounts, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return strings.Contains(string(mounts), " "+s.mount()+" ")
+}
+
+// named returns the child of the program that runs the file of that name.
+func (s *server) named(name string) int {
+	s.t.Helper()
+	for _, pid := range children(s.cmd.Process.Pid) {
+		if exe, err := os.Readlink(fmt.Sprintf("/proc/%d/exe", pid)); err == nil && filepath.Base(exe) == name {
+			return pid
+		}
+	}
+	s.t.Fatalf("isofs has no child %s", name)
+	return 0
+}
+
+// leftovers are the processes that have the server's folder in their command.
+func (s *server) leftovers() []string {
+	all, _ := filepath.Glob("/proc/[0-9]*/cmdline")
+	var left []string
+	for _, path := range all {
+		if line, _ := os.ReadFile(path); bytes.Contains(line, []byte(s.dir+"/")) {
+			left = append(left, strings.ReplaceAll(string(line), "\x00", " "))
+		}
+	}
+	return left
+}
+
+func children(pid int) []int {
+	lists, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", pid))
+	var pids []int
+	for _, list := range lists {
+		text, _ := os.ReadFile(list)
+		for field := range strings.FieldsSeq(string(text)) {
+			if child, err := strconv.Atoi(field); err == nil {
+				pids = append(pids, child)
+			}
+		}
+	}
+	return pids
+}
+
+func descendants(pid int) []int {
+	var all []int
+	for _, child := range children(pid) {
+		all = append(append(all, child), descendants(child)...)
+	}
+	return all
+}
+
+// isRunning is false of a process that has ended and is only not yet reaped.
+func isRunning(pid int) bool {
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return false
+	}
+	// "17 (name) S ...", where the name may have anything in it.
+	rest := stat[bytes.LastIndexByte(stat, ')')+1:]
+	return !bytes.HasPrefix(rest, []byte(" Z")) && !bytes.HasPrefix(rest, []byte(" X"))
+}
+
+func kill(t *testing.T, pid int) {
+	t.Helper()
+	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// until waits for something that will be so.
+func until(t *testing.T, what string, is func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(patience); !is(); time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("waited in vain for %s", what)
+		}
+	}
+}
