@@ -50,10 +50,16 @@ func (s *server) choose(r *http.Request, name bundle.Name, suffix string) (*cata
 	if suffix != "" {
 		return s.Catalog.Continue(ctx, who, name)
 	}
+	want, ok := parseRange(r.Header.Get("Range"))
+	if r.Header.Get("Want-Digest") != "" && (!ok || want.whole()) {
+		// aria2, which begins also the rest of a download with a request for all
+		// of it, only to read the headers; the ranges that follow have to be of
+		// the image that it has a part of.
+		return s.Catalog.Continue(ctx, who, name)
+	}
 	if r.Method == http.MethodHead {
 		return s.Catalog.Peek(ctx, who, name)
 	}
-	want, ok := parseRange(r.Header.Get("Range"))
 	if !ok || want.whole() {
 		return s.Catalog.Begin(ctx, who, name)
 	}
