@@ -191,9 +191,5 @@ func TestAria2VerifiesByTheDigest(t *testing.T) {
 func (s *server) snapshot(piece string) string {
 	s.t.Helper()
 	resp, _ := s.request(http.MethodHead, "/"+piece+"-os.iso", "User-Agent: probe")
-	id := regexp.MustCompile(`</s/([0-9a-f]{32})/[^>]*>; rel="canonical"`).FindStringSubmatch(resp.Header.Get("Link"))
-	if id == nil {
-		s.t.Fatalf("HEAD /%s-os.iso: %s and no canonical link: %q", piece, resp.Status, resp.Header.Get("Link"))
-	}
-	return id[1]
+	return snapshotOf(s.t, resp.Header.Get("Link"))
 }

@@ -24,7 +24,7 @@ func TestKillDuringDownloads(t *testing.T) {
 	s := serve(t, "--pieces", numbered(t, clients))
 	before := s.describe(clients)
 	family := descendants(s.cmd.Process.Pid)
-	downloads := s.download(clients)
+	downloads := s.slowDownloads(clients)
 
 	kill(t, s.cmd.Process.Pid)
 	// At once, while what the killed one left is still about to end.
@@ -52,7 +52,7 @@ func TestKillOfTheServingProcess(t *testing.T) {
 	s := serve(t, "--pieces", numbered(t, clients))
 	before := s.describe(clients)
 	web, serving := s.named("nginx"), s.named("isofs")
-	downloads := s.download(clients)
+	downloads := s.slowDownloads(clients)
 
 	kill(t, serving)
 	for _, d := range downloads {
@@ -105,7 +105,7 @@ func TestStopDuringDownloads(t *testing.T) {
 	need(t, "curl", "wget")
 	const clients = 4
 	s := serve(t, "--pieces", numbered(t, clients))
-	downloads := s.download(clients)
+	downloads := s.slowDownloads(clients)
 	s.endsClean()
 	for _, d := range downloads {
 		d.breaksOff(t)
@@ -267,20 +267,20 @@ func (s *server) describe(n int) []string {
 	return all
 }
 
-// A download is one by curl or wget, so slow that it never ends by itself.
-type download struct {
+// A slowDownload is one by curl or wget, so slow that it never ends by itself.
+type slowDownload struct {
 	path string // at the server
 	file string
 	sum  string
 	cmd  *exec.Cmd
 }
 
-// download begins n downloads, of p0 to p(n-1), and returns when each has some.
-func (s *server) download(n int) []*download {
+// slowDownloads begins n downloads, of p0 to p(n-1), and returns when each has some.
+func (s *server) slowDownloads(n int) []*slowDownload {
 	s.t.Helper()
-	var all []*download
+	var all []*slowDownload
 	for i := range n {
-		d := &download{path: fmt.Sprintf("/p%d-os.iso", i)}
+		d := &slowDownload{path: fmt.Sprintf("/p%d-os.iso", i)}
 		d.file = filepath.Join(s.t.TempDir(), "part.iso")
 		d.sum = s.published(d.path)
 		d.cmd = exec.Command("curl", "-sSf", "--limit-rate", "300k", "-o", d.file, s.url(d.path))
@@ -294,7 +294,7 @@ func (s *server) download(n int) []*download {
 		all = append(all, d)
 	}
 	until(s.t, "all downloads to have begun", func() bool {
-		return !slices.ContainsFunc(all, func(d *download) bool {
+		return !slices.ContainsFunc(all, func(d *slowDownload) bool {
 			fi, err := os.Stat(d.file)
 			return err != nil || fi.Size() < 64<<10
 		})
@@ -303,7 +303,7 @@ func (s *server) download(n int) []*download {
 }
 
 // breaksOff waits for the client, which must see that it does not have all.
-func (d *download) breaksOff(t *testing.T) {
+func (d *slowDownload) breaksOff(t *testing.T) {
 	t.Helper()
 	if err := d.cmd.Wait(); err == nil {
 		t.Errorf("%s takes what it has of %s for whole", d.cmd.Path, d.path)
@@ -311,7 +311,7 @@ func (d *download) breaksOff(t *testing.T) {
 }
 
 // resume completes the file with the same client and compares it.
-func (d *download) resume(t *testing.T, s *server) {
+func (d *slowDownload) resume(t *testing.T, s *server) {
 	t.Helper()
 	cmd := exec.Command("curl", "-sSf", "-C", "-", "-o", d.file, s.url(d.path))
 	if strings.HasSuffix(d.cmd.Path, "wget") {
