@@ -85,7 +85,7 @@ type Stats struct {
 	WriteErrors uint64 // blocks that the disk did not take
 	Uncached    uint64 // blocks served without being kept: the above, and those without a place among blocks in use
 
-	DiskBytes uint64 // space in use, as accounted; never more than MaxBytes
+	DiskBytes uint64 // space in use, as accounted
 	Inflight  int64  // calls of Fetch under way
 }
 

@@ -428,7 +428,8 @@ func TestDiskFull(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer filler.Close()
-	io.Copy(filler, bytes.NewReader(make([]byte, 2<<20))) // until it is full
+	full, _ := io.Copy(filler, bytes.NewReader(make([]byte, 2<<20))) // until it is full
+	filler.Truncate(full - 20*kib)                                   // for a part of a block
 	src.check(t, f, 0, 4<<20)
 	src.check(t, f, 0, 1<<20)
 	st := s.Stats()
@@ -437,6 +438,9 @@ func TestDiskFull(t *testing.T) {
 	}
 	if n := log.count("cannot keep blocks"); n != 1 {
 		t.Errorf("said %d times", n)
+	}
+	if left := onDisk(t, dir) - (full - 20*kib); left != 0 {
+		t.Errorf("%d bytes are left of blocks that did not fit", left)
 	}
 	calls := src.calls.Load()
 	if file, _, _, err := f.Pin(t.Context(), 0, 1000); file != nil || err != nil || src.calls.Load() != calls {
@@ -532,7 +536,7 @@ func TestKilled(t *testing.T) {
 	src := newSource(1, childSize, 64*kib)
 	dir := t.TempDir()
 	for round := range 8 {
-		cmd := exec.Command(os.Args[0])
+		cmd := exec.CommandContext(t.Context(), os.Args[0]) // killed also if the test fails
 		cmd.Env = append(os.Environ(), "CACHE_TEST_CHILD="+dir)
 		out, err := cmd.StdoutPipe()
 		if err != nil {

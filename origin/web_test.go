@@ -148,6 +148,8 @@ func TestFetchFromLiars(t *testing.T) {
 		{"wrong start", says(forever, "bytes 999-2999/100000", content[999:until]), fault.Corrupt, 2},
 		{"wrong start of the right length", says(forever, "bytes 0-1999/100000", content[:2000]), fault.Corrupt, 2},
 		{"wrong end", says(forever, "bytes 1000-2998/100000", content[from:2999]), fault.Corrupt, 2},
+		{"wrong start, body as asked", says(forever, "bytes 999-2999/100000", right), fault.Corrupt, 2},
+		{"wrong end, body as asked", says(forever, "bytes 1000-3000/100000", right), fault.Corrupt, 2},
 		{"wrong start once", says(1, "bytes 0-1999/100000", content[:2000]), nil, 2},
 		{"wrong total", says(forever, "bytes 1000-2999/100001", right), fault.Corrupt, 1},
 		{"unknown total", says(forever, "bytes 1000-2999/*", right), fault.Corrupt, 2},
@@ -273,6 +275,9 @@ func TestChangeWithinOneFetch(t *testing.T) {
 	o.pin = `"two"`
 	_, err := f.attempt(t.Context())
 	wantKind(t, err, fault.Corrupt)
+	if got := s.match[len(s.match)-1]; got != `"one"` {
+		t.Errorf("If-Match %s for a fetch that has bytes of \"one\"", got)
+	}
 	if o.pin != `"two"` {
 		t.Errorf("an older fetch removed the pin of a newer one: it is %q", o.pin)
 	}
