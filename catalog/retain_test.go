@@ -1,0 +1,215 @@
+package catalog
+
+import (
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"aesthetic.computer/isofs/fault"
+)
+
+// series bakes n bundles of 100 bytes of a piece, a minute apart.
+func (r *rig) series(piece string, n int) []*Snapshot {
+	r.t.Helper()
+	var all []*Snapshot
+	for range n {
+		all = append(all, r.baked(piece, fmt.Sprintf("<p>%-97s", piece+r.clock.Now().Format(time.TimeOnly))))
+		r.clock.add(time.Minute)
+	}
+	return all
+}
+
+func TestASupersededSnapshotIsKeptForATime(t *testing.T) {
+	r := newRig(t, Limits{Retain: time.Hour})
+	all := r.series("notepat", 2) // superseded a minute ago
+	r.clock.add(59 * time.Minute)
+	if n := r.Prune(); n != 0 {
+		t.Errorf("%d forgotten after exactly an hour", n)
+	}
+	r.wantIDs(all...)
+	r.clock.add(1)
+	if n := r.Prune(); n != 1 {
+		t.Errorf("%d forgotten after more than an hour", n)
+	}
+	r.wantIDs(all[1])
+	r.wantStored(1)
+	r.clock.add(1000 * time.Hour)
+	if n := r.Prune(); n != 0 {
+		t.Errorf("the current snapshot was forgotten for its age")
+	}
+}
+
+func TestSoManySupersededSnapshotsOfAPiece(t *testing.T) {
+	r := newRig(t, Limits{Superseded: 3})
+	notepat, tone := r.series("notepat", 6), r.series("tone", 2)
+	r.Prune()
+	r.wantIDs(append(notepat[2:], tone...)...)
+}
+
+func TestSoManySnapshotsInAll(t *testing.T) {
+	r := newRig(t, Limits{Snapshots: 3})
+	a, b, c := r.series("a", 2), r.series("b", 2), r.series("c", 1)
+	r.Prune()
+	r.wantIDs(a[1], b[1], c[0])
+}
+
+func TestBytesAreBounded(t *testing.T) {
+	r := newRig(t, Limits{Bytes: 400})
+	a, b := r.series("a", 2), r.series("b", 2)
+	r.wantIDs(a[0], a[1], b[0], b[1]) // exactly 400
+	// First what is superseded, the longest superseded before the others ...
+	c := r.series("c", 1)
+	r.wantIDs(a[1], b[0], b[1], c[0])
+	d := r.series("d", 1)
+	r.wantIDs(a[1], b[1], c[0], d[0])
+	// ... then the pieces that nobody asked for longest.
+	r.current("a")
+	r.clock.add(time.Minute)
+	e := r.series("e", 1)
+	r.wantIDs(a[1], c[0], d[0], e[0])
+	r.wantStored(4)
+}
+
+func TestABundleOfSeveralSnapshotsCountsOnce(t *testing.T) {
+	r := newRig(t, Limits{Bytes: 100})
+	html := strings.Repeat("x", 100)
+	var all []*Snapshot
+	for _, piece := range []string{"a", "b", "c"} {
+		all = append(all, r.baked(piece, html))
+		r.clock.add(time.Minute)
+	}
+	r.Prune()
+	r.wantIDs(all...)
+	r.wantStored(1)
+	r.series("d", 1)
+	r.wantIDs(r.current("d"))
+}
+
+func TestTheOnlySnapshotIsKeptHoweverLarge(t *testing.T) {
+	r := newRig(t, Limits{Bytes: 1})
+	only := r.series("a", 1)
+	r.clock.add(time.Hour)
+	r.Prune()
+	r.wantIDs(only...)
+}
+
+// Between the answer that names a snapshot and its opening nobody holds it.
+func TestWhatWasJustAskedForIsKept(t *testing.T) {
+	r := newRig(t, Limits{Bytes: 1})
+	a, b := r.baked("a", "<p>a</p>"), r.baked("b", "<p>b</p>")
+	r.wantIDs(a, b)
+	r.clock.add(justUsed)
+	r.Prune()
+	if got := r.IDs(); len(got) != 1 {
+		t.Errorf("retained are %v, want one", got)
+	}
+}
+
+func TestAPieceThatIsGoneIsForgottenInTheEnd(t *testing.T) {
+	r := newRig(t, Limits{Retain: time.Hour})
+	old := r.series("notepat", 1)
+	r.source.set(func() { delete(r.source.has, "notepat") })
+	if _, err := r.Current(t.Context(), name("notepat")); fault.Kind(err) != fault.NotFound {
+		t.Fatal(err)
+	}
+	r.clock.add(time.Hour)
+	r.Prune()
+	r.wantIDs(old...)
+	r.clock.add(1)
+	r.Prune()
+	r.wantIDs()
+	r.wantStored(0)
+}
+
+// A download keeps its bytes until it is closed, whatever happens to the piece.
+func TestAnOpenImageKeepsItsBytes(t *testing.T) {
+	r := newRig(t, Limits{Retain: time.Hour, Superseded: 1})
+	old := r.baked("notepat", "<p>old</p>")
+	h, err := old.Open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.clock.add(time.Minute)
+	newer := r.series("notepat", 3)
+	r.clock.add(2 * time.Hour)
+	r.Prune()
+	r.wantIDs(old, newer[2]) // it is open, so it is kept
+	wantImage(t, h, old, "<p>old</p>")
+	if again, err := r.ByID(old.ID()); err != nil || again != old {
+		t.Errorf("the open snapshot is not to be had by its id: %v", err)
+	}
+	// Even if it is forgotten and its bundle removed.
+	r.drop(old)
+	r.Prune()
+	r.wantStored(1)
+	wantImage(t, h, old, "<p>old</p>")
+	if err := r.Close(); err != nil {
+		t.Fatal(err)
+	}
+	wantImage(t, h, old, "<p>old</p>")
+	if err := h.Close(); err != nil {
+		t.Error(err)
+	}
+	if err := h.Close(); err != nil {
+		t.Error(err)
+	}
+	if _, err := h.img.file.Stat(); err == nil {
+		t.Error("the last to close left the file of the forgotten bundle open")
+	}
+}
+
+func TestTheShelfIsBounded(t *testing.T) {
+	r := newRig(t, Limits{Open: 2})
+	var images []*openImage
+	for _, s := range r.series("notepat", 4) {
+		h, err := s.Open()
+		if err != nil {
+			t.Fatal(err)
+		}
+		images = append(images, h.img)
+		h.Close()
+	}
+	for i, img := range images {
+		if _, err := img.file.Stat(); (err == nil) != (i >= 2) {
+			t.Errorf("image %d: %v; the last two should be open, and no others", i, err)
+		}
+	}
+	again, err := r.current("notepat").Open()
+	if err != nil || again.img != images[3] {
+		t.Errorf("an image on the shelf was opened anew (%v)", err)
+	}
+	r.restart()
+	if _, err := images[2].file.Stat(); err == nil {
+		t.Error("Close leaves a file open")
+	}
+	again.Close()
+	if _, err := images[3].file.Stat(); err == nil {
+		t.Error("the last handle leaves a file open")
+	}
+}
+
+// Who holds a *Snapshot that is forgotten gets an error or the right bytes,
+// and does no harm to the snapshot that has its id by now.
+func TestAForgottenSnapshotDoesNoHarm(t *testing.T) {
+	r := newRig(t, Limits{})
+	stale := r.baked("notepat", "<p>1</p>")
+	r.drop(stale)
+	r.Prune()
+	if _, err := stale.Open(); fault.Kind(err) != fault.NotFound {
+		t.Errorf("open a forgotten snapshot: %v", err)
+	}
+	fresh := r.current("notepat")
+	if fresh == stale || fresh.ID() != stale.ID() {
+		t.Fatalf("made again it is %s, not another object of %s", fresh.ID(), stale.ID())
+	}
+	if r.drop(stale) {
+		t.Error("what was forgotten is forgotten again")
+	}
+	r.wantIDs(fresh)
+	if _, err := os.Stat(r.disk.records.path(fresh.ID())); err != nil {
+		t.Error(err)
+	}
+	wantOpen(t, stale, "<p>1</p>")
+}
