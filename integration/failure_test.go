@@ -133,7 +133,7 @@ func TestSecondPieceCostsTheOriginNothing(t *testing.T) {
 	t.Parallel()
 	o := newOrigin(t)
 	s := serve(t, "--base", o.url, "--pieces", numbered(t, 2))
-	s.snapshot("/p0-os.iso")
+	s.request(http.MethodHead, "/p0-os.iso")
 	s.published("/p0-os.iso")
 	if sent, _ := o.counts(); sent != 0 {
 		t.Errorf("making an image cost %d bytes of the base", sent)
@@ -267,7 +267,8 @@ func TestDamagedBundleIsNotServed(t *testing.T) {
 	t.Parallel()
 	s := serve(t, "--pieces", numbered(t, 1))
 	whole := s.whole("/p0-os.iso")
-	id := s.snapshot("/p0-os.iso")
+	head, _ := s.request(http.MethodHead, "/p0-os.iso")
+	id := snapshotOf(t, head.Header.Get("Link"))
 	s.stop()
 	bundles, err := filepath.Glob(s.path("state/bundles/*.html"))
 	if err != nil || len(bundles) != 1 {
