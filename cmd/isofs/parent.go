@@ -195,6 +195,9 @@ func (e *childError) Error() string {
 	return fmt.Sprintf("not started (%v), for the reason above", e.err)
 }
 
+// Unwrap gives the child's exit.
+func (e *childError) Unwrap() error { return e.err }
+
 // status is the child's exit status, which tells the kind of failure; -1 if it
 // was killed.
 func (e *childError) status() int {
@@ -203,9 +206,6 @@ func (e *childError) status() int {
 	}
 	return -1
 }
-
-// Unwrap gives the child's exit.
-func (e *childError) Unwrap() error { return e.err }
 
 // spawn starts this program again as the user, with the same arguments.
 func (p *parent) spawn(device, toParent *os.File) (*child, error) {
