@@ -10,10 +10,12 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
 	"sync"
+	"syscall"
 
 	"github.com/hashicorp/golang-lru/v2/simplelru"
 
@@ -75,7 +77,14 @@ func openClientLog(dir string, limit int) (*clientLog, error) {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l, l.rewrite()
+	err = l.rewrite()
+	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
+		// What is known can be served from a full disk. The file stays as it is, and
+		// is written anew with the next client that is remembered.
+		l.lines = math.MaxInt
+		return l, nil
+	}
+	return l, err
 }
 
 // readSalt reads the salt, making it at the first start.
@@ -219,6 +228,9 @@ func (l *clientLog) rewrite() error {
 func (l *clientLog) close() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if l.file == nil { // the disk was full all the time
+		return nil
+	}
 	return l.file.Close()
 }
 

@@ -361,10 +361,14 @@ func (s *server) fails(why string) {
 	s.says(why)
 }
 
+// says waits for words in the log, which may come a little after the answer.
 func (s *server) says(words string) {
 	s.t.Helper()
-	if !strings.Contains(s.log.String(), words) {
-		s.t.Errorf("it does not say %q:\n%s", words, s.log.String())
+	for deadline := time.Now().Add(patience / 10); !strings.Contains(s.log.String(), words); time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			s.t.Errorf("it does not say %q:\n%s", words, s.log.String())
+			return
+		}
 	}
 }
 

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -11,6 +12,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/google/renameio/v2"
 
@@ -24,6 +26,10 @@ import (
 // maxManifest bounds what is read as a manifest: that of a 1 TiB base has
 // 4 Mi blocks of 67 bytes each.
 const maxManifest = 300 << 20
+
+// knownPatience is how long an address whose base is known here may take to
+// answer: a start need not wait for it.
+const knownPatience = 5 * time.Second
 
 const (
 	manifestName = "manifest.json"
@@ -49,7 +55,11 @@ func newBases(dir string, store *cache.Store, log *slog.Logger) *bases {
 // manifest.json and base.iso. If the manifest cannot be had, the one that was
 // had from there last is used.
 func (b *bases) byAddress(ctx context.Context, address string) (image.Base, error) {
-	manifest, data, err := readManifest(ctx, address)
+	var patience origin.Options
+	if _, err := os.Stat(b.lastPath(address)); err == nil {
+		patience.Timeout = knownPatience
+	}
+	manifest, data, err := readManifest(ctx, address, patience)
 	if err != nil {
 		if !errors.Is(err, fault.Unavailable) {
 			return image.Base{}, err
@@ -124,6 +134,10 @@ func (b *bases) keep(m *base.Manifest, data []byte, address string) error {
 		filepath.Join(dir, "address"):    []byte(address + "\n"),
 		b.lastPath(address):              []byte(m.SHA256.String() + "\n"),
 	} {
+		// Mostly it is there already, and then a disk that is full does not matter.
+		if old, err := os.ReadFile(path); err == nil && bytes.Equal(old, content) {
+			continue
+		}
 		if err := renameio.WriteFile(path, content, 0o644); err != nil {
 			return fmt.Errorf("keep the manifest: %w: %w", fault.Unavailable, err)
 		}
@@ -157,8 +171,8 @@ func (b *bases) openManifest(m *base.Manifest, address string) (image.Base, erro
 }
 
 // readManifest reads the manifest of a base published at address.
-func readManifest(ctx context.Context, address string) (*base.Manifest, []byte, error) {
-	data, err := origin.ReadAll(ctx, join(address, manifestName), maxManifest)
+func readManifest(ctx context.Context, address string, patience origin.Options) (*base.Manifest, []byte, error) {
+	data, err := patience.ReadAll(ctx, join(address, manifestName), maxManifest)
 	if err != nil {
 		return nil, nil, fmt.Errorf("read the manifest of --base %s: %w", address, err)
 	}

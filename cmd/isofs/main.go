@@ -43,6 +43,11 @@ func main() {
 }
 
 func exitStatus(err error) int {
+	if child, ok := errors.AsType[*childError](err); ok {
+		if status := child.status(); status > 0 {
+			return status
+		}
+	}
 	switch {
 	case errors.Is(err, fault.Corrupt):
 		return exitCorrupt

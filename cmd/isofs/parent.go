@@ -135,6 +135,11 @@ func (p *parent) prepare() error {
 		// Only the directory itself: what is in it was written by the user, or
 		// is a mistake that the child reports.
 		if err := os.Chown(dir, p.as.uid, p.as.gid); err != nil {
+			if dir == p.flags.stack.cacheDir() {
+				// Nothing that is served depends on the cache.
+				p.log.Warn("the cache's directory cannot be given to the user", "user", p.flags.user, "err", err)
+				continue
+			}
 			return fmt.Errorf("give %s to %s: %w", dir, p.flags.user, err)
 		}
 	}
@@ -192,6 +197,15 @@ func (e *childError) Error() string {
 
 // Unwrap gives the child's exit.
 func (e *childError) Unwrap() error { return e.err }
+
+// status is the child's exit status, which tells the kind of failure; -1 if it
+// was killed.
+func (e *childError) status() int {
+	if exit, ok := errors.AsType[*exec.ExitError](e.err); ok {
+		return exit.ExitCode()
+	}
+	return -1
+}
 
 // spawn starts this program again as the user, with the same arguments.
 func (p *parent) spawn(device, toParent *os.File) (*child, error) {
