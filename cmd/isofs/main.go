@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/signal"
 	"runtime/debug"
+	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -29,8 +30,7 @@ const (
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	root := newRoot()
-	err := root.ExecuteContext(ctx)
+	err := execute(ctx, newRoot())
 	stop()
 	if err == nil {
 		return
@@ -40,6 +40,22 @@ func main() {
 		fmt.Fprintf(os.Stderr, "hint: %s\n", hint)
 	}
 	os.Exit(exitStatus(err))
+}
+
+// execute marks the errors of cobra's own, of unknown commands and wrong
+// numbers of arguments, as usage: all that fails before a command begins is.
+func execute(ctx context.Context, root *cobra.Command) error {
+	begun := false
+	prepare := root.PersistentPreRunE
+	root.PersistentPreRunE = func(cmd *cobra.Command, args []string) error {
+		begun = true
+		return prepare(cmd, args)
+	}
+	err := root.ExecuteContext(ctx)
+	if err != nil && !begun && !errors.Is(err, errUsage) {
+		return fmt.Errorf("%s: %w", strings.TrimSpace(err.Error()), errUsage)
+	}
+	return err
 }
 
 func exitStatus(err error) int {
