@@ -100,7 +100,6 @@ func (s *server) hand(w http.ResponseWriter, snap *catalog.Snapshot, suffix, cac
 	h.Set("Digest", "SHA-256="+digest)           // RFC 3230: aria2 checks it
 	h.Set("Repr-Digest", "sha-256=:"+digest+":") // RFC 9530
 	h.Set("Content-Type", "application/octet-stream")
-	h.Set("Content-Disposition", fmt.Sprintf("attachment; filename=%q", file))
 	links := []string{fmt.Sprintf("<%s>; rel=\"canonical\"", path)}
 	for _, suffix := range snap.Suffixes() {
 		links = append(links, fmt.Sprintf("<%s.%s>; rel=\"describedby\"", path, suffix))

@@ -127,7 +127,7 @@ say "ISOFS-JSON $json"
 # piece.json names the digest of its page: a stick that went bad is not OK.
 case $json in
 *bundleSha256*"${sum%% *}"*) ;;
-*bundleSha256*) fail "piece.html is not the one that piece.json names: the stick is damaged, flash it again" ;;
+*bundleSha256*) fail "piece.html is not what piece.json says: the stick is damaged, flash it again" ;;
 esac
 
 show '\n\033[1;35m  ~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~\033[0m\n'

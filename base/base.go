@@ -36,7 +36,7 @@ const (
 	MaxManifestSize = 128 << 20
 
 	minBlockSize = 4 << 10
-	maxBlockSize = 16 << 20
+	maxBlockSize = 1 << 20 // what the cache fetches at once
 	maxBlocks    = 1 << 20
 	maxBootFiles = 16
 	maxNameLen   = 64

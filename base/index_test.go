@@ -40,7 +40,7 @@ func TestIndexAgreesWithHashingFromScratch(t *testing.T) {
 	kernel, initrd := bytes.Repeat([]byte("kernel "), 20000), bytes.Repeat([]byte("initrd!"), 3000)
 	addFile(t, fs, "boot/vmlinuz", kernel)
 	addFile(t, fs, "loader/initrd", initrd)
-	for _, blockSize := range []int64{4 << 10, 256 << 10, 16 << 20} {
+	for _, blockSize := range []int64{4 << 10, 256 << 10, 1 << 20} {
 		o := testOptions()
 		o.BlockSize = blockSize
 		var last int64

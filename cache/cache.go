@@ -223,7 +223,7 @@ func (s *Store) Blob(b Blob, f Fetcher) (*File, error) {
 		if _, err := s.adopt(known); err != nil {
 			s.log.Warn("cache: serving a base without keeping its blocks for now", "base", b.ID, "dir", s.dir, "error", err)
 		}
-		s.fit()
+		_ = s.fit()
 	} else if !known.same(b) {
 		return nil, fmt.Errorf("open base %s in cache %s: %w: it is open with other blocks", b.ID, s.dir, fault.Invalid)
 	}

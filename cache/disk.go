@@ -69,7 +69,7 @@ func openDisk(dir string, limit int64) (*disk, error) {
 	}
 	d := &disk{root: root, max: limit}
 	if err := d.open(); err != nil {
-		d.close()
+		_ = d.close()
 		return nil, err
 	}
 	return d, nil
@@ -169,7 +169,7 @@ func (s *Store) keep(b *base, i int, data []byte) bool {
 	}
 	d.kept = 0
 	s.count.uncached.Add(1)
-	if err != errInUse {
+	if !errors.Is(err, errInUse) {
 		s.count.writeErrors.Add(1)
 	}
 	if !d.episode {
@@ -201,12 +201,12 @@ func (s *Store) write(b *base, i int, data []byte) error {
 	}
 	if err != nil && fresh {
 		// A part may be there; measure counts it if it stays.
-		punch(f, b.offset(i), b.length(i))
+		_ = punch(f, b.offset(i), b.length(i)) // at worst it takes room until the next start
 		d.account(b, -1, -cost)
 	}
 	d.measure(b)
 	if err == nil {
-		s.fit()
+		_ = s.fit()
 	}
 	return err
 }
@@ -285,6 +285,6 @@ func (s *Store) discard(b *base, i int) {
 	s.disk.mu.Lock()
 	defer s.disk.mu.Unlock()
 	if p := (place{b, i}); s.index.take(p) {
-		s.hole(p)
+		_ = s.hole(p)
 	}
 }

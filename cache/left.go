@@ -95,7 +95,7 @@ func (s *Store) adopt(b *base) (*os.File, error) {
 	b.file.Store(f)
 	for _, i := range broken {
 		// Of a block that was being written or evicted; what stays is measured.
-		punch(f, b.offset(i), b.length(i))
+		_ = punch(f, b.offset(i), b.length(i)) // what stays is not trusted
 	}
 	for _, i := range whole {
 		d.account(b, 1, b.cost(i))

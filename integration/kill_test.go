@@ -209,9 +209,7 @@ func TestUnprivileged(t *testing.T) {
 	t.Parallel()
 	need(t, "nginx", "fusermount3")
 	s := newServer(t)
-	if fi, err := os.Stat("/dev/fuse"); err != nil || fi.Mode().Perm() != 0o666 {
-		lack(t, "needs a /dev/fuse that everybody may open, as udev makes it: chmod 666 /dev/fuse")
-	}
+	openFuse(t)
 	if os.Geteuid() == 0 {
 		nobody, err := user.Lookup("nobody")
 		if err != nil {
@@ -453,4 +451,25 @@ func until(t *testing.T, what string, is func() bool) {
 			t.Fatalf("waited in vain for %s", what)
 		}
 	}
+}
+
+// openFuse lets everybody open /dev/fuse for the test, as udev does where it runs.
+func openFuse(t *testing.T) {
+	t.Helper()
+	const device = "/dev/fuse"
+	fi, err := os.Stat(device)
+	if err != nil {
+		lack(t, err.Error())
+	}
+	if fi.Mode().Perm() == 0o666 {
+		return
+	}
+	if err := os.Chmod(device, 0o666); err != nil {
+		lack(t, "needs a /dev/fuse that everybody may open: chmod 666 /dev/fuse")
+	}
+	t.Cleanup(func() {
+		if err := os.Chmod(device, fi.Mode().Perm()); err != nil {
+			t.Error(err)
+		}
+	})
 }

@@ -49,8 +49,8 @@ func spawn(path, confPath string, stdout io.Writer, errs *errorLog) (*child, err
 	}
 	stderrPipe, err1 := pipe(errs.copy)
 	stdoutPipe, err2 := pipe(func(r io.Reader) {
-		io.Copy(stdout, r)
-		io.Copy(io.Discard, r) // a closed stdout must not block the workers
+		_, _ = io.Copy(stdout, r)
+		_, _ = io.Copy(io.Discard, r) // a closed stdout must not block the workers
 	})
 	c := &child{exited: make(chan struct{})}
 	err := errors.Join(err1, err2)
@@ -59,7 +59,7 @@ func spawn(path, confPath string, stdout io.Writer, errs *errorLog) (*child, err
 		err = c.run(cmd, &copies)
 	}
 	for _, close := range closers {
-		close()
+		_ = close()
 	}
 	if err != nil {
 		return nil, fmt.Errorf("start %s: %w: %w", path, fault.Unavailable, err)
@@ -84,7 +84,7 @@ func (c *child) run(cmd *exec.Cmd, copies *sync.WaitGroup) error {
 		awaitEnd(cmd.Process.Pid)
 		// A master that was killed leaves its workers, and with them the port,
 		// behind. Until it is reaped no other group can have its id.
-		syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
+		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
 		c.err = cmd.Wait()
 		// What it said last belongs before what is said about its end, but a
 		// worker that cannot die holds the pipe open.
@@ -112,7 +112,7 @@ func awaitEnd(pid int) {
 }
 
 // signal reaches the master, or nobody if it has ended.
-func (c *child) signal(s syscall.Signal) { c.master.Signal(s) }
+func (c *child) signal(s syscall.Signal) { _ = c.master.Signal(s) }
 
 // kill ends it at once and waits for that.
 func (c *child) kill() {

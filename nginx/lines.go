@@ -51,7 +51,7 @@ func (e *errorLog) copy(r io.Reader) {
 	}
 	// nginx's lines have at most 2 KiB. Whatever wrote a longer one must not
 	// block on a full pipe.
-	io.Copy(io.Discard, r)
+	_, _ = io.Copy(io.Discard, r)
 }
 
 func (e *errorLog) line(line string) {

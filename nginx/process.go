@@ -114,7 +114,7 @@ func stopOrphans(ctx context.Context, runDir string, log *slog.Logger) error {
 			}
 			signalled[p.pid] = signal
 			log.Warn("stop an nginx that an earlier run left behind", "pid", p.pid, "title", p.title, "signal", signal.String())
-			syscall.Kill(p.pid, signal)
+			_ = syscall.Kill(p.pid, signal)
 		}
 		select {
 		case <-ctx.Done():

@@ -85,7 +85,7 @@ func (c *client) get(ctx context.Context, header map[string]string) (*http.Respo
 	resp, err := c.http.Do(req)
 	if err != nil {
 		timer.Stop()
-		if context.Cause(ctx) == errStalled {
+		if errors.Is(context.Cause(ctx), errStalled) {
 			err = errStalled
 		}
 		cancel(nil)
@@ -121,7 +121,7 @@ func (w *watched) Read(p []byte) (int, error) {
 	if n > 0 {
 		w.timer.Reset(w.stall)
 	}
-	if err != nil && err != io.EOF && context.Cause(w.ctx) == errStalled {
+	if err != nil && !errors.Is(err, io.EOF) && errors.Is(context.Cause(w.ctx), errStalled) {
 		err = errStalled
 	}
 	return n, err

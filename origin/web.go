@@ -2,6 +2,7 @@ package origin
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -82,16 +83,16 @@ func (f *fetch) attempt(ctx context.Context) (progress bool, err error) {
 		return false, err
 	}
 	n, err := io.ReadFull(resp.Body, f.p)
-	switch err {
-	case nil:
+	switch {
+	case err == nil:
 		err = nothingMore(resp.Body)
-	case io.EOF, io.ErrUnexpectedEOF:
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
 		err = fmt.Errorf("the answer broke off after %d of %d bytes: %w", n, len(f.p), io.ErrUnexpectedEOF)
 	}
 	if err == nil {
 		return true, nil
 	}
-	if _, ok := err.(*failure); ok {
+	if _, ok := errors.AsType[*failure](err); ok {
 		return false, err
 	}
 	f.got, f.etag = f.got || n > 0, resp.Header.Get("ETag")

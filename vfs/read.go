@@ -50,7 +50,7 @@ func (o *openImage) read(ctx context.Context, p []byte, off int64) (fuse.ReadRes
 		}
 		if f != nil {
 			if result := o.core.splices.load(f, at, len(p), release); result != nil {
-				result.fail = func(err error) { o.core.readErrno(context.Background(), o.img, off, int64(len(p)), err) }
+				result.fail = func(err error) { _ = o.core.readErrno(context.Background(), o.img, off, int64(len(p)), err) }
 				return result, nil
 			}
 			defer release()
@@ -85,7 +85,7 @@ func (o *openImage) Release(context.Context) syscall.Errno {
 
 func (o *openImage) close() {
 	if err := o.handle.Close(); err != nil {
-		o.core.openErrno(o.img, o.img.FileName(), fmt.Errorf("close: %w", err))
+		_ = o.core.openErrno(o.img, o.img.FileName(), fmt.Errorf("close: %w", err))
 	}
 }
 

@@ -1,6 +1,7 @@
 package vfs
 
 import (
+	"errors"
 	"io"
 	"math/bits"
 	"os"
@@ -140,7 +141,7 @@ func (r *spliced) Done() { r.done() }
 
 // errOrShort returns err, or what a read that is short without an error means.
 func errOrShort(err error) error {
-	if err == nil || err == io.EOF {
+	if err == nil || errors.Is(err, io.EOF) {
 		return io.ErrUnexpectedEOF
 	}
 	return err

@@ -102,6 +102,7 @@ func (w *webFlags) register(cmd *cobra.Command) {
 	flags.IntVar(&w.limits.Connections, "limit-connections", 32, "downloads of one client address at once; 0 is no limit")
 	flags.IntVar(&w.limits.RequestsPerSecond, "limit-requests", 300, "requests a second of one client address; 0 is no limit")
 	flags.IntVar(&w.limits.Burst, "limit-burst", 3000, "requests that a client address may make at once beyond --limit-requests")
+	flags.IntVar(&w.limits.TotalConnections, "limit-total", 300, "requests of all clients at once, each of which may take 2 MB in nginx; 0 is no limit")
 	flags.Var(&w.rate, "limit-rate", "bytes a second of one connection; 0 is no limit")
 	flags.DurationVar(&w.grace, "grace", 10*time.Second, "how long running downloads go on after a stop was asked for")
 }
