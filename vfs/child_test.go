@@ -21,6 +21,7 @@ var children = map[string]func(args []string) error{
 	"pread":    childPread,
 	"mmap":     childMmap,
 	"sendfile": childSendfile,
+	"stay":     childStay,
 	"write":    childWrite,
 	"serve":    childServe,
 }
@@ -131,6 +132,15 @@ func childSendfile(args []string) error {
 		return fmt.Errorf("%d bytes of %d arrived", len(data), size)
 	}
 	return differs(data, seed, 0)
+}
+
+// childStay reads, which is to fail, and lives on until told.
+func childStay(args []string) error {
+	if data, err := os.ReadFile(args[0]); err == nil {
+		return fmt.Errorf("read %d bytes", len(data))
+	}
+	_, err := io.ReadAll(os.Stdin)
+	return err
 }
 
 // childWrite tries to change the mount in each way, and prints what comes of it.

@@ -119,9 +119,8 @@ func (o *openHandles) rest() []*openImage {
 	return list
 }
 
-// forWriting says whether the flags of open(2) ask for more than reading.
-func forWriting(flags uint32) bool {
-	return flags&syscall.O_ACCMODE != syscall.O_RDONLY || flags&syscall.O_TRUNC != 0
-}
+// forWriting says whether the flags of open(2) ask for more than reading. The
+// kernel makes O_TRUNC a Setattr.
+func forWriting(flags uint32) bool { return flags&syscall.O_ACCMODE != syscall.O_RDONLY }
 
 var _ fs.FileHandle = (*openImage)(nil)

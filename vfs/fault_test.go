@@ -196,7 +196,7 @@ func TestStoppedReader(t *testing.T) {
 func TestMountAborted(t *testing.T) {
 	img, hanging, givenUp, _ := hangingImage(t)
 	m := mountTree(t, newTree(img))
-	reader := program(t, "sh", "-c", "read line <"+m.path("hangs-os.iso")+"; read stay")
+	reader := child(t, "stay", m.path("hangs-os.iso"))
 	stay, _ := reader.StdinPipe()
 	if err := reader.Start(); err != nil {
 		t.Fatal(err)
@@ -211,7 +211,9 @@ func TestMountAborted(t *testing.T) {
 		t.Error("a handle is left open")
 	}
 	stay.Close()
-	reader.Wait()
+	if err := reader.Wait(); err != nil {
+		t.Errorf("the reader did not live on: %v", err)
+	}
 }
 
 func TestWritesRefused(t *testing.T) {

@@ -39,7 +39,8 @@ func Mount(c Config, t Tree) (*Server, error) {
 		return nil, err
 	}
 	ours := c.Device == nil
-	device, err := c.Device, error(nil)
+	device := c.Device
+	var err error
 	if ours && os.Geteuid() == 0 {
 		device, err = OpenDevice(c.Mountpoint, 0, 0, c.AllowOther)
 	} else if ours {
@@ -58,7 +59,7 @@ func Mount(c Config, t Tree) (*Server, error) {
 		return nil, fmt.Errorf("mount %s: %w: %w", c.Mountpoint, fault.Unavailable, err)
 	}
 	go s.serve(server)
-	if c.Profile == PageCache {
+	if c.Profile == PageCache && ours {
 		if err := RaiseReadAhead(c.Mountpoint); err != nil {
 			c.Log.Warn("cannot raise read-ahead: the page-cache profile will be slower", "err", err)
 		}
@@ -91,7 +92,7 @@ func (s *Server) connect() (*fuse.Server, error) {
 		RootStableAttr:  &fs.StableAttr{Ino: fuse.FUSE_ROOT_ID},
 		Logger:          s.core.log.library(),
 	})
-	server, err := fuse.NewServer(tree, fmt.Sprintf("/dev/fd/%d", fd), &fuse.MountOptions{
+	return fuse.NewServer(tree, fmt.Sprintf("/dev/fd/%d", fd), &fuse.MountOptions{
 		FsName:        fsName,
 		Name:          fsName,
 		MaxWrite:      maxRead,
@@ -103,12 +104,6 @@ func (s *Server) connect() (*fuse.Server, error) {
 		Logger:             s.core.log.library(),
 		PanicHandler:       s.panicked,
 	})
-	if err != nil {
-		// The copy may or may not be closed by go-fuse; the process that
-		// failed to mount is about to end.
-		return nil, err
-	}
-	return server, nil
 }
 
 // serve answers the kernel until the mount is gone.

@@ -14,8 +14,9 @@ import (
 const readAheadKiB = maxRead / 1024
 
 // RaiseReadAhead lets the kernel read ahead 1 MiB in the files of the isofs at
-// mountpoint. It needs root, and a mount that is being served; Mount calls it
-// in the page-cache profile, and the parent of an unprivileged server should.
+// mountpoint. It needs root, and a mount that is being served, as the kernel sets
+// its default when the server first answers. Mount calls it in the page-cache
+// profile; where a parent mounted, that is the parent's work.
 func RaiseReadAhead(mountpoint string) error {
 	point, err := resolveMount(mountpoint)
 	if err != nil {
