@@ -213,3 +213,28 @@ func TestAForgottenSnapshotDoesNoHarm(t *testing.T) {
 	}
 	wantOpen(t, stale, "<p>1</p>")
 }
+
+// A bundle that was fetched, but has no record yet, is not swept: A stores X,
+// B forgets some snapshot and sweeps, A makes the snapshot of X.
+func TestABundleIsNotSweptBeforeItsRecord(t *testing.T) {
+	r := newRig(t, Limits{})
+	r.stop()
+	sweeps := 0
+	r.config.Now = func() time.Time {
+		// make asks for the time after the bundle was stored.
+		if r.Catalog != nil {
+			sweeps++
+			if err := r.disk.sweep(r.shown.bundles); err != nil {
+				t.Error(err)
+			}
+		}
+		return epoch
+	}
+	r.Catalog = nil
+	r.open()
+	wantOpen(t, r.baked("notepat", "<p>1</p>"), "<p>1</p>")
+	if sweeps < 2 {
+		t.Errorf("%d sweeps, so none came between", sweeps)
+	}
+	r.wantStored(1)
+}
