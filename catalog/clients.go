@@ -52,8 +52,10 @@ type clientLog struct {
 
 // begun is one agent's snapshot.
 type begun struct {
-	Agent string `json:"agent"` // hash
-	ID    string `json:"id"`    // snapshot
+	// Agent is a hash; "" for one of more than agentsKept agents. Its snapshot
+	// stays known, so that none of the others' is taken for it.
+	Agent string `json:"agent"`
+	ID    string `json:"id"` // snapshot
 }
 
 // clientLine is a line of the file.
@@ -177,6 +179,9 @@ func (l *clientLog) begun(who Client, name bundle.Name) (ids []string, exact boo
 	return ids, false
 }
 
+// set keeps the newest agentsKept agents by name and of those before them the
+// snapshots, as many again: more than a piece has at a time.
+//
 // set is not safe for concurrent access. It reports whether the file lacks
 // anything now.
 func (l *clientLog) set(key string, b begun) bool {
@@ -185,8 +190,19 @@ func (l *clientLog) set(key string, b begun) bool {
 		return l.torn
 	}
 	next := []begun{b}
+	var nameless []begun
 	for _, o := range list {
-		if o.Agent != b.Agent && len(next) < agentsKept {
+		switch {
+		case o.Agent == b.Agent && o.Agent != "":
+			// It began anew.
+		case o.Agent != "" && len(next) < agentsKept:
+			next = append(next, o)
+		default:
+			nameless = append(nameless, begun{ID: o.ID})
+		}
+	}
+	for _, o := range nameless {
+		if len(next) < 2*agentsKept && !slices.Contains(next, o) {
 			next = append(next, o)
 		}
 	}

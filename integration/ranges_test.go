@@ -261,3 +261,32 @@ func TestARangeOfNobodyKnowsWhich(t *testing.T) {
 		t.Errorf("before the slot: %s, %d bytes", resp.Status, len(body))
 	}
 }
+
+// TestManyBehindOneAddress: more agents than are told apart share an address;
+// the one that is forgotten gets no other's image in the rest of its own.
+func TestManyBehindOneAddress(t *testing.T) {
+	t.Parallel()
+	const agents = 12
+	from := pieces(t, nil)
+	publish(t, from, "demo", unlike(1, 1<<20), 1)
+	s := serve(t, "--pieces", from)
+	const name = "/demo-os.iso"
+	_, first := s.get(name, "User-Agent: the first")
+	before := []*download{{piece: "demo", before: s.digest("demo")}}
+	publish(t, from, "demo", unlike(2, 1<<20), 2)
+	awaitNew(t, s, before)
+	for i := range agents {
+		s.get(name, fmt.Sprintf("User-Agent: agent %d", i), "Range: bytes=0-99")
+	}
+	m := readManifest(t)
+	at := span{m.Slot + 1<<18, m.Slot + 1<<18 + 1000}
+	ask := fmt.Sprintf("Range: bytes=%d-%d", at.first, at.end-1)
+	resp, body := s.get(name, "User-Agent: the first", ask)
+	if resp.StatusCode != http.StatusPreconditionFailed && !bytes.Equal(body, first[at.first:at.end]) {
+		t.Errorf("the first goes on: %s, with bytes of another image", resp.Status)
+	}
+	resp, body = s.get(name, fmt.Sprintf("User-Agent: agent %d", agents-1), ask)
+	if resp.StatusCode != http.StatusPartialContent || bytes.Equal(body, first[at.first:at.end]) {
+		t.Errorf("the last goes on: %s, or with the first's image", resp.Status)
+	}
+}
