@@ -178,6 +178,7 @@ func (p *parent) startChild(ctx context.Context) (*child, error) {
 	select {
 	case line := <-answer:
 		if line == ready {
+			p.raiseReadAhead()
 			return c, nil
 		}
 		<-c.done
@@ -185,6 +186,16 @@ func (p *parent) startChild(ctx context.Context) (*child, error) {
 		return nil, errors.Join(&childError{c.err}, vfs.DetachPath(p.flags.mount))
 	case <-ctx.Done():
 		return nil, errors.Join(ctx.Err(), p.stop(c, nil))
+	}
+}
+
+// raiseReadAhead does for the child what only root may.
+func (p *parent) raiseReadAhead() {
+	if p.flags.profile != string(vfs.PageCache) {
+		return
+	}
+	if err := vfs.RaiseReadAhead(p.flags.mount); err != nil {
+		p.log.Warn("read-ahead not raised: the page-cache profile will be slower", "err", err)
 	}
 }
 
