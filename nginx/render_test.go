@@ -125,7 +125,7 @@ func TestRenderDefaults(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"sendfile off;", "output_buffers 2 1020k;", "threads=32 ", "worker_processes auto;", "access_log off;"} {
+	for _, want := range []string{"sendfile off;", "output_buffers 2 1016k;", "threads=32 ", "worker_processes auto;", "access_log off;"} {
 		if !strings.Contains(string(got), want) {
 			t.Errorf("no %q", want)
 		}
