@@ -10,7 +10,7 @@ package api
 import (
 	"log/slog"
 	"net/http"
-	"time"
+	"net/netip"
 
 	"aesthetic.computer/isofs/catalog"
 )
@@ -26,45 +26,64 @@ type Config struct {
 // mountPrefix is where nginx has the mount's s directory, for redirects only.
 const mountPrefix = "/_mount/"
 
-type server struct{ Config }
+// methods are those that this package answers.
+const methods = "GET, HEAD, OPTIONS"
+
+type server struct {
+	Config
+	pages *pages
+}
 
 // New returns the handler of all paths.
 func New(c Config) http.Handler {
-	s := &server{c}
+	if c.Log == nil {
+		c.Log = slog.Default()
+	}
+	s := &server{c, newPages()}
 	mux := http.NewServeMux()
 	mux.Handle("GET /{$}", s.answer(s.index))
 	mux.Handle("GET /healthz", s.answer(s.health))
 	mux.Handle("GET /s/{id}/{file}", s.answer(s.bySnapshot))
 	mux.Handle("GET /{file}", s.answer(s.byName))
-	mux.Handle("/", s.answer(func(_ http.ResponseWriter, r *http.Request) error {
+	mux.Handle("OPTIONS /", s.answer(s.options))
+	mux.Handle("/", s.answer(func(w http.ResponseWriter, r *http.Request) error {
 		if r.Method != http.MethodGet && r.Method != http.MethodHead {
+			w.Header().Set("Allow", methods)
 			return &statusError{http.StatusMethodNotAllowed, "this address can only be read (GET or HEAD)"}
 		}
-		return &statusError{http.StatusNotFound, "there is nothing at this address; images are named like /notepat-os.iso"}
+		return errNothingHere
 	}))
 	return mux
 }
+
+// errNothingHere is the answer at an address that no image can have.
+var errNothingHere = &statusError{http.StatusNotFound, "there is nothing at this address; images are named like /notepat-os.iso"}
 
 // answer turns what a handler returns into a response: the one place where
 // errors become HTTP.
 func (s *server) answer(h func(http.ResponseWriter, *http.Request) error) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		// Images are public: pages and emulators elsewhere may read them.
+		w.Header().Set("Access-Control-Allow-Origin", "*")
 		err := h(w, r)
-		if err == nil {
-			return
+		if err == nil || r.Context().Err() != nil {
+			return // answered, or there is nobody to answer
 		}
 		status := statusOf(err)
 		if status >= 500 {
 			s.Log.Warn("request failed", "method", r.Method, "path", r.URL.Path, "status", status, "err", err)
 		}
-		writeError(w, r, status, err)
+		s.writeError(w, r, status, err)
 	})
 }
 
-func (s *server) health(w http.ResponseWriter, _ *http.Request) error {
+// health answers whether images can be read. Why not is for the operator's
+// log, since the address is public.
+func (s *server) health(w http.ResponseWriter, r *http.Request) error {
 	if s.Healthy != nil {
 		if err := s.Healthy(); err != nil {
-			return &statusError{http.StatusServiceUnavailable, err.Error()}
+			s.Log.Warn("not healthy", "err", err)
+			return &statusError{http.StatusServiceUnavailable, "images cannot be read at the moment; the operator's log says why"}
 		}
 	}
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
@@ -73,16 +92,29 @@ func (s *server) health(w http.ResponseWriter, _ *http.Request) error {
 	return nil
 }
 
-// clientOf tells who asks. nginx overwrites X-Real-IP with what it knows.
-func clientOf(r *http.Request) catalog.Client {
-	return catalog.Client{Address: r.Header.Get("X-Real-IP"), Agent: r.UserAgent()}
+// options answers a browser that asks whether a page elsewhere may send Range
+// and its conditions.
+func (s *server) options(w http.ResponseWriter, _ *http.Request) error {
+	h := w.Header()
+	h.Set("Allow", methods)
+	h.Set("Access-Control-Allow-Methods", methods)
+	h.Set("Access-Control-Allow-Headers", "Range, If-Range, If-Match, If-None-Match, If-Modified-Since, If-Unmodified-Since")
+	h.Set("Access-Control-Max-Age", "86400")
+	w.WriteHeader(http.StatusNoContent)
+	return nil
 }
 
-// validatorTime returns the modification time in a validator that nginx made:
-// an ETag of time and size in hexadecimal, or a date.
-func validatorTime(v string) (time.Time, bool) {
-	if t, err := http.ParseTime(v); err == nil {
-		return t, true
+// clientOf tells who asks. nginx overwrites X-Real-IP with what it knows. A
+// machine changes the lower half of its IPv6 address day by day, and a whole
+// household has one IPv4 address: so an IPv6 client is known by its network.
+func clientOf(r *http.Request) catalog.Client {
+	address := r.Header.Get("X-Real-IP")
+	if ip, err := netip.ParseAddr(address); err == nil {
+		if ip = ip.Unmap(); ip.Is6() {
+			const household = 64 // bits, RFC 6177
+			ip = netip.PrefixFrom(ip.WithZone(""), household).Masked().Addr()
+		}
+		address = ip.String()
 	}
-	return etagTime(v)
+	return catalog.Client{Address: address, Agent: r.UserAgent()}
 }

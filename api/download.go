@@ -2,22 +2,29 @@ package api
 
 import (
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 
 	"aesthetic.computer/isofs/bundle"
 	"aesthetic.computer/isofs/catalog"
+	"aesthetic.computer/isofs/fault"
 )
 
 // bySnapshot answers /s/<id>/<file>: nginx asks for the headers of a whole
 // download, and for the words of a 404.
 func (s *server) bySnapshot(w http.ResponseWriter, r *http.Request) error {
+	file, suffix := splitSidecar(r.PathValue("file"))
 	snap, err := s.Catalog.ByID(r.PathValue("id"))
 	if err != nil {
-		return err
+		text := "this snapshot is not kept here, or never was"
+		if _, err := bundle.ParseFileName(file); err == nil {
+			text += "; the latest image is at /" + file
+		}
+		return &statusError{http.StatusNotFound, text}
 	}
-	file, suffix := splitSidecar(r.PathValue("file"))
 	if file != snap.FileName() {
 		return &statusError{http.StatusNotFound, fmt.Sprintf("this snapshot is named %s", snap.FileName())}
 	}
@@ -31,11 +38,14 @@ func (s *server) byName(w http.ResponseWriter, r *http.Request) error {
 	name, err := bundle.ParseFileName(file)
 	if err != nil {
 		if !strings.HasSuffix(file, "-os.iso") {
-			return &statusError{http.StatusNotFound, "there is nothing at this address; images are named like /notepat-os.iso"}
+			return errNothingHere
 		}
-		return err
+		return &statusError{http.StatusBadRequest, err.Error()}
 	}
 	snap, err := s.choose(r, name, suffix)
+	if _, stale := errors.AsType[*catalog.StaleError](err); !stale && errors.Is(err, fault.NotFound) {
+		return &statusError{http.StatusNotFound, fmt.Sprintf("there is no piece named %s", name)}
+	}
 	if err != nil {
 		return err
 	}
@@ -50,8 +60,8 @@ func (s *server) choose(r *http.Request, name bundle.Name, suffix string) (*cata
 	if suffix != "" {
 		return s.Catalog.Continue(ctx, who, name)
 	}
-	want, ok := parseRange(r.Header.Get("Range"))
-	if r.Header.Get("Want-Digest") != "" && (!ok || want.whole()) {
+	want := parseRange(r.Header.Get("Range"))
+	if r.Header.Get("Want-Digest") != "" && want.everything() {
 		// aria2, which begins also the rest of a download with a request for all
 		// of it, only to read the headers; the ranges that follow have to be of
 		// the image that it has a part of.
@@ -60,13 +70,14 @@ func (s *server) choose(r *http.Request, name bundle.Name, suffix string) (*cata
 	if r.Method == http.MethodHead {
 		return s.Catalog.Peek(ctx, who, name)
 	}
-	if !ok || want.whole() {
+	if want.everything() {
 		return s.Catalog.Begin(ctx, who, name)
 	}
-	if v := r.Header.Get("If-Range"); v != "" {
+	if validator, ok := validatorOf(r.Header); ok {
 		// The validator says which image the client has. If that is kept, nginx
-		// will find the validator right and send the range; else it sends all.
-		if t, ok := validatorTime(v); ok {
+		// will find the validator right and send the range; else it finds it
+		// wrong, and sends all (If-Range) or nothing.
+		if t, ok := validatorTime(validator); ok {
 			if snap, err := s.Catalog.At(name, t); err == nil {
 				return snap, nil
 			}
@@ -80,18 +91,19 @@ func (s *server) choose(r *http.Request, name bundle.Name, suffix string) (*cata
 }
 
 // hand sets the headers that nginx cannot know and sends it to the file.
+// Content-Disposition it knows: and were it set here, nginx would save the
+// text that says why an image cannot be read under the image's name.
 func (s *server) hand(w http.ResponseWriter, snap *catalog.Snapshot, suffix, caching string) error {
-	h := w.Header()
 	file := snap.FileName()
-	path := "/s/" + snap.ID() + "/" + file
+	if suffix != "" && !slices.Contains(snap.Suffixes(), suffix) {
+		return &statusError{http.StatusNotFound, fmt.Sprintf("%s has no sidecar of that kind; there is .%s", file, strings.Join(snap.Suffixes(), ", ."))}
+	}
+	h := w.Header()
 	h.Set("X-Isofs-Piece", snap.Piece().String())
 	h.Set("X-Isofs-Snapshot", snap.ID())
 	h.Set("Cache-Control", caching)
 	if suffix != "" {
-		if _, err := snap.Sidecar(suffix); err != nil {
-			return err
-		}
-		h.Set("Content-Type", "text/plain; charset=utf-8")
+		// nginx types it by its suffix.
 		h.Set("X-Accel-Redirect", mountPrefix+snap.ID()+"/"+file+"."+suffix)
 		return nil
 	}
@@ -100,6 +112,8 @@ func (s *server) hand(w http.ResponseWriter, snap *catalog.Snapshot, suffix, cac
 	h.Set("Digest", "SHA-256="+digest)           // RFC 3230: aria2 checks it
 	h.Set("Repr-Digest", "sha-256=:"+digest+":") // RFC 9530
 	h.Set("Content-Type", "application/octet-stream")
+	h.Set("Access-Control-Expose-Headers", "Accept-Ranges, Content-Range, Digest, ETag, Link, Repr-Digest")
+	path := "/s/" + snap.ID() + "/" + file
 	links := []string{fmt.Sprintf("<%s>; rel=\"canonical\"", path)}
 	for _, suffix := range snap.Suffixes() {
 		links = append(links, fmt.Sprintf("<%s.%s>; rel=\"describedby\"", path, suffix))
@@ -113,8 +127,8 @@ func (s *server) hand(w http.ResponseWriter, snap *catalog.Snapshot, suffix, cac
 // sidecar's suffix, "" for the image itself.
 func splitSidecar(s string) (file, suffix string) {
 	const ext = "-os.iso."
-	if i := strings.LastIndex(s, ext); i >= 0 {
-		end := i + len(ext)
+	i := strings.LastIndex(s, ext)
+	if end := i + len(ext); i >= 0 && end < len(s) {
 		return s[:end-1], s[end:]
 	}
 	return s, ""

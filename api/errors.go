@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"net/http"
 	"strconv"
 	"strings"
@@ -14,7 +15,8 @@ import (
 	"aesthetic.computer/isofs/fault"
 )
 
-// A statusError is an answer that has its status already.
+// A statusError is an answer that has its status already, and words that a
+// stranger may read.
 type statusError struct {
 	status int
 	text   string
@@ -22,8 +24,8 @@ type statusError struct {
 
 func (e *statusError) Error() string { return e.text }
 
-// statuses maps the kinds of package fault to HTTP, the special cases before
-// the kinds that they wrap.
+// statuses maps errors to HTTP: the special cases, and after them the kinds of
+// package fault that they wrap.
 var statuses = []struct {
 	is     func(error) bool
 	status int
@@ -32,6 +34,7 @@ var statuses = []struct {
 	// Not 416: wget and curl take that for "already complete" and keep the part.
 	{as[*catalog.StaleError], http.StatusPreconditionFailed},
 	{as[*catalog.BusyError], http.StatusServiceUnavailable},
+	{as[*bundle.BusyError], http.StatusServiceUnavailable},
 	{kind(fault.Corrupt), http.StatusBadGateway},
 	{kind(fault.Invalid), http.StatusBadRequest},
 	{kind(fault.NotFound), http.StatusNotFound},
@@ -39,8 +42,8 @@ var statuses = []struct {
 }
 
 func as[T error](err error) bool {
-	var target T
-	return errors.As(err, &target)
+	_, ok := errors.AsType[T](err)
+	return ok
 }
 
 func kind(k error) func(error) bool {
@@ -60,44 +63,73 @@ func statusOf(err error) int {
 	return http.StatusInternalServerError
 }
 
-// retryAfter is what a client is told to wait when it may come again.
-func retryAfter(err error) time.Duration {
-	if busy, ok := errors.AsType[*catalog.BusyError](err); ok {
-		return busy.RetryAfter
+// defaultRetry is what a client is told to wait when nobody knows better.
+const defaultRetry = 30 * time.Second
+
+// retryAfter is how many seconds a client is told to wait, at least one.
+func retryAfter(err error) int {
+	wait := defaultRetry
+	if paused, ok := errors.AsType[*catalog.PausedError](err); ok {
+		wait = paused.After
+	} else if busy, ok := errors.AsType[*catalog.BusyError](err); ok {
+		wait = busy.RetryAfter
 	}
-	return 30 * time.Second
+	return max(1, int(math.Ceil(wait.Seconds())))
 }
 
-// writeError answers with the error in words: JSON for a client that asks for
-// it, else plain text.
-func writeError(w http.ResponseWriter, r *http.Request, status int, err error) {
+// writeError answers with the error in words: a page for a browser, JSON for a
+// program that asks for it, else plain text.
+func (s *server) writeError(w http.ResponseWriter, r *http.Request, status int, err error) {
 	h := w.Header()
 	h.Set("Cache-Control", "no-store")
+	h.Set("X-Content-Type-Options", "nosniff")
 	if status == http.StatusBadGateway || status == http.StatusServiceUnavailable {
-		h.Set("Retry-After", strconv.Itoa(int(retryAfter(err).Seconds())))
+		h.Set("Retry-After", strconv.Itoa(retryAfter(err)))
 	}
 	text := publicText(status, err)
-	if strings.Contains(r.Header.Get("Accept"), "application/json") {
+	accept := r.Header.Get("Accept")
+	switch {
+	case strings.Contains(accept, "text/html"):
+		if err := s.pages.write(w, "problem", status, newProblem(status, text, err)); err != nil {
+			s.Log.Error("page not written", "err", err)
+			http.Error(w, text, status)
+		}
+	case strings.Contains(accept, "application/json"):
 		h.Set("Content-Type", "application/json")
 		w.WriteHeader(status)
 		_ = json.NewEncoder(w).Encode(map[string]string{"error": text}) // the client may be gone
-		return
+	default:
+		h.Set("Content-Type", "text/plain; charset=utf-8")
+		w.WriteHeader(status)
+		fmt.Fprintf(w, "%s\n", text)
 	}
-	h.Set("Content-Type", "text/plain; charset=utf-8")
-	w.WriteHeader(status)
-	fmt.Fprintf(w, "%s\n", text)
 }
 
 // publicText is what a stranger is told: the cause where it is theirs to mend,
-// and no address or path of the machine where it is not.
+// and no path or address of the machine. So the words are those of errors that
+// are known to have none, and never those of whatever they are wrapped in.
 func publicText(status int, err error) string {
+	if e, ok := errors.AsType[*statusError](err); ok {
+		return e.text
+	}
+	if e, ok := errors.AsType[*bundle.TooLargeError](err); ok {
+		return e.Error()
+	}
+	if e, ok := errors.AsType[*catalog.StaleError](err); ok {
+		return e.Error()
+	}
+	again := fmt.Sprintf("try again in %d seconds", retryAfter(err))
 	switch {
-	case as[*statusError](err) || status < 500:
-		return err.Error()
 	case as[*catalog.BusyError](err):
-		return "the server is busy fetching other pieces; try again in a few seconds"
+		return "the server is busy fetching other pieces; " + again
+	case as[*bundle.BusyError](err):
+		return "the oven, which packs the pieces, is busy; " + again
 	case status == http.StatusBadGateway:
-		return "the piece cannot be had from its source at the moment; try again in half a minute"
+		return "the piece cannot be had from its source at the moment; " + again
+	case status == http.StatusNotFound:
+		return "there is no such piece"
+	case status == http.StatusBadRequest:
+		return "no image can be made of this piece; the operator's log says why"
 	}
 	return "something went wrong here; the operator's log says what"
 }

@@ -1,56 +1,57 @@
 package api
 
 import (
-	"bytes"
-	_ "embed"
-	"fmt"
-	"html/template"
 	"net/http"
+	"strings"
 
 	"aesthetic.computer/isofs/bundle"
 )
 
-//go:embed index.html
-var indexHTML string
-
 // maxListed bounds the page, however many pieces are known.
 const maxListed = 500
 
-// contentSecurityPolicy lets the page have its own style and nothing else.
-const contentSecurityPolicy = "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
-
 // indexData is what the page shows.
 type indexData struct {
-	Host   string // "127.0.0.1:8080"
-	Scheme string
-	Pieces []bundle.Name
-	More   int // pieces beyond maxListed
-	Base   string
+	Address string // "http://127.0.0.1:8080"
+	Pieces  []bundle.Name
+	Example bundle.Name
+	More    int // pieces beyond maxListed
+	Base    string
 }
 
-// index is the page at /: what there is to download, and how.
+// index is the page at /: what there is to download, and how. With ?piece= it
+// goes to the image of a piece, whose name a person need not know.
 func (s *server) index(w http.ResponseWriter, r *http.Request) error {
-	page, err := template.New("index").Parse(indexHTML)
-	if err != nil {
-		return fmt.Errorf("parse the page: %w", err)
+	if said := strings.TrimSpace(r.URL.Query().Get("piece")); said != "" {
+		name, err := bundle.ParseName(said)
+		if err != nil {
+			return &statusError{http.StatusBadRequest, err.Error()}
+		}
+		w.Header().Set("Cache-Control", "no-cache")
+		w.Header().Set("Location", "/"+name.FileName())
+		w.WriteHeader(http.StatusSeeOther)
+		return nil
 	}
-	pieces := s.Catalog.Pieces(r.Context())
-	data := indexData{Host: r.Host, Scheme: "http", Pieces: pieces, Base: s.Catalog.BaseSummary()}
-	if proto := r.Header.Get("X-Forwarded-Proto"); proto == "https" {
-		data.Scheme = proto
+	data := indexData{Address: addressOf(r), Pieces: s.Catalog.Pieces(r.Context()), Base: s.Catalog.BaseSummary()}
+	if len(data.Pieces) > 0 {
+		data.Example = data.Pieces[0]
 	}
-	if len(pieces) > maxListed {
-		data.Pieces, data.More = pieces[:maxListed], len(pieces)-maxListed
+	if more := len(data.Pieces) - maxListed; more > 0 {
+		data.Pieces, data.More = data.Pieces[:maxListed], more
 	}
-	var out bytes.Buffer
-	if err := page.Execute(&out, data); err != nil {
-		return fmt.Errorf("write the page: %w", err)
+	w.Header().Set("Cache-Control", "no-cache")
+	return s.pages.write(w, "index", http.StatusOK, data)
+}
+
+// addressOf is where the client believes us to be, for commands that people
+// copy into a shell: so whatever is no host name is left out.
+func addressOf(r *http.Request) string {
+	host := r.Host
+	if host == "" || strings.Trim(host, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-:[]") != "" {
+		host = "localhost"
 	}
-	h := w.Header()
-	h.Set("Content-Type", "text/html; charset=utf-8")
-	h.Set("Cache-Control", "no-cache")
-	h.Set("Content-Security-Policy", contentSecurityPolicy)
-	h.Set("X-Content-Type-Options", "nosniff")
-	_, _ = w.Write(out.Bytes()) // the client may be gone
-	return nil
+	if r.Header.Get("X-Forwarded-Proto") == "https" {
+		return "https://" + host
+	}
+	return "http://" + host
 }

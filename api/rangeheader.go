@@ -2,66 +2,112 @@ package api
 
 import (
 	"math"
+	"net/http"
 	"strconv"
 	"strings"
 	"time"
 )
 
 // A wanted is what a Range header asks for, as far as it matters for choosing
-// a snapshot.
+// a snapshot. It must never take for a beginning what nginx takes for a resume.
 type wanted struct {
+	// partial is true if nginx may answer with a part, or with 416.
+	partial bool
 	// start is the highest first byte of all ranges; a suffix range has no
-	// first byte that is known, so it counts as the end.
+	// first byte that is known, so it counts as the end. 0 if nginx will not
+	// understand the header.
 	start int64
 	// openEnd is true for a single range without an end.
 	openEnd bool
 }
 
-// whole reports whether the range is all of the file, as Etcher asks for it.
-func (w wanted) whole() bool { return w.start == 0 && w.openEnd }
+// everything reports whether that is the whole file: no range, or the one
+// that Etcher sends.
+func (w wanted) everything() bool { return !w.partial || w.start == 0 && w.openEnd }
 
-// parseRange reads a Range header (RFC 9110, section 14.2). ok is false if
-// there is none or it is not well formed; nginx then answers with the whole
-// file or with 416.
-func parseRange(header string) (w wanted, ok bool) {
-	list, ok := strings.CutPrefix(header, "bytes=")
-	if !ok {
-		return wanted{}, false
+// rangeUnit begins a Range header, in any case (RFC 9110, section 14.1).
+const rangeUnit = "bytes="
+
+// parseRange reads a Range header (RFC 9110, section 14.2) as leniently as
+// nginx does, with spaces around the numbers. Without the header, and with
+// another unit, it is the whole file; what cannot be read is a part from 0 on,
+// since nginx answers with 416 and the client has what it had.
+func parseRange(header string) wanted {
+	if len(header) <= len(rangeUnit) || !strings.EqualFold(header[:len(rangeUnit)], rangeUnit) {
+		return wanted{}
 	}
-	specs := strings.Split(list, ",")
+	w := wanted{partial: true}
+	specs := strings.Split(header[len(rangeUnit):], ",")
 	for _, spec := range specs {
-		first, last, dash := strings.Cut(strings.TrimSpace(spec), "-")
-		if !dash {
-			return wanted{}, false
-		}
-		start := int64(math.MaxInt64)
-		if first != "" {
-			n, err := strconv.ParseInt(first, 10, 64)
-			if err != nil || n < 0 {
-				return wanted{}, false
-			}
-			start = n
-		} else if last == "" {
-			return wanted{}, false
+		start, openEnd, ok := parseSpec(spec)
+		if !ok {
+			return wanted{partial: true}
 		}
 		w.start = max(w.start, start)
-		w.openEnd = last == "" && len(specs) == 1
+		w.openEnd = openEnd && len(specs) == 1
 	}
-	return w, true
+	return w
+}
+
+// parseSpec reads "5-9", "5-" or "-5".
+func parseSpec(spec string) (start int64, openEnd, ok bool) {
+	first, last, dash := strings.Cut(spec, "-")
+	first, last = strings.TrimSpace(first), strings.TrimSpace(last)
+	if !dash || first == "" && last == "" {
+		return 0, false, false
+	}
+	if first == "" {
+		return math.MaxInt64, false, isNumber(last)
+	}
+	if !isNumber(first) || last != "" && !isNumber(last) {
+		return 0, false, false
+	}
+	start, err := strconv.ParseInt(first, 10, 64)
+	return start, last == "", err == nil
+}
+
+// isNumber reports whether s has digits only; strconv also takes signs.
+func isNumber(s string) bool {
+	return s != "" && strings.Trim(s, "0123456789") == ""
+}
+
+// validatorOf returns the condition by which a request names the image that
+// its client has parts of, if it has one.
+func validatorOf(h http.Header) (validator string, ok bool) {
+	for _, key := range []string{"If-Range", "If-Match", "If-Unmodified-Since"} {
+		// "If-Match: *" names none.
+		if v := strings.TrimSpace(h.Get(key)); v != "" && v != "*" {
+			return v, true
+		}
+	}
+	return "", false
+}
+
+// validatorTime returns the modification time in a validator that nginx made:
+// an ETag of time and size in hexadecimal, or a date.
+func validatorTime(v string) (time.Time, bool) {
+	if t, err := http.ParseTime(v); err == nil {
+		return t, true
+	}
+	return etagTime(v)
 }
 
 // etagTime returns the time in an ETag of nginx's form: "<mtime>-<size>", both
 // in hexadecimal (ngx_http_set_etag). A weak one never matches If-Range.
 func etagTime(etag string) (time.Time, bool) {
-	if len(etag) < 2 || etag[0] != '"' || etag[len(etag)-1] != '"' {
+	inner, ok := strings.CutPrefix(etag, `"`)
+	if !ok {
 		return time.Time{}, false
 	}
-	mtime, _, dash := strings.Cut(etag[1:len(etag)-1], "-")
-	if !dash {
+	if inner, ok = strings.CutSuffix(inner, `"`); !ok {
 		return time.Time{}, false
 	}
+	mtime, size, _ := strings.Cut(inner, "-")
 	sec, err := strconv.ParseInt(mtime, 16, 64)
-	if err != nil {
+	if err != nil || sec < 0 || mtime[0] == '+' {
+		return time.Time{}, false
+	}
+	if _, err := strconv.ParseUint(size, 16, 63); err != nil {
 		return time.Time{}, false
 	}
 	return time.Unix(sec, 0), true

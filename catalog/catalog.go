@@ -158,7 +158,10 @@ func (c *Catalog) restore(r record) (*Snapshot, error) {
 	if !c.disk.stored[r.Bundle] {
 		return nil, fmt.Errorf("its bundle %s is gone: %w", r.Bundle, fault.NotFound)
 	}
-	return newSnapshot(c, r, name, b), nil
+	s := newSnapshot(c, r, name, b)
+	// Nobody was told of it since the start, so that nobody is about to open it.
+	s.used = r.Made.Add(-justUsed)
+	return s, nil
 }
 
 func (c *Catalog) baseOf(sum base.Hash) (image.Base, error) {

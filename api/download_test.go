@@ -1,0 +1,185 @@
+package api
+
+import (
+	"encoding/base64"
+	"fmt"
+	"net/http"
+	"strings"
+	"testing"
+
+	"aesthetic.computer/isofs/catalog"
+)
+
+func TestWhichSnapshotARequestGets(t *testing.T) {
+	const (
+		whole   = "" // the path of the image
+		sum     = ".sha256"
+		known   = "Wget/1.21" // began with the old snapshot
+		unknown = "curl/7.88" // is at another address, too
+	)
+	inSlot := fmt.Sprintf("Range: bytes=%d-", slotStart)
+	beforeSlot := fmt.Sprintf("Range: bytes=%d-", slotStart-1)
+	for _, c := range []struct {
+		method, path string
+		agent        string
+		headers      string // separated by "; "
+		want         string // old, new, or a status
+	}{
+		// A beginning gets what there is now.
+		{"GET", whole, known, "", "new"},
+		{"GET", whole, known, "Range: bytes=0-", "new"},
+		{"GET", whole, known, "Range: items=5-", "new"},
+		{"GET", whole, known, "Range: bytes=", "new"},
+		{"HEAD", whole, known, "", "new"},
+		{"HEAD", whole, known, inSlot, "new"},
+		{"GET", whole, unknown, "", "new"},
+		// A resume without a validator gets what the client began with.
+		{"GET", whole, known, inSlot, "old"},
+		{"GET", whole, known, beforeSlot, "old"},
+		{"GET", whole, known, "Range: bytes=1-1", "old"},
+		{"GET", whole, known, "Range: Bytes=1-", "old"},
+		{"GET", whole, known, "Range: bytes= 1 - 5 ", "old"},
+		{"GET", whole, known, "Range: bytes=0-5,9-", "old"},
+		{"GET", whole, known, "Range: bytes=-5", "old"},
+		{"GET", whole, known, fmt.Sprintf("Range: bytes=%d-", baseSize), "old"},
+		{"GET", whole, unknown, beforeSlot, "new"},
+		{"GET", whole, unknown, inSlot, "412"},
+		{"GET", whole, unknown, "Range: bytes=0-5,70000-70001", "412"},
+		{"GET", whole, unknown, "Range: bytes=-1", "412"},
+		// What may begin a download or be one of many in it.
+		{"GET", whole, known, "Range: bytes=0-1023", "old"},
+		{"GET", whole, unknown, "Range: bytes=0-1023", "new"},
+		{"GET", whole, known, "Range: bytes=5", "old"}, // nginx: 416
+		{"GET", sum, known, "", "old"},
+		{"HEAD", sum, known, "", "old"},
+		{"GET", sum, unknown, "", "new"},
+		{"GET", sum, known, "Range: bytes=0-", "old"},
+		// A validator says which it is, whoever the client is.
+		{"GET", whole, unknown, inSlot + "; If-Range: OLD-ETAG", "old"},
+		{"GET", whole, unknown, inSlot + "; If-Range: NEW-ETAG", "new"},
+		{"GET", whole, known, inSlot + "; If-Range: NEW-ETAG", "new"},
+		{"GET", whole, unknown, inSlot + "; If-Range: OLD-DATE", "old"},
+		{"GET", whole, unknown, inSlot + "; If-Match: OLD-ETAG", "old"},
+		{"GET", whole, unknown, inSlot + "; If-Unmodified-Since: OLD-DATE", "old"},
+		{"GET", whole, unknown, "Range: bytes=0-5; If-Range: OLD-ETAG", "old"},
+		// nginx finds these wrong, and sends the new one whole.
+		{"GET", whole, known, inSlot + "; If-Range: W/OLD-ETAG", "new"},
+		{"GET", whole, known, inSlot + `; If-Range: "0-0"`, "new"},
+		{"GET", whole, known, inSlot + "; If-Range: garbage", "new"},
+		{"GET", whole, known, inSlot + "; If-Range: Sun, 06 Nov 1994 08:49:37 GMT", "new"},
+		// And these say nothing.
+		{"GET", whole, known, inSlot + "; If-Match: *", "old"},
+		{"GET", whole, known, inSlot + "; If-None-Match: NEW-ETAG", "old"},
+		{"GET", whole, known, "If-Range: OLD-ETAG", "new"},
+		{"GET", whole, known, "Range: bytes=0-; If-Range: OLD-ETAG", "new"},
+	} {
+		r := newRig(t, catalog.Limits{})
+		snapshots := map[string]*catalog.Snapshot{"old": r.current("notepat", 0)}
+		if got := r.ask("GET", "/notepat-os.iso", "User-Agent: "+known); got.Code != 200 {
+			t.Fatal(got)
+		}
+		snapshots["new"] = r.current("notepat", 1)
+		headers := []string{"User-Agent: " + c.agent}
+		if c.agent == unknown {
+			headers = append(headers, "X-Real-IP: 198.51.100.7")
+		}
+		if c.headers != "" {
+			said := strings.NewReplacer(
+				"OLD-ETAG", etag(snapshots["old"]), "NEW-ETAG", etag(snapshots["new"]),
+				"OLD-DATE", snapshots["old"].Time().Format(http.TimeFormat),
+			).Replace(c.headers)
+			headers = append(headers, strings.Split(said, "; ")...)
+		}
+		got := r.ask(c.method, "/notepat-os.iso"+c.path, headers...)
+		row := fmt.Sprintf("%s %s of %s with %q", c.method, c.path, c.agent, c.headers)
+		if s := snapshots[c.want]; s == nil {
+			if fmt.Sprint(got.Code) != c.want {
+				t.Errorf("%s: %d, want %s", row, got.Code, c.want)
+			}
+		} else if want := "/_mount/" + s.ID() + "/notepat-os.iso" + c.path; got.Code != 200 || got.Header().Get("X-Accel-Redirect") != want {
+			t.Errorf("%s: %d, %q, want the %s one, %q", row, got.Code, got.Header().Get("X-Accel-Redirect"), c.want, want)
+		}
+	}
+}
+
+func TestHeadersOfAnImage(t *testing.T) {
+	r := newRig(t, catalog.Limits{})
+	s := r.current("notepat", 0)
+	sum := s.SHA256()
+	digest := base64.StdEncoding.EncodeToString(sum[:])
+	unique := "/s/" + s.ID() + "/notepat-os.iso"
+	for path, caching := range map[string]string{"/notepat-os.iso": "no-cache", unique: "public, max-age=31536000, immutable"} {
+		for _, method := range []string{"GET", "HEAD"} {
+			got := r.ask(method, path)
+			for key, want := range map[string]string{
+				"X-Accel-Redirect": "/_mount/" + s.ID() + "/notepat-os.iso",
+				"Digest":           "SHA-256=" + digest,
+				"Repr-Digest":      "sha-256=:" + digest + ":",
+				"Content-Type":     "application/octet-stream",
+				// nginx says it, see hand.
+				"Content-Disposition":         "",
+				"Cache-Control":               caching,
+				"Link":                        "<" + unique + `>; rel="canonical", <` + unique + `.sha256>; rel="describedby"`,
+				"X-Isofs-Piece":               "notepat",
+				"X-Isofs-Snapshot":            s.ID(),
+				"Access-Control-Allow-Origin": "*",
+			} {
+				if got.Header().Get(key) != want {
+					t.Errorf("%s %s: %s is %q, want %q", method, path, key, got.Header().Get(key), want)
+				}
+			}
+			if got.Code != 200 || got.Body.Len() != 0 {
+				t.Errorf("%s %s: %d with %d bytes", method, path, got.Code, got.Body.Len())
+			}
+			if !strings.Contains(got.Header().Get("Access-Control-Expose-Headers"), "Content-Range") {
+				t.Errorf("%s %s: a page elsewhere cannot see Content-Range", method, path)
+			}
+		}
+	}
+}
+
+func TestHeadersOfASidecar(t *testing.T) {
+	r := newRig(t, catalog.Limits{})
+	s := r.current("notepat", 0)
+	for _, path := range []string{"/notepat-os.iso.sha256", "/s/" + s.ID() + "/notepat-os.iso.sha256"} {
+		h := r.ask("GET", path).Header()
+		if want := "/_mount/" + s.ID() + "/notepat-os.iso.sha256"; h.Get("X-Accel-Redirect") != want {
+			t.Errorf("%s: %q, want %q", path, h.Get("X-Accel-Redirect"), want)
+		}
+		if h.Get("Digest") != "" || h.Get("Content-Disposition") != "" || h.Get("Content-Type") != "" {
+			t.Errorf("%s has headers of the image: %v", path, h)
+		}
+	}
+}
+
+// What nginx puts into X-Accel-Redirect is safe in a path, whatever the piece.
+func TestNamesOfPieces(t *testing.T) {
+	r := newRig(t, catalog.Limits{})
+	for piece, file := range map[string]string{
+		"@jeffrey/tone": "at.jeffrey.tone-os.iso", "$39j": "kidlisp.39j-os.iso", "-x": "piece.-x-os.iso", "Tone": "Tone-os.iso",
+	} {
+		s := r.current(piece, 0)
+		got := r.ask("GET", "/"+file)
+		if want := "/_mount/" + s.ID() + "/" + file; got.Code != 200 || got.Header().Get("X-Accel-Redirect") != want {
+			t.Errorf("%s: %d, %q, want %q", piece, got.Code, got.Header().Get("X-Accel-Redirect"), want)
+		}
+	}
+}
+
+func TestClients(t *testing.T) {
+	for said, want := range map[string]string{
+		"192.0.2.1":                   "192.0.2.1",
+		"::ffff:192.0.2.1":            "192.0.2.1",
+		"2001:db8:1:2:3:4:5:6":        "2001:db8:1:2::",
+		"2001:db8:1:2:ffff::1":        "2001:db8:1:2::",
+		"fe80::1%eth0":                "fe80::",
+		"unix:":                       "unix:",
+		"":                            "",
+		"not an address\x00 whatever": "not an address\x00 whatever",
+	} {
+		r := &http.Request{Header: http.Header{"X-Real-Ip": {said}, "User-Agent": {"x"}}}
+		if got := clientOf(r); got != (catalog.Client{Address: want, Agent: "x"}) {
+			t.Errorf("%q is %v, want %q", said, got, want)
+		}
+	}
+}

@@ -1,0 +1,179 @@
+package api
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding"
+	"encoding/hex"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"aesthetic.computer/isofs/base"
+	"aesthetic.computer/isofs/bundle"
+	"aesthetic.computer/isofs/catalog"
+	"aesthetic.computer/isofs/extent"
+	"aesthetic.computer/isofs/fault"
+	"aesthetic.computer/isofs/image"
+)
+
+const (
+	slotStart = 64 << 10
+	slotSize  = 1 << 20
+	baseSize  = slotStart + slotSize + 4096
+)
+
+// emptyBase is a base of zeroes.
+func emptyBase() image.Base {
+	data := make([]byte, baseSize)
+	h := sha256.New()
+	h.Write(data[:slotStart])
+	state, err := h.(encoding.BinaryMarshaler).MarshalBinary()
+	if err != nil {
+		panic(err)
+	}
+	return image.Base{Bytes: extent.Bytes(data), Manifest: &base.Manifest{
+		Version: "2026-11-01", Flavor: "tiny", Arch: "amd64", CreatedAt: "2026-11-01T00:00:00Z",
+		PiecePartitionOffset: slotStart, PiecePartitionSize: slotSize, TotalSize: baseSize,
+		SHA256: sha256.Sum256(data), Tail: data[slotStart+slotSize:],
+		Midstates: base.Midstates{SHA256: hex.EncodeToString(state[4:36])},
+	}}
+}
+
+// made is when the first bundle of every piece was made.
+var made = time.Date(2026, 11, 2, 0, 0, 0, 0, time.UTC)
+
+// A shop is a source with the pieces of a map, each of which changes when its
+// number does.
+type shop struct {
+	mu     sync.Mutex
+	pieces map[string]int
+	err    error
+	gate   chan struct{}
+	begun  chan string
+}
+
+func (s *shop) set(change func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	change()
+}
+
+func (s *shop) Fetch(_ context.Context, name bundle.Name, w io.Writer, limit int64) (bundle.Info, error) {
+	s.mu.Lock()
+	gate, begun := s.gate, s.begun
+	s.mu.Unlock()
+	if begun != nil {
+		begun <- name.String()
+		<-gate
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n, ok := s.pieces[name.String()]
+	if s.err != nil {
+		return bundle.Info{}, s.err
+	}
+	if !ok {
+		return bundle.Info{}, fmt.Errorf("read %s.html of /srv/secret: %w", name, fault.NotFound)
+	}
+	html := fmt.Sprint("<p>", n)
+	_, err := io.WriteString(w, html)
+	return bundle.Info{
+		SHA256: sha256.Sum256([]byte(html)), Size: int64(len(html)), Title: "a piece",
+		ModTime: made.Add(time.Duration(n) * time.Minute),
+	}, err
+}
+
+func (s *shop) Names(context.Context) (names []bundle.Name, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for piece := range s.pieces {
+		name, err := bundle.ParseName(piece)
+		if err != nil {
+			return nil, err
+		}
+		names = append(names, name)
+	}
+	return names, nil
+}
+
+func (s *shop) Changed(_ context.Context, name bundle.Name, had bundle.Info, _ time.Duration) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return !had.ModTime.Equal(made.Add(time.Duration(s.pieces[name.String()]) * time.Minute))
+}
+
+// A rig is the handler over a catalog.
+type rig struct {
+	t       *testing.T
+	handler http.Handler
+	catalog *catalog.Catalog
+	shop    *shop
+	log     *strings.Builder
+	sick    error // what Healthy says
+}
+
+func newRig(t *testing.T, limits catalog.Limits) *rig {
+	r := &rig{t: t, shop: &shop{pieces: map[string]int{"notepat": 0}}, log: new(strings.Builder)}
+	limits.RefreshWait = time.Hour
+	log := slog.New(slog.NewTextHandler(r.log, nil))
+	var err error
+	r.catalog, err = catalog.Open(catalog.Config{
+		Dir: t.TempDir(), Base: emptyBase(), Source: r.shop, Limits: limits, Log: log,
+		Now: func() time.Time { return made.Add(24 * time.Hour) },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { r.catalog.Close() })
+	r.handler = New(Config{Catalog: r.catalog, Log: log, Healthy: func() error { return r.sick }})
+	return r
+}
+
+// ask sends a request with headers given as "Key: value".
+func (r *rig) ask(method, target string, headers ...string) *httptest.ResponseRecorder {
+	req := httptest.NewRequest(method, "http://isofs.example"+target, nil)
+	req.Header.Set("X-Real-IP", "192.0.2.1")
+	for _, line := range headers {
+		key, value, _ := strings.Cut(line, ": ")
+		req.Header.Set(key, value)
+	}
+	w := httptest.NewRecorder()
+	r.handler.ServeHTTP(w, req)
+	return w
+}
+
+// current is the piece's snapshot at a number.
+func (r *rig) current(piece string, n int) *catalog.Snapshot {
+	r.t.Helper()
+	r.shop.set(func() { r.shop.pieces[piece] = n })
+	name, err := bundle.ParseName(piece)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	s, err := r.catalog.Current(r.t.Context(), name)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return s
+}
+
+// etag is what nginx makes of a snapshot (ngx_http_set_etag).
+func etag(s *catalog.Snapshot) string {
+	return fmt.Sprintf(`"%x-%x"`, s.Time().Unix(), s.Size())
+}
+
+// askHost is the page at / for a client that calls us by this name.
+func (r *rig) askHost(host string) string {
+	req := httptest.NewRequest("GET", "/", nil)
+	req.Host = host
+	w := httptest.NewRecorder()
+	r.handler.ServeHTTP(w, req)
+	return w.Body.String()
+}
