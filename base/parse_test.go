@@ -177,7 +177,7 @@ func FuzzParse(f *testing.F) {
 	least := Manifest{
 		Version: "2026-11-01", Flavor: "f", Arch: "a", CreatedAt: "2026-11-01T00:00:00Z",
 		PiecePartitionOffset: 4096, PiecePartitionSize: mib, TotalSize: mib + 4096,
-		SHA256: Hash{1}, BlockSize: maxBlockSize, Blocks: []Hash{{1}},
+		SHA256: Hash{1}, BlockSize: maxBlockSize, Blocks: []Hash{{1}, {2}},
 		Midstates: Midstates{SHA256: strings.Repeat("ab", 32), SHA1: strings.Repeat("ab", 20)},
 		BootFiles: []BootFile{{Name: "kernel", Path: "/k", Offset: 1, Length: 1, SHA256: Hash{1}}},
 	}
