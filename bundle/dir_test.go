@@ -196,7 +196,7 @@ func TestDirUnderWriter(t *testing.T) {
 		}
 	}()
 	live := mustName(t, "live")
-	for range 50 {
+	for range 20 {
 		var body bytes.Buffer
 		info, err := d.Fetch(t.Context(), live, &body, 2<<20)
 		if err != nil && (fault.Kind(err) != fault.Unavailable || body.Len() > 0) {
