@@ -4,6 +4,8 @@ import (
 	"encoding/base64"
 	"fmt"
 	"net/http"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -98,6 +100,29 @@ func TestWhichSnapshotARequestGets(t *testing.T) {
 			}
 		} else if want := "/_mount/" + s.ID() + "/notepat-os.iso" + c.path; got.Code != 200 || got.Header().Get("X-Accel-Redirect") != want {
 			t.Errorf("%s: %d, %q, want the %s one, %q", row, got.Code, got.Header().Get("X-Accel-Redirect"), c.want, want)
+		}
+	}
+}
+
+// A short range at the start may begin a download anew: so it gets the current
+// image, where the image that its client had is lost and a resume is refused.
+func TestAProbeWhenTheImageIsLost(t *testing.T) {
+	r := newRig(t, catalog.Limits{})
+	old := r.current("notepat", 0)
+	r.ask("GET", "/notepat-os.iso")
+	current := r.current("notepat", 1)
+	if err := os.Remove(filepath.Join(r.dir, "bundles", old.Bundle().String()+".html")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := old.Open(); err == nil {
+		t.Fatal("an image without its bundle opens")
+	}
+	if got := r.ask("GET", "/notepat-os.iso", "Range: bytes=1-"); got.Code != 412 {
+		t.Errorf("a resume: %d", got.Code)
+	}
+	for _, header := range []string{"Range: bytes=0-1023", "Range: bytes=1-"} {
+		if got := r.ask("GET", "/notepat-os.iso", header); got.Code != 200 || got.Header().Get("X-Isofs-Snapshot") != current.ID() {
+			t.Errorf("then %s: %d, snapshot %s", header, got.Code, got.Header().Get("X-Isofs-Snapshot"))
 		}
 	}
 }

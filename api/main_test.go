@@ -116,16 +116,17 @@ type rig struct {
 	catalog *catalog.Catalog
 	shop    *shop
 	log     *strings.Builder
-	sick    error // what Healthy says
+	dir     string // of the catalog
+	sick    error  // what Healthy says
 }
 
 func newRig(t *testing.T, limits catalog.Limits) *rig {
-	r := &rig{t: t, shop: &shop{pieces: map[string]int{"notepat": 0}}, log: new(strings.Builder)}
+	r := &rig{t: t, shop: &shop{pieces: map[string]int{"notepat": 0}}, log: new(strings.Builder), dir: t.TempDir()}
 	limits.RefreshWait = time.Hour
 	log := slog.New(slog.NewTextHandler(r.log, nil))
 	var err error
 	r.catalog, err = catalog.Open(catalog.Config{
-		Dir: t.TempDir(), Base: emptyBase(), Source: r.shop, Limits: limits, Log: log,
+		Dir: r.dir, Base: emptyBase(), Source: r.shop, Limits: limits, Log: log,
 		Now: func() time.Time { return made.Add(24 * time.Hour) },
 	})
 	if err != nil {

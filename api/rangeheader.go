@@ -104,7 +104,7 @@ func etagTime(etag string) (time.Time, bool) {
 	}
 	mtime, size, _ := strings.Cut(inner, "-")
 	sec, err := strconv.ParseInt(mtime, 16, 64)
-	if err != nil || sec < 0 || mtime[0] == '+' {
+	if err != nil || mtime[0] == '+' {
 		return time.Time{}, false
 	}
 	if _, err := strconv.ParseUint(size, 16, 63); err != nil {
