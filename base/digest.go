@@ -84,7 +84,7 @@ func pump(ctx context.Context, r io.ReaderAt, size, chunk int64, progress func(d
 		}
 		if err := feed(lanes, p, off); err != nil {
 			if end < size {
-				_ = <-read // the buffer is its until then
+				<-read //nolint:errcheck // the buffer is its until then; the first error is told
 			}
 			return err
 		}
