@@ -66,10 +66,10 @@ type problem struct {
 
 func newProblem(status int, text string, err error) problem {
 	p := problem{Status: status, Title: "That did not work", Text: text}
-	switch {
-	case status == http.StatusNotFound:
+	switch status {
+	case http.StatusNotFound:
 		p.Title = "Nothing here"
-	case status == http.StatusBadGateway || status == http.StatusServiceUnavailable:
+	case http.StatusBadGateway, http.StatusServiceUnavailable:
 		p.Title = "Not at the moment"
 	}
 	if stale, ok := errors.AsType[*catalog.StaleError](err); ok {
