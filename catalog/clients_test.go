@@ -2,6 +2,7 @@ package catalog
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -173,7 +174,7 @@ func TestALineThatCouldNotBeWrittenIsMadeGood(t *testing.T) {
 		t.Fatal(err)
 	}
 	l.file = closed
-	if err := l.remember(wget, name("notepat"), "new"); fault.Kind(err) != fault.Unavailable {
+	if err := l.remember(wget, name("notepat"), "new"); !errors.Is(err, fault.Unavailable) {
 		t.Errorf("got %v", err)
 	}
 	good.Close()

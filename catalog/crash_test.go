@@ -1,6 +1,7 @@
 package catalog
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -132,7 +133,7 @@ func TestALostListOfBases(t *testing.T) {
 	}
 	r.stop()
 	write(t, filepath.Join(r.config.Dir, basesFile), "garbage")
-	if _, err := Open(r.config); fault.Kind(err) != fault.Corrupt || !strings.Contains(err.Error(), "remove the file") {
+	if _, err := Open(r.config); !errors.Is(err, fault.Corrupt) || !strings.Contains(err.Error(), "remove the file") {
 		t.Errorf("a list that cannot be read: %v", err)
 	}
 	write(t, filepath.Join(r.config.Dir, basesFile), "[]")
@@ -155,7 +156,7 @@ func TestADamagedBundleIsFetchedAgain(t *testing.T) {
 		if damaged.ID() != s.ID() {
 			t.Fatalf("%s: snapshot %s", what, damaged.ID())
 		}
-		if _, err := damaged.Open(); fault.Kind(err) != fault.Corrupt && fault.Kind(err) != fault.NotFound {
+		if _, err := damaged.Open(); !errors.Is(err, fault.Corrupt) && !errors.Is(err, fault.NotFound) {
 			t.Errorf("%s: open: %v", what, err)
 		}
 		r.wantIDs(before) // and not the damaged one
@@ -188,7 +189,7 @@ func TestADirectoryThatCannotBeWritten(t *testing.T) {
 		t.Fatal(err)
 	}
 	write(t, filepath.Join(r.config.Dir, "snapshots"), "a file")
-	if _, err := Open(r.config); fault.Kind(err) != fault.Unavailable {
+	if _, err := Open(r.config); !errors.Is(err, fault.Unavailable) {
 		t.Errorf("got %v", err)
 	}
 }
@@ -201,7 +202,7 @@ func TestARecordThatCannotBeWritten(t *testing.T) {
 	if err := os.RemoveAll(string(r.disk.records)); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := r.Current(t.Context(), name("notepat")); fault.Kind(err) != fault.Unavailable {
+	if _, err := r.Current(t.Context(), name("notepat")); !errors.Is(err, fault.Unavailable) {
 		t.Errorf("got %v", err)
 	}
 	r.wantIDs()

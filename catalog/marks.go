@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"time"
 
@@ -42,10 +43,11 @@ func openMarks(path string) (*marks, error) {
 	if err != nil {
 		return m, fmt.Errorf("read the times of forgotten snapshots: %w: %w", fault.Unavailable, err)
 	}
-	if err := json.Unmarshal(data, &m.byPiece); err != nil || m.byPiece == nil {
-		m.byPiece = map[string]mark{}
-		return m, fmt.Errorf("read the times of forgotten snapshots in %s: %w: %v", path, fault.Corrupt, err)
+	var known map[string]mark
+	if err := json.Unmarshal(data, &known); err != nil {
+		return m, fmt.Errorf("read the times of forgotten snapshots in %s: %w: %w", path, fault.Corrupt, err)
 	}
+	maps.Copy(m.byPiece, known)
 	return m, nil
 }
 

@@ -33,7 +33,7 @@ func TestTheFirstRequestFetchesAndTheNextDoNot(t *testing.T) {
 	if side, err := first.Sidecar("sha256"); err != nil || string(side) != first.SHA256().String()+"  notepat-os.iso\n" {
 		t.Errorf("the sidecar is %q (%v)", side, err)
 	}
-	if _, err := first.Sidecar("asc"); fault.Kind(err) != fault.NotFound {
+	if _, err := first.Sidecar("asc"); !errors.Is(err, fault.NotFound) {
 		t.Errorf("a sidecar that it has not: %v", err)
 	}
 }
@@ -84,7 +84,7 @@ func TestACallerLeavesAndTheFetchGoesOn(t *testing.T) {
 func TestAnUnknownPieceIsRememberedBriefly(t *testing.T) {
 	r := newRig(t, Limits{MissingTime: 10 * time.Second})
 	for range 3 {
-		if _, err := r.Current(t.Context(), name("nobody")); fault.Kind(err) != fault.NotFound {
+		if _, err := r.Current(t.Context(), name("nobody")); !errors.Is(err, fault.NotFound) {
 			t.Fatal(err)
 		}
 	}
@@ -93,7 +93,7 @@ func TestAnUnknownPieceIsRememberedBriefly(t *testing.T) {
 	}
 	r.source.bake("nobody", "<p>somebody</p>", epoch)
 	r.clock.add(10*time.Second - 1)
-	if _, err := r.Current(t.Context(), name("nobody")); fault.Kind(err) != fault.NotFound {
+	if _, err := r.Current(t.Context(), name("nobody")); !errors.Is(err, fault.NotFound) {
 		t.Errorf("a moment before: %v", err)
 	}
 	r.clock.add(1)
@@ -114,7 +114,7 @@ func TestAPieceThatIsKnownSurvivesItsSource(t *testing.T) {
 	}
 	_, err := r.Current(t.Context(), name("other"))
 	paused, ok := errors.AsType[*PausedError](err)
-	if !ok || paused.After != 30*time.Second || fault.Kind(err) != fault.Unavailable {
+	if !ok || paused.After != 30*time.Second || !errors.Is(err, fault.Unavailable) {
 		t.Errorf("a piece that is not known: %v", err)
 	}
 	r.clock.add(20 * time.Second)
@@ -151,7 +151,7 @@ func TestATooLargeBundleIsRemembered(t *testing.T) {
 	r.source.err = &bundle.TooLargeError{Name: name("huge"), Limit: 1}
 	for range 2 {
 		_, err := r.Current(t.Context(), name("huge"))
-		if _, ok := errors.AsType[*bundle.TooLargeError](err); !ok || fault.Kind(err) != fault.Invalid {
+		if _, ok := errors.AsType[*bundle.TooLargeError](err); !ok || !errors.Is(err, fault.Invalid) {
 			t.Errorf("got %v", err)
 		}
 	}
@@ -207,7 +207,7 @@ func TestAPieceGoesAndComesBack(t *testing.T) {
 	r := newRig(t, Limits{})
 	old := r.baked("notepat", "<p>1</p>")
 	r.source.set(func() { delete(r.source.has, "notepat") })
-	if _, err := r.Current(t.Context(), name("notepat")); fault.Kind(err) != fault.NotFound {
+	if _, err := r.Current(t.Context(), name("notepat")); !errors.Is(err, fault.NotFound) {
 		t.Errorf("when its source has it no more: %v", err)
 	}
 	if got := r.Pieces(t.Context()); len(got) != 0 {
@@ -235,7 +235,7 @@ func TestRefreshFetchesWhateverIsKnown(t *testing.T) {
 	if s, err := r.Refresh(t.Context(), name("notepat")); s != old || err != nil || r.source.count() != 2 {
 		t.Errorf("got %v (%v) after %d fetches", s, err, r.source.count())
 	}
-	if _, err := r.Refresh(t.Context(), name("nobody")); fault.Kind(err) != fault.NotFound {
+	if _, err := r.Refresh(t.Context(), name("nobody")); !errors.Is(err, fault.NotFound) {
 		t.Error(err)
 	}
 	r.source.bake("nobody", "<p>2</p>", epoch)
@@ -258,7 +258,7 @@ func TestAFullHouseSaysSo(t *testing.T) {
 	}()
 	<-r.source.begun
 	_, err := r.Current(t.Context(), name("two"))
-	if busy, ok := errors.AsType[*BusyError](err); !ok || busy.RetryAfter <= 0 || fault.Kind(err) != fault.Unavailable {
+	if busy, ok := errors.AsType[*BusyError](err); !ok || busy.RetryAfter <= 0 || !errors.Is(err, fault.Unavailable) {
 		t.Errorf("a second piece at once: %v", err)
 	}
 	r.source.bake("known", "<p>new</p>", epoch)
@@ -275,7 +275,7 @@ func TestAFullHouseSaysSo(t *testing.T) {
 func TestASourceThatBreaksItsContract(t *testing.T) {
 	r := newRig(t, Limits{})
 	r.source.err = errors.New("of no kind")
-	if _, err := r.Current(t.Context(), name("notepat")); fault.Kind(err) != fault.Unavailable {
+	if _, err := r.Current(t.Context(), name("notepat")); !errors.Is(err, fault.Unavailable) {
 		t.Errorf("got kind %v: %v", fault.Kind(err), err)
 	}
 	r.wantStored(0)
@@ -293,10 +293,10 @@ func TestCloseEndsTheFetchesUnderWay(t *testing.T) {
 	if err := r.Close(); err != nil {
 		t.Error(err)
 	}
-	if err := <-got; fault.Kind(err) != fault.Unavailable {
+	if err := <-got; !errors.Is(err, fault.Unavailable) {
 		t.Errorf("who waited gets %v", err)
 	}
-	if _, err := r.Current(t.Context(), name("other")); fault.Kind(err) != fault.Unavailable || r.source.count() != 1 {
+	if _, err := r.Current(t.Context(), name("other")); !errors.Is(err, fault.Unavailable) || r.source.count() != 1 {
 		t.Errorf("after Close: %v", err)
 	}
 }
@@ -314,7 +314,7 @@ func TestConfigIsChecked(t *testing.T) {
 		c := good
 		c.Dir = t.TempDir()
 		change(&c)
-		if _, err := Open(c); fault.Kind(err) != fault.Invalid {
+		if _, err := Open(c); !errors.Is(err, fault.Invalid) {
 			t.Errorf("%s: %v", what, err)
 		}
 	}

@@ -93,7 +93,7 @@ func TestWhichImageAResumeGets(t *testing.T) {
 		got, err := s.Resume(t.Context(), c.who, name("notepat"), c.start)
 		stale, isStale := errors.AsType[*StaleError](err)
 		switch {
-		case isStale && c.want == refused && stale.Piece == name("notepat") && fault.Kind(err) == fault.NotFound:
+		case isStale && c.want == refused && stale.Piece == name("notepat") && errors.Is(err, fault.NotFound):
 		case err == nil && c.want == oldImage && got.ID() == s.old.ID():
 		case err == nil && c.want == newImage && got.ID() == s.new.ID():
 		default:
@@ -158,10 +158,10 @@ func TestAt(t *testing.T) {
 			t.Errorf("at %s: %v (%v)", want.Time(), got, err)
 		}
 	}
-	if _, err := s.At(name("notepat"), s.old.Time().Add(time.Second)); fault.Kind(err) != fault.NotFound {
+	if _, err := s.At(name("notepat"), s.old.Time().Add(time.Second)); !errors.Is(err, fault.NotFound) {
 		t.Errorf("at a time of none: %v", err)
 	}
-	if _, err := s.At(name("other"), s.old.Time()); fault.Kind(err) != fault.NotFound {
+	if _, err := s.At(name("other"), s.old.Time()); !errors.Is(err, fault.NotFound) {
 		t.Errorf("of another piece: %v", err)
 	}
 }
@@ -176,7 +176,7 @@ func TestNobodyHasIt(t *testing.T) {
 		"Peek":     func() (*Snapshot, error) { return r.Peek(ctx, wget, none) },
 		"Resume":   func() (*Snapshot, error) { return r.Resume(ctx, wget, none, 5) },
 	} {
-		if _, err := ask(); fault.Kind(err) != fault.NotFound {
+		if _, err := ask(); !errors.Is(err, fault.NotFound) {
 			t.Errorf("%s: %v", what, err)
 		}
 	}
@@ -186,7 +186,7 @@ func TestNobodyHasIt(t *testing.T) {
 func TestAResumeOfAPieceThatIsGone(t *testing.T) {
 	s := tell(t, []Client{wget}, nil)
 	s.source.set(func() { delete(s.source.has, "notepat") })
-	if _, err := s.Begin(t.Context(), curl, name("notepat")); fault.Kind(err) != fault.NotFound {
+	if _, err := s.Begin(t.Context(), curl, name("notepat")); !errors.Is(err, fault.NotFound) {
 		t.Errorf("begin: %v", err)
 	}
 	if got, err := s.Resume(t.Context(), wget, name("notepat"), inside); got != s.old {

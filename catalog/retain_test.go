@@ -1,6 +1,7 @@
 package catalog
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"strings"
@@ -111,7 +112,7 @@ func TestAPieceThatIsGoneIsForgottenInTheEnd(t *testing.T) {
 	r := newRig(t, Limits{Retain: time.Hour})
 	old := r.series("notepat", 1)
 	r.source.set(func() { delete(r.source.has, "notepat") })
-	if _, err := r.Current(t.Context(), name("notepat")); fault.Kind(err) != fault.NotFound {
+	if _, err := r.Current(t.Context(), name("notepat")); !errors.Is(err, fault.NotFound) {
 		t.Fatal(err)
 	}
 	r.clock.add(time.Hour)
@@ -197,7 +198,7 @@ func TestAForgottenSnapshotDoesNoHarm(t *testing.T) {
 	stale := r.baked("notepat", "<p>1</p>")
 	r.drop(stale)
 	r.Prune()
-	if _, err := stale.Open(); fault.Kind(err) != fault.NotFound {
+	if _, err := stale.Open(); !errors.Is(err, fault.NotFound) {
 		t.Errorf("open a forgotten snapshot: %v", err)
 	}
 	fresh := r.current("notepat")

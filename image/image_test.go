@@ -115,7 +115,7 @@ func TestTheTailIsTheManifests(t *testing.T) {
 	b, data := smallBase(t, 1), page(100)
 	b.Bytes = untouchable{t, b.Bytes.Size()}
 	tail := make([]byte, len(b.Manifest.Tail))
-	if _, err := compose(t, b, inputs(data), data).Map.ReadAt(tail, b.Manifest.SlotEnd()); err != nil && err != io.EOF {
+	if _, err := compose(t, b, inputs(data), data).Map.ReadAt(tail, b.Manifest.SlotEnd()); err != nil && !errors.Is(err, io.EOF) {
 		t.Fatal(err)
 	}
 	if !bytes.Equal(tail, b.Manifest.Tail) {
@@ -209,7 +209,7 @@ func TestRefused(t *testing.T) {
 	} {
 		in := inputs(data)
 		c.change(&in)
-		if _, err := image.Compose(b, in, extent.Bytes(data)); !errors.Is(err, c.kind) || fault.Kind(err) != c.kind {
+		if _, err := image.Compose(b, in, extent.Bytes(data)); !errors.Is(err, c.kind) {
 			t.Errorf("%s: %v, want %v", what, err, c.kind)
 		}
 	}
