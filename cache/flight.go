@@ -3,6 +3,7 @@ package cache
 import (
 	"context"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"runtime/debug"
 	"sync/atomic"
@@ -189,7 +190,7 @@ func (r *run) landRest() {
 	}
 }
 
-// fetch fills p from off on, once.
+// fetch fills p from off on, with a second attempt if the object changed.
 func (r *run) fetch(p []byte, off int64) error {
 	s := r.file.store
 	s.count.fetches.Add(1)
@@ -201,7 +202,14 @@ func (r *run) fetch(p []byte, off int64) error {
 			s.count.fetchErrors.Add(1)
 		}
 	}()
-	if err := r.file.fetcher.Fetch(s.ctx, p, off); err != nil {
+	err := r.file.fetcher.Fetch(s.ctx, p, off)
+	if errors.Is(err, fault.Corrupt) {
+		// The object is not the one that it was: it was published anew, or put
+		// back. Once more, for what is there now; its hashes say whether it will do.
+		s.log.Warn("cache: the origin changed, fetching again", "base", r.file.base.ID, "offset", off, "err", err)
+		err = r.file.fetcher.Fetch(s.ctx, p, off)
+	}
+	if err != nil {
 		if fault.Kind(err) == nil {
 			err = fmt.Errorf("%w: %w", fault.Unavailable, err)
 		}

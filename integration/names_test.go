@@ -113,10 +113,10 @@ func TestNames(t *testing.T) {
 		{"unknown-os.iso.sha256", 404, "", "unknown", ""}, // remembered
 		{"huge-os.iso", 413, "piece=huge", "larger than the 20", ""},
 		{"broken-os.iso", 502, "piece=broken", "try again", ""},
-		{"busy-os.iso", 502, "piece=busy", "try again", ""},
+		{"busy-os.iso", 503, "piece=busy", "again", ""},
 		{"cut-os.iso", 502, "piece=cut", "try again", ""},
 		{"json-os.iso", 502, "piece=json", "try again", ""},
-		{"notepat-os.iso.zip", 404, "", "no sidecar .zip", ""},
+		{"notepat-os.iso.zip", 404, "", "no sidecar", ""},
 		{"notepat.html", 404, "", "named like /notepat-os.iso", ""},
 		{"-x-os.iso", 400, "", "piece.-x-os.iso", ""},
 		{"@jeff.b-os.iso", 400, "", "@handle/piece", ""},
