@@ -38,7 +38,7 @@ func (c chain) Fetch(ctx context.Context, name Name, w io.Writer, limit int64) (
 			return Info{}, fmt.Errorf("a source gave up half way: %w: %v", fault.Unavailable, err)
 		}
 	}
-	return Info{}, fmt.Errorf("fetch the bundle of %s: %w in any of %d sources", name, fault.NotFound, len(c))
+	return Info{}, fmt.Errorf("there is no piece named %s: %w in any of the places that are looked in", name, fault.NotFound)
 }
 
 // A witness knows whether anything was written.

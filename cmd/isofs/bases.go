@@ -59,6 +59,7 @@ func (b *bases) byAddress(ctx context.Context, address string) (image.Base, erro
 	if _, err := os.Stat(b.lastPath(address)); err == nil {
 		patience.Timeout = knownPatience
 	}
+	b.log.Info("reading the base's manifest", "address", address)
 	manifest, data, err := readManifest(ctx, address, patience)
 	if err != nil {
 		if !errors.Is(err, fault.Unavailable) {

@@ -45,7 +45,7 @@ which are generated.`,
 }
 
 func inspectPiece(cmd *cobra.Command, o *stackFlags, piece string) (err error) {
-	if err := o.validate(); err != nil {
+	if err := usage(o.validate()); err != nil {
 		return err
 	}
 	name, err := bundle.ParseName(piece)

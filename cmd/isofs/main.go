@@ -157,6 +157,8 @@ func version() string {
 // hintFor says what to do about an error, where the error itself does not.
 func hintFor(err error) string {
 	switch {
+	case errors.Is(err, os.ErrPermission) && os.Getenv(childMark) != "":
+		return "isofs gave up root's rights; choose a folder that --user may enter (not one below /root), or another --user"
 	case errors.Is(err, os.ErrPermission):
 		return "run as root, or choose directories that you own with --state, --cache and --mount"
 	case errors.Is(err, syscall.ENOSPC):

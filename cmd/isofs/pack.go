@@ -33,7 +33,7 @@ needs a directory of its own then (--cache), since one process uses a cache at a
 		Example: "  isofs pack notepat -o notepat-os.iso --base bases/tiny/amd64/2026-11-01",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := o.validate(); err != nil {
+			if err := usage(o.validate()); err != nil {
 				return err
 			}
 			return runPack(cmd, &o, args[0], out)

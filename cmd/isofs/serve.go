@@ -130,14 +130,13 @@ func (o *serveFlags) complete() error {
 		*path = abs
 	}
 	wrong := []error{o.stack.validate()}
-	if o.profile != string(vfs.Direct) && o.profile != string(vfs.PageCache) {
-		wrong = append(wrong, fmt.Errorf("--profile %q is neither %s nor %s", o.profile, vfs.Direct, vfs.PageCache))
-	}
 	if o.web.enabled {
 		o.web.limits.BytesPerSecond = int64(o.web.rate)
 		if err := o.nginxConfig().Validate(); err != nil {
 			wrong = append(wrong, err)
 		}
+	} else if o.profile != string(vfs.Direct) && o.profile != string(vfs.PageCache) {
+		wrong = append(wrong, fmt.Errorf("--profile %q is neither %s nor %s", o.profile, vfs.Direct, vfs.PageCache))
 	}
 	return usage(wrong...)
 }

@@ -68,7 +68,7 @@ func (o *stackFlags) validate() error {
 	if o.refresh <= 0 || o.retain <= 0 {
 		wrong = append(wrong, errors.New("--refresh and --retain must be more than 0"))
 	}
-	return usage(wrong...)
+	return errors.Join(wrong...)
 }
 
 // usage joins what the user typed wrong; nil if nothing is.
