@@ -110,11 +110,12 @@ func TestTheFormFindsAPiece(t *testing.T) {
 	}
 }
 
-// TestSavePages writes the pages to a directory, for a look by hand.
+// TestSavePages writes the pages to the directory in ISOFS_PAGES, for a look by
+// hand; without it to one that is thrown away. Each has to be a page.
 func TestSavePages(t *testing.T) {
 	dir := os.Getenv("ISOFS_PAGES")
 	if dir == "" {
-		t.Skip("set ISOFS_PAGES to a directory to look at the pages")
+		dir = t.TempDir()
 	}
 	r := newRig(t, catalog.Limits{})
 	for _, piece := range strings.Fields("@jeffrey/tone @a-very-long/no $39j wave line painting-with-a-rather-long-name-of-its-own @whistlegraph/butterfly-cosplayer baktok $ceo") {
@@ -123,6 +124,9 @@ func TestSavePages(t *testing.T) {
 	delete(r.shop.pieces, "@a-very-long/no")
 	save := func(name string, path string, headers ...string) {
 		page := r.ask("GET", path, append(headers, "Accept: text/html")...).Body.Bytes()
+		if !strings.HasPrefix(string(page), "<!doctype html>") {
+			t.Errorf("%s is no page: %.80q", path, page)
+		}
 		if err := os.WriteFile(dir+"/"+name+".html", page, 0o644); err != nil {
 			t.Fatal(err)
 		}
