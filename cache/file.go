@@ -203,6 +203,13 @@ func (f *File) pinMissing(ctx context.Context, first, last int) (bool, error) {
 	return false, failure
 }
 
+// Prefetch has the missing blocks of [off, off+n) fetched soon, behind whatever
+// readers wait for. It returns at once and reports no failure. What lies
+// outside the base is ignored.
+func (f *File) Prefetch(off, n int64) {
+	// Nothing is fetched ahead yet.
+}
+
 // canceled is the error for a reader who gave up.
 func canceled(ctx context.Context) error {
 	return fmt.Errorf("%w: %w", fault.Unavailable, ctx.Err())

@@ -47,6 +47,16 @@ type Pinner interface {
 	Pin(ctx context.Context, off, n int64) (f *os.File, at int64, release func(), err error)
 }
 
+// A Prefetcher is a Source that can be told what will be wanted soon. Optional:
+// found by assertion.
+type Prefetcher interface {
+	Source
+	// Prefetch says that [off, off+n) will probably be read next. It returns at
+	// once, fails silently, and may do nothing: it is advice. What lies outside
+	// the source is ignored.
+	Prefetch(off, n int64)
+}
+
 // An Extent is a run of bytes of an image with one source.
 type Extent struct {
 	// Off and Len are the run's place in the map, in bytes.

@@ -23,6 +23,7 @@ type Map struct {
 var (
 	_ ContextSource = (*Map)(nil)
 	_ Pinner        = (*Map)(nil)
+	_ Prefetcher    = (*Map)(nil)
 )
 
 // New makes a map of size bytes of extents, which must be ascending, not
@@ -179,6 +180,19 @@ func (m *Map) Pin(ctx context.Context, off, n int64) (*os.File, int64, func(), e
 		return nil, 0, nil, fmt.Errorf("pin image bytes %d to %d: %w", off, off+n-1, classify(err))
 	}
 	return f, at, release, nil
+}
+
+// Prefetch implements Prefetcher: it passes the advice to the sources that take
+// any.
+func (m *Map) Prefetch(off, n int64) {
+	off, end := max(off, 0), off+min(n, m.size-off)
+	for i := m.find(off); n > 0 && i < len(m.leaves) && m.leaves[i].Off < end; i++ {
+		e := &m.leaves[i]
+		if p, ok := e.Source.(Prefetcher); ok {
+			from := max(off, e.Off)
+			p.Prefetch(e.SourceOff+from-e.Off, min(end, e.end())-from)
+		}
+	}
 }
 
 // Extents returns the extents that make up [off, off+n), clipped to it, nested

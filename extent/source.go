@@ -53,6 +53,7 @@ type section struct {
 var (
 	_ ContextSource = (*section)(nil)
 	_ Pinner        = (*section)(nil)
+	_ Prefetcher    = (*section)(nil)
 )
 
 // Section returns the n bytes of r from off on, as a Source. Unlike
@@ -99,6 +100,13 @@ func (s *section) Pin(ctx context.Context, off, n int64) (*os.File, int64, func(
 		return nil, 0, nil, fmt.Errorf("pin %d bytes at %d: %w", n, s.off+off, classify(err))
 	}
 	return f, at, release, nil
+}
+
+// Prefetch implements Prefetcher.
+func (s *section) Prefetch(off, n int64) {
+	if p, ok := s.r.(Prefetcher); ok && off >= 0 && off < s.n && n > 0 {
+		p.Prefetch(s.off+off, min(n, s.n-off))
+	}
 }
 
 // file is a section of an open file. It is a type of its own because it says

@@ -142,6 +142,8 @@ func (h fakeHandle) ReadAtContext(ctx context.Context, p []byte, off int64) (int
 	return int(n), nil
 }
 
+func (h fakeHandle) Prefetch(off, n int64) {}
+
 func (h fakeHandle) Pin(ctx context.Context, off, n int64) (*os.File, int64, func(), error) {
 	if h.img.before != nil {
 		if err := h.img.before(ctx, off, n); err != nil {

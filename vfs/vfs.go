@@ -62,6 +62,7 @@ type Image interface {
 type Handle interface {
 	extent.ContextSource
 	extent.Pinner
+	extent.Prefetcher
 	Close() error
 }
 
