@@ -60,12 +60,11 @@ func serveUnprivileged(ctx context.Context, o *serveFlags, device *os.File) erro
 	if err != nil {
 		return err
 	}
-	stopAPI, err := startAPI(o.socket(), s, mounted, log)
+	stopServices, err := startServices(ctx, o, s, mounted, log)
 	if err != nil {
 		return err
 	}
-	defer stopAPI()
-	go keepPruned(ctx, s)
+	defer stopServices()
 	if _, err := io.WriteString(toParent, ready); err != nil {
 		return fmt.Errorf("tell the parent: %w", err)
 	}

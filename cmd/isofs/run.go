@@ -75,12 +75,11 @@ func serveAlone(ctx context.Context, o *serveFlags) error {
 		return err
 	}
 	defer unmount(mounted, o.mount, log)
-	stopAPI, err := startAPI(o.socket(), s, mounted, log)
+	stopServices, err := startServices(ctx, o, s, mounted, log)
 	if err != nil {
 		return err
 	}
-	defer stopAPI()
-	go keepPruned(ctx, s)
+	defer stopServices()
 	if !o.web.enabled {
 		log.Info("mounted", "dir", o.mount, "pieces", len(s.catalog.Pieces(ctx)))
 		return waitFor(ctx, mounted.Done())
@@ -131,6 +130,22 @@ func unmount(mounted *vfs.Server, dir string, log *slog.Logger) {
 			log.Error("not unmounted", "dir", dir, "err", err)
 		}
 	}
+}
+
+// startServices starts what runs beside the mount: the API, the metrics, and
+// the care for superseded snapshots, which ends with ctx.
+func startServices(ctx context.Context, o *serveFlags, s *stack, mounted *vfs.Server, log *slog.Logger) (stop func(), err error) {
+	stopAPI, err := startAPI(o.socket(), s, mounted, log)
+	if err != nil {
+		return nil, err
+	}
+	stopMetrics, err := startMetrics(o.metrics, s, log)
+	if err != nil {
+		stopAPI()
+		return nil, err
+	}
+	go keepPruned(ctx, s)
+	return func() { stopMetrics(); stopAPI() }, nil
 }
 
 // keepPruned looks through the snapshots now and then.

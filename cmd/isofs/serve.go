@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"os/user"
 	"path/filepath"
@@ -22,6 +23,7 @@ type serveFlags struct {
 	profile string
 	user    string
 	run     string
+	metrics string
 	web     webFlags
 }
 
@@ -89,6 +91,7 @@ func (o *serveFlags) registerMount(cmd *cobra.Command) {
 	flags := cmd.Flags()
 	flags.StringVar(&o.profile, "profile", string(vfs.Direct), "direct (one cache for all pieces) or page-cache (best when one piece is fetched by many)")
 	flags.StringVar(&o.user, "user", "www-data", "user to run as when started by root")
+	flags.StringVar(&o.metrics, "metrics-listen", "", "address for Prometheus, such as 127.0.0.1:9180; what it tells is not for the public")
 	flags.StringVar(&o.run, "run", "", "directory of sockets and of nginx's files (default /run/isofs for root, else STATE/run)")
 }
 
@@ -130,6 +133,9 @@ func (o *serveFlags) complete() error {
 		*path = abs
 	}
 	wrong := []error{o.stack.validate()}
+	if _, _, err := net.SplitHostPort(o.metrics); o.metrics != "" && err != nil {
+		wrong = append(wrong, fmt.Errorf("--metrics-listen %q is not an address like 127.0.0.1:9180", o.metrics))
+	}
 	if o.web.enabled {
 		o.web.limits.BytesPerSecond = int64(o.web.rate)
 		if err := o.nginxConfig().Validate(); err != nil {
