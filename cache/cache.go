@@ -87,7 +87,7 @@ type Stats struct {
 
 	Fetches        uint64 // calls of Fetch
 	FetchErrors    uint64 // those that failed
-	FetchedBytes   uint64 // bytes of those that did not, and of whole blocks of those that did
+	FetchedBytes   uint64 // bytes of the blocks that came whole, the wrong ones included
 	CorruptFetches uint64 // fetched blocks that did not have their SHA-256
 
 	Evictions   uint64 // blocks that made room for others

@@ -73,10 +73,11 @@ func TestFillFails(t *testing.T) {
 	if err := f.Fill(t.Context(), nil); !errors.Is(err, errOff) {
 		t.Errorf("got %v", err)
 	}
+	s.pulls.Wait()
 	src.spoil = func(p []byte, _, _ int64) error { clear(p); return nil }
 	wantKind(t, f.Fill(t.Context(), nil), fault.Corrupt)
-	src.spoil = nil
 	s.pulls.Wait()
+	src.spoil = nil
 	s.disk.failing.Store(true)
 	calls := src.calls.Load()
 	wantKind(t, f.Fill(t.Context(), nil), fault.Unavailable)

@@ -175,7 +175,7 @@ func (r *run) abandon() {
 // second attempt for the rest if the object changed.
 func (r *run) fetch(p []byte) error {
 	off := r.file.base.offset(r.first)
-	return r.counted(off, func() (int64, error) {
+	return r.counted(func() error {
 		err := r.ask(p)
 		if errors.Is(err, fault.Corrupt) {
 			// The object is not the one that it was: it was published anew, or put
@@ -183,10 +183,7 @@ func (r *run) fetch(p []byte) error {
 			r.file.store.log.Warn("cache: the origin changed, fetching again", "base", r.file.base.ID, "offset", off, "err", err)
 			err = r.ask(p)
 		}
-		if r.next == 0 {
-			return 0, err
-		}
-		return r.size(r.next), err
+		return err
 	})
 }
 
@@ -214,9 +211,8 @@ func (r *run) ask(p []byte) error {
 	return err
 }
 
-// counted counts a call that fetches from off on and returns how many bytes it
-// brought.
-func (r *run) counted(off int64, call func() (int64, error)) error {
+// counted counts a call that fetches.
+func (r *run) counted(call func() error) error {
 	c := &r.file.store.count
 	c.fetches.Add(1)
 	c.inflight.Add(1)
@@ -227,9 +223,7 @@ func (r *run) counted(off int64, call func() (int64, error)) error {
 			c.fetchErrors.Add(1)
 		}
 	}()
-	n, err := call()
-	c.fetchedBytes.Add(uint64(n))
-	if err != nil {
+	if err := call(); err != nil {
 		if fault.Kind(err) == nil {
 			err = fmt.Errorf("%w: %w", fault.Unavailable, err)
 		}
@@ -246,6 +240,7 @@ func (r *run) arrive(p []byte, n int) {
 	for r.next < r.n && r.size(r.next+1) <= int64(n) {
 		i := r.first + r.next
 		data := r.data(p, i)
+		s.count.fetchedBytes.Add(uint64(len(data)))
 		if sum := sha256.Sum256(data); sum != b.Sums[i] {
 			r.report(i)
 			s.log.Warn("cache: fetched bytes are wrong, fetching them again", "base", b.ID, "block", i, "offset", b.offset(i),
@@ -272,15 +267,10 @@ func (r *run) report(i int) {
 func (r *run) again(i int, data []byte) error {
 	s, b := r.file.store, r.file.base
 	first := sha256.Sum256(data)
-	err := r.counted(b.offset(i), func() (int64, error) {
-		if err := r.file.fetcher.Fetch(s.ctx, data, b.offset(i)); err != nil {
-			return 0, err
-		}
-		return int64(len(data)), nil
-	})
-	if err != nil {
+	if err := r.counted(func() error { return r.file.fetcher.Fetch(s.ctx, data, b.offset(i)) }); err != nil {
 		return err
 	}
+	s.count.fetchedBytes.Add(uint64(len(data)))
 	second := sha256.Sum256(data)
 	if second == b.Sums[i] {
 		return nil

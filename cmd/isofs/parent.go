@@ -66,6 +66,9 @@ func serveUnprivileged(ctx context.Context, o *serveFlags, device *os.File) erro
 	}
 	defer stopAPI()
 	go keepPruned(ctx, s)
+	if o.prefill {
+		go prefill(ctx, s.base.Bytes, log)
+	}
 	if _, err := io.WriteString(toParent, ready); err != nil {
 		return fmt.Errorf("tell the parent: %w", err)
 	}

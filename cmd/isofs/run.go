@@ -81,6 +81,9 @@ func serveAlone(ctx context.Context, o *serveFlags) error {
 	}
 	defer stopAPI()
 	go keepPruned(ctx, s)
+	if o.prefill {
+		go prefill(ctx, s.base.Bytes, log)
+	}
 	if !o.web.enabled {
 		log.Info("mounted", "dir", o.mount, "pieces", len(s.catalog.Pieces(ctx)))
 		return waitFor(ctx, mounted.Done())

@@ -22,6 +22,7 @@ type serveFlags struct {
 	profile string
 	user    string
 	run     string
+	prefill bool
 	web     webFlags
 }
 
@@ -89,6 +90,7 @@ func (o *serveFlags) registerMount(cmd *cobra.Command) {
 	flags := cmd.Flags()
 	flags.StringVar(&o.profile, "profile", string(vfs.Direct), "direct (one cache for all pieces) or page-cache (best when one piece is fetched by many)")
 	flags.StringVar(&o.user, "user", "www-data", "user to run as when started by root")
+	flags.BoolVar(&o.prefill, "prefill", false, "fetch all of the base in the background, while nobody waits for anything")
 	flags.StringVar(&o.run, "run", "", "directory of sockets and of nginx's files (default /run/isofs for root, else STATE/run)")
 }
 
