@@ -29,7 +29,12 @@ type Reporter interface {
 // streamRun is the most that is fetched at once, in bytes, where no reader has
 // to wait for the end of it: at 20 ms to the first byte and 25 MB/s after it a
 // connection is in use for 9/10 of the time, and with MaxBlockSize for 2/3.
-const streamRun = 4 << 20
+// What is read ahead, of which one reader has aheadSpan bytes at most, is cut
+// smaller than that if it would not keep all connections busy.
+const (
+	streamRun = 4 << 20
+	aheadSpan = 16 << 20
+)
 
 // A run is adjacent blocks that are fetched by one request.
 type run struct {
@@ -50,6 +55,10 @@ func (r *run) reaches(i int, c class) bool {
 	most := int64(MaxBlockSize)
 	if _, ok := r.file.fetcher.(Streamer); ok && c != demand {
 		most = streamRun
+		if c == ahead {
+			share := aheadSpan / max(1, int64(r.file.store.queue.most(ahead)))
+			most = min(most, max(MaxBlockSize, bufferSize(share/2+1)))
+		}
 	}
 	return !r.onDisk && i == r.first+r.n && int64(r.n+1)*r.file.base.BlockSize <= most
 }

@@ -205,7 +205,7 @@ func TestReadAheadFailsReaderDoesNot(t *testing.T) {
 		}
 		return nil
 	}
-	s := openStore(t, Config{})
+	s := openStore(t, Config{Fetches: 4})
 	f := openStreamed(t, s, src)
 	f.Prefetch(0, 4<<20)
 	var all sync.WaitGroup
