@@ -1,7 +1,12 @@
 package cache
 
 import (
+	"bytes"
+	"context"
 	"fmt"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
 	"testing"
 
 	"aesthetic.computer/isofs/fault"
@@ -174,5 +179,65 @@ func TestCloseEndsReadAhead(t *testing.T) {
 	wantKind(t, <-errs, fault.Unavailable)
 	if s.index.pinned != 0 || s.queue.inflight() != 0 {
 		t.Errorf("%d pins, %d bytes are left", s.index.pinned, s.queue.inflight())
+	}
+}
+
+// Readers, pins, advice and filling at once, of an origin that fails, lies and
+// breaks off: what is read is right, and in the end nothing is left over.
+func TestReadAheadAtRandom(t *testing.T) {
+	for seed := range uint64(8) {
+		src := &streamed{source: newSource(seed, 1<<20+1234, 64*kib), step: 30_000}
+		if seed%2 == 1 {
+			src.spoil = func(p []byte, _, call int64) error {
+				if call%3 == 0 {
+					p[call%int64(len(p))] ^= 16
+				}
+				return nil
+			}
+			var steps atomic.Int64
+			src.pause = func(int64) error {
+				if steps.Add(1)%7 == 0 {
+					return errOff
+				}
+				return nil
+			}
+		}
+		s := openStore(t, Config{MaxBytes: int64(1+seed*3) * 64 * kib, Fetches: 1 + int(seed)%4, InflightBytes: 1 << 20})
+		f := openStreamed(t, s, src)
+		var all sync.WaitGroup
+		for i := range uint64(6) {
+			all.Go(func() {
+				r := rand.New(rand.NewPCG(seed, i))
+				for range 60 {
+					off := r.Int64N(f.Size())
+					n := 1 + r.Int64N(min(f.Size()-off, 300*kib))
+					switch r.IntN(5) {
+					case 0:
+						ctx, cancel := context.WithCancel(t.Context())
+						go cancel()
+						_ = f.Fill(ctx, nil)
+					case 1:
+						f.Prefetch(off, 4*n)
+					default:
+						p := make([]byte, n)
+						got, err := f.ReadAt(p, off)
+						if !bytes.Equal(p[:got], src.data[off:off+int64(got)]) || err == nil && int64(got) < n || err != nil && seed%2 == 0 {
+							t.Errorf("seed %d: %d of %d bytes at %d, error %v", seed, got, n, off, err)
+						}
+					}
+				}
+			})
+		}
+		all.Wait()
+		s.pulls.Wait()
+		unused := int64(0)
+		for i := range f.base.blocks {
+			if f.base.blocks[i].ahead {
+				unused += f.base.cost(i)
+			}
+		}
+		if s.index.pinned != 0 || s.index.unused != unused || s.queue.running != [classes]int{} || s.queue.backlog != [classes]int64{} {
+			t.Errorf("seed %d: left are %d pins, %d bytes ahead (counted %d), the queue has %v and %v", seed, s.index.pinned, unused, s.index.unused, s.queue.running, s.queue.backlog)
+		}
 	}
 }

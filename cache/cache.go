@@ -6,6 +6,8 @@
 // readers want it, compared, handed to them, and written to a sparse file at
 // its own offset. All the files of a directory together stay within a limit:
 // the block that was not read for the longest makes room by becoming a hole.
+// Readers say what they will want next, or that all of a base is to be had:
+// that is fetched behind what somebody waits for.
 // A block which an earlier process left is compared again before it is used,
 // so a crash, a power cut or a stranger can lose blocks but not falsify them.
 // While the process runs it takes the kernel at its word: what was written
