@@ -1,8 +1,10 @@
 package cache
 
 import (
+	"context"
 	"fmt"
 	"testing"
+	"time"
 )
 
 // The read path of blocks that are present.
@@ -57,5 +59,61 @@ func BenchmarkMissing(b *testing.B) {
 			b.Fatal(err)
 		}
 		src.ranges = src.ranges[:0]
+	}
+}
+
+// A distant source answers after a time, and with so many bytes a second on
+// each connection.
+type distant struct {
+	*source
+	latency time.Duration
+	rate    int64
+}
+
+func (d distant) FetchStream(ctx context.Context, p []byte, off int64, got func(n int)) error {
+	begin := time.Now().Add(d.latency)
+	copy(p, d.data[off:])
+	for n := 0; n < len(p); {
+		n = min(n+128*kib, len(p))
+		time.Sleep(time.Until(begin.Add(time.Duration(n) * time.Second / time.Duration(d.rate))))
+		got(n)
+	}
+	return nil
+}
+
+func (d distant) Fetch(ctx context.Context, p []byte, off int64) error {
+	return d.FetchStream(ctx, p, off, func(int) {})
+}
+
+// One reader of a base that nobody read before, 20 ms and 25 MB/s away: what
+// he gets of the connections that he may use.
+func BenchmarkCold(b *testing.B) {
+	const size, read = 64 << 20, 1 << 20
+	src := newSource(1, size, 256*kib)
+	for _, fetches := range []int{4, 8, 16} {
+		for _, window := range []int64{0, 16 << 20} {
+			b.Run(fmt.Sprintf("%d connections/%d MiB ahead", fetches, window>>20), func(b *testing.B) {
+				b.SetBytes(size)
+				p := make([]byte, read)
+				for b.Loop() {
+					s := openStore(b, Config{Dir: b.TempDir(), Fetches: fetches})
+					f, err := s.Blob(src.blob, distant{src, 20 * time.Millisecond, 25e6})
+					if err != nil {
+						b.Fatal(err)
+					}
+					asked := int64(0)
+					for off := int64(0); off < size; off += read {
+						end := off + read
+						if _, err := f.ReadAt(p, off); err != nil {
+							b.Fatal(err)
+						}
+						to := min(size, end+min(2*end, window))
+						f.Prefetch(max(asked, end), to-max(asked, end))
+						asked = to
+					}
+					s.Close()
+				}
+			})
+		}
 	}
 }

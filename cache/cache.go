@@ -6,6 +6,8 @@
 // readers want it, compared, handed to them, and written to a sparse file at
 // its own offset. All the files of a directory together stay within a limit:
 // the block that was not read for the longest makes room by becoming a hole.
+// Readers say what they will want next, or that all of a base is to be had:
+// that is fetched behind what somebody waits for.
 // A block which an earlier process left is compared again before it is used,
 // so a crash, a power cut or a stranger can lose blocks but not falsify them.
 // While the process runs it takes the kernel at its word: what was written
@@ -30,8 +32,8 @@ import (
 	"aesthetic.computer/isofs/fault"
 )
 
-// MaxBlockSize is the largest block in bytes, and the most that is fetched at
-// once.
+// MaxBlockSize is the largest block in bytes, and the most that is fetched by
+// one request that a reader waits for.
 const MaxBlockSize = 1 << 20
 
 // pageSize is what the block size must be a multiple of and what space is
@@ -50,8 +52,13 @@ type Fetcher interface {
 type Config struct {
 	Dir      string // holds one sparse file per base, <id>.blocks; made if it is missing
 	MaxBytes int64  // bound on the disk space of all those files
-	Fetches  int    // most fetches at once over all bases, of up to MaxBlockSize bytes each; 0: 16
+	Fetches  int    // most fetches at once over all bases; with 1, nothing is fetched ahead; 0: 16
 	Log      *slog.Logger
+
+	// InflightBytes bounds the memory of all fetches at once; a single one is
+	// made however large it is. 0: 64 MiB. 4 MiB more are for comparing blocks
+	// that are on disk.
+	InflightBytes int64
 }
 
 // A Store is the block cache of a process over one directory. Its methods are
@@ -62,13 +69,18 @@ type Store struct {
 	disk  *disk
 	index *index
 	count counters
-	// slots has one buffer for every fetch that may begin, nil at first: so
-	// many fetches, and so much memory.
-	slots chan []byte
-	ctx   context.Context // ends by stop, in Close
-	stop  context.CancelFunc
-	pulls sync.WaitGroup // the goroutines of flights
+
+	queue   *queue // of runs that are fetched
+	checks  *queue // of those that are on disk, to be compared
+	buffers buffers
+	pulls   sync.WaitGroup  // the goroutines of runs
+	ctx     context.Context // ends by stop, in Close
+	stop    context.CancelFunc
 }
+
+// checksAtOnce is how many blocks on disk are compared at once. They have a
+// queue of their own, since they need not wait for an origin that is slow.
+const checksAtOnce = 4
 
 // Stats are counters since the start, and gauges.
 type Stats struct {
@@ -77,7 +89,7 @@ type Stats struct {
 
 	Fetches        uint64 // calls of Fetch
 	FetchErrors    uint64 // those that failed
-	FetchedBytes   uint64 // bytes of those that did not
+	FetchedBytes   uint64 // bytes of the blocks that came whole, the wrong ones included
 	CorruptFetches uint64 // fetched blocks that did not have their SHA-256
 
 	Evictions   uint64 // blocks that made room for others
@@ -85,14 +97,19 @@ type Stats struct {
 	WriteErrors uint64 // blocks that the disk did not take
 	Uncached    uint64 // blocks served without being kept: the above, and those without a place among blocks in use
 
-	DiskBytes uint64 // space in use, as accounted
-	Inflight  int64  // calls of Fetch under way
+	Ahead       uint64 // blocks that were fetched ahead of readers
+	AheadUnused uint64 // those of them that were evicted before a reader came for them
+
+	DiskBytes     uint64 // space in use, as accounted
+	Inflight      int64  // calls of Fetch under way
+	InflightBytes int64  // memory of those, and of blocks on disk being compared
 }
 
 type counters struct {
 	hits, misses                                       atomic.Uint64
 	fetches, fetchErrors, fetchedBytes, corruptFetches atomic.Uint64
 	evictions, corruptDisk, writeErrors, uncached      atomic.Uint64
+	ahead                                              atomic.Uint64
 	inflight                                           atomic.Int64
 }
 
@@ -110,8 +127,14 @@ func Open(c Config) (*Store, error) {
 		return nil, fmt.Errorf("open cache %s: %w: limit of %d bytes", c.Dir, fault.Invalid, c.MaxBytes)
 	case c.Fetches < 0:
 		return nil, fmt.Errorf("open cache %s: %w: %d fetches at once", c.Dir, fault.Invalid, c.Fetches)
-	case c.Fetches == 0:
+	case c.InflightBytes < 0:
+		return nil, fmt.Errorf("open cache %s: %w: %d bytes of fetches at once", c.Dir, fault.Invalid, c.InflightBytes)
+	}
+	if c.Fetches == 0 {
 		c.Fetches = 16
+	}
+	if c.InflightBytes == 0 {
+		c.InflightBytes = 64 << 20
 	}
 	if c.Log == nil {
 		c.Log = slog.Default()
@@ -120,9 +143,9 @@ func Open(c Config) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open cache %s: %w", c.Dir, err)
 	}
-	s := &Store{log: c.Log, dir: c.Dir, disk: d, index: newIndex(), slots: make(chan []byte, c.Fetches)}
-	for range c.Fetches {
-		s.slots <- nil
+	s := &Store{
+		log: c.Log, dir: c.Dir, disk: d, index: newIndex(),
+		queue: newQueue(c.Fetches, c.InflightBytes), checks: newQueue(checksAtOnce, checksAtOnce*MaxBlockSize),
 	}
 	s.ctx, s.stop = context.WithCancel(context.Background())
 	return s, nil
@@ -136,6 +159,8 @@ func (s *Store) Close() error {
 		return nil
 	}
 	s.stop()
+	s.queue.close()
+	s.checks.close()
 	s.pulls.Wait()
 	var err error
 	s.index.whenUnpinned(func() {
@@ -157,6 +182,9 @@ func (s *Store) Close() error {
 // Stats returns the counters and gauges of now.
 func (s *Store) Stats() Stats {
 	c := &s.count
+	s.index.mu.Lock()
+	wasted := s.index.wasted
+	s.index.mu.Unlock()
 	return Stats{
 		Hits:           c.hits.Load(),
 		Misses:         c.misses.Load(),
@@ -168,8 +196,11 @@ func (s *Store) Stats() Stats {
 		CorruptDisk:    c.corruptDisk.Load(),
 		WriteErrors:    c.writeErrors.Load(),
 		Uncached:       c.uncached.Load(),
+		Ahead:          c.ahead.Load(),
+		AheadUnused:    wasted,
 		DiskBytes:      uint64(s.disk.used.Load()),
 		Inflight:       c.inflight.Load(),
+		InflightBytes:  s.queue.inflight() + s.checks.inflight(),
 	}
 }
 

@@ -351,6 +351,7 @@ func TestFetcherThatBreaks(t *testing.T) {
 				s.pulls.Wait() // else the next joins what is left of this run
 			}
 			src.check(t, f, 0, 4<<20)
+			s.pulls.Wait()
 			if st := s.Stats(); st.Inflight != 0 || st.FetchErrors != 3 {
 				t.Errorf("stats %+v", st)
 			}

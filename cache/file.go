@@ -99,7 +99,7 @@ func (f *File) gather(ctx context.Context, p []byte, off int64) (int, error) {
 		waiters[k] = waiter{dst: rest[:n], from: from}
 		rest, at = rest[n:], at+n
 	}
-	if err := f.claim(first, waiters); err != nil {
+	if err := f.claim(first, waiters, demand); err != nil {
 		return 0, fmt.Errorf("read base %s: %w", b.ID, err)
 	}
 	// After the return p is the caller's again, and nobody else's.
@@ -179,7 +179,7 @@ func (f *File) pinMissing(ctx context.Context, first, last int) (bool, error) {
 	for k := range waiters {
 		waiters[k].pin = true
 	}
-	if err := f.claim(first, waiters); err != nil {
+	if err := f.claim(first, waiters, demand); err != nil {
 		return false, fmt.Errorf("pin base %s: %w", f.base.ID, err)
 	}
 	all := true
@@ -201,13 +201,6 @@ func (f *File) pinMissing(ctx context.Context, first, last int) (bool, error) {
 		}
 	}
 	return false, failure
-}
-
-// Prefetch has the missing blocks of [off, off+n) fetched soon, behind whatever
-// readers wait for. It returns at once and reports no failure. What lies
-// outside the base is ignored.
-func (f *File) Prefetch(off, n int64) {
-	// Nothing is fetched ahead yet.
 }
 
 // canceled is the error for a reader who gave up.

@@ -31,6 +31,7 @@ type block struct {
 	// that has any stays where it is.
 	pins  int32
 	state state
+	ahead bool // fetched ahead, and no reader came for it yet
 }
 
 // A base is one base of the Store.
@@ -69,6 +70,8 @@ type index struct {
 	pinned int                             // sum of block.pins
 	closed bool
 	idle   func() // called when pinned falls to 0
+	unused int64  // cost of the blocks that are ahead
+	wasted uint64 // blocks that were ahead until they were evicted
 }
 
 func newIndex() *index {
@@ -146,6 +149,7 @@ func (x *index) pin(b *base, first, last int) bool {
 	for i := first; i <= last; i++ {
 		b.blocks[i].pins++
 		x.recent.Get(place{b, i})
+		x.want(b, i)
 	}
 	x.pinned += last - first + 1
 	return true
@@ -216,6 +220,9 @@ func (x *index) takeLocked(p place, pins int32) bool {
 	}
 	bl.state = absent
 	x.recent.Remove(p)
+	if x.want(p.base, p.block) {
+		x.wasted++
+	}
 	return true
 }
 

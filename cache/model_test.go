@@ -257,8 +257,8 @@ func TestModel(t *testing.T) {
 func (m *model) settled() {
 	m.store.pulls.Wait()
 	x := m.store.index
-	if x.pinned != 0 || len(m.store.slots) != m.fetches || m.store.Stats().Inflight != 0 {
-		m.t.Errorf("%d pins, %d of %d slots, %d fetches are left", x.pinned, len(m.store.slots), m.fetches, m.store.Stats().Inflight)
+	if x.pinned != 0 || m.store.Stats().InflightBytes != 0 || m.store.Stats().Inflight != 0 {
+		m.t.Errorf("%d pins, %d bytes of buffers, %d fetches are left", x.pinned, m.store.Stats().InflightBytes, m.store.Stats().Inflight)
 	}
 	used := int64(0)
 	for _, b := range x.all() {

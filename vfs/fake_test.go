@@ -53,6 +53,7 @@ type fakeImage struct {
 	opened, closed atomic.Int64
 	pins, released atomic.Int64
 	copied         atomic.Int64 // reads, not pins
+	advised        atomic.Int64 // bytes
 }
 
 const shift = 4097 // of the pinned bytes in their file: askew on purpose
@@ -142,7 +143,7 @@ func (h fakeHandle) ReadAtContext(ctx context.Context, p []byte, off int64) (int
 	return int(n), nil
 }
 
-func (h fakeHandle) Prefetch(off, n int64) {}
+func (h fakeHandle) Prefetch(off, n int64) { h.img.advised.Add(n) }
 
 func (h fakeHandle) Pin(ctx context.Context, off, n int64) (*os.File, int64, func(), error) {
 	if h.img.before != nil {

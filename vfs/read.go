@@ -17,6 +17,7 @@ type openImage struct {
 	core   *core
 	img    Image
 	handle Handle
+	reads  streams
 }
 
 var (
@@ -34,6 +35,13 @@ func (o *openImage) Read(ctx context.Context, dest []byte, off int64) (fuse.Read
 	}
 	work, cancel := o.core.request(ctx, 0)
 	defer cancel()
+	// Who opens a file and waits for its first bytes gets those first.
+	at, ahead := o.reads.note(off, n)
+	if off == 0 {
+		defer o.handle.Prefetch(at, ahead)
+	} else if ahead > 0 {
+		o.handle.Prefetch(at, ahead)
+	}
 	result, err := o.read(work, dest[:n], off)
 	if err != nil {
 		return nil, o.core.readErrno(work, o.img, off, n, err)

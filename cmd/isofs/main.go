@@ -113,7 +113,7 @@ the environment, the environment over the file.`,
 	flags.String("log-format", "text", "text or json")
 	root.AddCommand(
 		newServe(), newMount(), newPack(), newInspect(), newBase(), newBake(),
-		newNginxConfig(), newDoctor(),
+		newWarm(), newNginxConfig(), newDoctor(),
 	)
 	return root
 }

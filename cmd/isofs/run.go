@@ -132,8 +132,8 @@ func unmount(mounted *vfs.Server, dir string, log *slog.Logger) {
 	}
 }
 
-// startServices starts what runs beside the mount: the API, the metrics, and
-// the care for superseded snapshots, which ends with ctx.
+// startServices starts what runs beside the mount: the API, the metrics, and,
+// until ctx ends, the care for superseded snapshots and the prefill.
 func startServices(ctx context.Context, o *serveFlags, s *stack, mounted *vfs.Server, log *slog.Logger) (stop func(), err error) {
 	stopAPI, err := startAPI(o.socket(), s, mounted, log)
 	if err != nil {
@@ -145,6 +145,9 @@ func startServices(ctx context.Context, o *serveFlags, s *stack, mounted *vfs.Se
 		return nil, err
 	}
 	go keepPruned(ctx, s)
+	if o.prefill {
+		go prefill(ctx, s.base.Bytes, log)
+	}
 	return func() { stopMetrics(); stopAPI() }, nil
 }
 

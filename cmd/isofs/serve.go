@@ -24,6 +24,7 @@ type serveFlags struct {
 	user    string
 	run     string
 	metrics string
+	prefill bool
 	web     webFlags
 }
 
@@ -92,6 +93,7 @@ func (o *serveFlags) registerMount(cmd *cobra.Command) {
 	flags.StringVar(&o.profile, "profile", string(vfs.Direct), "direct (one cache for all pieces) or page-cache (best when one piece is fetched by many)")
 	flags.StringVar(&o.user, "user", "www-data", "user to run as when started by root")
 	flags.StringVar(&o.metrics, "metrics-listen", "", "address for Prometheus, such as 127.0.0.1:9180; what it tells is not for the public")
+	flags.BoolVar(&o.prefill, "prefill", false, "fetch all of the base in the background, while nobody waits for anything")
 	flags.StringVar(&o.run, "run", "", "directory of sockets and of nginx's files (default /run/isofs for root, else STATE/run)")
 }
 

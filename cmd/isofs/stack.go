@@ -15,6 +15,7 @@ import (
 	"aesthetic.computer/isofs/cache"
 	"aesthetic.computer/isofs/catalog"
 	"aesthetic.computer/isofs/fault"
+	"aesthetic.computer/isofs/image"
 )
 
 // stackFlags are what serve, mount, pack and inspect have in common: where
@@ -104,6 +105,7 @@ func (o *stackFlags) cacheDir() string {
 type stack struct {
 	lock    *os.File // of the state
 	store   *cache.Store
+	base    image.Base // that new images are made on
 	catalog *catalog.Catalog
 }
 
@@ -126,12 +128,12 @@ func openStack(ctx context.Context, o *stackFlags, log *slog.Logger) (*stack, er
 	}
 	s := &stack{lock: lock, store: store}
 	registry := newBases(filepath.Join(o.state, "bases"), store, log)
-	current, err := registry.byAddress(ctx, o.base)
+	s.base, err = registry.byAddress(ctx, o.base)
 	if err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
 	s.catalog, err = catalog.Open(catalog.Config{
-		Dir: o.state, Base: current, OpenBase: registry.bySum, Source: source,
+		Dir: o.state, Base: s.base, OpenBase: registry.bySum, Source: source,
 		Limits: catalog.Limits{Retain: o.retain}, Log: log,
 	})
 	if err != nil {

@@ -1,0 +1,82 @@
+package cache
+
+import (
+	"context"
+	"fmt"
+
+	"aesthetic.computer/isofs/fault"
+)
+
+// fillSpan is how many bytes Fill wants at a time: two of the largest requests.
+const fillSpan = 2 * streamRun
+
+// ErrFull is why Fill ends before it is done: what is missing has no place
+// beside what is there.
+var ErrFull = fmt.Errorf("%w: the cache has no room for more without giving up what it has", fault.Unavailable)
+
+// Fill fetches all blocks of the base that are missing, in order, and compares
+// those that an earlier process left. It gives way: nothing begins while a
+// reader waits for something, or something waits to be read ahead. After each
+// few MiB it calls progress, unless that is nil, with the bytes that were gone
+// through and those of the base.
+//
+// Nothing is evicted for it: it ends with ErrFull first, which wraps
+// fault.Unavailable as does the error if the disk takes no blocks, or if ctx
+// ended. Else its errors are those of ReadAt.
+func (f *File) Fill(ctx context.Context, progress func(done, total int64)) error {
+	b := f.base
+	for first := 0; first < len(b.blocks); {
+		last := min(first+int(max(1, fillSpan/b.BlockSize)), len(b.blocks)) - 1
+		if ctx.Err() != nil {
+			return fmt.Errorf("fill the cache with base %s: %w", b.ID, canceled(ctx))
+		}
+		if err := f.fill(ctx, first, last); err != nil {
+			return fmt.Errorf("fill the cache with base %s: %w", b.ID, err)
+		}
+		if progress != nil {
+			progress(b.offset(last)+b.length(last), b.Size)
+		}
+		first = last + 1
+	}
+	return nil
+}
+
+// fill fetches what is missing of the blocks from first to last.
+func (f *File) fill(ctx context.Context, first, last int) error {
+	s := f.store
+	if absent, cost := s.index.absent(f.base, first, last); absent > 0 {
+		// As reserve accounts for them.
+		most := s.disk.used.Load() + cost + 2*pageSize + 32*absent
+		if most > s.disk.max {
+			return ErrFull
+		}
+		if s.disk.failing.Load() {
+			return fmt.Errorf("%w: the disk takes no blocks", fault.Unavailable)
+		}
+	}
+	waiters := make([]waiter, last-first+1)
+	if err := f.claim(first, waiters, background); err != nil {
+		return err
+	}
+	defer leaveAll(waiters)
+	for k := range waiters {
+		if err := waiters[k].wait(ctx); err != nil {
+			return fmt.Errorf("fetch block %d: %w", first+k, err)
+		}
+	}
+	return nil
+}
+
+// absent returns how many of the blocks from first to last are not on disk,
+// and what they would take there.
+func (x *index) absent(b *base, first, last int) (blocks, cost int64) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	for i := first; i <= last; i++ {
+		if b.blocks[i].state == absent {
+			blocks++
+			cost += b.cost(i)
+		}
+	}
+	return blocks, cost
+}

@@ -1,0 +1,221 @@
+package cache
+
+import (
+	"container/list"
+	"math/bits"
+	"sync"
+)
+
+// A class says how urgent a run is.
+type class uint8
+
+const (
+	demand     class = iota // a reader waits for it
+	ahead                   // a reader will probably want it soon
+	background              // nobody asked for it
+	classes
+)
+
+// A ticket is a run's place in a queue.
+type ticket struct {
+	queue *queue // that it was last added to; guarded by index.mu
+	// begin is called once: when the turn has come (it must not wait then), or
+	// with false when the queue was closed.
+	begin func(ok bool)
+
+	// The rest is guarded by the queue's mu.
+	class class
+	bytes int64         // of memory that it takes while it runs
+	place *list.Element // nil unless it waits
+}
+
+// A queue lets runs begin, the urgent first and of those the oldest: only so
+// many, and of only so many bytes, at once.
+type queue struct {
+	fetches int   // most runs at once
+	bytes   int64 // most bytes of theirs; a larger run runs alone
+
+	mu      sync.Mutex // taken after index.mu; guards what follows
+	waiting [classes]list.List
+	backlog [classes]int64 // bytes of what waits
+	running [classes]int
+	held    int64 // bytes of what runs
+	closed  bool
+}
+
+func newQueue(fetches int, bytes int64) *queue { return &queue{fetches: fetches, bytes: bytes} }
+
+// most is how many runs of a class and of those less urgent there are at once:
+// what a reader waits for finds a slot that is free.
+func (q *queue) most(c class) int {
+	switch c {
+	case ahead:
+		return min(max(1, q.fetches*3/4), q.fetches-1)
+	case background:
+		return min(2, max(1, q.fetches-1))
+	}
+	return q.fetches
+}
+
+// add has t begin when its turn comes, and reports whether it will. The caller
+// holds index.mu.
+func (q *queue) add(t *ticket) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.closed {
+		return false
+	}
+	t.queue = q
+	q.push(t)
+	q.dispatch()
+	return true
+}
+
+// promote makes t, whose run is not over, more urgent. The caller holds
+// index.mu.
+func (t *ticket) promote(c class) {
+	q := t.queue
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if t.class <= c {
+		return
+	}
+	if t.place != nil {
+		q.pop(t)
+		t.class = c
+		q.push(t)
+	} else if !q.closed {
+		q.running[t.class]--
+		t.class = c
+		q.running[c]++
+	}
+	q.dispatch()
+}
+
+// extend makes t one of that many bytes, if it still waits in that class.
+func (t *ticket) extend(c class, bytes int64) bool {
+	q := t.queue
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if t.place == nil || t.class != c {
+		return false
+	}
+	q.backlog[c] += bytes - t.bytes
+	t.bytes = bytes
+	return true
+}
+
+// done ends what began.
+func (q *queue) done(t *ticket) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.running[t.class]--
+	q.held -= t.bytes
+	q.dispatch()
+}
+
+// close has nothing begin any more, and tells what waits so.
+func (q *queue) close() {
+	q.mu.Lock()
+	q.closed = true
+	var rest []*ticket
+	for c := range q.waiting {
+		for q.waiting[c].Len() > 0 {
+			t := q.waiting[c].Front().Value.(*ticket)
+			q.pop(t)
+			rest = append(rest, t)
+		}
+	}
+	q.mu.Unlock()
+	for _, t := range rest {
+		t.begin(false)
+	}
+}
+
+// room returns how many bytes more may wait in a class that is no reader's.
+func (q *queue) room(c class) int64 {
+	if q.most(c) == 0 {
+		return 0
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.bytes - q.backlog[c]
+}
+
+// inflight returns the bytes of what runs.
+func (q *queue) inflight() int64 {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.held
+}
+
+// The caller of what follows holds mu.
+
+func (q *queue) push(t *ticket) {
+	t.place = q.waiting[t.class].PushBack(t)
+	q.backlog[t.class] += t.bytes
+}
+
+func (q *queue) pop(t *ticket) {
+	q.waiting[t.class].Remove(t.place)
+	q.backlog[t.class] -= t.bytes
+	t.place = nil
+}
+
+// dispatch has begin what may. Nothing overtakes what is more urgent or older,
+// or what is large would wait for ever.
+func (q *queue) dispatch() {
+	for c := range q.waiting {
+		for q.waiting[c].Len() > 0 {
+			t := q.waiting[c].Front().Value.(*ticket)
+			if !q.fits(t) {
+				return
+			}
+			q.pop(t)
+			q.running[c]++
+			q.held += t.bytes
+			t.begin(true)
+		}
+	}
+}
+
+// fits reports whether t may begin now. What nobody asked for does while
+// nobody waits for anything.
+func (q *queue) fits(t *ticket) bool {
+	all, notMore := 0, 0
+	for c, n := range q.running {
+		all += n
+		if class(c) >= t.class {
+			notMore += n
+		}
+	}
+	if all >= q.fetches || notMore >= q.most(t.class) || t.class == background && q.running[demand] > 0 {
+		return false
+	}
+	limit := q.bytes
+	if t.class != demand {
+		limit = limit / 4 * 3
+	}
+	return all == 0 || q.held+t.bytes <= limit
+}
+
+// buffers are reused, and the garbage collector's when they were idle for long.
+// Who takes one has a ticket for its bytes.
+type buffers struct {
+	pools [64]sync.Pool // of *[]byte, by the binary logarithm of the size
+}
+
+// bufferSize is the size of the buffer for n > 0 bytes: so few sizes that one
+// is likely to be there.
+func bufferSize(n int64) int64 { return 1 << bits.Len64(uint64(n-1)) }
+
+func (b *buffers) get(n int64) *[]byte {
+	size := bufferSize(n)
+	if p, ok := b.pools[bits.Len64(uint64(size))].Get().(*[]byte); ok {
+		return p
+	}
+	p := make([]byte, size)
+	return &p
+}
+
+func (b *buffers) put(p *[]byte) { b.pools[bits.Len(uint(len(*p)))].Put(p) }

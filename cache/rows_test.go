@@ -1,0 +1,196 @@
+package cache
+
+import (
+	"bytes"
+	"context"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"testing"
+)
+
+// The rows of docs/failures.md that are this package's, by their numbers.
+
+// 64 readers of one cold block, and 64 of overlapping ranges: one GET for each
+// block or run of blocks, and no byte twice.
+func TestRow17ManyReadersOneFetch(t *testing.T) {
+	const readers, size = 64, 8 << 20
+	src := &streamed{source: newSource(1, size, 256*kib), step: 100_000}
+	gate := make(chan struct{})
+	src.pause = func(int64) error { <-gate; return nil }
+	s := openStore(t, Config{})
+	f := openStreamed(t, s, src)
+	var all sync.WaitGroup
+	for i := range int64(readers) {
+		all.Go(func() { src.check(t, f, 1<<20+1000*i, 2000) }) // all of block 4
+	}
+	eventually(t, "all wait", func() bool { return s.Stats().Misses == readers })
+	gate <- struct{}{}
+	if n := src.calls.Load(); n != 1 {
+		t.Errorf("%d GETs of one block", n)
+	}
+	close(gate)
+	all.Wait()
+	for i := range uint64(readers) {
+		r := rand.New(rand.NewPCG(i, 17))
+		all.Go(func() {
+			for range 5 {
+				from := r.Int64N(size)
+				f.Prefetch(from, r.Int64N(4<<20))
+				src.check(t, f, from, 1+r.Int64N(min(3<<20, size-from)))
+			}
+		})
+	}
+	all.Wait()
+	f.Prefetch(0, size)
+	s.pulls.Wait()
+	src.check(t, f, 0, size)
+	wantOnce(t, src.source)
+}
+
+// wantOnce checks that every byte was fetched exactly once, and in requests
+// that are not larger than they may be.
+func wantOnce(t *testing.T, src *source) {
+	t.Helper()
+	times := make([]int, len(src.blob.Sums))
+	for _, r := range src.ranges {
+		if r[1] > streamRun {
+			t.Errorf("a GET of %d bytes", r[1])
+		}
+		for off := r[0]; off < r[0]+r[1]; off += src.blob.BlockSize {
+			times[off/src.blob.BlockSize]++
+		}
+	}
+	for i, n := range times {
+		if n != 1 {
+			t.Errorf("block %d was fetched %d times", i, n)
+		}
+	}
+}
+
+// The reader for whom a block is fetched is interrupted: the others get it.
+func TestRow18LeaderInterrupted(t *testing.T) {
+	src := &streamed{source: newSource(1, 1<<20, 256*kib), step: 64 * kib}
+	gate := make(chan struct{})
+	src.pause = func(int64) error { <-gate; return nil }
+	s := openStore(t, Config{})
+	f := openStreamed(t, s, src)
+	ctx, interrupt := context.WithCancel(t.Context())
+	led := make(chan error)
+	go func() {
+		p := make([]byte, 1<<20)
+		_, err := f.ReadAtContext(ctx, p, 0)
+		clear(p) // a landing that goes on would be a race
+		led <- err
+	}()
+	eventually(t, "the fetch began", func() bool { return src.calls.Load() == 1 })
+	var others sync.WaitGroup
+	for i := range int64(16) {
+		others.Go(func() { src.check(t, f, 64*kib*i, 64*kib) })
+	}
+	others.Go(func() {
+		file, at, release, err := f.Pin(t.Context(), 0, 1<<20)
+		if err != nil || file == nil {
+			t.Errorf("pin: %v, error %v", file, err)
+			return
+		}
+		src.readPinned(t, file, at, 0, 1<<20)
+		release()
+	})
+	eventually(t, "the others wait", func() bool { return s.Stats().Misses == 4+16+4 })
+	gate <- struct{}{} // in the middle of the block
+	interrupt()
+	if err := <-led; err == nil {
+		t.Error("the interrupted read succeeded")
+	}
+	close(gate)
+	others.Wait()
+	if n := src.calls.Load(); n != 1 {
+		t.Errorf("%d GETs", n)
+	}
+}
+
+// 200 open files, sequential and at random: the memory of fetches is bounded
+// whatever they want.
+func TestRow19ManyHandlesBoundedMemory(t *testing.T) {
+	const handles, bound = 200, 8 << 20
+	src := &streamed{source: newSource(1, 24<<20+999, 256*kib), step: 256 * kib}
+	s := openStore(t, Config{InflightBytes: bound, MaxBytes: 16 << 20})
+	var most atomic.Int64
+	src.pause = func(int64) error {
+		n := s.queue.inflight()
+		for m := most.Load(); n > m && !most.CompareAndSwap(m, n); m = most.Load() {
+		}
+		return nil
+	}
+	f := openStreamed(t, s, src)
+	var all sync.WaitGroup
+	for i := range uint64(handles) {
+		all.Go(func() {
+			r := rand.New(rand.NewPCG(i, 19))
+			p := make([]byte, 64*kib)
+			at := r.Int64N(f.Size())
+			for range 10 {
+				if i%2 == 0 {
+					at = r.Int64N(f.Size())
+				} else {
+					f.Prefetch(at, 16<<20)
+				}
+				n, _ := f.ReadAt(p, at)
+				if !bytes.Equal(p[:n], src.data[at:at+int64(n)]) || n == 0 {
+					t.Errorf("%d bytes at %d are wrong", n, at)
+				}
+				at = (at + int64(n)) % f.Size()
+			}
+		})
+	}
+	all.Wait()
+	s.pulls.Wait()
+	if most.Load() > bound || most.Load() == 0 {
+		t.Errorf("%d bytes of buffers, the bound is %d", most.Load(), bound)
+	}
+	if st := s.Stats(); st.InflightBytes != 0 || s.index.pinned != 0 || s.queue.backlog != [classes]int64{} {
+		t.Errorf("%d bytes of buffers, %d pins, %v bytes in the queue are left", st.InflightBytes, s.index.pinned, s.queue.backlog)
+	}
+}
+
+// A cache of one block, or of a few, under readers who want all of the base:
+// all get on, and the limit holds.
+func TestRow20CacheSmallerThanTheWorkingSet(t *testing.T) {
+	for _, blocks := range []int64{1, 2, 7} {
+		limit := blocks * 64 * kib
+		dir := t.TempDir()
+		src := &streamed{source: newSource(1, 2<<20, 64*kib), step: 30_000}
+		s := openStore(t, Config{Dir: dir, MaxBytes: limit, Fetches: 3})
+		f := openStreamed(t, s, src)
+		var all sync.WaitGroup
+		for i := range int64(6) {
+			all.Go(func() {
+				for off := int64(0); off < 2<<20; off += 128 * kib {
+					at := (off + i*300_000) % (2 << 20)
+					n := min(128*kib, 2<<20-at)
+					f.Prefetch(at+n, 1<<20)
+					if file, where, release, err := f.Pin(t.Context(), at, n); err != nil {
+						t.Error(err)
+					} else if file != nil {
+						src.readPinned(t, file, where, at, n)
+						release()
+					} else {
+						src.check(t, f, at, n)
+					}
+				}
+			})
+		}
+		all.Wait()
+		s.pulls.Wait()
+		if got := onDisk(t, dir); got > limit || s.Stats().DiskBytes > uint64(limit) {
+			t.Errorf("%d bytes on disk, %d accounted, the limit is %d", got, s.Stats().DiskBytes, limit)
+		}
+		if s.index.pinned != 0 || s.queue.inflight() != 0 || s.index.unused > limit/2 {
+			t.Errorf("%d pins, %d bytes of buffers, %d of blocks ahead are left", s.index.pinned, s.queue.inflight(), s.index.unused)
+		}
+		if err := f.Fill(t.Context(), nil); err == nil {
+			t.Error("filled what has no room")
+		}
+	}
+}

@@ -1,0 +1,115 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"aesthetic.computer/isofs/cache"
+	"aesthetic.computer/isofs/extent"
+	"aesthetic.computer/isofs/fault"
+	"aesthetic.computer/isofs/origin"
+)
+
+func newWarm() *cobra.Command {
+	var o stackFlags
+	cmd := &cobra.Command{
+		Use:   "warm",
+		Short: "Fill a block cache with a base, before a server needs it",
+		Long: `warm fetches all blocks of a base that the cache does not have yet, and compares those
+that it has. A server that is started on that cache then needs the base's origin no more.
+It stops rather than give up blocks of other bases: --cache-size says how much there may be.
+
+It cannot use the cache of a server that runs; that one fills its own with --prefill.`,
+		Example: "  isofs warm --base https://cdn.example/bases/tiny/amd64/2026-11-01 --cache /var/lib/isofs/cache",
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := usage(o.validate()); err != nil {
+				return err
+			}
+			return runWarm(cmd, &o)
+		},
+	}
+	o.register(cmd)
+	return cmd
+}
+
+func runWarm(cmd *cobra.Command, o *stackFlags) (err error) {
+	log := quietLogger()
+	store, err := cache.Open(cache.Config{
+		Dir: o.cacheDir(), MaxBytes: int64(o.cacheSize), Fetches: o.fetches, Log: log,
+	})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, store.Close()) }()
+	manifest, _, err := readManifest(cmd.Context(), o.base, origin.Options{})
+	if err != nil {
+		return err
+	}
+	opened, err := newBases(filepath.Join(o.state, "bases"), store, log).openManifest(manifest, o.base)
+	if err != nil {
+		return err
+	}
+	show, end := progressBar("filling " + o.cacheDir())
+	err = fill(cmd.Context(), opened.Bytes, show)
+	end()
+	if errors.Is(err, cache.ErrFull) {
+		return fmt.Errorf("%w: give it a larger --cache-size", err)
+	}
+	if err != nil {
+		return err
+	}
+	st := store.Stats()
+	fmt.Fprintf(cmd.OutOrStdout(), "%s: base %s is there, all %d bytes (%d of them fetched now)\n",
+		o.cacheDir(), manifest.SHA256, manifest.TotalSize, st.FetchedBytes)
+	return nil
+}
+
+// fill fetches what is missing of a base that has a cache.
+func fill(ctx context.Context, bytes extent.Source, progress func(done, total int64)) error {
+	f, ok := bytes.(interface {
+		Fill(ctx context.Context, progress func(done, total int64)) error
+	})
+	if !ok {
+		return fmt.Errorf("the base has no cache to fill: %w", fault.Invalid)
+	}
+	return f.Fill(ctx, progress)
+}
+
+// prefillPause is how long an origin that failed is left alone.
+const prefillPause = time.Minute
+
+// prefill fills the server's cache until that is done, or cannot be done.
+func prefill(ctx context.Context, bytes extent.Source, log *slog.Logger) {
+	for {
+		tenths := int64(0)
+		err := fill(ctx, bytes, func(done, total int64) {
+			if now := done * 10 / total; now > tenths {
+				tenths = now
+				log.Info("filling the cache", "percent", 10*now, "bytes", done)
+			}
+		})
+		switch {
+		case ctx.Err() != nil:
+			return
+		case err == nil:
+			log.Info("the cache has all of the base")
+			return
+		case errors.Is(err, cache.ErrFull), !errors.Is(err, fault.Unavailable):
+			log.Warn("the cache is not filled further", "err", err)
+			return
+		}
+		log.Warn("filling the cache was interrupted and goes on later", "in", prefillPause, "err", err)
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(prefillPause):
+		}
+	}
+}
