@@ -152,7 +152,8 @@ func TestRow06AnswerToAnotherQuestion(t *testing.T) {
 	for name, spoil := range map[string]func(*answer){
 		"longer":                  longer,
 		"longer than it says":     func(a *answer) { a.body = append(slices.Clone(a.body), "more"...) },
-		"other Content-Range":     headed("Content-Range", fmt.Sprintf("bytes 0-%d/%d", some-1, 1<<20)),
+		"other Content-Range":     headed("Content-Range", fmt.Sprintf("bytes 0-%d/%d", some-1, len(reference()))),
+		"another size":            headed("Content-Range", fmt.Sprintf("bytes 0-%d/%d", some-1, 1<<20)),
 		"no Content-Range":        headed("Content-Range", ""),
 		"the whole object":        whole200,
 		"several parts":           severalParts,
