@@ -235,7 +235,7 @@ func TestUnprivileged(t *testing.T) {
 // the end of the one that runs.
 func (s *server) again() *server {
 	s.t.Helper()
-	next := &server{t: s.t, dir: s.dir, addr: s.addr, args: s.args, as: s.as}
+	next := &server{t: s.t, bin: s.bin, dir: s.dir, addr: s.addr, args: s.args, as: s.as}
 	s.t.Cleanup(next.stop)
 	next.start()
 	return next

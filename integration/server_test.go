@@ -26,6 +26,7 @@ const patience = 60 * time.Second
 // A server is a running isofs serve.
 type server struct {
 	t     *testing.T
+	bin   string // the program
 	dir   string // state, mount and run are in it
 	addr  string // of nginx
 	args  []string
@@ -56,7 +57,7 @@ func newServer(t *testing.T, flags ...string) *server {
 	if err := os.Chmod(dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	s := &server{t: t, dir: dir, addr: freeAddress(t)}
+	s := &server{t: t, bin: isofs, dir: dir, addr: freeAddress(t)}
 	s.args = append([]string{
 		"serve", "--base", baseDir, "--state", s.path("state"), "--mount", s.mount(), "--run", s.path("run"),
 		"--listen", s.addr, "--access-log", "off", "--limit-requests", "0", "--limit-connections", "0",
@@ -105,7 +106,7 @@ func (s *server) start() {
 func (s *server) launch() {
 	s.t.Helper()
 	s.log = &lockedBuffer{}
-	s.cmd = exec.Command(isofs, s.args...)
+	s.cmd = exec.Command(s.bin, s.args...)
 	s.cmd.Stdout, s.cmd.Stderr = s.log, s.log
 	if s.as != nil {
 		s.cmd.SysProcAttr = &syscall.SysProcAttr{Credential: s.as}

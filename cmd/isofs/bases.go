@@ -39,9 +39,10 @@ const (
 // bases opens bases by address or by digest. What it opened once it knows
 // again without a network: <dir>/<sha256>/ has the manifest and the address.
 type bases struct {
-	dir   string
-	store *cache.Store
-	log   *slog.Logger
+	dir    string
+	store  *cache.Store
+	log    *slog.Logger
+	origin origin.Options // of the image; a manifest has the usual ones
 
 	mu   sync.Mutex // guards open
 	open map[base.Hash]image.Base
@@ -152,7 +153,7 @@ func (b *bases) openManifest(m *base.Manifest, address string) (image.Base, erro
 	if known, ok := b.open[m.SHA256]; ok {
 		return known, nil
 	}
-	from, err := origin.Open(join(address, imageName), m.TotalSize)
+	from, err := b.origin.Open(join(address, imageName), m.TotalSize)
 	if err != nil {
 		return image.Base{}, err
 	}

@@ -16,6 +16,7 @@ import (
 	"aesthetic.computer/isofs/catalog"
 	"aesthetic.computer/isofs/fault"
 	"aesthetic.computer/isofs/image"
+	"aesthetic.computer/isofs/origin"
 )
 
 // stackFlags are what serve, mount, pack and inspect have in common: where
@@ -26,6 +27,7 @@ type stackFlags struct {
 	cache     string
 	cacheSize size
 	fetches   int
+	patience  time.Duration
 	pieces    []string
 	oven      string
 	density   int
@@ -41,6 +43,7 @@ func (o *stackFlags) register(cmd *cobra.Command) {
 	o.cacheSize = 4 << 30
 	flags.Var(&o.cacheSize, "cache-size", "bound on the block cache")
 	flags.IntVar(&o.fetches, "fetches", 16, "requests to the base's origin at once")
+	flags.DurationVar(&o.patience, "origin-timeout", 30*time.Second, "how long a read waits for the base's origin, with all retries, before it fails")
 	flags.StringSliceVar(&o.pieces, "pieces", []string{"embedded"}, "where bundles are, in order of preference: folders of *.html, or the word embedded")
 	flags.StringVar(&o.oven, "oven", "", "URL of the oven that packs pieces that are in none of --pieces")
 	flags.IntVar(&o.density, "density", 8, "pixel density that the oven packs for")
@@ -59,6 +62,9 @@ func (o *stackFlags) validate() error {
 	}
 	if o.fetches < 1 || o.fetches > 256 {
 		wrong = append(wrong, fmt.Errorf("--fetches %d is not between 1 and 256", o.fetches))
+	}
+	if o.patience < time.Second {
+		wrong = append(wrong, fmt.Errorf("--origin-timeout %s is less than 1s", o.patience))
 	}
 	if o.density < 1 || o.density > 16 {
 		wrong = append(wrong, fmt.Errorf("--density %d is not between 1 and 16", o.density))
@@ -128,6 +134,7 @@ func openStack(ctx context.Context, o *stackFlags, log *slog.Logger) (*stack, er
 	}
 	s := &stack{lock: lock, store: store}
 	registry := newBases(filepath.Join(o.state, "bases"), store, log)
+	registry.origin = origin.Options{Timeout: o.patience}
 	s.base, err = registry.byAddress(ctx, o.base)
 	if err != nil {
 		return nil, errors.Join(err, s.Close())

@@ -1,0 +1,105 @@
+package integration
+
+import (
+	"math/rand/v2"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"testing"
+)
+
+// TestRow15KilledWhileFilling and the next kill all of isofs with the origin
+// busy, and start it again with the origin gone: what the cache then serves is
+// right. Package cache does the same more often, without the mount.
+func TestRow15KilledWhileFilling(t *testing.T) {
+	t.Parallel()
+	killedAgainAndAgain(t, 20, "256MiB")
+}
+
+func TestRow15KilledWhileEvicting(t *testing.T) {
+	t.Parallel()
+	killedAgainAndAgain(t, 10, "2MiB")
+}
+
+func killedAgainAndAgain(t *testing.T, times int, cacheSize string) {
+	t.Helper()
+	needRoot(t)
+	p, s := faulty(t, unanswered, "--cache-size", cacheSize)
+	r := rand.New(rand.NewPCG(15, uint64(times)))
+	present := 0
+	for range times {
+		s.killWhileReading(p, r)
+		p.add(&fault{all: true, spoil: status(http.StatusForbidden)})
+		s.start()
+		present = s.present()
+		p.heal()
+	}
+	// So many fetches came before the last kill that not all can be lost.
+	if present == 0 {
+		t.Error("the kills left nothing in the cache: nothing was proved")
+	}
+	t.Logf("%d blocks of the base are in the cache at the end", present)
+	s.recovered(p)
+	s.endsClean()
+}
+
+// killWhileReading reads here and there and kills when the origin was asked a
+// few times.
+func (s *server) killWhileReading(p *faultProxy, r *rand.Rand) {
+	s.t.Helper()
+	slot := readManifest(s.t).Slot
+	enough := make(chan struct{})
+	var asked atomic.Int64
+	target := 2 + r.Int64N(6)
+	p.add(&fault{all: true, spoil: func(*answer) {
+		if asked.Add(1) == target {
+			close(enough)
+		}
+	}})
+	stop, all := make(chan struct{}), make(chan struct{})
+	var readers sync.WaitGroup
+	for range 4 {
+		seed := r.Uint64()
+		readers.Go(func() { s.roam(stop, seed, slot) })
+	}
+	go func() { readers.Wait(); close(all) }()
+	select {
+	case <-enough:
+	case <-all: // it is all there
+	}
+	s.kill()
+	close(stop)
+	<-all
+	p.heal()
+}
+
+// roam reads here and there before the slot, until stop or for a while. What
+// it gets is right, or refused because of the kill.
+func (s *server) roam(stop <-chan struct{}, seed uint64, slot int64) {
+	r := rand.New(rand.NewPCG(seed, 15))
+	for range 50 {
+		select {
+		case <-stop:
+			return
+		default:
+		}
+		if at := r.Int64N(slot - 1<<20); seed%2 == 0 {
+			_ = s.ask(at, some)
+		} else {
+			_ = s.pread(at, 2*some)
+		}
+	}
+}
+
+// present reads a part of every block before the slot and returns how many there were.
+func (s *server) present() int {
+	s.t.Helper()
+	m := readManifest(s.t)
+	n := 0
+	for at := m.BlockSize; at <= m.Slot; at += m.BlockSize {
+		if s.ask(at-some, some) == nil {
+			n++
+		}
+	}
+	return n
+}

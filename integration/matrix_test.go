@@ -1,0 +1,159 @@
+package integration
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// The tests named TestRow.. are the rows of docs/failures.md. Each has one
+// rule: what is read is what the base has, or an error, within bounded time;
+// and when the fault is over, all is served without a restart.
+
+// matrixImage is the image that the rows read.
+const matrixImage = "/notepat-os.iso"
+
+// Places in the base that are far from each other, so that no request for one
+// is also for the next; the last is well before the slot.
+var places = []int64{2<<20 + 4097, 7<<20 + 1, 12<<20 + 9999, 17 << 20, 22<<20 + 333, 27<<20 + 77, 32<<20 + 1234, 37<<20 + 5}
+
+// unanswered is a timeout of the origin for rows in which it never answers.
+const unanswered = "--origin-timeout=3s"
+
+// bound is the time that any read may take here. It is far more than the
+// origin's timeout, as the machine may be busy, and far less than for ever.
+const bound = 45 * time.Second
+
+// faulty starts isofs on a base behind a faultProxy.
+func faulty(t *testing.T, flags ...string) (*faultProxy, *server) {
+	t.Helper()
+	need(t, "nginx")
+	p := newFaultProxy(t)
+	return p, serve(t, append([]string{"--base", p.url()}, flags...)...)
+}
+
+// ask reads a range of the image by HTTP. A failure is a result, wrong bytes
+// are not.
+func (s *server) ask(at, n int64) error {
+	s.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), bound)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, s.url(matrixImage), nil)
+	if err != nil {
+		return err
+	}
+	req.Header.Set("Range", fmt.Sprintf("bytes=%d-%d", at, at+n-1))
+	var body []byte
+	resp, err := noRedirects.Do(req)
+	if err == nil {
+		defer resp.Body.Close()
+		if resp.StatusCode != http.StatusPartialContent {
+			return fmt.Errorf("%w: %s", errAnswer, resp.Status)
+		}
+		body, err = io.ReadAll(resp.Body)
+	}
+	if ctx.Err() != nil {
+		s.t.Errorf("%d bytes at %d took more than %v", n, at, bound)
+	}
+	if !bytes.HasPrefix(reference()[at:at+n], body) {
+		s.t.Errorf("wrong bytes in %d from %d on", len(body), at)
+	}
+	if err == nil && int64(len(body)) != n {
+		s.t.Errorf("%d bytes from %d on look like %d", len(body), at, n)
+	}
+	return err
+}
+
+// errAnswer is the failure that is an answer of the web server's.
+var errAnswer = errors.New("refused")
+
+// pread reads a range of the image by the mount. A failure is EIO.
+func (s *server) pread(at, n int64) error {
+	s.t.Helper()
+	f, err := os.Open(s.mount() + matrixImage)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	body := make([]byte, n)
+	got, err := f.ReadAt(body, at)
+	if !bytes.HasPrefix(reference()[at:at+n], body[:got]) {
+		s.t.Errorf("wrong bytes in %d from %d on by the mount", got, at)
+	}
+	if err != nil && !errors.Is(err, unix.EIO) && !errors.Is(err, unix.ENOTCONN) && !errors.Is(err, unix.ECONNABORTED) {
+		s.t.Errorf("reading at %d failed with %v, want EIO", at, err)
+	}
+	return err
+}
+
+// fine is ask that has to succeed.
+func (s *server) fine(at, n int64) {
+	s.t.Helper()
+	if err := s.ask(at, n); err != nil {
+		s.t.Errorf("%d bytes at %d: %v", n, at, err)
+	}
+}
+
+// refused is ask that has to fail.
+func (s *server) refused(at, n int64) {
+	s.t.Helper()
+	if err := s.ask(at, n); err == nil {
+		s.t.Errorf("%d bytes at %d were served, which nobody had", n, at)
+	}
+}
+
+// recovered lifts the faults; all is then served.
+func (s *server) recovered(p *faultProxy) {
+	s.t.Helper()
+	p.heal()
+	s.all()
+}
+
+// all downloads the image, which must be the base before the slot, and have
+// the published digest.
+func (s *server) all() {
+	s.t.Helper()
+	slot := readManifest(s.t).Slot
+	if !bytes.Equal(s.whole(matrixImage)[:slot], reference()[:slot]) {
+		s.t.Error("the image is not the base before the slot")
+	}
+}
+
+// blocks is the file of the cache that has the base.
+func (s *server) blocks() string {
+	s.t.Helper()
+	files, err := filepath.Glob(s.path("state/cache/*.blocks"))
+	if err != nil || len(files) != 1 {
+		s.t.Fatalf("cache files %v, %v", files, err)
+	}
+	return files[0]
+}
+
+// notKept checks that the block at this byte is not in the cache's file, or is
+// the right one.
+func (s *server) notKept(at int64) {
+	s.t.Helper()
+	f, err := os.Open(s.blocks())
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer f.Close()
+	size := readManifest(s.t).BlockSize
+	first := at / size * size
+	block := make([]byte, size)
+	if _, err := f.ReadAt(block, first); err != nil {
+		s.t.Fatal(err)
+	}
+	if !bytes.Equal(block, make([]byte, size)) && !bytes.Equal(block, reference()[first:first+size]) {
+		s.t.Errorf("the block at %d was kept, and is wrong", first)
+	}
+}
