@@ -33,11 +33,14 @@ type core struct {
 	device  *os.File // to see whether the mount is still there
 	splices *splicer
 	open    openHandles
+	pages   *pages // nil in profile Direct
 }
 
 func newCore(c Config, t Tree, device *os.File) *core {
 	flags := uint32(fuse.FOPEN_DIRECT_IO)
+	var kept *pages
 	if c.Profile == PageCache {
+		kept = newPages(c.PageLimit)
 		// The kernel keeps what it read of an inode also from one open to the
 		// next. It is never stale: the bytes of an inode do not change, and a
 		// new snapshot is a new inode.
@@ -52,6 +55,7 @@ func newCore(c Config, t Tree, device *os.File) *core {
 		started: time.Now(),
 		device:  device,
 		splices: newSplicer(),
+		pages:   kept,
 	}
 }
 

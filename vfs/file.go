@@ -48,6 +48,8 @@ type imageFile struct {
 var (
 	_ fs.NodeGetattrer = (*imageFile)(nil)
 	_ fs.NodeOpener    = (*imageFile)(nil)
+
+	_ fs.NodeOnForgetter = (*imageFile)(nil)
 )
 
 func (f *imageFile) Getattr(_ context.Context, _ fs.FileHandle, out *fuse.AttrOut) syscall.Errno {
@@ -65,9 +67,16 @@ func (f *imageFile) Open(_ context.Context, flags uint32) (fs.FileHandle, uint32
 	if err != nil {
 		return nil, 0, f.core.openErrno(f.img, f.img.FileName(), err)
 	}
-	open := &openImage{core: f.core, img: img, handle: handle}
+	open := &openImage{core: f.core, img: img, handle: handle, inode: f.EmbeddedInode()}
 	f.core.open.add(open)
 	return open, f.core.flags, 0
+}
+
+// OnForget implements fs.NodeOnForgetter.
+func (f *imageFile) OnForget() {
+	if f.core.pages != nil {
+		f.core.pages.forget(f.EmbeddedInode())
+	}
 }
 
 // hold opens the image that this node was made for, or, when that is no longer

@@ -59,6 +59,9 @@ func Mount(c Config, t Tree) (*Server, error) {
 		return nil, fmt.Errorf("mount %s: %w: %w", c.Mountpoint, fault.Unavailable, err)
 	}
 	go s.serve(server)
+	if s.core.pages != nil {
+		go s.core.pages.keepWithin(s.done)
+	}
 	if c.Profile == PageCache && ours {
 		if err := RaiseReadAhead(c.Mountpoint); err != nil {
 			c.Log.Warn("cannot raise read-ahead: the page-cache profile will be slower", "err", err)

@@ -18,6 +18,7 @@ type openImage struct {
 	img    Image
 	handle Handle
 	reads  streams
+	inode  *fs.Inode
 }
 
 var (
@@ -32,6 +33,9 @@ func (o *openImage) Read(ctx context.Context, dest []byte, off int64) (fuse.Read
 	n := min(int64(len(dest)), o.handle.Size()-off)
 	if n <= 0 || off < 0 {
 		return copied(nil), 0
+	}
+	if o.core.pages != nil {
+		o.core.pages.asked(o.inode, n, o.handle.Size())
 	}
 	work, cancel := o.core.request(ctx, 0)
 	defer cancel()

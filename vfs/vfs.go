@@ -93,6 +93,9 @@ type Config struct {
 	// AllowOther lets users other than the serving one read the mount. A web
 	// server with a user of its own needs it.
 	AllowOther bool
+	// PageLimit bounds the bytes that the kernel keeps of all images together in
+	// profile PageCache, but for some read-ahead; zero means DefaultPageLimit.
+	PageLimit int64
 	// LookupTimeout bounds Tree.Current; zero means DefaultLookupTimeout.
 	LookupTimeout time.Duration
 	// Log is slog.Default when nil.
@@ -113,6 +116,12 @@ func (c *Config) complete() error {
 	}
 	if c.LookupTimeout == 0 {
 		c.LookupTimeout = DefaultLookupTimeout
+	}
+	if c.PageLimit < 0 {
+		return fmt.Errorf("page limit %d: %w: it must not be negative", c.PageLimit, fault.Invalid)
+	}
+	if c.PageLimit == 0 {
+		c.PageLimit = DefaultPageLimit
 	}
 	if c.Mountpoint == "" && c.Device == nil {
 		return fmt.Errorf("mount: %w: no mount point given", fault.Invalid)

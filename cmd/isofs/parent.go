@@ -55,7 +55,8 @@ func serveUnprivileged(ctx context.Context, o *serveFlags, device *os.File) erro
 	}
 	defer s.Close()
 	mounted, err := vfs.Mount(vfs.Config{
-		Mountpoint: o.mount, Device: device, Profile: vfs.Profile(o.profile), AllowOther: true, Log: log,
+		Mountpoint: o.mount, Device: device, Profile: vfs.Profile(o.profile), PageLimit: int64(o.pages),
+		AllowOther: true, Log: log,
 	}, vfs.FromCatalog(s.catalog))
 	if err != nil {
 		return err

@@ -68,7 +68,7 @@ func serveAlone(ctx context.Context, o *serveFlags) error {
 	}
 	defer s.Close()
 	mounted, err := vfs.Mount(vfs.Config{
-		Mountpoint: o.mount, Profile: vfs.Profile(o.profile),
+		Mountpoint: o.mount, Profile: vfs.Profile(o.profile), PageLimit: int64(o.pages),
 		AllowOther: os.Geteuid() == 0, Log: log,
 	}, vfs.FromCatalog(s.catalog))
 	if err != nil {

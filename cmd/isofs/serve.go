@@ -21,6 +21,7 @@ type serveFlags struct {
 	stack   stackFlags
 	mount   string
 	profile string
+	pages   size
 	user    string
 	run     string
 	metrics string
@@ -91,6 +92,8 @@ cp, dd, QEMU. Names that are not listed are answered too, if the piece exists.`,
 func (o *serveFlags) registerMount(cmd *cobra.Command) {
 	flags := cmd.Flags()
 	flags.StringVar(&o.profile, "profile", string(vfs.Direct), "direct (one cache for all pieces) or page-cache (best when one piece is fetched by many)")
+	o.pages = vfs.DefaultPageLimit
+	flags.Var(&o.pages, "page-cache-limit", "bound on what the kernel keeps of all images in --profile page-cache")
 	flags.StringVar(&o.user, "user", "www-data", "user to run as when started by root")
 	flags.StringVar(&o.metrics, "metrics-listen", "", "address for Prometheus, such as 127.0.0.1:9180; what it tells is not for the public")
 	flags.BoolVar(&o.prefill, "prefill", false, "fetch all of the base in the background, while nobody waits for anything")
@@ -135,6 +138,9 @@ func (o *serveFlags) complete() error {
 		*path = abs
 	}
 	wrong := []error{o.stack.validate()}
+	if o.pages < 16<<20 {
+		wrong = append(wrong, fmt.Errorf("--page-cache-limit %s is less than 16MiB", o.pages))
+	}
 	if _, _, err := net.SplitHostPort(o.metrics); o.metrics != "" && err != nil {
 		wrong = append(wrong, fmt.Errorf("--metrics-listen %q is not an address like 127.0.0.1:9180", o.metrics))
 	}
