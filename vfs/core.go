@@ -1,6 +1,7 @@
 package vfs
 
 import (
+	"math/rand/v2"
 	"os"
 	"sync"
 	"syscall"
@@ -33,6 +34,7 @@ type core struct {
 	device  *os.File // to see whether the mount is still there
 	splices *splicer
 	open    openHandles
+	ids     identities
 	pages   *pages // nil in profile Direct
 }
 
@@ -55,6 +57,7 @@ func newCore(c Config, t Tree, device *os.File) *core {
 		started: time.Now(),
 		device:  device,
 		splices: newSplicer(),
+		ids:     identities(rand.Uint64()),
 		pages:   kept,
 	}
 }

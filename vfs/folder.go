@@ -46,7 +46,7 @@ func (r *root) Lookup(ctx context.Context, name string, out *fuse.EntryOut) (*fs
 	if name == snapshotsName {
 		r.core.folderAttr(&out.Attr, r.core.started)
 		setTimeouts(out, lastingly, shortly)
-		return r.NewInode(ctx, &snapshots{core: r.core}, folderIdentity("")), 0
+		return r.NewInode(ctx, &snapshots{core: r.core}, r.core.ids.ofFolder("")), 0
 	}
 	fileName, suffix, ok := splitName(name)
 	if !ok {
@@ -85,12 +85,12 @@ func (r *root) Readdir(ctx context.Context) (fs.DirStream, syscall.Errno) {
 				found[i] = []fuse.DirEntry{{Mode: fuse.S_IFREG, Name: name}}
 				return
 			}
-			found[i] = imageEntries(img, name)
+			found[i] = r.core.imageEntries(img, name)
 		})
 	}
 	wait.Wait()
 	list := append(slices.Concat(found...),
-		fuse.DirEntry{Mode: fuse.S_IFDIR, Name: snapshotsName, Ino: folderIdentity("").Ino})
+		fuse.DirEntry{Mode: fuse.S_IFDIR, Name: snapshotsName, Ino: r.core.ids.ofFolder("").Ino})
 	return fs.NewListDirStream(list), 0
 }
 
@@ -122,7 +122,7 @@ func (s *snapshots) Lookup(ctx context.Context, id string, out *fuse.EntryOut) (
 	}
 	s.core.folderAttr(&out.Attr, img.Time())
 	setTimeouts(out, lastingly, lastingly)
-	return s.NewInode(ctx, &snapshot{core: s.core, id: id, at: img.Time()}, folderIdentity(id)), 0
+	return s.NewInode(ctx, &snapshot{core: s.core, id: id, at: img.Time()}, s.core.ids.ofFolder(id)), 0
 }
 
 func (s *snapshots) Readdir(context.Context) (fs.DirStream, syscall.Errno) {
@@ -130,7 +130,7 @@ func (s *snapshots) Readdir(context.Context) (fs.DirStream, syscall.Errno) {
 	slices.Sort(ids)
 	list := make([]fuse.DirEntry, 0, len(ids))
 	for _, id := range ids {
-		list = append(list, fuse.DirEntry{Mode: fuse.S_IFDIR, Name: id, Ino: folderIdentity(id).Ino})
+		list = append(list, fuse.DirEntry{Mode: fuse.S_IFDIR, Name: id, Ino: s.core.ids.ofFolder(id).Ino})
 	}
 	return fs.NewListDirStream(list), 0
 }
@@ -183,19 +183,17 @@ func (s *snapshot) Readdir(context.Context) (fs.DirStream, syscall.Errno) {
 	if err != nil {
 		return nil, s.core.lookupErrno(context.Background(), snapshotsName+"/"+s.id, err)
 	}
-	return fs.NewListDirStream(imageEntries(img, img.FileName())), 0
+	return fs.NewListDirStream(s.core.imageEntries(img, img.FileName())), 0
 }
 
-// imageEntries lists an image and its sidecars.
-func imageEntries(img Image, fileName string) []fuse.DirEntry {
+// imageEntries lists an image and its sidecars. The numbers of these depend on
+// what is in them, which is not asked for here.
+func (c *core) imageEntries(img Image, fileName string) []fuse.DirEntry {
 	suffixes := slices.Sorted(slices.Values(img.Suffixes()))
 	list := make([]fuse.DirEntry, 0, 1+len(suffixes))
-	for _, suffix := range append([]string{""}, suffixes...) {
-		list = append(list, fuse.DirEntry{
-			Mode: fuse.S_IFREG,
-			Name: sidecarName(fileName, suffix),
-			Ino:  identity(img.ID(), suffix).Ino,
-		})
+	list = append(list, fuse.DirEntry{Mode: fuse.S_IFREG, Name: fileName, Ino: c.ids.of(img.ID(), "").Ino})
+	for _, suffix := range suffixes {
+		list = append(list, fuse.DirEntry{Mode: fuse.S_IFREG, Name: sidecarName(fileName, suffix)})
 	}
 	return list
 }

@@ -8,26 +8,41 @@ import (
 	"github.com/hanwen/go-fuse/v2/fuse"
 )
 
-// identity returns the inode and generation numbers of a snapshot's image
-// (suffix "") or sidecar. They depend on nothing else, so that a snapshot has
-// the same inode under each of its names, on every node and after a restart.
+// identities makes the inode numbers of one mount. It is a number at random,
+// so that the same file of two mounts, one after the other at the same place,
+// is two files: nginx keeps descriptors open, and would go on with one of a mount
+// that is gone for as long as the path has the same inode number.
+type identities uint64
+
+// of returns the inode and generation numbers of a snapshot's image (suffix "")
+// or sidecar. They depend on nothing else, so that in one mount a snapshot has
+// the same inode under each of its names.
 //
 // go-fuse takes two nodes with equal numbers for one file. With the generation
 // that is a matter of 127 bits of SHA-256, not of the 63 of an inode number.
-func identity(id, suffix string) fs.StableAttr {
+func (m identities) of(id, suffix string) fs.StableAttr {
 	sum := sha256.Sum256([]byte(id + "\x00" + suffix))
-	// The upper half of the numbers is go-fuse's, for nodes without one.
-	ino := binary.BigEndian.Uint64(sum[:8]) &^ (1 << 63)
+	return fs.StableAttr{
+		Mode: fuse.S_IFREG,
+		Ino:  number(binary.BigEndian.Uint64(sum[:8]) ^ uint64(m)),
+		Gen:  binary.BigEndian.Uint64(sum[8:16]),
+	}
+}
+
+// number makes an inode number of x. The upper half of them is go-fuse's, for
+// nodes without one; the lowest are the root's and nobody's.
+func number(x uint64) uint64 {
+	ino := x &^ (1 << 63)
 	if ino <= fuse.FUSE_ROOT_ID {
 		ino += 2
 	}
-	return fs.StableAttr{Mode: fuse.S_IFREG, Ino: ino, Gen: binary.BigEndian.Uint64(sum[8:16])}
+	return ino
 }
 
-// folderIdentity returns the numbers of a snapshot's folder, or of the folder
+// ofFolder returns the numbers of a snapshot's folder, or of the folder
 // of the snapshots (id ""). No sidecar has the suffix "/".
-func folderIdentity(id string) fs.StableAttr {
-	attr := identity(id, "/")
+func (m identities) ofFolder(id string) fs.StableAttr {
+	attr := m.of(id, "/")
 	attr.Mode = fuse.S_IFDIR
 	return attr
 }

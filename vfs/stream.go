@@ -18,11 +18,14 @@ const (
 	repeated = 256 << 10
 )
 
-// streams finds the sequential readers of one open file, of which there may be
-// two: a web server's threads and download tools read in several places.
+// mostStreams is how many readers of one open file are told apart. A web server
+// that keeps files open has one for all who download the same image.
+const mostStreams = 16
+
+// streams finds the sequential readers of one open file.
 type streams struct {
 	mu    sync.Mutex // guards what follows
-	all   [2]stream
+	all   [mostStreams]stream
 	count uint64 // reads
 }
 
