@@ -2,7 +2,7 @@
 
 BIN := bin/isofs
 
-.PHONY: demo test setup build lint fuzz bench clean
+.PHONY: demo test setup build lint fuzz bench bench-peers clean
 
 demo: ## set up, bake the tiny base, mount, serve on DEMO_LISTEN (127.0.0.1:8080)
 	scripts/setup serve bake
@@ -26,6 +26,10 @@ fuzz: ## every fuzz target for FUZZTIME (30s) each
 
 bench: ## the Go benchmarks
 	go test -run '^$$' -bench . -benchmem ./...
+
+bench-peers: ## isofs beside its peers, in one run; BENCHFLAGS=-quick for a look
+	scripts/setup serve bake bench
+	go run ./bench $(BENCHFLAGS)
 
 clean: ## forget what was built and cached in the tree
 	rm -rf bin build

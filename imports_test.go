@@ -26,6 +26,7 @@ var allowed = map[string]string{
 	"api":         "catalog bundle",
 	"cmd/isofs":   "api bake base bundle cache catalog extent image nginx origin vfs",
 	"integration": "",
+	"bench":       "",
 }
 
 func TestImportsFollowTheLayers(t *testing.T) {
