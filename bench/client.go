@@ -37,7 +37,7 @@ func get(ctx context.Context, address string, n int64) (time.Duration, error) {
 	}
 	fmt.Fprintf(conn, "GET %s HTTP/1.1\r\nHost: x\r\nConnection: close\r\nRange: bytes=0-%d\r\n\r\n", u.RequestURI(), n-1)
 	in := bufio.NewReaderSize(conn, 4096)
-	resp, err := http.ReadResponse(in, nil)
+	resp, err := http.ReadResponse(in, nil) //nolint:bodyclose // the connection is closed whole
 	if err != nil {
 		return 0, fmt.Errorf("get %s: %w", address, err)
 	}
