@@ -196,9 +196,14 @@ func startAPI(socket string, s *stack, mounted *vfs.Server, log *slog.Logger) (s
 		MaxHeaderBytes:    64 << 10,
 		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelWarn),
 	}
+	return startHTTP(server, l, "the API", log), nil
+}
+
+// startHTTP serves until stop, which lets running requests end for a second.
+func startHTTP(server *http.Server, l net.Listener, what string, log *slog.Logger) (stop func()) {
 	go func() {
 		if err := server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
-			log.Error("the API ended", "err", err)
+			log.Error(what+" ended", "err", err)
 		}
 	}()
 	return func() {
@@ -207,5 +212,5 @@ func startAPI(socket string, s *stack, mounted *vfs.Server, log *slog.Logger) (s
 		if err := server.Shutdown(ctx); err != nil {
 			server.Close()
 		}
-	}, nil
+	}
 }
