@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -229,9 +230,16 @@ func (b *syncBuffer) String() string {
 	return b.b.String()
 }
 
+// hosts counts the loopback addresses that were given away.
+var hosts atomic.Uint32
+
+// freeAddress returns a loopback address that nobody listens on, nor will: each
+// caller has a host of his own. On 127.0.0.1 every connection that a test makes
+// may take the port before nginx listens on it.
 func freeAddress(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	n := hosts.Add(1)
+	l, err := net.Listen("tcp", fmt.Sprintf("127.78.%d.%d:0", n>>8&0xff, n&0xff))
 	if err != nil {
 		t.Fatal(err)
 	}
