@@ -71,8 +71,10 @@ func run(ctx context.Context, o options) error {
 	if err := l.warm(r); err != nil {
 		return err
 	}
-	if err := l.coldCases(r); err != nil {
-		return err
+	for _, more := range []func(*results) error{l.coldCases, l.thousandCase, l.damageCase} {
+		if err := more(r); err != nil {
+			return err
+		}
 	}
 	if err := os.MkdirAll(o.out, 0o755); err != nil {
 		return err

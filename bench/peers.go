@@ -58,10 +58,6 @@ func (l *lab) plain(name, mode string) (peer, error) {
 
 // isofsServe starts isofs on a base that it has nothing of.
 func (l *lab) isofsServe(name, profile, base string) (peer, error) {
-	address, err := freeAddress()
-	if err != nil {
-		return peer{}, err
-	}
 	dir, err := os.MkdirTemp(l.dir, "isofs-")
 	if err != nil {
 		return peer{}, err
@@ -69,23 +65,38 @@ func (l *lab) isofsServe(name, profile, base string) (peer, error) {
 	if err := os.Chmod(dir, 0o755); err != nil {
 		return peer{}, err
 	}
+	p, err := l.isofsIn(dir, name, profile, base, l.path("pieces"))
+	if err != nil {
+		return p, err
+	}
+	stop := p.stop
+	p.stop = func() { stop(); os.RemoveAll(dir) }
+	return p, nil
+}
+
+// isofsIn starts isofs with all that it keeps in dir.
+func (l *lab) isofsIn(dir, name, profile, base, from string) (peer, error) {
+	address, err := freeAddress()
+	if err != nil {
+		return peer{}, err
+	}
 	l.unmountAtEnd(filepath.Join(dir, "mnt"))
-	pid, stop, err := l.start(l.isofs, "serve", "--base", base, "--pieces", l.path("pieces"), "--profile", profile,
+	pid, stop, err := l.start(l.isofs, "serve", "--base", base, "--pieces", from, "--profile", profile,
 		"--state", filepath.Join(dir, "state"), "--mount", filepath.Join(dir, "mnt"), "--run", filepath.Join(dir, "run"),
 		"--listen", address, "--access-log", "off", "--limit-requests", "0", "--limit-connections", "0", "--grace", "1s")
 	if err != nil {
 		return peer{}, err
 	}
-	p := peer{name: name, pids: []int{pid}, part: 1, stop: func() { stop(); os.RemoveAll(dir) }}
+	p := peer{name: name, pids: []int{pid}, part: 1, stop: stop}
 	for i := range pieces {
 		p.urls = append(p.urls, "http://"+address+"/"+pieceName(i)+"-os.iso")
 	}
-	return p, l.answers(p.urls[0])
+	return p, l.answers("http://" + address + "/healthz")
 }
 
 // sliceCache is nginx's own: slices of 1 MiB of an origin, kept on disk.
-func (l *lab) sliceCache(origin string) (peer, error) {
-	dir := l.path("slices")
+func (l *lab) sliceCache(origin, folder string) (peer, error) {
+	dir := l.path(folder)
 	p, err := l.nginx("nginx slice cache", "proxy_cache_path "+dir+" levels=1:2 keys_zone=s:10m max_size=8g use_temp_path=off;",
 		`location / { slice 1m; proxy_cache s; proxy_cache_key $uri$slice_range; proxy_set_header Range $slice_range;
 proxy_http_version 1.1; proxy_set_header Connection ""; proxy_cache_valid 200 206 1h; `+directReads+` proxy_pass `+origin+`; }`)
