@@ -115,6 +115,7 @@ func (s *server) refused(at, n int64) {
 func (s *server) recovered(p *faultProxy) {
 	s.t.Helper()
 	p.heal()
+	s.healed(matrixImage)
 	s.all()
 }
 
