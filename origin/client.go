@@ -83,15 +83,14 @@ func (c *client) get(ctx context.Context, header map[string]string) (*http.Respo
 	}
 	timer := time.AfterFunc(c.o.Stall, func() { cancel(errStalled) })
 	resp, err := c.http.Do(req)
+	timer.Stop()
 	if err != nil {
-		timer.Stop()
 		if errors.Is(context.Cause(ctx), errStalled) {
 			err = errStalled
 		}
 		cancel(nil)
 		return nil, bare(err)
 	}
-	timer.Reset(c.o.Stall)
 	resp.Body = &watched{body: resp.Body, ctx: ctx, cancel: cancel, timer: timer, stall: c.o.Stall}
 	return resp, nil
 }
@@ -107,7 +106,8 @@ func bare(err error) error {
 	return err
 }
 
-// A watched body gives up when no byte comes for a while.
+// A watched body gives up when no byte comes for a while. What its reader does
+// between two reads takes as long as it takes.
 type watched struct {
 	body   io.ReadCloser
 	ctx    context.Context
@@ -117,10 +117,9 @@ type watched struct {
 }
 
 func (w *watched) Read(p []byte) (int, error) {
+	w.timer.Reset(w.stall)
 	n, err := w.body.Read(p)
-	if n > 0 {
-		w.timer.Reset(w.stall)
-	}
+	w.timer.Stop()
 	if err != nil && !errors.Is(err, io.EOF) && errors.Is(context.Cause(w.ctx), errStalled) {
 		err = errStalled
 	}

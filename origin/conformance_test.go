@@ -73,6 +73,7 @@ func TestConformance(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Run("every range", func(t *testing.T) { testEveryRange(t, at(t)) })
 			t.Run("ranges outside", func(t *testing.T) { testRangesOutside(t, at(t)) })
+			t.Run("as it comes", func(t *testing.T) { testAsItComes(t, at(t)) })
 			t.Run("many at once", func(t *testing.T) { testManyAtOnce(t, at(t)) })
 			t.Run("wrong size", func(t *testing.T) { testWrongSize(t, at(t)) })
 			t.Run("replaced", func(t *testing.T) { testReplaced(t, at(t)) })
@@ -105,6 +106,35 @@ func testRangesOutside(t *testing.T, at place) {
 	for _, r := range []struct{ off, n int64 }{{-1, 1}, {0, 11}, {10, 1}, {11, 0}, {9, 2}, {1 << 62, 1 << 10}} {
 		wantKind(t, o.Fetch(t.Context(), make([]byte, r.n), r.off), fault.Invalid)
 	}
+}
+
+// testAsItComes compares what a stream tells of at the time it tells, and again
+// at the end: what was told of is not written to again.
+func testAsItComes(t *testing.T, at place) {
+	content := bytes.Repeat([]byte("0123456789abcde"), 3*step/15)
+	mark := make([]byte, len(content))
+	at.put(content)
+	o := open(t, at.address, int64(len(content)), Options{})
+	for _, r := range []struct{ off, n int }{{0, len(content)}, {1, 2*step + 7}, {5, step}, {9, 1}, {len(content), 0}} {
+		p, want := make([]byte, r.n), content[r.off:][:r.n]
+		var told []int
+		before := 0
+		must(t, o.FetchStream(t.Context(), p, int64(r.off), func(n int) {
+			if n > len(p) || n <= before || !bytes.Equal(p[before:n], want[before:n]) {
+				t.Fatalf("%d bytes from %d: told of %d, which are wrong, after %v", r.n, r.off, n, told)
+			}
+			told = append(told, n)
+			before = n
+			copy(p[:n], mark) // whoever writes there again is found out
+		}))
+		if !bytes.Equal(p, mark[:r.n]) {
+			t.Fatalf("%d bytes from %d: written to after it was told of", r.n, r.off)
+		}
+		if len(told) < r.n/step || r.n > 0 && told[len(told)-1] != r.n {
+			t.Errorf("%d bytes from %d: told of %v", r.n, r.off, told)
+		}
+	}
+	wantKind(t, o.FetchStream(t.Context(), make([]byte, 2), int64(len(content))-1, func(int) { t.Error("told of bytes that there are not") }), fault.Invalid)
 }
 
 func testManyAtOnce(t *testing.T, at place) {

@@ -30,20 +30,25 @@ func (f *file) String() string { return f.path }
 
 // Fetch implements Origin.
 func (f *file) Fetch(ctx context.Context, p []byte, off int64) error {
+	return f.FetchStream(ctx, p, off, ignore)
+}
+
+// FetchStream implements Origin.
+func (f *file) FetchStream(ctx context.Context, p []byte, off int64, got func(n int)) error {
 	if err := checkRange(f.path, off, int64(len(p)), f.size); err != nil {
 		return err
 	}
 	if len(p) == 0 {
 		return nil
 	}
-	err := f.fetch(ctx, p, off)
+	err := f.fetch(ctx, p, off, got)
 	if err != nil {
 		return fmt.Errorf("fetch bytes %d-%d of %s: %w", off, off+int64(len(p))-1, f.path, err)
 	}
 	return nil
 }
 
-func (f *file) fetch(ctx context.Context, p []byte, off int64) error {
+func (f *file) fetch(ctx context.Context, p []byte, off int64, got func(n int)) error {
 	if ctx.Err() != nil {
 		return canceled(ctx)
 	}
@@ -51,18 +56,25 @@ func (f *file) fetch(ctx context.Context, p []byte, off int64) error {
 	if err != nil {
 		return err
 	}
-	_, readErr := r.ReadAt(p, off)
-	if readErr == io.EOF {
-		readErr = io.ErrUnexpectedEOF
-	}
-	// Afterwards, not before: a change in the middle of the read shows too,
-	// and it is the better explanation of a failed one.
-	if err := f.unchanged(pin); err != nil {
-		f.unpin(pin)
-		return err
-	}
-	if readErr != nil {
-		return classify(readErr)
+	for n := 0; n < len(p); got(n) {
+		if ctx.Err() != nil {
+			return canceled(ctx)
+		}
+		next := p[n:min(n+step, len(p))]
+		_, readErr := r.ReadAt(next, off+int64(n))
+		if readErr == io.EOF {
+			readErr = io.ErrUnexpectedEOF
+		}
+		// Afterwards, not before: a change in the middle of the read shows too,
+		// and it is the better explanation of a failed one.
+		if err := f.unchanged(pin); err != nil {
+			f.unpin(pin)
+			return err
+		}
+		if readErr != nil {
+			return classify(readErr)
+		}
+		n += len(next)
 	}
 	return nil
 }

@@ -35,11 +35,23 @@ type Origin interface {
 	//     or ctx ended (then it also wraps ctx.Err()).
 	//   - fault.Invalid: the range does not lie in the object.
 	Fetch(ctx context.Context, p []byte, off int64) error
+	// FetchStream is Fetch that says how far it is: it calls got from the
+	// goroutine that called it, with n growing, and p[:n] is not written to
+	// again. The bytes that were told of are the object's also if an error
+	// comes behind them, as far as the server is to be believed.
+	FetchStream(ctx context.Context, p []byte, off int64, got func(n int)) error
 	// String is the origin's address without credentials, for messages.
 	String() string
 	// Close lets go of connections and files. Fetch fails after it.
 	Close() error
 }
+
+// step is how much is read before it is told of: small beside a block, so that
+// its last bytes do not wait for those behind it.
+const step = 64 << 10
+
+// ignore is what Fetch tells.
+func ignore(int) {}
 
 // Options say how patient an origin is. A zero field means its default.
 type Options struct {

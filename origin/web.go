@@ -25,8 +25,14 @@ type web struct {
 
 var _ Origin = (*web)(nil)
 
-// Fetch implements Origin by range requests, each for what is still missing.
+// Fetch implements Origin.
 func (w *web) Fetch(ctx context.Context, p []byte, off int64) error {
+	return w.FetchStream(ctx, p, off, ignore)
+}
+
+// FetchStream implements Origin by range requests, each for what is still
+// missing.
+func (w *web) FetchStream(ctx context.Context, p []byte, off int64, got func(n int)) error {
 	n := int64(len(p))
 	if err := checkRange(w.name, off, n, w.size); err != nil {
 		return err
@@ -34,7 +40,7 @@ func (w *web) Fetch(ctx context.Context, p []byte, off int64) error {
 	if n == 0 {
 		return nil
 	}
-	f := &fetch{web: w, p: p, off: off}
+	f := &fetch{web: w, p: p, off: off, tell: got}
 	if err := w.o.retry(ctx, f.attempt); err != nil {
 		return fmt.Errorf("fetch bytes %d-%d of %s: %w", off, off+n-1, w.name, err)
 	}
@@ -53,8 +59,10 @@ func (w *web) Close() error {
 // A fetch is the state of one Fetch over its attempts.
 type fetch struct {
 	web  *web
-	p    []byte // what is still missing
+	p    []byte // what is wanted
 	off  int64  // where that is in the object
+	n    int    // how much of p is there, and is not written to again
+	tell func(n int)
 	etag string // of the object whose bytes were got already
 	got  bool   // some were
 }
@@ -66,8 +74,7 @@ func (f *fetch) attempt(ctx context.Context) (progress bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	end := f.off + int64(len(f.p)) - 1
-	header := map[string]string{"Range": fmt.Sprintf("bytes=%d-%d", f.off, end)}
+	header := map[string]string{"Range": fmt.Sprintf("bytes=%d-%d", f.first(), f.last())}
 	if ifMatch != "" {
 		header["If-Match"] = ifMatch
 	}
@@ -79,31 +86,52 @@ func (f *fetch) attempt(ctx context.Context) (progress bool, err error) {
 	if resp.StatusCode == http.StatusPreconditionFailed {
 		f.web.unpin(ifMatch)
 	}
-	if err := f.checkAnswer(resp, end); err != nil {
+	if err := f.checkAnswer(resp); err != nil {
 		return false, err
 	}
-	n, err := io.ReadFull(resp.Body, f.p)
-	switch {
-	case err == nil:
-		err = nothingMore(resp.Body)
-	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
-		err = fmt.Errorf("the answer broke off after %d of %d bytes: %w", n, len(f.p), io.ErrUnexpectedEOF)
+	before := f.n
+	err = f.read(resp.Body)
+	if f.n > before {
+		f.got, f.etag = true, resp.Header.Get("ETag")
 	}
-	if err == nil {
-		return true, nil
-	}
-	if _, ok := errors.AsType[*failure](err); ok {
-		return false, err
-	}
-	f.got, f.etag = f.got || n > 0, resp.Header.Get("ETag")
-	if n == len(f.p) {
-		// The last byte came, the end of the body did not: the answer was not
-		// proven to be whole, so the last byte is asked for again.
-		n--
-	}
-	f.p, f.off = f.p[n:], f.off+int64(n)
-	return n > 0, err
+	return f.n > before, err
 }
+
+// read takes the body as what is missing, and tells of it as it comes.
+//
+// The last byte counts when the end of the body came behind it: only then the
+// answer is proven to be whole. Else that byte is asked for again.
+func (f *fetch) read(body io.Reader) error {
+	want := len(f.p) - f.n
+	for came := 0; came < want; {
+		n, err := io.ReadFull(body, f.p[f.n:][:min(step, want-came)])
+		came += n
+		f.count(min(n, len(f.p)-1-f.n))
+		switch {
+		case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+			return fmt.Errorf("the answer broke off after %d of %d bytes: %w", came, want, io.ErrUnexpectedEOF)
+		case err != nil:
+			return err
+		}
+	}
+	if err := nothingMore(body); err != nil {
+		return err
+	}
+	f.count(1)
+	return nil
+}
+
+// count notes that n more bytes of p are there.
+func (f *fetch) count(n int) {
+	if n > 0 {
+		f.n += n
+		f.tell(f.n)
+	}
+}
+
+// first and last are the bytes of the object that are missing.
+func (f *fetch) first() int64 { return f.off + int64(f.n) }
+func (f *fetch) last() int64  { return f.off + int64(len(f.p)) - 1 }
 
 // match returns the value of If-Match for the next request. Only a strong
 // ETag has one: by RFC 9110, 13.1.1 a weak one matches nothing.
@@ -128,16 +156,16 @@ func (f *fetch) match() (string, error) {
 }
 
 // checkAnswer checks everything in front of the body: it must be of exactly
-// the bytes from f.off to end of the one object.
-func (f *fetch) checkAnswer(resp *http.Response, end int64) error {
-	want := end - f.off + 1
+// the bytes that are missing, of the one object.
+func (f *fetch) checkAnswer(resp *http.Response) error {
+	want := f.last() - f.first() + 1
 	switch resp.StatusCode {
 	case http.StatusPartialContent:
-		if err := f.checkContentRange(resp.Header, end); err != nil {
+		if err := f.checkContentRange(resp.Header); err != nil {
 			return err
 		}
 	case http.StatusOK:
-		if f.off != 0 || want != f.web.size {
+		if f.first() != 0 || want != f.web.size {
 			return wrong(fault.Unavailable, "the server answered with the whole object (%s): it must support range requests", resp.Status)
 		}
 	default:
@@ -155,7 +183,7 @@ func (f *fetch) checkAnswer(resp *http.Response, end int64) error {
 	return f.agree(resp.Header.Get("ETag"))
 }
 
-func (f *fetch) checkContentRange(h http.Header, end int64) error {
+func (f *fetch) checkContentRange(h http.Header) error {
 	values := h.Values("Content-Range")
 	if len(values) != 1 {
 		return wrong(fault.Corrupt, "the answer has %d Content-Range headers (and is of type %q)", len(values), h.Get("Content-Type"))
@@ -166,8 +194,8 @@ func (f *fetch) checkContentRange(h http.Header, end int64) error {
 		return wrong(fault.Corrupt, "the answer has Content-Range %q", values[0])
 	case total != f.web.size:
 		return changed("it has %d bytes, not %d", total, f.web.size)
-	case first != f.off || last != end:
-		return wrong(fault.Corrupt, "the answer is of bytes %d-%d, not %d-%d", first, last, f.off, end)
+	case first != f.first() || last != f.last():
+		return wrong(fault.Corrupt, "the answer is of bytes %d-%d, not %d-%d", first, last, f.first(), f.last())
 	}
 	return nil
 }

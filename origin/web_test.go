@@ -10,9 +10,11 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"aesthetic.computer/isofs/fault"
@@ -246,6 +248,88 @@ func TestResumesWhereItBrokeOff(t *testing.T) {
 	}
 }
 
+// A stream tells of bytes once, over attempts: those that broke off, and those
+// whose end was not proven, of which the last byte is asked for again.
+func TestStreamOverAttempts(t *testing.T) {
+	unproven := func(n int, w http.ResponseWriter, r *http.Request) bool {
+		if n > 1 {
+			return false
+		}
+		// In chunks, without the last one.
+		conn, _, _ := http.NewResponseController(w).Hijack()
+		fmt.Fprintf(conn, "HTTP/1.1 206 Partial Content\r\nETag: \"one\"\r\nContent-Range: %s\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n",
+			described, until-from, content[from:until])
+		conn.Close()
+		return true
+	}
+	for name, c := range map[string]struct {
+		lie  lie
+		told []int
+	}{
+		"broken off": {brokenOff(2), []int{100, 200, 1999, 2000}},
+		"unproven":   {unproven, []int{1999, 2000}},
+	} {
+		s := serve(t, c.lie)
+		o := open(t, s.URL, int64(len(content)), s.quick())
+		p := make([]byte, until-from)
+		var told []int
+		must(t, o.FetchStream(t.Context(), p, from, func(n int) {
+			if before := slices.Max(append(told, 0)); !bytes.Equal(p[before:n], content[from+before:from+n]) {
+				t.Errorf("%s: told of %d bytes, which are wrong", name, n)
+			}
+			told = append(told, n)
+			clear(p[:n])
+		}))
+		if !slices.Equal(told, c.told) {
+			t.Errorf("%s: told of %v bytes, want %v", name, told, c.told)
+		}
+		if !bytes.Equal(p, make([]byte, len(p))) {
+			t.Errorf("%s: bytes were written to after they were told of", name)
+		}
+	}
+}
+
+// What has come is told of while the rest is still to come.
+func TestStreamDoesNotWait(t *testing.T) {
+	told := make(chan struct{})
+	s := serve(t, func(n int, w http.ResponseWriter, r *http.Request) bool {
+		w.Header().Set("ETag", `"one"`)
+		w.Header().Set("Content-Range", fmt.Sprintf("bytes 0-%d/%d", len(content)-1, len(content)))
+		w.Header().Set("Content-Length", fmt.Sprint(len(content)))
+		w.WriteHeader(http.StatusPartialContent)
+		w.Write(content[:step])
+		http.NewResponseController(w).Flush()
+		<-told
+		w.Write(content[step:])
+		return true
+	})
+	var once sync.Once
+	p := make([]byte, len(content))
+	must(t, open(t, s.URL, int64(len(content)), Options{}).FetchStream(t.Context(), p, 0, func(int) { once.Do(func() { close(told) }) }))
+	if !bytes.Equal(p, content) {
+		t.Error("wrong bytes")
+	}
+}
+
+// Who takes his time with what came is not a server that stalls.
+func TestSlowReaderIsNoStall(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancelCause(t.Context())
+		body := &watched{body: io.NopCloser(bytes.NewReader(content)), ctx: ctx, cancel: cancel, stall: time.Second,
+			timer: time.AfterFunc(time.Second, func() { cancel(errStalled) })}
+		body.timer.Stop()
+		for range 3 {
+			if _, err := body.Read(make([]byte, 10)); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(time.Minute)
+		}
+		if ctx.Err() != nil {
+			t.Errorf("given up: %v", context.Cause(ctx))
+		}
+	})
+}
+
 func TestWholeObjectBy200(t *testing.T) {
 	s := serve(t, whole(forever))
 	o := open(t, s.URL, int64(len(content)), s.quick())
@@ -271,7 +355,7 @@ func TestChangeWithinOneFetch(t *testing.T) {
 	wantKind(t, o.Fetch(t.Context(), make([]byte, until-from), from), fault.Corrupt)
 
 	// As above, and another fetch pinned the new object in between.
-	f := &fetch{web: o, p: make([]byte, 10), off: 10, etag: `"one"`, got: true}
+	f := &fetch{web: o, p: make([]byte, 10), off: 10, tell: ignore, etag: `"one"`, got: true}
 	o.pin = `"two"`
 	_, err := f.attempt(t.Context())
 	wantKind(t, err, fault.Corrupt)
