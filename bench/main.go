@@ -12,6 +12,8 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"slices"
+	"strings"
 	"syscall"
 	"time"
 )
@@ -23,6 +25,7 @@ type options struct {
 	cold      int64 // of each stream, cold
 	rounds    int
 	requests  int // of 4 KiB
+	only      string
 	out, data string
 }
 
@@ -38,6 +41,7 @@ func main() {
 	flag.Int64Var(&o.cold, "cold-bytes", 500_000_000, "bytes of a cold download")
 	flag.IntVar(&o.rounds, "rounds", 5, "rounds, each with all systems")
 	flag.IntVar(&o.requests, "requests", 20_000, "random reads of 4 KiB")
+	flag.StringVar(&o.only, "only", "", "cases to measure, by commas, of warm, cold, thousand, damage; all if empty")
 	flag.StringVar(&o.out, "out", "bench/results", "folder of the table and the chart")
 	flag.StringVar(&o.data, "data", "/var/tmp/isofs-bench", "folder of the base, kept from run to run; isofs's user must be able to enter it")
 	flag.Parse()
@@ -68,12 +72,15 @@ func run(ctx context.Context, o options) error {
 		return err
 	}
 	r := &results{}
-	if err := l.warm(r); err != nil {
-		return err
-	}
-	for _, more := range []func(*results) error{l.coldCases, l.thousandCase, l.damageCase} {
-		if err := more(r); err != nil {
-			return err
+	for _, c := range []struct {
+		name    string
+		measure func(*results) error
+	}{{"warm", l.warm}, {"cold", l.coldCases}, {"thousand", l.thousandCase}, {"damage", l.damageCase}} {
+		if o.only != "" && !slices.Contains(strings.Split(o.only, ","), c.name) {
+			continue
+		}
+		if err := c.measure(r); err != nil {
+			return fmt.Errorf("%s: %w", c.name, err)
 		}
 	}
 	if err := os.MkdirAll(o.out, 0o755); err != nil {
