@@ -139,6 +139,9 @@ func TestBucketObjectOverwritten(t *testing.T) {
 	if !strings.Contains(err.Error(), "object changed") {
 		t.Errorf("%v does not say that the object changed", err)
 	}
+	if want := []int{206, 206, 412}; !slices.Equal(r.status, want) {
+		t.Errorf("answers %v, want %v: the rest is asked for if the object is still the same", r.status, want)
+	}
 	// The pin is gone: what is there is read, and then what is there again.
 	for _, now := range [][]byte{second, first} {
 		s.Put("x", now)
@@ -360,14 +363,16 @@ func TestBucketAddressing(t *testing.T) {
 	}
 }
 
+// What is signed for one host is not sent to another.
 func TestBucketElsewhere(t *testing.T) {
-	s := serve(t, status(301, forever, "X-Amz-Bucket-Region", "eu-west-3"))
+	other := serve(t, status(200, forever))
+	s := serve(t, status(301, forever, "X-Amz-Bucket-Region", "eu-west-3", "Location", other.URL))
 	o := s.quick()
 	o.S3 = S3{Endpoint: s.URL, Anonymous: true}
 	err := open(t, addressOf("x"), 3, o).Fetch(t.Context(), make([]byte, 3), 0)
 	wantKind(t, err, fault.Unavailable)
-	if !strings.Contains(err.Error(), "region eu-west-3") || s.requests() != 1 {
-		t.Errorf("%d requests, error: %v", s.requests(), err)
+	if !strings.Contains(err.Error(), "region eu-west-3") || s.requests() != 1 || other.requests() != 0 {
+		t.Errorf("%d and %d requests, error: %v", s.requests(), other.requests(), err)
 	}
 }
 
