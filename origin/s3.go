@@ -162,16 +162,16 @@ func (s *object) get(ctx context.Context, span, ifMatch string) (*http.Response,
 		return nil, err
 	}
 	resp, err := s.ask(ctx, span, ifMatch)
-	if err != nil || !refused(resp.StatusCode) || !s.renewed(ctx, used) {
+	if err != nil || !denied(resp.StatusCode) || !s.renewed(ctx, used) {
 		return resp, err
 	}
 	resp.Body.Close()
 	return s.ask(ctx, span, ifMatch)
 }
 
-// refused reports whether a status can mean that credentials are no longer
+// denied reports whether a status can mean that credentials are no longer
 // good. Amazon answers 400 to a session that has ended.
-func refused(status int) bool {
+func denied(status int) bool {
 	return status == http.StatusUnauthorized || status == http.StatusForbidden || status == http.StatusBadRequest
 }
 
