@@ -1,7 +1,7 @@
 // Package integration tests isofs from outside: the real binary, nginx, the
 // kernel's FUSE and loop devices, download clients and QEMU.
 //
-// It imports nothing of isofs; what it knows of it is what a user knows.
+// It imports nothing of isofs but the S3 server of its tests; what it knows of it is what a user knows.
 package integration
 
 import (
