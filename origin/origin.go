@@ -65,6 +65,8 @@ type Options struct {
 
 	// sleep waits for d or until ctx ends. Tests put a clock of their own here.
 	sleep func(ctx context.Context, d time.Duration) error
+	// once makes the first failure the last: there is another origin to ask.
+	once bool
 }
 
 // Open opens the object of size bytes at address: a path, file://, http:// or
