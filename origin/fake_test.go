@@ -44,12 +44,16 @@ func (f *fake) FetchStream(ctx context.Context, p []byte, off int64, got func(in
 	n, does := len(f.calls), f.does
 	f.mu.Unlock()
 	defer func() { f.mu.Lock(); f.active--; f.mu.Unlock() }()
+	told := 0 // what is told of is not written to again
 	if does != nil {
-		if err := does(ctx, n, p, off, got); err != nil {
+		switch err := does(ctx, n, p, off, func(n int) { told = n; got(n) }); {
+		case errors.Is(err, errDone):
+			return nil
+		case err != nil:
 			return err
 		}
 	}
-	copy(p, content[off:])
+	copy(p[told:], content[off+int64(told):])
 	got(len(p))
 	return nil
 }
@@ -95,6 +99,9 @@ func takes(d time.Duration) func(context.Context, int, []byte, int64, func(int))
 		return nil
 	}
 }
+
+// errDone is how does says that all was done.
+var errDone = errors.New("done")
 
 var errOff = fmt.Errorf("%w: switched off", fault.Unavailable)
 
