@@ -29,6 +29,16 @@ type client struct {
 
 func newClient(u *url.URL, o Options) *client {
 	o = o.withDefaults()
+	return &client{
+		url:  u,
+		name: Redact(u.String()),
+		http: &http.Client{Transport: o.transport(), CheckRedirect: checkRedirect},
+		o:    o,
+	}
+}
+
+// transport makes the connections of one origin.
+func (o Options) transport() *http.Transport {
 	t := &http.Transport{
 		Proxy:               http.ProxyFromEnvironment,
 		DialContext:         (&net.Dialer{Timeout: o.Connect}).DialContext,
@@ -43,16 +53,13 @@ func newClient(u *url.URL, o Options) *client {
 		Protocols: new(http.Protocols),
 	}
 	t.Protocols.SetHTTP1(true)
-	return &client{
-		url:  u,
-		name: redact(u.String()),
-		http: &http.Client{Transport: t, CheckRedirect: checkRedirect},
-		o:    o,
-	}
+	return t
 }
 
 // String is the URL without credentials.
 func (c *client) String() string { return c.name }
+
+func (c *client) close() { c.http.CloseIdleConnections() }
 
 func checkRedirect(next *http.Request, via []*http.Request) error {
 	if len(via) > maxRedirects {
@@ -66,23 +73,32 @@ func checkRedirect(next *http.Request, via []*http.Request) error {
 	return nil
 }
 
-// get asks for the object once. The caller closes the body, whose reads fail
-// with errStalled when no byte comes for too long.
-func (c *client) get(ctx context.Context, header map[string]string) (*http.Response, error) {
+// get implements getter.
+func (c *client) get(ctx context.Context, span, ifMatch string) (*http.Response, error) {
+	return c.o.watch(ctx, func(ctx context.Context) (*http.Response, error) {
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, c.url.String(), nil)
+		if err != nil {
+			return nil, &failure{kind: fault.Invalid, text: "no request can be made of the address", verdict: final}
+		}
+		// A compressed object has other offsets.
+		req.Header.Set("Accept-Encoding", "identity")
+		req.Header.Set("User-Agent", "isofs")
+		if span != "" {
+			req.Header.Set("Range", span)
+		}
+		if ifMatch != "" {
+			req.Header.Set("If-Match", ifMatch)
+		}
+		return c.http.Do(req)
+	})
+}
+
+// watch asks, and gives up with errStalled when no answer comes for too long,
+// then or while its body is read.
+func (o Options) watch(ctx context.Context, ask func(context.Context) (*http.Response, error)) (*http.Response, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, c.url.String(), nil)
-	if err != nil {
-		cancel(nil)
-		return nil, &failure{kind: fault.Invalid, text: "no request can be made of the address", verdict: final}
-	}
-	// A compressed object has other offsets.
-	req.Header.Set("Accept-Encoding", "identity")
-	req.Header.Set("User-Agent", "isofs")
-	for k, v := range header {
-		req.Header.Set(k, v)
-	}
-	timer := time.AfterFunc(c.o.Stall, func() { cancel(errStalled) })
-	resp, err := c.http.Do(req)
+	timer := time.AfterFunc(o.Stall, func() { cancel(errStalled) })
+	resp, err := ask(ctx)
 	timer.Stop()
 	if err != nil {
 		if errors.Is(context.Cause(ctx), errStalled) {
@@ -91,7 +107,7 @@ func (c *client) get(ctx context.Context, header map[string]string) (*http.Respo
 		cancel(nil)
 		return nil, bare(err)
 	}
-	resp.Body = &watched{body: resp.Body, ctx: ctx, cancel: cancel, timer: timer, stall: c.o.Stall}
+	resp.Body = &watched{body: resp.Body, ctx: ctx, cancel: cancel, timer: timer, stall: o.Stall}
 	return resp, nil
 }
 
@@ -130,69 +146,4 @@ func (w *watched) Close() error {
 	w.timer.Stop()
 	w.cancel(nil)
 	return w.body.Close()
-}
-
-// refusal says what a status other than 200 and 206 means.
-func refusal(resp *http.Response) *failure {
-	f := &failure{kind: fault.Unavailable, text: "the server answered " + resp.Status, verdict: final}
-	switch s := resp.StatusCode; {
-	case s == http.StatusNotFound || s == http.StatusGone:
-		f.kind = fault.NotFound
-	case s == http.StatusPreconditionFailed:
-		f = changed("it no longer has the ETag it had (%s)", resp.Status)
-	case s == http.StatusRequestedRangeNotSatisfiable:
-		f = changed("it has become smaller (%s, Content-Range %q)", resp.Status, resp.Header.Get("Content-Range"))
-	case s == http.StatusUnauthorized || s == http.StatusForbidden:
-		f.text += ": check the credentials in the address, or whether a presigned URL has expired"
-	case s == http.StatusRequestTimeout || s == http.StatusTooManyRequests || s >= 500:
-		f.verdict = again
-		f.after = retryAfter(resp.Header)
-	}
-	return f
-}
-
-// readAll reads the object whole, if it has at most limit bytes.
-func (c *client) readAll(ctx context.Context, limit int64) ([]byte, error) {
-	var all []byte
-	err := c.o.retry(ctx, func(ctx context.Context) (bool, error) {
-		resp, err := c.get(ctx, nil)
-		if err != nil {
-			return false, err
-		}
-		defer resp.Body.Close()
-		if resp.StatusCode == http.StatusPartialContent {
-			return false, wrong(fault.Corrupt, "the server answered %s to a request without a range", resp.Status)
-		}
-		if resp.StatusCode != http.StatusOK {
-			return false, refusal(resp)
-		}
-		if err := encoding(resp); err != nil {
-			return false, err
-		}
-		// A body that merely ends with its connection may have been cut off.
-		if resp.ContentLength < 0 && len(resp.TransferEncoding) == 0 {
-			return false, wrong(fault.Corrupt, "the server does not say how long the object is")
-		}
-		all, err = io.ReadAll(io.LimitReader(resp.Body, limit+1))
-		if err == nil && int64(len(all)) > limit {
-			return false, tooLarge(limit)
-		}
-		return false, err
-	})
-	if err != nil {
-		return nil, fmt.Errorf("read %s: %w", c.name, err)
-	}
-	return all, nil
-}
-
-func tooLarge(limit int64) *failure {
-	return &failure{kind: fault.Corrupt, text: fmt.Sprintf("it has more than %d bytes", limit), verdict: final}
-}
-
-// encoding refuses an answer that is compressed although that was declined.
-func encoding(resp *http.Response) error {
-	if e := resp.Header.Get("Content-Encoding"); e != "" && e != "identity" {
-		return wrong(fault.Corrupt, "the server answered with Content-Encoding %q", e)
-	}
-	return nil
 }

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"aesthetic.computer/isofs/fault"
+	"aesthetic.computer/isofs/integration/s3test"
 )
 
 // A place is where a test keeps one object. put gives the address other
@@ -22,12 +23,18 @@ import (
 type place struct {
 	address string
 	put     func(content []byte)
+	o       Options
+}
+
+func (at place) open(t *testing.T, size int64) Origin {
+	t.Helper()
+	return open(t, at.address, size, at.o)
 }
 
 // atFile keeps the object in a file, and replaces it as publishers do.
 func atFile(t *testing.T) place {
 	path := filepath.Join(t.TempDir(), "base.iso")
-	return place{path, func(content []byte) {
+	return place{address: path, put: func(content []byte) {
 		if content == nil {
 			must(t, os.Remove(path))
 			return
@@ -60,7 +67,7 @@ func atWeb(t *testing.T) place {
 		http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(now))
 	}))
 	t.Cleanup(s.Close)
-	return place{s.URL + "/base.iso", func(c []byte) {
+	return place{address: s.URL + "/base.iso", put: func(c []byte) {
 		mu.Lock()
 		defer mu.Unlock()
 		content = c
@@ -68,9 +75,26 @@ func atWeb(t *testing.T) place {
 	}}
 }
 
+// each is for places that need nothing in common.
+func each(at func(*testing.T) place) func(*testing.T) func(*testing.T) place {
+	return func(*testing.T) func(*testing.T) place { return at }
+}
+
+// atS3 keeps the objects in a bucket of a real server.
+func atS3(t *testing.T) func(*testing.T) place {
+	s := s3test.Start(t)
+	return func(t *testing.T) place {
+		key := strings.ReplaceAll(t.Name(), " ", "+") + "/base.iso"
+		return place{address: addressOf(key), put: func(content []byte) { s.Put(key, content) }, o: signed(s)}
+	}
+}
+
 func TestConformance(t *testing.T) {
-	for name, at := range map[string]func(*testing.T) place{"file": atFile, "file URL": atFileURL, "web": atWeb} {
+	for name, prepare := range map[string]func(*testing.T) func(*testing.T) place{
+		"file": each(atFile), "file URL": each(atFileURL), "web": each(atWeb), "S3": atS3,
+	} {
 		t.Run(name, func(t *testing.T) {
+			at := prepare(t)
 			t.Run("every range", func(t *testing.T) { testEveryRange(t, at(t)) })
 			t.Run("ranges outside", func(t *testing.T) { testRangesOutside(t, at(t)) })
 			t.Run("as it comes", func(t *testing.T) { testAsItComes(t, at(t)) })
@@ -88,7 +112,7 @@ func TestConformance(t *testing.T) {
 func testEveryRange(t *testing.T, at place) {
 	const content = "a small object."
 	at.put([]byte(content))
-	o := open(t, at.address, int64(len(content)), Options{})
+	o := at.open(t, int64(len(content)))
 	for start := range len(content) + 1 {
 		for end := start; end <= len(content); end++ {
 			p := make([]byte, end-start)
@@ -102,7 +126,7 @@ func testEveryRange(t *testing.T, at place) {
 
 func testRangesOutside(t *testing.T, at place) {
 	at.put([]byte("0123456789"))
-	o := open(t, at.address, 10, Options{})
+	o := at.open(t, 10)
 	for _, r := range []struct{ off, n int64 }{{-1, 1}, {0, 11}, {10, 1}, {11, 0}, {9, 2}, {1 << 62, 1 << 10}} {
 		wantKind(t, o.Fetch(t.Context(), make([]byte, r.n), r.off), fault.Invalid)
 	}
@@ -114,7 +138,7 @@ func testAsItComes(t *testing.T, at place) {
 	content := bytes.Repeat([]byte("0123456789abcde"), 3*step/15)
 	mark := make([]byte, len(content))
 	at.put(content)
-	o := open(t, at.address, int64(len(content)), Options{})
+	o := at.open(t, int64(len(content)))
 	for _, r := range []struct{ off, n int }{{0, len(content)}, {1, 2*step + 7}, {5, step}, {9, 1}, {len(content), 0}} {
 		p, want := make([]byte, r.n), content[r.off:][:r.n]
 		var told []int
@@ -140,7 +164,7 @@ func testAsItComes(t *testing.T, at place) {
 func testManyAtOnce(t *testing.T, at place) {
 	content := bytes.Repeat([]byte("0123456789abcdef"), 4096)
 	at.put(content)
-	o := open(t, at.address, int64(len(content)), Options{})
+	o := at.open(t, int64(len(content)))
 	var all sync.WaitGroup
 	for i := range 16 {
 		all.Go(func() {
@@ -159,14 +183,14 @@ func testManyAtOnce(t *testing.T, at place) {
 func testWrongSize(t *testing.T, at place) {
 	at.put([]byte("0123456789"))
 	for _, size := range []int64{5, 9, 11, 20} {
-		o := open(t, at.address, size, Options{})
+		o := at.open(t, size)
 		wantKind(t, o.Fetch(t.Context(), make([]byte, 5), 0), fault.Corrupt)
 	}
 }
 
 func testReplaced(t *testing.T, at place) {
 	at.put([]byte("first version"))
-	o := open(t, at.address, 13, Options{})
+	o := at.open(t, 13)
 	p := make([]byte, 13)
 	must(t, o.Fetch(t.Context(), p, 0))
 	at.put([]byte("other version"))
@@ -182,7 +206,7 @@ func testReplaced(t *testing.T, at place) {
 }
 
 func testRemoved(t *testing.T, at place) {
-	o := open(t, at.address, 3, Options{})
+	o := at.open(t, 3)
 	p := make([]byte, 3)
 	wantKind(t, o.Fetch(t.Context(), p, 0), fault.NotFound)
 	at.put([]byte("abc"))
@@ -195,18 +219,18 @@ func testGivenUp(t *testing.T, at place) {
 	at.put([]byte("abc"))
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	err := open(t, at.address, 3, Options{}).Fetch(ctx, make([]byte, 3), 0)
+	err := at.open(t, 3).Fetch(ctx, make([]byte, 3), 0)
 	wantKind(t, err, fault.Unavailable)
 	if !errors.Is(err, context.Canceled) {
 		t.Errorf("%v does not wrap the context's error", err)
 	}
-	_, err = ReadAll(ctx, at.address, 10)
+	_, err = at.o.ReadAll(ctx, at.address, 10)
 	wantKind(t, err, fault.Unavailable)
 }
 
 func testClosed(t *testing.T, at place) {
 	at.put([]byte("abc"))
-	o := open(t, at.address, 3, Options{})
+	o := at.open(t, 3)
 	must(t, o.Fetch(t.Context(), make([]byte, 3), 0))
 	must(t, o.Close())
 	wantKind(t, o.Fetch(t.Context(), make([]byte, 3), 0), fault.Unavailable)
@@ -214,26 +238,26 @@ func testClosed(t *testing.T, at place) {
 }
 
 func testReadAll(t *testing.T, at place) {
-	_, err := ReadAll(t.Context(), at.address, 100)
+	_, err := at.o.ReadAll(t.Context(), at.address, 100)
 	wantKind(t, err, fault.NotFound)
 	at.put([]byte("{}\n"))
 	for _, limit := range []int64{3, 4, 1 << 20} {
-		all, err := ReadAll(t.Context(), at.address, limit)
+		all, err := at.o.ReadAll(t.Context(), at.address, limit)
 		must(t, err)
 		if string(all) != "{}\n" {
 			t.Fatalf("limit %d: got %q", limit, all)
 		}
 	}
-	_, err = ReadAll(t.Context(), at.address, 2)
+	_, err = at.o.ReadAll(t.Context(), at.address, 2)
 	wantKind(t, err, fault.Corrupt)
 	at.put([]byte{})
-	if all, err := ReadAll(t.Context(), at.address, 10); err != nil || len(all) != 0 {
+	if all, err := at.o.ReadAll(t.Context(), at.address, 10); err != nil || len(all) != 0 {
 		t.Fatalf("empty object: %q, %v", all, err)
 	}
 }
 
 func TestAddresses(t *testing.T) {
-	for _, bad := range []string{"", "s3://bucket/key", "https://", "http://host:port/x", "file://elsewhere/x", "file://", "http://u:secret@h\x7f/"} {
+	for _, bad := range []string{"", "s3://", "s3://bucket", "s3://bucket/", "s3://bucket/folder/", "s3:///key", "s3://user:secret@bucket/key", "gopher://host/x", "https://", "http://host:port/x", "file://elsewhere/x", "file://", "http://u:secret@h\x7f/"} {
 		_, err := Open(bad, 1)
 		wantKind(t, err, fault.Invalid)
 		if err != nil && strings.Contains(err.Error(), "secret") {
@@ -247,6 +271,18 @@ func TestAddresses(t *testing.T) {
 	must(t, err)
 	if s := o.String(); s != "https://example.org/base.iso?..." {
 		t.Errorf("String is %q", s)
+	}
+	o, err = Open("s3://bucket/a%zz?b#c/base.iso", 1)
+	must(t, err)
+	if s := o.String(); s != "s3://bucket/a%zz?b#c/base.iso" || Redact(s) != s {
+		t.Errorf("String is %q", s)
+	}
+	for _, endpoint := range []string{"host:80", "ftp://host", "https://", "https://u:secret@host", "https://host?x=secret"} {
+		_, err := Options{S3: S3{Endpoint: endpoint}}.Open("s3://bucket/key", 1)
+		wantKind(t, err, fault.Invalid)
+		if strings.Contains(err.Error(), "secret") {
+			t.Errorf("%q: the error tells the password: %v", endpoint, err)
+		}
 	}
 }
 

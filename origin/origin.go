@@ -1,5 +1,5 @@
 // Package origin reads the bytes of a base from where they are kept: a web
-// server or a local file.
+// server, an S3 bucket or a local file.
 //
 // It holds a server to its word: the range asked for and no other, of an
 // object that stays the same one while it is read. What fails in passing is
@@ -62,6 +62,7 @@ type Options struct {
 	MaxBackoff  time.Duration // the most to pause at all, unless the server says Retry-After; 2 s
 	Connections int           // idle connections kept for the next Fetch; 16
 	TLS         *tls.Config   // nil: the system's roots
+	S3          S3            // how buckets are reached
 
 	// sleep waits for d or until ctx ends. Tests put a clock of their own here.
 	sleep func(ctx context.Context, d time.Duration) error
@@ -69,9 +70,9 @@ type Options struct {
 	once bool
 }
 
-// Open opens the object of size bytes at address: a path, file://, http:// or
-// https://. It touches neither network nor disk: the first Fetch does, and
-// pins the object (its ETag, or its inode and time). A wrong address or size
+// Open opens the object of size bytes at address: a path, file://, http://,
+// https:// or s3://bucket/key. It does not touch the object: the first Fetch
+// does, and pins it (its ETag, or its inode and time). A wrong address or size
 // is fault.Invalid.
 func Open(address string, size int64) (Origin, error) { return Options{}.Open(address, size) }
 
@@ -84,30 +85,29 @@ func ReadAll(ctx context.Context, address string, limit int64) ([]byte, error) {
 // Open is the function Open with options.
 func (o Options) Open(address string, size int64) (Origin, error) {
 	if size < 0 {
-		return nil, fmt.Errorf("open origin %s: %w: size %d", redact(address), fault.Invalid, size)
+		return nil, fmt.Errorf("open origin %s: %w: size %d", Redact(address), fault.Invalid, size)
 	}
-	path, u, err := parse(address)
+	path, g, err := o.parse(address)
 	if err != nil {
 		return nil, err
 	}
-	if u == nil {
+	if g == nil {
 		return &file{path: path, size: size}, nil
 	}
-	return &web{client: newClient(u, o), size: size}, nil
+	return &remote{getter: g, o: o.withDefaults(), size: size}, nil
 }
 
 // ReadAll is the function ReadAll with options.
 func (o Options) ReadAll(ctx context.Context, address string, limit int64) ([]byte, error) {
-	path, u, err := parse(address)
+	path, g, err := o.parse(address)
 	if err != nil {
 		return nil, err
 	}
-	if u == nil {
+	if g == nil {
 		return readFile(ctx, path, limit)
 	}
-	c := newClient(u, o)
-	defer c.http.CloseIdleConnections()
-	return c.readAll(ctx, limit)
+	defer g.close()
+	return readAll(ctx, g, o, limit)
 }
 
 func (o Options) withDefaults() Options {
@@ -130,16 +130,22 @@ func or[T int | time.Duration](v, otherwise T) T {
 	return v
 }
 
-// parse returns the path of a file, or the URL of an object on the web.
-func parse(address string) (path string, u *url.URL, err error) {
-	scheme, _, ok := strings.Cut(address, "://")
-	if !ok {
-		if address == "" {
-			return "", nil, fmt.Errorf("open origin: %w: empty address", fault.Invalid)
-		}
+// parse returns the path of a file, or what asks a server for the object.
+func (o Options) parse(address string) (path string, g getter, err error) {
+	scheme, rest, ok := strings.Cut(address, "://")
+	switch {
+	case address == "":
+		return "", nil, fmt.Errorf("open origin: %w: empty address", fault.Invalid)
+	case !ok:
 		return address, nil, nil
+	case scheme == "s3":
+		g, err := newObject(rest, o)
+		if err != nil {
+			return "", nil, fmt.Errorf("open origin %s: %w", Redact(address), err)
+		}
+		return "", g, nil
 	}
-	u, err = url.Parse(address)
+	u, err := url.Parse(address)
 	if err != nil {
 		// The text of a url.Error repeats the address with its password.
 		if e, ok := errors.AsType[*url.Error](err); ok {
@@ -151,23 +157,27 @@ func parse(address string) (path string, u *url.URL, err error) {
 	switch u.Scheme {
 	case "http", "https":
 		if u.Hostname() == "" {
-			return "", nil, fmt.Errorf("open origin %s: %w: no host", redact(address), fault.Invalid)
+			return "", nil, fmt.Errorf("open origin %s: %w: no host", Redact(address), fault.Invalid)
 		}
-		return "", u, nil
+		return "", newClient(u, o), nil
 	case "file":
 		if (u.Host != "" && u.Host != "localhost") || u.Path == "" {
-			return "", nil, fmt.Errorf("open origin %s: %w: write file:///path", redact(address), fault.Invalid)
+			return "", nil, fmt.Errorf("open origin %s: %w: write file:///path", Redact(address), fault.Invalid)
 		}
 		return u.Path, nil, nil
 	}
-	return "", nil, fmt.Errorf("open origin: %w: scheme %q: use http, https, file or a path", fault.Invalid, scheme)
+	return "", nil, fmt.Errorf("open origin: %w: scheme %q: use http, https, s3, file or a path", fault.Invalid, scheme)
 }
 
-// redact returns address without what may be secret: user, password, and the
+// Redact returns address without what may be secret: user, password, and the
 // query, where presigned URLs have their signature.
-func redact(address string) string {
-	if !strings.Contains(address, "://") {
+func Redact(address string) string {
+	scheme, rest, ok := strings.Cut(address, "://")
+	if !ok {
 		return address
+	}
+	if bucket, key, ok := strings.Cut(rest, "/"); ok && scheme == "s3" && bucketName.MatchString(bucket) {
+		return "s3://" + bucket + "/" + key // as it is: any character may be in a key
 	}
 	u, err := url.Parse(address)
 	if err != nil {

@@ -165,23 +165,28 @@ func TestFetchFromLiars(t *testing.T) {
 		{"broken off twice", brokenOff(2), nil, 3},
 		{"reset once", reset(1), nil, 2},
 	} {
-		t.Run(c.name, func(t *testing.T) {
-			s := serve(t, c.lie)
-			o := open(t, s.URL, int64(len(content)), s.quick())
-			p := make([]byte, until-from)
-			err := o.Fetch(t.Context(), p, from)
-			if c.kind == nil {
-				must(t, err)
-				if !bytes.Equal(p, right) {
-					t.Error("wrong bytes")
+		for _, scheme := range []string{"http", "s3"} {
+			t.Run(c.name+" by "+scheme, func(t *testing.T) {
+				s := serve(t, c.lie)
+				address, o := s.URL, s.quick()
+				if scheme == "s3" {
+					address, o.S3 = addressOf("key"), S3{Endpoint: s.URL, Anonymous: true}
 				}
-			} else {
-				wantKind(t, err, c.kind)
-			}
-			if n := s.requests(); n != c.requests {
-				t.Errorf("%d requests, want %d (error: %v)", n, c.requests, err)
-			}
-		})
+				p := make([]byte, until-from)
+				err := open(t, address, int64(len(content)), o).Fetch(t.Context(), p, from)
+				if c.kind == nil {
+					must(t, err)
+					if !bytes.Equal(p, right) {
+						t.Error("wrong bytes")
+					}
+				} else {
+					wantKind(t, err, c.kind)
+				}
+				if n := s.requests(); n != c.requests {
+					t.Errorf("%d requests, want %d (error: %v)", n, c.requests, err)
+				}
+			})
+		}
 	}
 }
 
@@ -299,8 +304,11 @@ func TestStreamDoesNotWait(t *testing.T) {
 		w.WriteHeader(http.StatusPartialContent)
 		w.Write(content[:step])
 		http.NewResponseController(w).Flush()
-		<-told
-		w.Write(content[step:])
+		select {
+		case <-told:
+			w.Write(content[step:])
+		case <-r.Context().Done():
+		}
 		return true
 	})
 	var once sync.Once
@@ -351,11 +359,11 @@ func TestChangeWithinOneFetch(t *testing.T) {
 		r.Header.Del("If-Match") // a server that does not know it
 		return false
 	})
-	o := open(t, s.URL, int64(len(content)), s.quick()).(*web)
+	o := open(t, s.URL, int64(len(content)), s.quick()).(*remote)
 	wantKind(t, o.Fetch(t.Context(), make([]byte, until-from), from), fault.Corrupt)
 
 	// As above, and another fetch pinned the new object in between.
-	f := &fetch{web: o, p: make([]byte, 10), off: 10, tell: ignore, etag: `"one"`, got: true}
+	f := &fetch{remote: o, p: make([]byte, 10), off: 10, tell: ignore, etag: `"one"`, got: true}
 	o.pin = `"two"`
 	_, err := f.attempt(t.Context())
 	wantKind(t, err, fault.Corrupt)

@@ -42,25 +42,26 @@ type bases struct {
 	dir    string
 	store  *cache.Store
 	log    *slog.Logger
-	origin origin.Options // of the image; a manifest has the usual ones
+	origin origin.Options // of the image; a manifest has a patience of its own
 
 	mu   sync.Mutex // guards open
 	open map[base.Hash]image.Base
 }
 
-func newBases(dir string, store *cache.Store, log *slog.Logger) *bases {
-	return &bases{dir: dir, store: store, log: log, open: map[base.Hash]image.Base{}}
+func newBases(dir string, store *cache.Store, o origin.Options, log *slog.Logger) *bases {
+	return &bases{dir: dir, store: store, log: log, origin: o, open: map[base.Hash]image.Base{}}
 }
 
 // byAddress opens the base published at address: the folder or URL that has
-// manifest.json and base.iso. If the manifest cannot be had, the one that was
+// manifest.json and base.iso, or the address of the manifest. If the manifest cannot be had, the one that was
 // had from there last is used.
 func (b *bases) byAddress(ctx context.Context, address string) (image.Base, error) {
-	var patience origin.Options
+	patience := b.origin
+	patience.Timeout = 0 // the usual
 	if _, err := os.Stat(b.lastPath(address)); err == nil {
 		patience.Timeout = knownPatience
 	}
-	b.log.Info("reading the base's manifest", "address", address)
+	b.log.Info("reading the base's manifest", "address", origin.Redact(address))
 	manifest, data, err := readManifest(ctx, address, patience)
 	if err != nil {
 		if !errors.Is(err, fault.Unavailable) {
@@ -70,7 +71,7 @@ func (b *bases) byAddress(ctx context.Context, address string) (image.Base, erro
 		if knownErr != nil {
 			return image.Base{}, err
 		}
-		b.log.Warn("the base's address does not answer; going on with the base that it had last", "address", address, "base", known.Manifest.SHA256, "err", err)
+		b.log.Warn("the base's address does not answer; going on with the base that it had last", "address", origin.Redact(address), "base", known.Manifest.SHA256, "err", err)
 		return known, nil
 	}
 	opened, err := b.openManifest(manifest, address)
@@ -140,7 +141,8 @@ func (b *bases) keep(m *base.Manifest, data []byte, address string) error {
 		if old, err := os.ReadFile(path); err == nil && bytes.Equal(old, content) {
 			continue
 		}
-		if err := renameio.WriteFile(path, content, 0o644); err != nil {
+		// An address may have a password or a signature.
+		if err := renameio.WriteFile(path, content, 0o600); err != nil {
 			return fmt.Errorf("keep the manifest: %w: %w", fault.Unavailable, err)
 		}
 	}
@@ -153,7 +155,11 @@ func (b *bases) openManifest(m *base.Manifest, address string) (image.Base, erro
 	if known, ok := b.open[m.SHA256]; ok {
 		return known, nil
 	}
-	from, err := b.origin.Open(join(address, imageName), m.TotalSize)
+	where, err := imageOf(address)
+	if err != nil {
+		return image.Base{}, err
+	}
+	from, err := b.origin.Open(where, m.TotalSize)
 	if err != nil {
 		return image.Base{}, err
 	}
@@ -174,18 +180,17 @@ func (b *bases) openManifest(m *base.Manifest, address string) (image.Base, erro
 
 // readManifest reads the manifest of a base published at address.
 func readManifest(ctx context.Context, address string, patience origin.Options) (*base.Manifest, []byte, error) {
-	data, err := patience.ReadAll(ctx, join(address, manifestName), maxManifest)
+	where, err := manifestOf(address)
 	if err != nil {
-		return nil, nil, fmt.Errorf("read the manifest of --base %s: %w", address, err)
+		return nil, nil, fmt.Errorf("--base: %w", err)
+	}
+	data, err := patience.ReadAll(ctx, where, maxManifest)
+	if err != nil {
+		return nil, nil, fmt.Errorf("read the manifest of --base %s: %w", origin.Redact(address), err)
 	}
 	m, err := base.Parse(data)
 	if err != nil {
-		return nil, nil, fmt.Errorf("manifest of --base %s: %w", address, err)
+		return nil, nil, fmt.Errorf("manifest of --base %s: %w", origin.Redact(address), err)
 	}
 	return m, data, nil
-}
-
-// join appends a file's name to a folder's path or URL.
-func join(address, name string) string {
-	return strings.TrimRight(address, "/") + "/" + name
 }

@@ -33,17 +33,19 @@ type stackFlags struct {
 	density   int
 	refresh   time.Duration
 	retain    time.Duration
+	s3        s3Flags
 }
 
 func (o *stackFlags) register(cmd *cobra.Command) {
 	flags := cmd.Flags()
-	flags.StringVar(&o.base, "base", "", "folder or URL that has the base's manifest.json and base.iso (needed)")
+	flags.StringVar(&o.base, "base", "", "folder or URL (http, https, s3) that has the base's manifest.json and base.iso, or address of the manifest (needed)")
 	flags.StringVar(&o.state, "state", defaultState(), "directory of what must survive: bundles, snapshots, manifests")
 	flags.StringVar(&o.cache, "cache", "", "directory of the block cache (default STATE/cache)")
 	o.cacheSize = 4 << 30
 	flags.Var(&o.cacheSize, "cache-size", "bound on the block cache")
 	flags.IntVar(&o.fetches, "fetches", 16, "requests to the base's origin at once")
 	flags.DurationVar(&o.patience, "origin-timeout", 30*time.Second, "how long a read waits for the base's origin, with all retries, before it fails")
+	o.s3.register(flags)
 	flags.StringSliceVar(&o.pieces, "pieces", []string{"embedded"}, "where bundles are, in order of preference: folders of *.html, or the word embedded")
 	flags.StringVar(&o.oven, "oven", "", "URL of the oven that packs pieces that are in none of --pieces")
 	flags.IntVar(&o.density, "density", 8, "pixel density that the oven packs for")
@@ -57,6 +59,10 @@ func (o *stackFlags) validate() error {
 	if o.base == "" {
 		wrong = append(wrong, errors.New("--base is needed: the folder or URL of a base (isofs bake tiny makes one)"))
 	}
+	if _, err := imageOf(o.base); err != nil {
+		wrong = append(wrong, fmt.Errorf("--base: %w", err))
+	}
+	wrong = append(wrong, o.s3.validate()...)
 	if o.cacheSize < 1<<20 {
 		wrong = append(wrong, fmt.Errorf("--cache-size %s is less than 1MiB", o.cacheSize))
 	}
@@ -133,8 +139,7 @@ func openStack(ctx context.Context, o *stackFlags, log *slog.Logger) (*stack, er
 		return nil, errors.Join(err, lock.Close())
 	}
 	s := &stack{lock: lock, store: store}
-	registry := newBases(filepath.Join(o.state, "bases"), store, log)
-	registry.origin = origin.Options{Timeout: o.patience}
+	registry := newBases(filepath.Join(o.state, "bases"), store, o.origins(), log)
 	s.base, err = registry.byAddress(ctx, o.base)
 	if err != nil {
 		return nil, errors.Join(err, s.Close())
@@ -147,6 +152,11 @@ func openStack(ctx context.Context, o *stackFlags, log *slog.Logger) (*stack, er
 		return nil, errors.Join(err, s.Close())
 	}
 	return s, nil
+}
+
+// origins are the settings of where bases are.
+func (o *stackFlags) origins() origin.Options {
+	return origin.Options{Timeout: o.patience, S3: o.s3.options()}
 }
 
 // source is where bundles come from: the folders in order, then the oven.

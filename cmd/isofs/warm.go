@@ -13,7 +13,6 @@ import (
 	"aesthetic.computer/isofs/cache"
 	"aesthetic.computer/isofs/extent"
 	"aesthetic.computer/isofs/fault"
-	"aesthetic.computer/isofs/origin"
 )
 
 func newWarm() *cobra.Command {
@@ -48,11 +47,11 @@ func runWarm(cmd *cobra.Command, o *stackFlags) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, store.Close()) }()
-	manifest, _, err := readManifest(cmd.Context(), o.base, origin.Options{})
+	manifest, _, err := readManifest(cmd.Context(), o.base, o.origins())
 	if err != nil {
 		return err
 	}
-	opened, err := newBases(filepath.Join(o.state, "bases"), store, log).openManifest(manifest, o.base)
+	opened, err := newBases(filepath.Join(o.state, "bases"), store, o.origins(), log).openManifest(manifest, o.base)
 	if err != nil {
 		return err
 	}

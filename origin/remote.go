@@ -6,16 +6,29 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"strconv"
 	"strings"
 	"sync"
 
 	"aesthetic.computer/isofs/fault"
 )
 
-// web is an object of known size on a web server.
-type web struct {
-	*client
+// A getter asks a server for one object, once. Its answers are those of HTTP,
+// whatever asks.
+type getter interface {
+	// get asks for the bytes of span ("": for all), if the object has the ETag
+	// ifMatch ("": whichever it has). The caller closes the body, whose reads fail
+	// with errStalled when no byte comes for too long.
+	get(ctx context.Context, span, ifMatch string) (*http.Response, error)
+	// String is the object's address without credentials.
+	String() string
+	// close lets go of idle connections.
+	close()
+}
+
+// remote is an object of known size on a server.
+type remote struct {
+	getter
+	o    Options
 	size int64
 
 	mu     sync.Mutex // guards what follows
@@ -23,48 +36,48 @@ type web struct {
 	closed bool
 }
 
-var _ Origin = (*web)(nil)
+var _ Origin = (*remote)(nil)
 
 // Fetch implements Origin.
-func (w *web) Fetch(ctx context.Context, p []byte, off int64) error {
-	return w.FetchStream(ctx, p, off, ignore)
+func (r *remote) Fetch(ctx context.Context, p []byte, off int64) error {
+	return r.FetchStream(ctx, p, off, ignore)
 }
 
 // FetchStream implements Origin by range requests, each for what is still
 // missing.
-func (w *web) FetchStream(ctx context.Context, p []byte, off int64, got func(n int)) error {
+func (r *remote) FetchStream(ctx context.Context, p []byte, off int64, got func(n int)) error {
 	n := int64(len(p))
-	if err := checkRange(w.name, off, n, w.size); err != nil {
+	if err := checkRange(r.String(), off, n, r.size); err != nil {
 		return err
 	}
 	if n == 0 {
 		return nil
 	}
-	f := &fetch{web: w, p: p, off: off, tell: got}
-	if err := w.o.retry(ctx, f.attempt); err != nil {
-		return fmt.Errorf("fetch bytes %d-%d of %s: %w", off, off+n-1, w.name, err)
+	f := &fetch{remote: r, p: p, off: off, tell: got}
+	if err := r.o.retry(ctx, f.attempt); err != nil {
+		return fmt.Errorf("fetch bytes %d-%d of %s: %w", off, off+n-1, r, err)
 	}
 	return nil
 }
 
 // Close implements Origin. A Fetch under way is not cut off: its ctx does that.
-func (w *web) Close() error {
-	w.mu.Lock()
-	w.closed = true
-	w.mu.Unlock()
-	w.http.CloseIdleConnections()
+func (r *remote) Close() error {
+	r.mu.Lock()
+	r.closed = true
+	r.mu.Unlock()
+	r.close()
 	return nil
 }
 
 // A fetch is the state of one Fetch over its attempts.
 type fetch struct {
-	web  *web
-	p    []byte // what is wanted
-	off  int64  // where that is in the object
-	n    int    // how much of p is there, and is not written to again
-	tell func(n int)
-	etag string // of the object whose bytes were got already
-	got  bool   // some were
+	remote *remote
+	p      []byte // what is wanted
+	off    int64  // where that is in the object
+	n      int    // how much of p is there, and is not written to again
+	tell   func(n int)
+	etag   string // of the object whose bytes were got already
+	got    bool   // some were
 }
 
 // attempt asks for what is missing. It keeps what it gets of a body that
@@ -74,17 +87,13 @@ func (f *fetch) attempt(ctx context.Context) (progress bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	header := map[string]string{"Range": fmt.Sprintf("bytes=%d-%d", f.first(), f.last())}
-	if ifMatch != "" {
-		header["If-Match"] = ifMatch
-	}
-	resp, err := f.web.get(ctx, header)
+	resp, err := f.remote.get(ctx, fmt.Sprintf("bytes=%d-%d", f.first(), f.last()), ifMatch)
 	if err != nil {
 		return false, err
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode == http.StatusPreconditionFailed {
-		f.web.unpin(ifMatch)
+		f.remote.unpin(ifMatch)
 	}
 	if err := f.checkAnswer(resp); err != nil {
 		return false, err
@@ -140,12 +149,12 @@ func (f *fetch) last() int64  { return f.off + int64(len(f.p)) - 1 }
 // pinned by now. Else: A gets half of the old object; B finds the new one and
 // removes the pin; A resumes, pins the new one and has half of each.
 func (f *fetch) match() (string, error) {
-	f.web.mu.Lock()
-	defer f.web.mu.Unlock()
-	if f.web.closed {
+	f.remote.mu.Lock()
+	defer f.remote.mu.Unlock()
+	if f.remote.closed {
 		return "", &failure{kind: fault.Unavailable, text: "the origin is closed", verdict: final}
 	}
-	etag := f.web.pin
+	etag := f.remote.pin
 	if f.got {
 		etag = f.etag
 	}
@@ -165,7 +174,7 @@ func (f *fetch) checkAnswer(resp *http.Response) error {
 			return err
 		}
 	case http.StatusOK:
-		if f.first() != 0 || want != f.web.size {
+		if f.first() != 0 || want != f.remote.size {
 			return wrong(fault.Unavailable, "the server answered with the whole object (%s): it must support range requests", resp.Status)
 		}
 	default:
@@ -192,8 +201,8 @@ func (f *fetch) checkContentRange(h http.Header) error {
 	switch {
 	case !ok:
 		return wrong(fault.Corrupt, "the answer has Content-Range %q", values[0])
-	case total != f.web.size:
-		return changed("it has %d bytes, not %d", total, f.web.size)
+	case total != f.remote.size:
+		return changed("it has %d bytes, not %d", total, f.remote.size)
 	case first != f.first() || last != f.last():
 		return wrong(fault.Corrupt, "the answer is of bytes %d-%d, not %d-%d", first, last, f.first(), f.last())
 	}
@@ -209,23 +218,23 @@ func (f *fetch) checkContentRange(h http.Header) error {
 // with the same bytes and another ETag does not stay unreadable until a
 // restart. Its bytes are checked against the manifest by who asked for them.
 func (f *fetch) agree(etag string) error {
-	f.web.mu.Lock()
-	defer f.web.mu.Unlock()
-	pin := f.web.pin
+	f.remote.mu.Lock()
+	defer f.remote.mu.Unlock()
+	pin := f.remote.pin
 	if f.got {
 		pin = f.etag
 	}
 	switch {
 	case pin == "":
-		if f.web.pin == "" {
-			f.web.pin = etag
+		if f.remote.pin == "" {
+			f.remote.pin = etag
 		}
 		return nil
 	case etag == "":
 		return wrong(fault.Corrupt, "the answer has no ETag, the one before had %s", pin)
 	case etag != pin:
-		if f.web.pin == pin {
-			f.web.pin = ""
+		if f.remote.pin == pin {
+			f.remote.pin = ""
 		}
 		return changed("its ETag is %s, it was %s", etag, pin)
 	}
@@ -234,43 +243,10 @@ func (f *fetch) agree(etag string) error {
 
 // unpin forgets the pinned ETag if it still is this one: the answer may be of
 // a request that is older than the pin.
-func (w *web) unpin(etag string) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.pin == etag {
-		w.pin = ""
+func (r *remote) unpin(etag string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.pin == etag {
+		r.pin = ""
 	}
-}
-
-// nothingMore checks that a body is at its end.
-func nothingMore(body io.Reader) error {
-	switch n, err := io.ReadFull(body, make([]byte, 1)); {
-	case n > 0:
-		return wrong(fault.Corrupt, "the answer is longer than it says")
-	case err == io.EOF:
-		return nil
-	default:
-		return err
-	}
-}
-
-// parseContentRange reads "bytes first-last/total" (RFC 9110, 14.4). A total
-// of "*" is refused: it could be any object's.
-func parseContentRange(s string) (first, last, total int64, ok bool) {
-	unit, rest, _ := strings.Cut(s, " ")
-	span, size, _ := strings.Cut(rest, "/")
-	from, to, _ := strings.Cut(span, "-")
-	if !strings.EqualFold(unit, "bytes") {
-		return 0, 0, 0, false
-	}
-	var n [3]int64
-	for i, digits := range []string{from, to, size} {
-		// Unsigned and of 63 bits: ParseInt would take a sign.
-		v, err := strconv.ParseUint(digits, 10, 63)
-		if err != nil {
-			return 0, 0, 0, false
-		}
-		n[i] = int64(v)
-	}
-	return n[0], n[1], n[2], n[0] <= n[1] && n[1] < n[2]
 }

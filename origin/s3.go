@@ -1,0 +1,272 @@
+package origin
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"regexp"
+	"strings"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	awshttp "github.com/aws/aws-sdk-go-v2/aws/middleware"
+	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
+	"github.com/aws/aws-sdk-go-v2/config"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/aws-sdk-go-v2/service/s3/types"
+	"github.com/aws/smithy-go"
+	smithyhttp "github.com/aws/smithy-go/transport/http"
+
+	"aesthetic.computer/isofs/fault"
+)
+
+// S3 says how buckets are reached. What is not said here is found as by all
+// programs that use the AWS SDK: in the environment (AWS_ENDPOINT_URL,
+// AWS_REGION, AWS_PROFILE, ...), in ~/.aws, by the role of the machine.
+type S3 struct {
+	Endpoint  string // URL of a server that is not Amazon's
+	Region    string // us-east-1 if none is found
+	PathStyle *bool  // the bucket is in the path and not in the host's name; nil: with an endpoint of one's own
+	Anonymous bool   // requests are not signed
+
+	// credentials are those of a test.
+	credentials aws.CredentialsProvider
+}
+
+// bucketName is what a bucket may be called, in Amazon's old rules.
+var bucketName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{1,254}$`)
+
+// An object is one in an S3 bucket.
+type object struct {
+	bucket, key string
+	client      *s3.Client
+	keys        *aws.CredentialsCache // nil: anonymous
+	http        *http.Client
+	o           Options
+}
+
+var _ getter = (*object)(nil)
+
+// newObject makes what asks for bucket/key.
+func newObject(address string, o Options) (*object, error) {
+	bucket, key, _ := strings.Cut(address, "/")
+	if !bucketName.MatchString(bucket) || key == "" || strings.HasSuffix(key, "/") {
+		return nil, fmt.Errorf("%w: write s3://bucket/key", fault.Invalid)
+	}
+	o = o.withDefaults()
+	if err := o.S3.check(); err != nil {
+		return nil, err
+	}
+	cfg, err := o.S3.load(context.Background())
+	if err != nil {
+		return nil, fmt.Errorf("%w: the settings of the AWS SDK: %w", fault.Invalid, err)
+	}
+	s := &object{
+		bucket: bucket, key: key, o: o, keys: o.S3.keys(cfg),
+		http: &http.Client{
+			Transport: o.transport(),
+			// A signature is for one host. Another region is said in words.
+			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+		},
+	}
+	s.client = s3.NewFromConfig(cfg, s.configure)
+	return s, nil
+}
+
+func (c S3) check() error {
+	if c.Endpoint == "" {
+		return nil
+	}
+	u, err := url.Parse(c.Endpoint)
+	if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Hostname() == "" || u.User != nil || u.RawQuery != "" {
+		return fmt.Errorf("%w: the endpoint is not like https://host:port", fault.Invalid)
+	}
+	return nil
+}
+
+// load reads what the SDK finds. It asks no server.
+func (c S3) load(ctx context.Context) (aws.Config, error) {
+	cfg, err := config.LoadDefaultConfig(ctx, config.WithRegion(c.Region))
+	if cfg.Region == "" {
+		// One must be there to sign for; a server with regions says which is right.
+		cfg.Region = "us-east-1"
+	}
+	return cfg, err
+}
+
+// keys are the credentials that requests are signed with. They are read anew,
+// files included, when they end or were refused.
+func (c S3) keys(cfg aws.Config) *aws.CredentialsCache {
+	switch {
+	case c.Anonymous:
+		return nil
+	case c.credentials != nil:
+		return aws.NewCredentialsCache(c.credentials)
+	}
+	return aws.NewCredentialsCache(aws.CredentialsProviderFunc(func(ctx context.Context) (aws.Credentials, error) {
+		now, err := c.load(ctx)
+		if err != nil || now.Credentials == nil {
+			return aws.Credentials{}, errors.Join(err, errors.New("the AWS SDK found none"))
+		}
+		return now.Credentials.Retrieve(ctx)
+	}))
+}
+
+// configure puts the client's settings over those that the SDK found.
+func (s *object) configure(to *s3.Options) {
+	set := s.o.S3
+	if set.Endpoint != "" {
+		to.BaseEndpoint = aws.String(set.Endpoint)
+	}
+	to.UsePathStyle = to.BaseEndpoint != nil
+	if set.PathStyle != nil {
+		to.UsePathStyle = *set.PathStyle
+	}
+	to.Credentials = aws.AnonymousCredentials{}
+	if s.keys != nil {
+		to.Credentials = s.keys
+	}
+	to.HTTPClient, to.HTTPSignerV4 = s.http, signer{}
+	// Attempts, pauses and the deadline are those of every origin.
+	to.Retryer, to.RetryMaxAttempts = aws.NopRetryer{}, 0
+	// The SDK compares the checksum of an object with that of its whole, so of
+	// ranges it knows nothing: the SHA-256 of each block is what guards those.
+	// Where all is read, get asks for it.
+	to.ResponseChecksumValidation = aws.ResponseChecksumValidationWhenRequired
+	to.DisableLogOutputChecksumValidationSkipped = true
+}
+
+// A signer signs each request from the secret. The SDK's own keeps what it
+// derived from a secret by the name of the key alone, and would go on with a
+// wrong one after it was put right.
+type signer struct{}
+
+func (signer) SignHTTP(ctx context.Context, c aws.Credentials, r *http.Request, payload, service, region string, at time.Time, o ...func(*v4.SignerOptions)) error {
+	s := v4.NewSigner(func(o *v4.SignerOptions) { o.DisableURIPathEscaping = true })
+	return s.SignHTTP(ctx, c, r, payload, service, region, at, o...)
+}
+
+// String is the object's address.
+func (s *object) String() string { return "s3://" + s.bucket + "/" + s.key }
+
+func (s *object) close() { s.http.CloseIdleConnections() }
+
+// get implements getter. Credentials that were refused are refreshed, once:
+// those of a role end, and the SDK does not always know when.
+func (s *object) get(ctx context.Context, span, ifMatch string) (*http.Response, error) {
+	used, err := s.credentials(ctx)
+	if err != nil {
+		return nil, err
+	}
+	resp, err := s.ask(ctx, span, ifMatch)
+	if err != nil || !refused(resp.StatusCode) || !s.renewed(ctx, used) {
+		return resp, err
+	}
+	resp.Body.Close()
+	return s.ask(ctx, span, ifMatch)
+}
+
+// refused reports whether a status can mean that credentials are no longer
+// good. Amazon answers 400 to a session that has ended.
+func refused(status int) bool {
+	return status == http.StatusUnauthorized || status == http.StatusForbidden || status == http.StatusBadRequest
+}
+
+// credentials are what the next request is signed with. They are looked up
+// before the request, whose time for a first byte is not theirs.
+func (s *object) credentials(ctx context.Context) (aws.Credentials, error) {
+	if s.keys == nil {
+		return aws.Credentials{}, nil
+	}
+	c, err := s.keys.Retrieve(ctx)
+	if err != nil && ctx.Err() == nil {
+		return c, wrong(fault.Unavailable, "no credentials for S3: %v: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY or AWS_PROFILE, or read a public bucket anonymously", bare(err))
+	}
+	return c, err
+}
+
+// renewed reports whether there are other credentials than those used.
+func (s *object) renewed(ctx context.Context, used aws.Credentials) bool {
+	if s.keys == nil {
+		return false
+	}
+	same := func(c aws.Credentials, err error) bool {
+		return err != nil || c.AccessKeyID == used.AccessKeyID && c.SecretAccessKey == used.SecretAccessKey && c.SessionToken == used.SessionToken
+	}
+	// Another fetch may have been here before.
+	if !same(s.keys.Retrieve(ctx)) {
+		return true
+	}
+	s.keys.Invalidate()
+	return !same(s.keys.Retrieve(ctx))
+}
+
+// ask makes one request, and an answer of HTTP of what the SDK makes of it.
+func (s *object) ask(ctx context.Context, span, ifMatch string) (*http.Response, error) {
+	in := &s3.GetObjectInput{Bucket: &s.bucket, Key: &s.key}
+	if span == "" {
+		in.ChecksumMode = types.ChecksumModeEnabled
+	} else {
+		in.Range = &span
+	}
+	if ifMatch != "" {
+		in.IfMatch = &ifMatch
+	}
+	return s.o.watch(ctx, func(ctx context.Context) (*http.Response, error) {
+		out, err := s.client.GetObject(ctx, in)
+		if e, ok := errors.AsType[*smithyhttp.ResponseError](err); ok && e.HTTPStatusCode() >= http.StatusMultipleChoices {
+			return refusedBy(e), nil
+		}
+		if err != nil {
+			return nil, err
+		}
+		raw, ok := awshttp.GetRawResponse(out.ResultMetadata).(*smithyhttp.Response)
+		if !ok {
+			out.Body.Close()
+			return nil, wrong(fault.Unavailable, "the AWS SDK does not show the server's answer")
+		}
+		resp := *raw.Response
+		resp.Body = out.Body
+		if span == "" {
+			resp.Body = &summed{ReadCloser: out.Body, left: resp.ContentLength}
+		}
+		return &resp, nil
+	})
+}
+
+// refusedBy is the answer that the SDK took for an error. What is done about
+// it follows from its status; S3's own code is for people.
+func refusedBy(e *smithyhttp.ResponseError) *http.Response {
+	resp := *e.Response.Response
+	resp.Body = http.NoBody
+	var words []string
+	if api, ok := errors.AsType[smithy.APIError](e.Err); ok {
+		words = append(words, api.ErrorCode())
+	}
+	if region := resp.Header.Get("X-Amz-Bucket-Region"); region != "" && resp.StatusCode < http.StatusBadRequest {
+		words = append(words, "the bucket is in region "+region)
+	}
+	if len(words) > 0 {
+		resp.Status += " (" + strings.Join(words, ", ") + ")"
+	}
+	return &resp
+}
+
+// A summed body, that of a whole object, fails behind its last byte if the
+// checksum is wrong.
+type summed struct {
+	io.ReadCloser
+	left int64 // by Content-Length
+}
+
+func (w *summed) Read(p []byte) (int, error) {
+	n, err := w.ReadCloser.Read(p)
+	w.left -= int64(n)
+	if err != nil && !errors.Is(err, io.EOF) && w.left == 0 {
+		err = wrong(fault.Corrupt, "the object's checksum: %v", err)
+	}
+	return n, err
+}
