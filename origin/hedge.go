@@ -19,7 +19,7 @@ var errOvertaken = errors.New("another request was faster")
 // buffer. The second has a buffer of its own, which is copied when the first
 // one has ended. So neither writes to what is not its own any more.
 type race struct {
-	f      *relay
+	f      *tour
 	first  *mirror
 	parent context.Context // of both requests
 	ctx    context.Context // of the first; ends by end
@@ -35,7 +35,7 @@ type race struct {
 // A hedge is a second request.
 type hedge struct {
 	to     *mirror
-	from   int // in the relay's p
+	from   int // in the p of the tour
 	before int // where the first request was
 	buf    []byte
 	cancel context.CancelFunc
@@ -47,7 +47,7 @@ type hedge struct {
 
 type raceKey struct{}
 
-func newRace(parent context.Context, f *relay, first *mirror) *race {
+func newRace(parent context.Context, f *tour, first *mirror) *race {
 	r := &race{f: f, first: first, parent: parent, last: time.Now()}
 	r.ctx, r.end = context.WithCancelCause(context.WithValue(parent, raceKey{}, r))
 	return r
@@ -183,7 +183,7 @@ func (r *race) begin() (*hedge, context.Context) {
 
 // spare returns the mirror for a second request: the next that is in order, or
 // the same again, or none.
-func (m *Mirrors) spare(f *relay, first *mirror) *mirror {
+func (m *Mirrors) spare(f *tour, first *mirror) *mirror {
 	if !m.hedge {
 		return nil
 	}

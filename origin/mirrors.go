@@ -90,7 +90,7 @@ func NewMirrors(o MirrorOptions, origins ...Origin) *Mirrors {
 
 // Fetch implements Origin.
 func (m *Mirrors) Fetch(ctx context.Context, p []byte, off int64) error {
-	f := m.relay(p, off)
+	f := m.tour(p, off)
 	// What came wrong is not made up of two origins' bytes again: who gave
 	// them could not be said.
 	f.whole = m.given.doubted(off, int64(len(p)), time.Now())
@@ -99,7 +99,7 @@ func (m *Mirrors) Fetch(ctx context.Context, p []byte, off int64) error {
 
 // FetchStream implements Origin.
 func (m *Mirrors) FetchStream(ctx context.Context, p []byte, off int64, got func(n int)) error {
-	f := m.relay(p, off)
+	f := m.tour(p, off)
 	f.got = got
 	return f.run(ctx)
 }
@@ -182,6 +182,3 @@ func (m *Mirrors) Stats() (each []MirrorStats, hedges, won uint64) {
 	}
 	return each, m.pace.issued.Load(), m.pace.won.Load()
 }
-
-// Redact returns an address without what may be secret, for messages.
-func Redact(address string) string { return redact(address) }

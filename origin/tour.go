@@ -15,8 +15,8 @@ import (
 // errSlow is why a try ended that left no more time for the other origins.
 var errSlow = errors.New("it took too much of the time")
 
-// A relay is one Fetch, handed from one mirror to the next.
-type relay struct {
+// A tour is one Fetch, handed from one mirror to the next.
+type tour struct {
 	m     *Mirrors
 	p     []byte
 	off   int64
@@ -35,12 +35,12 @@ type leg struct {
 	err    error // the last
 }
 
-func (m *Mirrors) relay(p []byte, off int64) *relay {
-	return &relay{m: m, p: p, off: off, legs: make([]leg, len(m.all)), begun: time.Now()}
+func (m *Mirrors) tour(p []byte, off int64) *tour {
+	return &tour{m: m, p: p, off: off, legs: make([]leg, len(m.all)), begun: time.Now()}
 }
 
 // run makes rounds over the mirrors until one of them gave the rest.
-func (f *relay) run(ctx context.Context) error {
+func (f *tour) run(ctx context.Context) error {
 	f.m.pace.request()
 	if len(f.p) == 0 || len(f.m.all) == 1 {
 		return f.try(ctx, f.m.all[0], false, 0)
@@ -76,10 +76,10 @@ func (f *relay) run(ctx context.Context) error {
 	}
 }
 
-func (f *relay) end() int64 { return f.off + int64(len(f.p)) }
+func (f *tour) end() int64 { return f.off + int64(len(f.p)) }
 
 // round asks each mirror that is not spent until one gave the rest.
-func (f *relay) round(ctx context.Context) (err error) {
+func (f *tour) round(ctx context.Context) (err error) {
 	err = fault.Unavailable
 	for ctx.Err() == nil {
 		to, probe, last := f.m.next(f)
@@ -101,7 +101,7 @@ func (f *relay) round(ctx context.Context) (err error) {
 // next chooses the mirror to ask: in order of preference, those that are set
 // aside behind the others, those that were wrong in this range behind those.
 // It reports whether the choice is to be tried out, and whether it is the last.
-func (m *Mirrors) next(f *relay) (to *mirror, probe, last bool) {
+func (m *Mirrors) next(f *tour) (to *mirror, probe, last bool) {
 	now := time.Now()
 	doubt := m.given.doubt(len(m.all), f.off, f.end(), now)
 	m.mu.Lock()
@@ -136,7 +136,7 @@ func (m *Mirrors) better(a, b *mirror, doubt []time.Time, now time.Time) bool {
 
 // try asks one mirror for what is missing, for at most the time that is left
 // for it, and keeps the books.
-func (f *relay) try(ctx context.Context, to *mirror, probe bool, left time.Duration) error {
+func (f *tour) try(ctx context.Context, to *mirror, probe bool, left time.Duration) error {
 	limited := ctx
 	if left > 0 {
 		var cancel context.CancelFunc
@@ -178,7 +178,7 @@ func (f *relay) try(ctx context.Context, to *mirror, probe bool, left time.Durat
 
 // note keeps what a mirror answered, and whether there is a point in asking it
 // again.
-func (f *relay) note(to *mirror, err error) {
+func (f *tour) note(to *mirror, err error) {
 	l := &f.legs[to.index]
 	l.tried, l.err = true, err
 	failure, classified := errors.AsType[*failure](err)
@@ -195,7 +195,7 @@ func (f *relay) note(to *mirror, err error) {
 
 // claim tells that p[:n] is there, the last of it from this mirror, as part
 // number of the bytes that it gave.
-func (f *relay) claim(number int, to *mirror, n int) int {
+func (f *tour) claim(number int, to *mirror, n int) int {
 	before := f.n.Load()
 	if int64(n) <= before {
 		return number
@@ -209,7 +209,7 @@ func (f *relay) claim(number int, to *mirror, n int) int {
 }
 
 // finished reports whether no mirror is worth a further round.
-func (f *relay) finished() bool {
+func (f *tour) finished() bool {
 	for _, l := range f.legs {
 		if !l.spent {
 			return false
@@ -219,7 +219,7 @@ func (f *relay) finished() bool {
 }
 
 // retryAfter is the least that a mirror wants to be left alone.
-func (f *relay) retryAfter() time.Duration {
+func (f *tour) retryAfter() time.Duration {
 	least := time.Duration(-1)
 	for _, l := range f.legs {
 		if l.spent {
@@ -238,7 +238,7 @@ func (f *relay) retryAfter() time.Duration {
 
 // failed is the error of all. Its kind is Unavailable if one of them may have
 // the bytes another time.
-func (f *relay) failed() error {
+func (f *tour) failed() error {
 	kind := fault.NotFound
 	var why []string
 	for i, l := range f.legs {
