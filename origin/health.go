@@ -110,9 +110,9 @@ func (h *health) lie(now time.Time) bool {
 // grave reports whether an error says that the next Fetch will fail as well,
 // or cost as much time.
 func grave(err error) bool {
-	if f, ok := errors.AsType[*failure](err); ok && f.verdict == final {
-		return true
+	if f, ok := errors.AsType[*failure](err); ok {
+		return f.verdict == final
 	}
-	return errors.Is(err, fault.NotFound) || errors.Is(err, errStalled) || errors.Is(err, errSlow) ||
+	return errors.Is(err, fault.NotFound) || errors.Is(err, fault.Corrupt) || errors.Is(err, errStalled) || errors.Is(err, errSlow) ||
 		errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, context.DeadlineExceeded)
 }

@@ -240,6 +240,7 @@ func TestWhatSetsAside(t *testing.T) {
 		"in between":   {mixed, 0, 20},
 		"refused":      {fails(fmt.Errorf("%w: %w", fault.Unavailable, syscall.ECONNREFUSED)), 0, 1},
 		"changed":      {fails(changed("it is another")), 0, 1},
+		"file changed": {fails(fmt.Errorf("%w: file changed", fault.Corrupt)), 0, 1},
 		"not there":    {fails(fault.NotFound), 0, 1},
 		"stalled":      {fails(fmt.Errorf("%w: %w", fault.Unavailable, errStalled)), 0, 1},
 		"wrong answer": {fails(wrong(fault.Corrupt, "another range")), 0, tooMany},

@@ -239,19 +239,23 @@ func (f *tour) retryAfter() time.Duration {
 // failed is the error of all. Its kind is Unavailable if one of them may have
 // the bytes another time.
 func (f *tour) failed() error {
-	kind := fault.NotFound
+	kind, passing := fault.NotFound, false
 	var why []string
 	for i, l := range f.legs {
 		if l.err == nil {
 			l.err = fmt.Errorf("%w: it was not asked in time", fault.Unavailable)
 		}
 		why = append(why, fmt.Sprintf("%s: %v", f.m.all[i], l.err))
-		switch k := fault.Kind(l.err); {
-		case k == fault.Corrupt && kind == fault.NotFound:
+		switch {
+		case errors.Is(l.err, fault.NotFound):
+		case !errors.Is(l.err, fault.Corrupt):
+			passing = true
+		default:
 			kind = fault.Corrupt
-		case k != fault.Corrupt && k != fault.NotFound:
-			kind = fault.Unavailable
 		}
+	}
+	if passing {
+		kind = fault.Unavailable
 	}
 	return fmt.Errorf("fetch bytes %d-%d: %w: none of the mirrors gave them: %s", f.off, f.end()-1, kind, strings.Join(why, "; "))
 }
