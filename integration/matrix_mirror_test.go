@@ -35,7 +35,7 @@ func TestRow11MirrorGoesOn(t *testing.T) {
 		t.Error(err)
 	}
 	s.says("origin set aside")
-	if _, v := figures(t, address); v[aside(q)] != "0" {
+	if v, _ := metrics(t, address); v[aside(q)] != "0" {
 		t.Errorf("the figures are %s: %q", aside(q), v[aside(q)])
 	}
 	p.up()
@@ -128,7 +128,7 @@ func TestRow21HeldAnswersAreOvertaken(t *testing.T) {
 		}
 	}})
 	s.all()
-	_, v := figures(t, address)
+	v, _ := metrics(t, address)
 	number := func(name string) int {
 		i, err := strconv.Atoi(v[name])
 		if err != nil {

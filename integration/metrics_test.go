@@ -15,7 +15,7 @@ func TestMetrics(t *testing.T) {
 	address := freeAddress(t)
 	s := serve(t, "--metrics-listen", address)
 	_, image := s.get("/notepat-os.iso")
-	text, values := figures(t, address)
+	values, text := metrics(t, address)
 	if len(image) == 0 || values["isofs_cache_misses_total"] == "" || values["isofs_cache_misses_total"] == "0" {
 		t.Errorf("%d bytes were downloaded with %q misses", len(image), values["isofs_cache_misses_total"])
 	}
@@ -40,8 +40,9 @@ func TestMetrics(t *testing.T) {
 	}
 }
 
-// figures returns what /metrics at the address says, and its values by name.
-func figures(t *testing.T, address string) (text string, values map[string]string) {
+// metrics are the values that are told at an address, by their names, and the
+// text that tells them.
+func metrics(t *testing.T, address string) (values map[string]string, text string) {
 	t.Helper()
 	resp, err := http.Get("http://" + address + "/metrics")
 	if err != nil {
@@ -58,5 +59,5 @@ func figures(t *testing.T, address string) (text string, values map[string]strin
 			values[name] = value
 		}
 	}
-	return string(body), values
+	return values, string(body)
 }
