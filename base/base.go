@@ -39,6 +39,8 @@ const (
 	maxBlockSize = 1 << 20 // what the cache fetches at once
 	maxBlocks    = 1 << 20
 	maxBootFiles = 16
+	maxMirrors   = 16
+	maxAddress   = 2048
 	maxNameLen   = 64
 	sectorSize   = 512
 )
@@ -75,7 +77,8 @@ type Manifest struct {
 	Midstates            Midstates  `json:"midstates"`
 	Tail                 []byte     `json:"tail"` // base64: the bytes behind the slot (backup GPT)
 	BootFiles            []BootFile `json:"bootFiles,omitempty"`
-	CreatedAt            string     `json:"createdAt"` // RFC 3339, UTC
+	Mirrors              []string   `json:"mirrors,omitempty"` // other addresses of the image
+	CreatedAt            string     `json:"createdAt"`         // RFC 3339, UTC
 }
 
 // SlotEnd returns the offset of the first byte behind the slot.

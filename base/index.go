@@ -11,6 +11,7 @@ type IndexOptions struct {
 	Version, Flavor, Fedora, Arch string
 	CreatedAt                     string                  // RFC 3339, UTC
 	BlockSize                     int64                   // bytes; 0: BlockSize
+	Mirrors                       []string                // other addresses of the image
 	Progress                      func(done, total int64) // may be nil
 	// Omitted is told what was found but left out of the manifest, and why:
 	// a fragmented initrd, an ESP that is no FAT32. May be nil.
@@ -34,13 +35,16 @@ func Index(ctx context.Context, r io.ReaderAt, size int64, o IndexOptions) (*Man
 	}
 	m := &Manifest{
 		Version: o.Version, Flavor: o.Flavor, Fedora: o.Fedora, Arch: o.Arch, CreatedAt: o.CreatedAt,
-		TotalSize: size, BlockSize: o.BlockSize,
+		TotalSize: size, BlockSize: o.BlockSize, Mirrors: o.Mirrors,
 	}
 	// Before the long read, not after it.
 	if err := m.validateNames(); err != nil {
 		return nil, fmt.Errorf("index a base: %w", err)
 	}
 	if err := m.validateSizes(); err != nil {
+		return nil, fmt.Errorf("index a base: %w", err)
+	}
+	if err := m.validateMirrors(); err != nil {
 		return nil, fmt.Errorf("index a base: %w", err)
 	}
 	l, err := readLayout(r, size)

@@ -193,6 +193,7 @@ func TestIndexRefusesOptions(t *testing.T) {
 		"arch":      func(o *IndexOptions) { o.Arch = "" },
 		"createdAt": func(o *IndexOptions) { o.CreatedAt = "2026-11-01T00:00:00+02:00" },
 		"blockSize": func(o *IndexOptions) { o.BlockSize = 5000 },
+		"mirrors":   func(o *IndexOptions) { o.Mirrors = []string{"/srv/base.iso"} },
 	} {
 		o := testOptions()
 		change(&o)

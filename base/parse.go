@@ -55,7 +55,7 @@ var fieldNames = func() map[string]string {
 	names := map[string]string{}
 	for _, n := range []string{
 		"version", "flavor", "fedora", "arch", "piecePartitionOffset", "piecePartitionSize", "totalSize", "sha256",
-		"blockSize", "blocks", "midstates", "tail", "bootFiles", "createdAt",
+		"blockSize", "blocks", "midstates", "tail", "bootFiles", "mirrors", "createdAt",
 	} {
 		names[fold(n)] = n
 	}

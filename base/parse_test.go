@@ -6,6 +6,7 @@ import (
 	"errors"
 	"os"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
@@ -60,6 +61,7 @@ func TestParseRefuses(t *testing.T) {
 		}
 		return f
 	}
+	mirrors := func(addresses ...string) func(map[string]any) { return set("mirrors", addresses) }
 	hash := strings.Repeat("ab", 32)
 	for _, tt := range []struct {
 		name   string
@@ -114,6 +116,18 @@ func TestParseRefuses(t *testing.T) {
 		{"boot file name", boot(file("name", "a/b")), fault.Invalid, "name"},
 		{"boot file path", boot(file("path", "vmlinuz")), fault.Invalid, "path"},
 		{"boot file unhashed", boot(file("sha256", nil)), fault.Invalid, "sha256 of kernel is missing"},
+		{"mirror a path", mirrors("/srv/base.iso"), fault.Invalid, "mirrors: entry 0: not an absolute address"},
+		{"mirror a file URL", mirrors("https://h/base.iso", "file:///srv/base.iso"), fault.Invalid, "mirrors: entry 1"},
+		{"mirror with a password", mirrors("https://u:secret@h/base.iso"), fault.Invalid, "no place for a user or password"},
+		{"mirror with a user", mirrors("s3://u@bucket/base.iso"), fault.Invalid, "no place for a user or password"},
+		{"mirror without a host", mirrors("https:///base.iso"), fault.Invalid, "no host"},
+		{"mirror without a path", mirrors("https://h/"), fault.Invalid, "no path"},
+		{"mirror with a fragment", mirrors("https://h/base.iso#x"), fault.Invalid, "fragment"},
+		{"mirror that is none", mirrors("https://h/\x7f"), fault.Invalid, "not a URL"},
+		{"mirror too long", mirrors("https://h/" + strings.Repeat("x", 2048)), fault.Invalid, "2058 bytes"},
+		{"mirror twice", mirrors("https://h/base.iso", "https://h/base.iso"), fault.Corrupt, "there twice"},
+		{"mirror a number", set("mirrors", []any{5}), fault.Corrupt, "mirrors"},
+		{"many mirrors", mirrors(make([]string, 17)...), fault.Invalid, "mirrors has 17 entries"},
 		{"other letters", func(m map[string]any) { m["Fedora"] = "43" }, fault.Invalid, `field "Fedora" must be written "fedora"`},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -129,10 +143,34 @@ func TestParseRefuses(t *testing.T) {
 				t.Fatal(err)
 			}
 			_, err = Parse(data)
+			if err != nil && strings.Contains(err.Error(), "secret") {
+				t.Errorf("the error tells the password: %v", err)
+			}
 			if !errors.Is(err, tt.kind) || fault.Kind(err) != tt.kind || !strings.Contains(err.Error(), tt.want) {
 				t.Errorf("got %v, want kind %v with %q", err, tt.kind, tt.want)
 			}
 		})
+	}
+}
+
+// Mirrors survive being written and read; a manifest without has no such field.
+func TestMirrors(t *testing.T) {
+	m, err := Parse(golden(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	without, err := m.Marshal()
+	if err != nil || bytes.Contains(without, []byte("mirrors")) {
+		t.Errorf("a manifest without mirrors: %v", err)
+	}
+	m.Mirrors = []string{"https://h/base.iso?versionId=1", "http://127.0.0.1:8080/x/base.iso", "s3://bucket/bases/base.iso"}
+	data, err := m.Marshal()
+	if err != nil {
+		t.Fatal(err)
+	}
+	again, err := Parse(data)
+	if err != nil || !slices.Equal(again.Mirrors, m.Mirrors) {
+		t.Errorf("got %v, %v", again, err)
 	}
 }
 

@@ -1,7 +1,9 @@
 package base
 
 import (
+	"errors"
 	"fmt"
+	"net/url"
 	"regexp"
 	"strings"
 	"time"
@@ -20,7 +22,7 @@ var (
 // fault.Corrupt; the error names the field, and both values.
 func (m *Manifest) Validate() error {
 	for _, check := range []func() error{
-		m.validateNames, m.validateSizes, m.validateSlot, m.validateHashes, m.validateBootFiles,
+		m.validateNames, m.validateSizes, m.validateSlot, m.validateHashes, m.validateBootFiles, m.validateMirrors,
 	} {
 		if err := check(); err != nil {
 			return err
@@ -137,6 +139,45 @@ func (m *Manifest) validateBootFile(f BootFile) error {
 	}
 	if f.SHA256 == (Hash{}) {
 		return fmt.Errorf("sha256 of %s is missing: %w", f.Name, fault.Invalid)
+	}
+	return nil
+}
+
+func (m *Manifest) validateMirrors() error {
+	if len(m.Mirrors) > maxMirrors {
+		return fmt.Errorf("mirrors has %d entries, at most %d are allowed: %w", len(m.Mirrors), maxMirrors, fault.Invalid)
+	}
+	seen := map[string]bool{}
+	for i, address := range m.Mirrors {
+		if err := checkMirror(address); err != nil {
+			return fmt.Errorf("mirrors: entry %d: %w: %w", i, err, fault.Invalid)
+		}
+		if seen[address] {
+			return fmt.Errorf("mirrors: entry %d is there twice: %w", i, fault.Corrupt)
+		}
+		seen[address] = true
+	}
+	return nil
+}
+
+// checkMirror checks the address of an image. The errors do not repeat it,
+// since it may have what is secret.
+func checkMirror(address string) error {
+	if len(address) > maxAddress {
+		return fmt.Errorf("an address of %d bytes, at most %d are allowed", len(address), maxAddress)
+	}
+	u, err := url.Parse(address)
+	switch {
+	case err != nil:
+		return errors.New("not a URL")
+	case u.Scheme != "http" && u.Scheme != "https" && u.Scheme != "s3":
+		return errors.New("not an absolute address of http, https or s3")
+	case u.User != nil:
+		return errors.New("a manifest is no place for a user or password")
+	case u.Hostname() == "" || strings.Trim(u.Path, "/") == "":
+		return errors.New("no host, or no path of an image")
+	case u.Fragment != "":
+		return errors.New("a fragment (#) is of no use in an address")
 	}
 	return nil
 }

@@ -132,7 +132,7 @@ func TestOriginChanges(t *testing.T) {
 func TestSecondPieceCostsTheOriginNothing(t *testing.T) {
 	t.Parallel()
 	o := newOrigin(t)
-	s := serve(t, "--base", o.url, "--pieces", numbered(t, 2))
+	s := serve(t, "--base", o.url, "--pieces", numbered(t, 2), "--hedge=false")
 	s.request(http.MethodHead, "/p0-os.iso")
 	s.published("/p0-os.iso")
 	if sent, _ := o.counts(); sent != 0 {
@@ -150,7 +150,7 @@ func TestManyDownloadsCostTheOriginOne(t *testing.T) {
 	t.Parallel()
 	const clients, of = 30, 3
 	o := newOrigin(t)
-	s := serve(t, "--base", o.url, "--pieces", numbered(t, of))
+	s := serve(t, "--base", o.url, "--pieces", numbered(t, of), "--hedge=false")
 	sums := make([]string, clients)
 	var all sync.WaitGroup
 	for i := range clients {

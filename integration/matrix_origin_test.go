@@ -300,7 +300,7 @@ func TestRow11RefusedConnections(t *testing.T) {
 
 func TestRow17ManyReadersOneFetch(t *testing.T) {
 	t.Parallel()
-	p, s := faulty(t)
+	p, s := faulty(t, "--hedge=false") // the answer is late on purpose
 	const readers = 64
 	open := make(chan struct{})
 	f := &fault{at: places[1], spoil: held(open)}
@@ -327,7 +327,7 @@ func TestRow17ManyReadersOneFetch(t *testing.T) {
 func TestRow18KilledReader(t *testing.T) {
 	t.Parallel()
 	need(t, "dd")
-	p, s := faulty(t)
+	p, s := faulty(t, "--hedge=false") // the answer is late on purpose
 	open := make(chan struct{})
 	f := &fault{at: places[1], spoil: held(open)}
 	p.add(f)
@@ -367,7 +367,7 @@ func TestRow18KilledReader(t *testing.T) {
 
 func TestRow21SlowTail(t *testing.T) {
 	t.Parallel()
-	p, s := faulty(t)
+	p, s := faulty(t, "--hedge=false")
 	// Every twentieth answer comes when a second more has passed.
 	var n atomic.Int32
 	p.add(&fault{all: true, spoil: func(a *answer) {

@@ -5,9 +5,11 @@
 // object that stays the same one while it is read. What fails in passing is
 // asked for again, within one deadline; what is final is said at once.
 //
+// Several origins of one object are used as one by Mirrors, which know who is
+// in order, and ask twice for what is late.
+//
 // It leaves out whether the bytes are the right ones (package cache compares
-// each block with its hash), keeping them, and choosing between several
-// places that have them.
+// each block with its hash, and says who gave wrong ones) and keeping them.
 package origin
 
 import (
@@ -66,6 +68,8 @@ type Options struct {
 
 	// sleep waits for d or until ctx ends. Tests put a clock of their own here.
 	sleep func(ctx context.Context, d time.Duration) error
+	// once makes the first failure the last: there is another origin to ask.
+	once bool
 }
 
 // Open opens the object of size bytes at address: a path, file://, http://,

@@ -70,8 +70,11 @@ func (o Options) retry(ctx context.Context, attempt func(context.Context) (progr
 		if classified && f.verdict == onceMore {
 			wrongs++
 		}
-		if classified && (f.verdict == final || wrongs > 1) {
+		if classified && (f.verdict == final || wrongs > 1 || o.once) {
 			return f
+		}
+		if o.once {
+			return fmt.Errorf("%w: %w", fault.Unavailable, err)
 		}
 		if progress {
 			pause = o.Backoff

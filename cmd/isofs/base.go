@@ -46,6 +46,7 @@ named base.iso to be served from the folder where it lies.`,
 	flags.StringVar(&o.Flavor, "flavor", "tiny", "fedora, debian, tiny")
 	flags.StringVar(&o.Fedora, "fedora", "", "release of Fedora, such as 43-1.6, for that flavor")
 	flags.StringVar(&o.Arch, "arch", "amd64", "architecture that the image boots on")
+	flags.StringSliceVar(&o.Mirrors, "also-at", nil, "address where the image will be, too (repeatable): written into the manifest as a mirror")
 	flags.Var(&blockSize, "block-size", "unit of verification: a power of two, 4KiB to 1MiB")
 	flags.StringVarP(&out, "output", "o", "", "manifest to write (default manifest.json beside the image)")
 	return cmd

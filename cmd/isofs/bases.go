@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -43,42 +44,80 @@ type bases struct {
 	store  *cache.Store
 	log    *slog.Logger
 	origin origin.Options // of the image; a manifest has a patience of its own
+	hedge  bool
 
-	mu   sync.Mutex // guards open
-	open map[base.Hash]image.Base
+	mu      sync.Mutex // guards what follows
+	open    map[base.Hash]image.Base
+	mirrors []*origin.Mirrors // of those that are open
 }
 
-func newBases(dir string, store *cache.Store, o origin.Options, log *slog.Logger) *bases {
-	return &bases{dir: dir, store: store, log: log, origin: o, open: map[base.Hash]image.Base{}}
+func newBases(o *stackFlags, store *cache.Store, log *slog.Logger) *bases {
+	return &bases{dir: filepath.Join(o.state, "bases"), store: store, log: log, origin: o.origins(), hedge: o.mirrors.hedge, open: map[base.Hash]image.Base{}}
 }
 
-// byAddress opens the base published at address: the folder or URL that has
-// manifest.json and base.iso, or the address of the manifest. If the manifest cannot be had, the one that was
-// had from there last is used.
-func (b *bases) byAddress(ctx context.Context, address string) (image.Base, error) {
-	patience := b.origin
-	patience.Timeout = 0 // the usual
-	if _, err := os.Stat(b.lastPath(address)); err == nil {
-		patience.Timeout = knownPatience
+// Close lets go of the origins. Nothing is fetched any more.
+func (b *bases) Close() error {
+	var errs []error
+	for _, m := range b.origins() {
+		errs = append(errs, m.Close())
 	}
-	b.log.Info("reading the base's manifest", "address", origin.Redact(address))
-	manifest, data, err := readManifest(ctx, address, patience)
+	return errors.Join(errs...)
+}
+
+// origins are those of all bases that are open.
+func (b *bases) origins() []*origin.Mirrors {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return slices.Clone(b.mirrors)
+}
+
+// byAddress opens the base published at the first place: the folder or URL that
+// has manifest.json and base.iso, or the address of the manifest. If the
+// manifest cannot be had there or from a mirror, the one that was had last is
+// used.
+func (b *bases) byAddress(ctx context.Context, where places) (image.Base, error) {
+	manifest, data, err := b.read(ctx, where)
 	if err != nil {
 		if !errors.Is(err, fault.Unavailable) {
 			return image.Base{}, err
 		}
-		known, knownErr := b.lastFrom(address)
+		known, knownErr := b.lastFrom(where)
 		if knownErr != nil {
 			return image.Base{}, err
 		}
-		b.log.Warn("the base's address does not answer; going on with the base that it had last", "address", origin.Redact(address), "base", known.Manifest.SHA256, "err", err)
+		b.log.Warn("the base's address does not answer; going on with the base that it had last", "address", origin.Redact(where.first()), "base", known.Manifest.SHA256, "err", err)
 		return known, nil
 	}
-	opened, err := b.openManifest(manifest, address)
+	opened, err := b.openManifest(manifest, where)
 	if err != nil {
 		return image.Base{}, err
 	}
-	return opened, b.keep(manifest, data, address)
+	return opened, b.keep(manifest, data, where)
+}
+
+// read reads the manifest from the first place, or from a mirror if that one
+// does not answer.
+func (b *bases) read(ctx context.Context, where places) (*base.Manifest, []byte, error) {
+	folders := where.folders()
+	patience := b.origin
+	patience.Timeout = 0 // the usual
+	if _, err := os.Stat(b.lastPath(where.first())); err == nil || len(folders) > 1 {
+		patience.Timeout = knownPatience
+	}
+	b.log.Info("reading the base's manifest", "address", origin.Redact(where.first()))
+	manifest, data, err := readManifest(ctx, "--base", folders.first(), patience)
+	if err == nil || !errors.Is(err, fault.Unavailable) {
+		return manifest, data, err
+	}
+	for _, mirror := range folders[1:] {
+		b.log.Warn("the manifest is read from a mirror", "mirror", origin.Redact(mirror), "err", err)
+		manifest, data, mirrorErr := readManifest(ctx, "--mirror", mirror, patience)
+		if mirrorErr == nil {
+			return manifest, data, nil
+		}
+		err = fmt.Errorf("%w; %v", err, mirrorErr)
+	}
+	return nil, nil, err
 }
 
 // bySum opens a base that was opened before, in this run or an earlier one.
@@ -89,28 +128,36 @@ func (b *bases) bySum(sum base.Hash) (image.Base, error) {
 	if ok {
 		return known, nil
 	}
-	dir := filepath.Join(b.dir, sum.String())
-	address, err := os.ReadFile(filepath.Join(dir, "address"))
+	manifest, err := b.kept(sum)
+	if err != nil {
+		return image.Base{}, err
+	}
+	where, err := os.ReadFile(filepath.Join(b.dir, sum.String(), "address"))
 	if err != nil {
 		return image.Base{}, fmt.Errorf("base %s is not known here: %w: %w", sum, fault.NotFound, err)
 	}
-	data, err := os.ReadFile(filepath.Join(dir, manifestName))
+	return b.openManifest(manifest, readPlaces(where))
+}
+
+// kept reads the manifest that was kept of a base.
+func (b *bases) kept(sum base.Hash) (*base.Manifest, error) {
+	data, err := os.ReadFile(filepath.Join(b.dir, sum.String(), manifestName))
 	if err != nil {
-		return image.Base{}, fmt.Errorf("base %s is not known here: %w: %w", sum, fault.NotFound, err)
+		return nil, fmt.Errorf("base %s is not known here: %w: %w", sum, fault.NotFound, err)
 	}
 	manifest, err := base.Parse(data)
 	if err != nil {
-		return image.Base{}, fmt.Errorf("read the manifest kept of base %s: %w", sum, err)
+		return nil, fmt.Errorf("read the manifest kept of base %s: %w", sum, err)
 	}
 	if manifest.SHA256 != sum {
-		return image.Base{}, fmt.Errorf("the manifest kept of base %s is of %s: %w", sum, manifest.SHA256, fault.Corrupt)
+		return nil, fmt.Errorf("the manifest kept of base %s is of %s: %w", sum, manifest.SHA256, fault.Corrupt)
 	}
-	return b.openManifest(manifest, strings.TrimSpace(string(address)))
+	return manifest, nil
 }
 
-// lastFrom opens the base that an address had last.
-func (b *bases) lastFrom(address string) (image.Base, error) {
-	text, err := os.ReadFile(b.lastPath(address))
+// lastFrom opens the base that the first place had last, with the mirrors of now.
+func (b *bases) lastFrom(where places) (image.Base, error) {
+	text, err := os.ReadFile(b.lastPath(where.first()))
 	if err != nil {
 		return image.Base{}, err
 	}
@@ -118,7 +165,11 @@ func (b *bases) lastFrom(address string) (image.Base, error) {
 	if err := sum.UnmarshalText([]byte(strings.TrimSpace(string(text)))); err != nil {
 		return image.Base{}, err
 	}
-	return b.bySum(sum)
+	manifest, err := b.kept(sum)
+	if err != nil {
+		return image.Base{}, err
+	}
+	return b.openManifest(manifest, where)
 }
 
 func (b *bases) lastPath(address string) string {
@@ -127,15 +178,15 @@ func (b *bases) lastPath(address string) string {
 }
 
 // keep writes down what was opened, for starts without a network.
-func (b *bases) keep(m *base.Manifest, data []byte, address string) error {
+func (b *bases) keep(m *base.Manifest, data []byte, where places) error {
 	dir := filepath.Join(b.dir, m.SHA256.String())
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return fmt.Errorf("keep the manifest: %w: %w", fault.Unavailable, err)
 	}
 	for path, content := range map[string][]byte{
 		filepath.Join(dir, manifestName): data,
-		filepath.Join(dir, "address"):    []byte(address + "\n"),
-		b.lastPath(address):              []byte(m.SHA256.String() + "\n"),
+		filepath.Join(dir, "address"):    where.text(),
+		b.lastPath(where.first()):        []byte(m.SHA256.String() + "\n"),
 	} {
 		// Mostly it is there already, and then a disk that is full does not matter.
 		if old, err := os.ReadFile(path); err == nil && bytes.Equal(old, content) {
@@ -149,17 +200,17 @@ func (b *bases) keep(m *base.Manifest, data []byte, address string) error {
 	return nil
 }
 
-func (b *bases) openManifest(m *base.Manifest, address string) (image.Base, error) {
+func (b *bases) openManifest(m *base.Manifest, where places) (image.Base, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if known, ok := b.open[m.SHA256]; ok {
 		return known, nil
 	}
-	where, err := imageOf(address)
+	addresses, err := where.images(m, b.usable)
 	if err != nil {
 		return image.Base{}, err
 	}
-	from, err := b.origin.Open(where, m.TotalSize)
+	from, err := origin.OpenMirrors(origin.MirrorOptions{Options: b.origin, NoHedge: !b.hedge, Log: b.log}, m.TotalSize, addresses...)
 	if err != nil {
 		return image.Base{}, err
 	}
@@ -171,26 +222,39 @@ func (b *bases) openManifest(m *base.Manifest, address string) (image.Base, erro
 		ID: m.SHA256.String(), Size: m.TotalSize, BlockSize: m.BlockSize, Sums: sums,
 	}, from)
 	if err != nil {
-		return image.Base{}, err
+		return image.Base{}, errors.Join(err, from.Close())
 	}
+	b.mirrors = append(b.mirrors, from)
 	opened := image.Base{Manifest: m, Bytes: file}
 	b.open[m.SHA256] = opened
 	return opened, nil
 }
 
-// readManifest reads the manifest of a base published at address.
-func readManifest(ctx context.Context, address string, patience origin.Options) (*base.Manifest, []byte, error) {
+// usable reports whether a mirror that the manifest names can be opened. A
+// place that nobody asked for does not keep isofs from starting.
+func (b *bases) usable(address string) bool {
+	opened, err := b.origin.Open(address, 1) // asks nobody
+	if err != nil {
+		b.log.Warn("a mirror that the manifest names is left out", "mirror", origin.Redact(address), "err", err)
+		return false
+	}
+	return opened.Close() == nil
+}
+
+// readManifest reads the manifest of a base published at address, which the
+// flag gave.
+func readManifest(ctx context.Context, flag, address string, patience origin.Options) (*base.Manifest, []byte, error) {
 	where, err := manifestOf(address)
 	if err != nil {
-		return nil, nil, fmt.Errorf("--base: %w", err)
+		return nil, nil, fmt.Errorf("%s: %w", flag, err)
 	}
 	data, err := patience.ReadAll(ctx, where, maxManifest)
 	if err != nil {
-		return nil, nil, fmt.Errorf("read the manifest of --base %s: %w", origin.Redact(address), err)
+		return nil, nil, fmt.Errorf("read the manifest of %s %s: %w", flag, origin.Redact(address), err)
 	}
 	m, err := base.Parse(data)
 	if err != nil {
-		return nil, nil, fmt.Errorf("manifest of --base %s: %w", origin.Redact(address), err)
+		return nil, nil, fmt.Errorf("manifest of %s %s: %w", flag, origin.Redact(address), err)
 	}
 	return m, data, nil
 }

@@ -77,7 +77,7 @@ func startMetrics(address string, s *stack, log *slog.Logger) (stop func(), err 
 		return nil, fmt.Errorf("listen for --metrics-listen %s: %w", address, err)
 	}
 	registry := prometheus.NewRegistry()
-	registry.MustRegister(cacheCollector{s.store}, collectors.NewGoCollector(),
+	registry.MustRegister(cacheCollector{s.store}, originCollector{s.bases}, collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), buildInfo())
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))

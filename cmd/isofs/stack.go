@@ -34,6 +34,7 @@ type stackFlags struct {
 	refresh   time.Duration
 	retain    time.Duration
 	s3        s3Flags
+	mirrors   mirrorFlags
 }
 
 func (o *stackFlags) register(cmd *cobra.Command) {
@@ -46,6 +47,7 @@ func (o *stackFlags) register(cmd *cobra.Command) {
 	flags.IntVar(&o.fetches, "fetches", 16, "requests to the base's origin at once")
 	flags.DurationVar(&o.patience, "origin-timeout", 30*time.Second, "how long a read waits for the base's origin, with all retries, before it fails")
 	o.s3.register(flags)
+	o.mirrors.register(flags)
 	flags.StringSliceVar(&o.pieces, "pieces", []string{"embedded"}, "where bundles are, in order of preference: folders of *.html, or the word embedded")
 	flags.StringVar(&o.oven, "oven", "", "URL of the oven that packs pieces that are in none of --pieces")
 	flags.IntVar(&o.density, "density", 8, "pixel density that the oven packs for")
@@ -59,10 +61,11 @@ func (o *stackFlags) validate() error {
 	if o.base == "" {
 		wrong = append(wrong, errors.New("--base is needed: the folder or URL of a base (isofs bake tiny makes one)"))
 	}
-	if _, err := imageOf(o.base); err != nil {
+	if _, err := imageOf(o.base); err != nil && len(o.mirrors.addresses) == 0 {
 		wrong = append(wrong, fmt.Errorf("--base: %w", err))
 	}
 	wrong = append(wrong, o.s3.validate()...)
+	wrong = append(wrong, o.mirrors.validate(o.origins())...)
 	if o.cacheSize < 1<<20 {
 		wrong = append(wrong, fmt.Errorf("--cache-size %s is less than 1MiB", o.cacheSize))
 	}
@@ -117,6 +120,7 @@ func (o *stackFlags) cacheDir() string {
 type stack struct {
 	lock    *os.File // of the state
 	store   *cache.Store
+	bases   *bases
 	base    image.Base // that new images are made on
 	catalog *catalog.Catalog
 }
@@ -138,14 +142,13 @@ func openStack(ctx context.Context, o *stackFlags, log *slog.Logger) (*stack, er
 	if err != nil {
 		return nil, errors.Join(err, lock.Close())
 	}
-	s := &stack{lock: lock, store: store}
-	registry := newBases(filepath.Join(o.state, "bases"), store, o.origins(), log)
-	s.base, err = registry.byAddress(ctx, o.base)
+	s := &stack{lock: lock, store: store, bases: newBases(o, store, log)}
+	s.base, err = s.bases.byAddress(ctx, o.places())
 	if err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
 	s.catalog, err = catalog.Open(catalog.Config{
-		Dir: o.state, Base: s.base, OpenBase: registry.bySum, Source: source,
+		Dir: o.state, Base: s.base, OpenBase: s.bases.bySum, Source: source,
 		Limits: catalog.Limits{Retain: o.retain}, Log: log,
 	})
 	if err != nil {
@@ -153,6 +156,9 @@ func openStack(ctx context.Context, o *stackFlags, log *slog.Logger) (*stack, er
 	}
 	return s, nil
 }
+
+// places are where the base is.
+func (o *stackFlags) places() places { return append(places{o.base}, o.mirrors.addresses...) }
 
 // origins are the settings of where bases are.
 func (o *stackFlags) origins() origin.Options {
@@ -192,5 +198,5 @@ func (s *stack) Close() error {
 	if s.catalog != nil {
 		errs = append(errs, s.catalog.Close())
 	}
-	return errors.Join(append(errs, s.store.Close(), s.lock.Close())...)
+	return errors.Join(append(errs, s.store.Close(), s.bases.Close(), s.lock.Close())...)
 }

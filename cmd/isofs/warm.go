@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"path/filepath"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -46,12 +45,13 @@ func runWarm(cmd *cobra.Command, o *stackFlags) (err error) {
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, store.Close()) }()
-	manifest, _, err := readManifest(cmd.Context(), o.base, o.origins())
+	registry := newBases(o, store, log)
+	defer func() { err = errors.Join(err, store.Close(), registry.Close()) }()
+	manifest, _, err := registry.read(cmd.Context(), o.places())
 	if err != nil {
 		return err
 	}
-	opened, err := newBases(filepath.Join(o.state, "bases"), store, o.origins(), log).openManifest(manifest, o.base)
+	opened, err := registry.openManifest(manifest, o.places())
 	if err != nil {
 		return err
 	}

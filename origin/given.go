@@ -1,0 +1,105 @@
+package origin
+
+import (
+	"slices"
+	"sync"
+	"time"
+)
+
+// How many ranges are remembered: those that were given far exceed what is
+// fetched at once, and a report of wrong bytes comes with them or soon after.
+const (
+	rangesGiven = 1024
+	rangesWrong = 512
+)
+
+// given remembers which mirror gave which bytes, and who was wrong.
+type given struct {
+	mu    sync.Mutex
+	parts [rangesGiven]part // a ring
+	next  int               // counts; the place in the ring is modulo
+	wrong []part            // the newest last
+}
+
+// A part is a range that one mirror gave.
+type part struct {
+	off, end int64
+	mirror   int
+	at       time.Time // of the report, if it is wrong
+}
+
+func (g part) overlaps(off, end int64) bool { return g.off < end && off < g.end }
+
+// add notes that [off, end) came of the mirror, and returns the part's number.
+// With the number of a part that ends at off, that one is extended.
+func (g *given) add(number int, off, end int64, mirror int) int {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if number >= 0 && g.next-number < rangesGiven {
+		g.parts[number%rangesGiven].end = end
+		return number
+	}
+	number = g.next
+	g.parts[number%rangesGiven] = part{off: off, end: end, mirror: mirror}
+	g.next++
+	return number
+}
+
+// blame returns the mirrors that gave bytes of [off, off+n) last, having noted
+// that these were wrong there.
+func (g *given) blame(off, n int64, now time.Time) []int {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	var who []int
+	open := []part{{off: off, end: off + n}} // of which nothing newer was found
+	for i := g.next - 1; i >= max(0, g.next-rangesGiven) && len(open) > 0; i-- {
+		p := g.parts[i%rangesGiven]
+		var left []part
+		for _, o := range open {
+			if !p.overlaps(o.off, o.end) {
+				left = append(left, o)
+				continue
+			}
+			if !slices.Contains(who, p.mirror) {
+				who = append(who, p.mirror)
+			}
+			if o.off < p.off {
+				left = append(left, part{off: o.off, end: p.off})
+			}
+			if p.end < o.end {
+				left = append(left, part{off: p.end, end: o.end})
+			}
+		}
+		open = left
+	}
+	for _, mirror := range who {
+		if len(g.wrong) == rangesWrong {
+			g.wrong = slices.Delete(g.wrong, 0, 1)
+		}
+		g.wrong = append(g.wrong, part{off: off, end: off + n, mirror: mirror, at: now})
+	}
+	return who
+}
+
+// doubt returns for each of n mirrors when it was last wrong within
+// [off, end), as far as that still counts.
+func (g *given) doubt(n int, off, end int64, now time.Time) []time.Time {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	when := make([]time.Time, n)
+	for _, w := range g.wrong {
+		if w.overlaps(off, end) && now.Sub(w.at) < asideForLie {
+			when[w.mirror] = w.at
+		}
+	}
+	return when
+}
+
+// doubted reports whether somebody was wrong within the range of n bytes.
+func (g *given) doubted(off, n int64, now time.Time) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return slices.ContainsFunc(g.wrong, func(w part) bool {
+		return w.overlaps(off, off+n) && now.Sub(w.at) < asideForLie
+	})
+}
