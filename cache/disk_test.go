@@ -88,7 +88,7 @@ func TestLimitWithManyRuns(t *testing.T) {
 		}
 	}
 	s.pulls.Wait()
-	if err := f.base.file.Load().Sync(); err != nil {
+	if err := f.current().file.Load().Sync(); err != nil {
 		t.Fatal(err)
 	}
 	if got := onDisk(t, dir); got > limit {
@@ -365,21 +365,6 @@ func TestFileTruncatedWhileOpen(t *testing.T) {
 	release()
 }
 
-func TestDirectoryDeletedWhileOpen(t *testing.T) {
-	dir := t.TempDir()
-	src, late := newSource(1, 1<<20, 64*kib), newSource(2, 1<<20, 64*kib)
-	s := openStore(t, Config{Dir: dir})
-	f := openBlob(t, s, src)
-	src.check(t, f, 0, 512*kib)
-	if err := os.RemoveAll(dir); err != nil {
-		t.Fatal(err)
-	}
-	for range 2 {
-		src.check(t, f, 0, 1<<20)
-		late.check(t, openBlob(t, s, late), 0, 1<<20)
-	}
-}
-
 // onTmpfs mounts a small file system of its own.
 func onTmpfs(t *testing.T, size string) string {
 	t.Helper()
@@ -433,7 +418,7 @@ func TestDiskFull(t *testing.T) {
 	src.check(t, f, 0, 4<<20)
 	src.check(t, f, 0, 1<<20)
 	st := s.Stats()
-	if st.WriteErrors == 0 || st.WriteErrors != st.Uncached || st.DiskBytes > 100*kib {
+	if st.WriteErrors != enough || st.Uncached != 80 || st.DiskBytes > 100*kib || !st.Degraded {
 		t.Errorf("stats %+v", st)
 	}
 	if n := log.count("cannot keep blocks"); n != 1 {
@@ -448,6 +433,7 @@ func TestDiskFull(t *testing.T) {
 	}
 
 	filler.Truncate(0)
+	later(s, restTime)
 	for off := int64(0); off < 4<<20; off += 64 * kib {
 		src.check(t, f, off, 1)
 	}
@@ -459,6 +445,9 @@ func TestDiskFull(t *testing.T) {
 	}
 	if n := log.count("keeping blocks again"); n != 1 {
 		t.Errorf("said %d times that it works again", n)
+	}
+	if s.Stats().Degraded {
+		t.Error("it is still said to be degraded")
 	}
 }
 
@@ -482,10 +471,11 @@ func TestDiskReadOnly(t *testing.T) {
 	for range 2 {
 		src.check(t, f, 0, 1<<20)
 	}
-	if st := s.Stats(); st.WriteErrors == 0 || st.WriteErrors != st.Uncached {
+	if st := s.Stats(); st.WriteErrors != enough || st.Uncached != 32 || !st.Degraded {
 		t.Errorf("stats %+v", st)
 	}
 	remount(0)
+	later(s, restTime)
 	src.check(t, f, 0, 1<<20)
 	calls := src.calls.Load()
 	src.check(t, f, 0, 1<<20)

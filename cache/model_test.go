@@ -284,6 +284,24 @@ func (m *model) settled() {
 	}
 }
 
+// mix is one of many who read at the same time.
+func (m *model) mix(seed uint64, times int) {
+	r := reader{m, rand.New(rand.NewPCG(seed, 1))}
+	release := func() {}
+	for range times {
+		switch r.r.IntN(6) {
+		default:
+			r.read()
+		case 0, 1:
+			release()
+			release = r.pin()
+		case 2:
+			r.leave()
+		}
+	}
+	release()
+}
+
 func TestManyAtOnce(t *testing.T) {
 	for seed := range uint64(seeds / 2) {
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
@@ -301,22 +319,7 @@ func TestManyAtOnce(t *testing.T) {
 				}
 			})
 			for i := range 8 {
-				all.Go(func() {
-					r := reader{m, rand.New(rand.NewPCG(seed, uint64(i)))}
-					release := func() {}
-					for range 60 {
-						switch r.r.IntN(6) {
-						default:
-							r.read()
-						case 0, 1:
-							release()
-							release = r.pin()
-						case 2:
-							r.leave()
-						}
-					}
-					release()
-				})
+				all.Go(func() { m.mix(seed*100+uint64(i), 60) })
 			}
 			all.Wait()
 			close(stop)
