@@ -77,8 +77,8 @@ func (d *disk) openFile(name string) (*os.File, error) {
 
 // scanStep is how many blocks are looked for at once: while that goes on
 // nothing else changes on disk. A start looks for so many of each base, and
-// leaves the rest for later.
-const scanStep = 1024
+// leaves the rest for later. Tests have it smaller.
+var scanStep = 1024
 
 // adopt opens or makes the file of b. What it has of an earlier process is
 // taken over as unverified, the most of it later. The caller holds disk.mu.
