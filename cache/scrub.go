@@ -13,8 +13,9 @@ import (
 )
 
 const (
-	// scrubPause is how long the first block of a pass is after that of the last
-	// one, if that is over by then.
+	// scrubPause is how long a pass begins after the start, and after the one
+	// before it began, if that is over by then. What an earlier process left is
+	// compared before its first use anyway.
 	scrubPause = time.Hour
 	// busyPause is how long the scrubber waits when readers do.
 	busyPause = 100 * time.Millisecond
@@ -23,7 +24,7 @@ const (
 // scrubLoop reads what is on disk again and again, so many bytes a second,
 // until the Store is closed.
 func (s *Store) scrubLoop(rate int64) {
-	for {
+	for wait := scrubPause; s.pause(wait); {
 		began := time.Now()
 		for p := s.newPass(); ; {
 			if s.queue.busy() {
@@ -40,9 +41,7 @@ func (s *Store) scrubLoop(rate int64) {
 				return
 			}
 		}
-		if !s.pause(scrubPause - min(time.Since(began), scrubPause)) {
-			return
-		}
+		wait = scrubPause - min(time.Since(began), scrubPause)
 	}
 }
 
