@@ -12,20 +12,23 @@ func (f *File) Prefetch(off, n int64) {
 	if off < 0 {
 		off, n = 0, n+off
 	}
-	if off >= f.base.Size {
+	b := f.current()
+	if off >= b.Size {
 		return
 	}
-	if n = min(n, f.base.Size-off); n > 0 {
-		f.advance(f.base.span(off, n))
+	if n = min(n, b.Size-off); n > 0 {
+		first, last := b.span(off, n)
+		f.advance(b, first, last)
 	}
 }
 
 // advance starts flights without waiters.
-func (f *File) advance(first, last int) {
-	s, x, b := f.store, f.store.index, f.base
+func (f *File) advance(b *base, first, last int) {
+	s, x := f.store, f.store.index
 	if s.disk.failing.Load() {
 		return
 	}
+	s.look(b, first, last)
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	for first <= last && b.blocks[first].state == present {
@@ -54,7 +57,7 @@ func (f *File) advance(first, last int) {
 			room -= b.length(i)
 			s.count.ahead.Add(1)
 		}
-		runs = f.board(runs, i, ahead)
+		runs = f.board(b, runs, i, ahead)
 	}
 	for _, r := range runs {
 		r.depart(ahead)

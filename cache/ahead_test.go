@@ -231,9 +231,9 @@ func TestReadAheadAtRandom(t *testing.T) {
 		all.Wait()
 		s.pulls.Wait()
 		unused := int64(0)
-		for i := range f.base.blocks {
-			if f.base.blocks[i].ahead {
-				unused += f.base.cost(i)
+		for i := range f.current().blocks {
+			if f.current().blocks[i].ahead {
+				unused += f.current().cost(i)
 			}
 		}
 		if s.index.pinned != 0 || s.index.unused != unused || s.queue.running != [classes]int{} || s.queue.backlog != [classes]int64{} {

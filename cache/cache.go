@@ -10,8 +10,8 @@
 // that is fetched behind what somebody waits for.
 // A block which an earlier process left is compared again before it is used,
 // so a crash, a power cut or a stranger can lose blocks but not falsify them.
-// While the process runs it takes the kernel at its word: what was written
-// is what is read.
+// While the process runs it takes the kernel at its word that what was written
+// is what is read, and has a scrubber look whether the disk still says so.
 //
 // The package leaves out where the bytes come from and how often to ask for
 // them (the Fetcher's business), and knows nothing of images, URLs or files
@@ -51,7 +51,8 @@ type Fetcher interface {
 // Config of a Store.
 type Config struct {
 	Dir      string // holds one sparse file per base, <id>.blocks; made if it is missing
-	MaxBytes int64  // bound on the disk space of all those files
+	Memory   bool   // instead of Dir: the files are in memory, and gone at the end
+	MaxBytes int64  // bound on the space of all those files
 	Fetches  int    // most fetches at once over all bases; with 1, nothing is fetched ahead; 0: 16
 	Log      *slog.Logger
 
@@ -59,6 +60,10 @@ type Config struct {
 	// made however large it is. 0: 64 MiB. 4 MiB more are for comparing blocks
 	// that are on disk.
 	InflightBytes int64
+
+	// ScrubRate is how many bytes a second are read again from disk and
+	// compared, in the background. 0: none.
+	ScrubRate int64
 }
 
 // A Store is the block cache of a process over one directory. Its methods are
@@ -74,6 +79,7 @@ type Store struct {
 	checks  *queue // of those that are on disk, to be compared
 	buffers buffers
 	pulls   sync.WaitGroup  // the goroutines of runs
+	upkeep  sync.WaitGroup  // those that look after the disk
 	ctx     context.Context // ends by stop, in Close
 	stop    context.CancelFunc
 }
@@ -95,11 +101,15 @@ type Stats struct {
 	Evictions   uint64 // blocks that made room for others
 	CorruptDisk uint64 // blocks of an earlier process that did not have their SHA-256, or could not be read
 	WriteErrors uint64 // blocks that the disk did not take
-	Uncached    uint64 // blocks served without being kept: the above, and those without a place among blocks in use
+	Uncached    uint64 // blocks served without being kept: the above, those that the disk was not asked to take after too many of them, and those without a place among blocks in use
+
+	ScrubbedBytes uint64 // read again from disk
+	ScrubWrong    uint64 // blocks that did not have their SHA-256 then, or could not be read
 
 	Ahead       uint64 // blocks that were fetched ahead of readers
 	AheadUnused uint64 // those of them that were evicted before a reader came for them
 
+	Degraded      bool   // the disk did not take the last block, or the directory is gone
 	DiskBytes     uint64 // space in use, as accounted
 	Inflight      int64  // calls of Fetch under way
 	InflightBytes int64  // memory of those, and of blocks on disk being compared
@@ -109,7 +119,7 @@ type counters struct {
 	hits, misses                                       atomic.Uint64
 	fetches, fetchErrors, fetchedBytes, corruptFetches atomic.Uint64
 	evictions, corruptDisk, writeErrors, uncached      atomic.Uint64
-	ahead                                              atomic.Uint64
+	ahead, scrubbed, scrubWrong                        atomic.Uint64
 	inflight                                           atomic.Int64
 }
 
@@ -117,18 +127,21 @@ type counters struct {
 // second is refused with fault.Unavailable. Files of an earlier process are
 // neither read nor checked yet.
 //
-// A disk that is full or read-only is no error: the Store then serves without
-// keeping, says so in the log, and keeps again when it can.
+// A disk that is full, read-only or broken is no error: the Store then serves
+// without keeping, says so in the log, and keeps again when it can. So it does
+// when the directory is deleted, which it makes again.
 func Open(c Config) (*Store, error) {
 	switch {
-	case c.Dir == "":
-		return nil, fmt.Errorf("open cache: %w: no directory", fault.Invalid)
+	case c.Memory == (c.Dir != ""):
+		return nil, fmt.Errorf("open cache %s: %w: want a directory or memory", c.Dir, fault.Invalid)
 	case c.MaxBytes <= 0:
 		return nil, fmt.Errorf("open cache %s: %w: limit of %d bytes", c.Dir, fault.Invalid, c.MaxBytes)
 	case c.Fetches < 0:
 		return nil, fmt.Errorf("open cache %s: %w: %d fetches at once", c.Dir, fault.Invalid, c.Fetches)
 	case c.InflightBytes < 0:
 		return nil, fmt.Errorf("open cache %s: %w: %d bytes of fetches at once", c.Dir, fault.Invalid, c.InflightBytes)
+	case c.ScrubRate < 0:
+		return nil, fmt.Errorf("open cache %s: %w: scrubbing %d bytes a second", c.Dir, fault.Invalid, c.ScrubRate)
 	}
 	if c.Fetches == 0 {
 		c.Fetches = 16
@@ -139,7 +152,10 @@ func Open(c Config) (*Store, error) {
 	if c.Log == nil {
 		c.Log = slog.Default()
 	}
-	d, err := openDisk(c.Dir, c.MaxBytes)
+	if c.Memory {
+		c.Dir = "in memory" // what messages say
+	}
+	d, err := openDisk(c)
 	if err != nil {
 		return nil, fmt.Errorf("open cache %s: %w", c.Dir, err)
 	}
@@ -148,6 +164,12 @@ func Open(c Config) (*Store, error) {
 		queue: newQueue(c.Fetches, c.InflightBytes), checks: newQueue(checksAtOnce, checksAtOnce*MaxBlockSize),
 	}
 	s.ctx, s.stop = context.WithCancel(context.Background())
+	if !c.Memory {
+		s.upkeep.Go(s.healLoop)
+		if c.ScrubRate > 0 {
+			s.upkeep.Go(func() { s.scrubLoop(c.ScrubRate) })
+		}
+	}
 	return s, nil
 }
 
@@ -162,6 +184,7 @@ func (s *Store) Close() error {
 	s.queue.close()
 	s.checks.close()
 	s.pulls.Wait()
+	s.upkeep.Wait()
 	var err error
 	s.index.whenUnpinned(func() {
 		s.disk.mu.Lock() // a Blob may be about to open a file
@@ -198,6 +221,9 @@ func (s *Store) Stats() Stats {
 		Uncached:       c.uncached.Load(),
 		Ahead:          c.ahead.Load(),
 		AheadUnused:    wasted,
+		ScrubbedBytes:  c.scrubbed.Load(),
+		ScrubWrong:     c.scrubWrong.Load(),
+		Degraded:       s.disk.refused.Load() || s.disk.lost.Load(),
 		DiskBytes:      uint64(s.disk.used.Load()),
 		Inflight:       c.inflight.Load(),
 		InflightBytes:  s.queue.inflight() + s.checks.inflight(),
@@ -252,13 +278,16 @@ func (s *Store) Blob(b Blob, f Fetcher) (*File, error) {
 		known = &base{Blob: b, blocks: make([]block, len(b.Sums))}
 		s.index.add(known)
 		if _, err := s.adopt(known); err != nil {
+			s.disk.refused.Store(true)
 			s.log.Warn("cache: serving a base without keeping its blocks for now", "base", b.ID, "dir", s.dir, "error", err)
 		}
 		_ = s.fit()
 	} else if !known.same(b) {
 		return nil, fmt.Errorf("open base %s in cache %s: %w: it is open with other blocks", b.ID, s.dir, fault.Invalid)
 	}
-	return &File{store: s, base: known, fetcher: f}, nil
+	file := &File{store: s, fetcher: f}
+	file.base.Store(known)
+	return file, nil
 }
 
 // name of the file in the directory that has the blocks of a base.

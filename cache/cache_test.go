@@ -86,7 +86,7 @@ func (r *record) logger() *slog.Logger { return slog.New(slog.NewTextHandler(r, 
 
 func openStore(t testing.TB, c Config) *Store {
 	t.Helper()
-	if c.Dir == "" {
+	if c.Dir == "" && !c.Memory {
 		c.Dir = t.TempDir()
 	}
 	if c.MaxBytes == 0 {
@@ -449,7 +449,8 @@ func TestDescriptions(t *testing.T) {
 	other.Sums = append([][32]byte{{1}}, other.Sums[1:]...)
 	_, err := s.Blob(other, src)
 	wantKind(t, err, fault.Invalid)
-	for _, c := range []Config{{MaxBytes: 1}, {Dir: t.TempDir()}, {Dir: t.TempDir(), MaxBytes: 1, Fetches: -1}} {
+	for _, c := range []Config{{MaxBytes: 1}, {Dir: t.TempDir()}, {Dir: t.TempDir(), MaxBytes: 1, Fetches: -1},
+		{Dir: t.TempDir(), Memory: true, MaxBytes: 1}, {Dir: t.TempDir(), MaxBytes: 1, ScrubRate: -1}} {
 		_, err := Open(c)
 		wantKind(t, err, fault.Invalid)
 	}
@@ -498,9 +499,11 @@ func (s *source) readPinned(t testing.TB, file *os.File, at, off, n int64) {
 	}
 }
 
-func TestPin(t *testing.T) {
+func TestPin(t *testing.T) { inBoth(t, testPin) }
+
+func testPin(t *testing.T, c Config) {
 	src := newSource(1, 1<<20+100, 64<<10)
-	f := openBlob(t, openStore(t, Config{}), src)
+	f := openBlob(t, openStore(t, c), src)
 	for _, r := range []struct{ off, n int64 }{{0, 1}, {0, 64 << 10}, {1000, 200 << 10}, {1 << 20, 100}, {0, 1<<20 + 100}} {
 		for range 2 {
 			file, at, release, err := f.Pin(t.Context(), r.off, r.n)

@@ -6,6 +6,7 @@ import (
 	"os"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -14,31 +15,41 @@ import (
 
 var errInUse = errors.New("all its space is taken by blocks in use")
 
-// A disk is the directory with the files. Methods of Store that change it are
-// in this file.
+// A disk is the directory with the files, or as many files in memory. Methods
+// of Store that change it are in this file.
 type disk struct {
-	root *os.Root
-	lock *os.File // the directory itself, with flock
-	max  int64    // bound on used
+	dir   string
+	root  *os.Root // nil if the files are in memory
+	lock  *os.File // the directory itself, with flock
+	max   int64    // bound on used
+	calls calls
 
-	used    atomic.Int64 // bytes accounted; changed under mu
-	failing atomic.Bool  // the last block could not be kept; changed under mu
+	used atomic.Int64 // bytes accounted; changed under mu
 
 	// mu is held while files change: while room is made, holes are punched and
 	// blocks are written, one at a time. So a block cannot be written before
 	// the hole that is to be in its place: A takes it as a victim and pauses;
 	// B misses it, fetches and writes it; A punches what B wrote. It also
 	// guards what follows, and is taken before index.mu.
-	mu      sync.Mutex
-	strays  []stray // oldest first
-	episode bool    // it was said that blocks are not kept
-	kept    int     // blocks since the last that was not
+	mu        sync.Mutex
+	strays    []stray // oldest first
+	unscanned int     // bases with blocks in state unknown
+	health
 }
 
-// calm is how many blocks must be kept in a row before the log says that it
-// works again. A cache that is too small for its readers works every other
-// time.
-const calm = 64
+// calls are what changes a file's blocks. Tests put theirs in between, to note
+// what was done in which order, or to have it fail.
+type calls struct {
+	write func(f *os.File, p []byte, off int64) error
+	punch func(f *os.File, off, n int64) error
+}
+
+var kernel = calls{write: writeAt, punch: punch}
+
+func writeAt(f *os.File, p []byte, off int64) error {
+	_, err := f.WriteAt(p, off)
+	return err
+}
 
 // space is what one base takes of the disk.
 type space struct {
@@ -59,15 +70,12 @@ func (p space) bytes() int64 {
 	return p.data + max(p.extra, 2*pageSize+32*p.blocks)
 }
 
-func openDisk(dir string, limit int64) (*disk, error) {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, fmt.Errorf("%w: %w", fault.Unavailable, err)
+func openDisk(c Config) (*disk, error) {
+	d := &disk{dir: c.Dir, max: c.MaxBytes, calls: kernel}
+	d.now = time.Now
+	if c.Memory {
+		return d, nil
 	}
-	root, err := os.OpenRoot(dir)
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", fault.Unavailable, err)
-	}
-	d := &disk{root: root, max: limit}
 	if err := d.open(); err != nil {
 		_ = d.close()
 		return nil, err
@@ -75,7 +83,14 @@ func openDisk(dir string, limit int64) (*disk, error) {
 	return d, nil
 }
 
+// open opens or makes the directory and sees what is there.
 func (d *disk) open() (err error) {
+	if err := os.MkdirAll(d.dir, 0o700); err != nil {
+		return fmt.Errorf("%w: %w", fault.Unavailable, err)
+	}
+	if d.root, err = os.OpenRoot(d.dir); err != nil {
+		return fmt.Errorf("%w: %w", fault.Unavailable, err)
+	}
 	if d.lock, err = d.root.Open("."); err != nil {
 		return fmt.Errorf("%w: %w", fault.Unavailable, err)
 	}
@@ -112,8 +127,10 @@ func (d *disk) probe() error {
 }
 
 // close lets go of the directory.
-func (d *disk) close() error {
-	err := d.root.Close()
+func (d *disk) close() (err error) {
+	if d.root != nil {
+		err = d.root.Close()
+	}
 	if d.lock != nil {
 		err = errors.Join(err, d.lock.Close())
 	}
@@ -140,14 +157,17 @@ func (d *disk) account(b *base, n, bytes int64) {
 	d.used.Add(b.space.bytes() - before)
 }
 
-// measure compares what b takes by account with what it takes.
-func (d *disk) measure(b *base) {
-	var st unix.Stat_t
-	if err := unix.Fstat(int(b.file.Load().Fd()), &st); err != nil {
-		return
-	}
+// measure adds n blocks with together that many bytes to what b takes, and
+// compares that with what it does take. What nobody looked for yet counts as
+// the file system's own.
+func (d *disk) measure(b *base, n, bytes int64) {
 	before := b.space.bytes()
-	b.space.extra = max(0, st.Blocks*512-b.space.data)
+	b.space.blocks += n
+	b.space.data += bytes
+	var st unix.Stat_t
+	if err := unix.Fstat(int(b.file.Load().Fd()), &st); err == nil {
+		b.space.extra = max(0, st.Blocks*512-b.space.data)
+	}
 	d.used.Add(b.space.bytes() - before)
 }
 
@@ -157,26 +177,13 @@ func (s *Store) keep(b *base, i int, data []byte) bool {
 	d := s.disk
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if b.next.Load() != nil || d.resting() {
+		s.count.uncached.Add(1)
+		return false
+	}
 	err := s.write(b, i, data)
-	d.failing.Store(err != nil)
-	if err == nil {
-		d.kept++
-		if d.episode && d.kept >= calm {
-			d.episode = false
-			s.log.Info("cache: keeping blocks again", "dir", s.dir)
-		}
-		return true
-	}
-	d.kept = 0
-	s.count.uncached.Add(1)
-	if !errors.Is(err, errInUse) {
-		s.count.writeErrors.Add(1)
-	}
-	if !d.episode {
-		d.episode = true
-		s.log.Warn("cache: cannot keep blocks, serving them without", "dir", s.dir, "used", d.used.Load(), "limit", d.max, "error", err)
-	}
-	return false
+	s.judge(err)
+	return err == nil
 }
 
 // write makes room for block i, accounts for it, and only then writes it.
@@ -186,6 +193,9 @@ func (s *Store) write(b *base, i int, data []byte) error {
 	if err != nil {
 		return err
 	}
+	if !b.scanned.Load() {
+		s.scan(b, i, i)
+	}
 	cost := b.cost(i)
 	// A block that was found wrong while somebody had it pinned still has its place.
 	fresh := s.index.isAbsent(b, i)
@@ -194,17 +204,17 @@ func (s *Store) write(b *base, i int, data []byte) error {
 			return err
 		}
 	}
-	_, err = f.WriteAt(data, b.offset(i))
+	err = d.calls.write(f, data, b.offset(i))
 	// The disk may be smaller than the limit, or others fill it.
 	for tries := 0; tries < 4 && noSpace(err) && s.evict() == nil; tries++ {
-		_, err = f.WriteAt(data, b.offset(i))
+		err = d.calls.write(f, data, b.offset(i))
 	}
 	if err != nil && fresh {
 		// A part may be there; measure counts it if it stays.
-		_ = punch(f, b.offset(i), b.length(i)) // at worst it takes room until the next start
+		_ = d.calls.punch(f, b.offset(i), b.length(i)) // at worst it takes room until the next start
 		d.account(b, -1, -cost)
 	}
-	d.measure(b)
+	d.measure(b, 0, 0)
 	if err == nil {
 		_ = s.fit()
 	}
@@ -253,6 +263,7 @@ func (s *Store) evict() error {
 	if s.removeStray() {
 		return nil
 	}
+	s.scanAll()
 	p, ok := s.index.victim()
 	if !ok {
 		return errInUse
@@ -268,13 +279,12 @@ func (s *Store) evict() error {
 // disk.mu.
 func (s *Store) hole(p place) error {
 	b := p.base
-	if err := punch(b.file.Load(), b.offset(p.block), b.length(p.block)); err != nil {
+	if err := s.disk.calls.punch(b.file.Load(), b.offset(p.block), b.length(p.block)); err != nil {
 		// Its bytes may be there or not.
 		s.index.found(b, p.block)
 		return err
 	}
-	s.disk.account(b, -1, -b.cost(p.block))
-	s.disk.measure(b)
+	s.disk.measure(b, -1, -b.cost(p.block))
 	return nil
 }
 

@@ -25,14 +25,28 @@ const window = 16 << 20
 // fault.Invalid for a range that no file has.
 type File struct {
 	store   *Store
-	base    *base
+	base    atomic.Pointer[base] // use current
 	fetcher Fetcher
 }
 
 var _ io.ReaderAt = (*File)(nil)
 
+// current is the base that all of one operation goes on with.
+func (f *File) current() *base {
+	b := f.base.Load()
+	next := b.next.Load()
+	if next == nil {
+		return b
+	}
+	for ; next != nil; next = b.next.Load() {
+		b = next
+	}
+	f.base.Store(b)
+	return b
+}
+
 // Size returns the number of bytes of the base.
-func (f *File) Size() int64 { return f.base.Size }
+func (f *File) Size() int64 { return f.base.Load().Size }
 
 // ReadAt implements io.ReaderAt.
 func (f *File) ReadAt(p []byte, off int64) (int, error) {
@@ -42,23 +56,24 @@ func (f *File) ReadAt(p []byte, off int64) (int, error) {
 // ReadAtContext is ReadAt that returns early with an error wrapping ctx.Err()
 // when ctx ends. What it waited for is fetched nevertheless.
 func (f *File) ReadAtContext(ctx context.Context, p []byte, off int64) (int, error) {
+	b := f.current()
 	if off < 0 {
-		return 0, fmt.Errorf("read base %s: %w: offset %d", f.base.ID, fault.Invalid, off)
+		return 0, fmt.Errorf("read base %s: %w: offset %d", b.ID, fault.Invalid, off)
 	}
 	if len(p) == 0 {
 		return 0, nil
 	}
-	if off >= f.base.Size {
+	if off >= b.Size {
 		return 0, io.EOF
 	}
 	if ctx.Err() != nil {
-		return 0, fmt.Errorf("read base %s: %w", f.base.ID, canceled(ctx))
+		return 0, fmt.Errorf("read base %s: %w", b.ID, canceled(ctx))
 	}
-	end := off + min(int64(len(p)), f.base.Size-off)
+	end := off + min(int64(len(p)), b.Size-off)
 	n := 0
 	for at := off; at < end; at = off + int64(n) {
 		// Windows end where blocks do, or each border's block would be read twice.
-		to := min(end, (at+window)/f.base.BlockSize*f.base.BlockSize)
+		to := min(end, (at+window)/b.BlockSize*b.BlockSize)
 		m, err := f.read(ctx, p[n:n+int(to-at)], at)
 		n += m
 		if err != nil {
@@ -73,7 +88,7 @@ func (f *File) ReadAtContext(ctx context.Context, p []byte, off int64) (int, err
 
 // read fills p, which lies within the base and is at most a window.
 func (f *File) read(ctx context.Context, p []byte, off int64) (int, error) {
-	x, b := f.store.index, f.base
+	x, b := f.store.index, f.current()
 	first, last := b.span(off, int64(len(p)))
 	if x.pin(b, first, last) {
 		n, _ := b.file.Load().ReadAt(p, off)
@@ -89,7 +104,7 @@ func (f *File) read(ctx context.Context, p []byte, off int64) (int, error) {
 
 // gather fills p from blocks of which some must be waited for.
 func (f *File) gather(ctx context.Context, p []byte, off int64) (int, error) {
-	x, b := f.store.index, f.base
+	x, b := f.store.index, f.current()
 	first, last := b.span(off, int64(len(p)))
 	waiters := make([]waiter, last-first+1)
 	rest, at := p, off
@@ -99,7 +114,7 @@ func (f *File) gather(ctx context.Context, p []byte, off int64) (int, error) {
 		waiters[k] = waiter{dst: rest[:n], from: from}
 		rest, at = rest[n:], at+n
 	}
-	if err := f.claim(first, waiters, demand); err != nil {
+	if err := f.claim(b, first, waiters, demand); err != nil {
 		return 0, fmt.Errorf("read base %s: %w", b.ID, err)
 	}
 	// After the return p is the caller's again, and nobody else's.
@@ -137,7 +152,7 @@ func (f *File) gather(ctx context.Context, p []byte, off int64) (int, error) {
 // So it is for an empty range, for one of more than 16 MiB or than the cache
 // may hold, and while the disk is full, broken, or full of blocks in use.
 func (f *File) Pin(ctx context.Context, off, n int64) (file *os.File, at int64, release func(), err error) {
-	x, b := f.store.index, f.base
+	x, b := f.store.index, f.current()
 	nothing := func() {}
 	if off < 0 || n < 0 || off > b.Size || n > b.Size-off {
 		return nil, 0, nothing, fmt.Errorf("pin %d bytes at %d of base %s: %w: it has %d bytes", n, off, b.ID, fault.Invalid, b.Size)
@@ -157,7 +172,7 @@ func (f *File) Pin(ctx context.Context, off, n int64) (file *os.File, at int64, 
 		if f.store.disk.failing.Load() {
 			return nil, 0, nothing, nil
 		}
-		all, err := f.pinMissing(ctx, first, last)
+		all, err := f.pinMissing(ctx, b, first, last)
 		if err != nil || !all {
 			return nil, 0, nothing, err
 		}
@@ -174,19 +189,19 @@ func (f *File) Pin(ctx context.Context, off, n int64) (file *os.File, at int64, 
 // pinMissing pins blocks of which some must be waited for: all of them or
 // none. It waits for nobody to release blocks: a block without a place is not
 // kept, and so not pinned.
-func (f *File) pinMissing(ctx context.Context, first, last int) (bool, error) {
+func (f *File) pinMissing(ctx context.Context, b *base, first, last int) (bool, error) {
 	waiters := make([]waiter, last-first+1)
 	for k := range waiters {
 		waiters[k].pin = true
 	}
-	if err := f.claim(first, waiters, demand); err != nil {
-		return false, fmt.Errorf("pin base %s: %w", f.base.ID, err)
+	if err := f.claim(b, first, waiters, demand); err != nil {
+		return false, fmt.Errorf("pin base %s: %w", b.ID, err)
 	}
 	all := true
 	var failure error
 	for k := range waiters {
 		if err := waiters[k].wait(ctx); err != nil {
-			failure = fmt.Errorf("pin block %d of base %s: %w", first+k, f.base.ID, err)
+			failure = fmt.Errorf("pin block %d of base %s: %w", first+k, b.ID, err)
 			break
 		}
 		all = all && waiters[k].pinned
@@ -197,7 +212,7 @@ func (f *File) pinMissing(ctx context.Context, first, last int) (bool, error) {
 	leaveAll(waiters)
 	for k := range waiters {
 		if waiters[k].pinned {
-			f.store.index.unpin(f.base, first+k, first+k)
+			f.store.index.unpin(b, first+k, first+k)
 		}
 	}
 	return false, failure

@@ -24,13 +24,13 @@ var ErrFull = fmt.Errorf("%w: the cache has no room for more without giving up w
 // fault.Unavailable as does the error if the disk takes no blocks, or if ctx
 // ended. Else its errors are those of ReadAt.
 func (f *File) Fill(ctx context.Context, progress func(done, total int64)) error {
-	b := f.base
+	b := f.current()
 	for first := 0; first < len(b.blocks); {
 		last := min(first+int(max(1, fillSpan/b.BlockSize)), len(b.blocks)) - 1
 		if ctx.Err() != nil {
 			return fmt.Errorf("fill the cache with base %s: %w", b.ID, canceled(ctx))
 		}
-		if err := f.fill(ctx, first, last); err != nil {
+		if err := f.fill(ctx, f.current(), first, last); err != nil {
 			return fmt.Errorf("fill the cache with base %s: %w", b.ID, err)
 		}
 		if progress != nil {
@@ -42,9 +42,10 @@ func (f *File) Fill(ctx context.Context, progress func(done, total int64)) error
 }
 
 // fill fetches what is missing of the blocks from first to last.
-func (f *File) fill(ctx context.Context, first, last int) error {
+func (f *File) fill(ctx context.Context, b *base, first, last int) error {
 	s := f.store
-	if absent, cost := s.index.absent(f.base, first, last); absent > 0 {
+	s.look(b, first, last)
+	if absent, cost := s.index.absent(b, first, last); absent > 0 {
 		// As reserve accounts for them.
 		most := s.disk.used.Load() + cost + 2*pageSize + 32*absent
 		if most > s.disk.max {
@@ -55,7 +56,7 @@ func (f *File) fill(ctx context.Context, first, last int) error {
 		}
 	}
 	waiters := make([]waiter, last-first+1)
-	if err := f.claim(first, waiters, background); err != nil {
+	if err := f.claim(b, first, waiters, background); err != nil {
 		return err
 	}
 	defer leaveAll(waiters)

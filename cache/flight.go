@@ -78,8 +78,9 @@ func leaveAll(waiters []waiter) {
 // readers looked for it, both missed it and then both taken the lock to start
 // one, there would be two. And a flight that is found still has all its
 // landing before it, since land takes the same lock to end it.
-func (f *File) claim(first int, waiters []waiter, c class) error {
-	s, x, b := f.store, f.store.index, f.base
+func (f *File) claim(b *base, first int, waiters []waiter, c class) error {
+	s, x := f.store, f.store.index
+	s.look(b, first, first+len(waiters)-1)
 	var runs []*run
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -105,7 +106,7 @@ func (f *File) claim(first int, waiters []waiter, c class) error {
 		}
 		w.done = make(chan struct{})
 		if bl.flight == nil {
-			runs = f.board(runs, i, c)
+			runs = f.board(b, runs, i, c)
 		} else {
 			bl.flight.run.promote(c)
 		}
@@ -125,11 +126,11 @@ func (f *File) claim(first int, waiters []waiter, c class) error {
 // last of runs, in one that waits in the queue with the block before, or in a
 // new one. It returns the runs that have yet to depart. The caller holds
 // index.mu.
-func (f *File) board(runs []*run, i int, c class) []*run {
-	x, bl := f.store.index, &f.base.blocks[i]
+func (f *File) board(b *base, runs []*run, i int, c class) []*run {
+	x, bl := f.store.index, &b.blocks[i]
 	bl.pins++
 	x.pinned++
-	r := &run{file: f, first: i, n: 1, onDisk: bl.state == unverified, wanted: c == demand}
+	r := &run{file: f, base: b, first: i, n: 1, onDisk: bl.state == unverified, wanted: c == demand}
 	bl.flight = &flight{run: r}
 	if r.onDisk {
 		return append(runs, r)
@@ -139,8 +140,8 @@ func (f *File) board(runs []*run, i int, c class) []*run {
 		bl.flight.run = runs[last]
 		return runs
 	}
-	if c != demand && i > 0 && f.base.blocks[i-1].flight != nil {
-		before := f.base.blocks[i-1].flight.run
+	if c != demand && i > 0 && b.blocks[i-1].flight != nil {
+		before := b.blocks[i-1].flight.run
 		if before.queue != nil && before.file == f && before.reaches(i, c) && before.extend(c, bufferSize(before.size(before.n+1))) {
 			before.n++
 			bl.flight.run = before

@@ -22,6 +22,9 @@ const (
 	unverified
 	// present: this process compared it and wrote or read it.
 	present
+	// unknown: the file of an earlier process was not looked into yet. Whoever
+	// wants the block calls Store.look first. Not in index.recent.
+	unknown
 )
 
 // A block is what is known of one block of a base. Guarded by index.mu.
@@ -40,6 +43,16 @@ type base struct {
 	blocks []block                 // guarded by index.mu
 	file   atomic.Pointer[os.File] // set once by adopt; nil only while no block is on disk
 	space  space                   // guarded by disk.mu
+
+	// What an earlier process left is looked into from the first block on, and
+	// besides where somebody reads.
+	looked  int         // blocks from the first on; guarded by disk.mu
+	scanned atomic.Bool // none is unknown
+
+	// next is in the place of this base, whose file is gone from the directory.
+	// Who is at work with this one finishes with it; none of its blocks is
+	// present any more. Set once, with index.mu held.
+	next atomic.Pointer[base]
 }
 
 // length of block i in bytes.
@@ -215,7 +228,7 @@ func (x *index) take(p place) bool {
 
 func (x *index) takeLocked(p place, pins int32) bool {
 	bl := &p.base.blocks[p.block]
-	if bl.state == absent || bl.pins != pins {
+	if bl.state == absent || bl.state == unknown || bl.pins != pins {
 		return false
 	}
 	bl.state = absent
@@ -226,14 +239,80 @@ func (x *index) takeLocked(p place, pins int32) bool {
 	return true
 }
 
-// found records blocks that are on disk and were not compared.
-func (x *index) found(b *base, blocks ...int) {
+// found records a block that may be on disk or not.
+func (x *index) found(b *base, i int) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	for _, i := range blocks {
-		b.blocks[i].state = unverified
-		x.recent.Add(place{b, i}, struct{}{})
+	b.blocks[i].state = unverified
+	x.recent.Add(place{b, i}, struct{}{})
+}
+
+// change has all blocks that are in one state in another one. Neither is one
+// in which blocks are in recent.
+func (x *index) change(b *base, from, to state) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	for i := range b.blocks {
+		if b.blocks[i].state == from {
+			b.blocks[i].state = to
+		}
 	}
+}
+
+// resolve takes over what was found in the file of the blocks from first on,
+// of those that are in state unknown. It returns how many are there, what they
+// cost, and those of which only a part is there.
+func (x *index) resolve(b *base, first int, found []state) (blocks, bytes int64, broken []int) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	for k, is := range found {
+		i := first + k
+		bl := &b.blocks[i]
+		if bl.state != unknown {
+			continue
+		}
+		bl.state = absent
+		switch is {
+		case unverified:
+			bl.state = unverified
+			x.recent.Add(place{b, i}, struct{}{})
+			blocks++
+			bytes += b.cost(i)
+		case unknown:
+			broken = append(broken, i)
+		}
+	}
+	return blocks, bytes, broken
+}
+
+// unlessClosed calls start, which begins what Close waits for.
+func (x *index) unlessClosed(start func()) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if !x.closed {
+		start()
+	}
+}
+
+// retire puts an empty base in the place of b, and reports whether nobody has
+// blocks of b pinned. The caller holds disk.mu.
+func (x *index) retire(b *base) (idle bool) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	next := &base{Blob: b.Blob, blocks: make([]block, len(b.blocks))}
+	x.bases[b.ID] = next
+	b.next.Store(next)
+	idle = true
+	for i := range b.blocks {
+		bl := &b.blocks[i]
+		idle = idle && bl.pins == 0
+		bl.state = absent
+		x.recent.Remove(place{b, i})
+		if bl.flight == nil {
+			x.want(b, i)
+		}
+	}
+	return idle
 }
 
 // isAbsent reports whether a block has no place on disk. The caller holds

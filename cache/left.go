@@ -60,14 +60,31 @@ func (s *Store) removeStray() bool {
 	return false
 }
 
-// adopt opens or makes the file of b, and takes over the blocks that it has as
-// unverified. The caller holds disk.mu.
+// openFile opens or makes a file of blocks.
+func (d *disk) openFile(name string) (*os.File, error) {
+	if d.root == nil {
+		fd, err := unix.MemfdCreate(name, unix.MFD_CLOEXEC)
+		if err != nil {
+			return nil, os.NewSyscallError("memfd_create", err)
+		}
+		return os.NewFile(uintptr(fd), name), nil
+	}
+	if info, err := d.root.Lstat(name); err == nil && !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("%s is not a regular file", name)
+	}
+	return d.root.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o600)
+}
+
+// scanStep is how many blocks are looked for at once: while that goes on
+// nothing else changes on disk. A start looks for so many of each base, and
+// leaves the rest for later. Tests have it smaller.
+var scanStep = 1024
+
+// adopt opens or makes the file of b. What it has of an earlier process is
+// taken over as unverified, the most of it later. The caller holds disk.mu.
 func (s *Store) adopt(b *base) (*os.File, error) {
 	d := s.disk
-	if info, err := d.root.Lstat(name(b.ID)); err == nil && !info.Mode().IsRegular() {
-		return nil, fmt.Errorf("%s is not a regular file", name(b.ID))
-	}
-	f, err := d.root.OpenFile(name(b.ID), os.O_RDWR|os.O_CREATE, 0o600)
+	f, err := d.openFile(name(b.ID))
 	if err != nil {
 		return nil, err
 	}
@@ -75,15 +92,10 @@ func (s *Store) adopt(b *base) (*os.File, error) {
 		f.Close()
 		return nil, err
 	}
-	whole, broken, err := leftovers(f, b)
-	if err != nil {
-		// Start from nothing: all is a hole then.
-		s.log.Warn("cache: cannot see what is left of a base, starting it anew", "base", b.ID, "dir", s.dir, "error", err)
-		if err := errors.Join(f.Truncate(0), f.Truncate(b.Size)); err != nil {
-			f.Close()
-			return nil, err
-		}
-		whole, broken = nil, nil
+	var st unix.Stat_t
+	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
+		f.Close()
+		return nil, err
 	}
 	d.strays = slices.DeleteFunc(d.strays, func(st stray) bool {
 		if st.name == name(b.ID) {
@@ -93,45 +105,120 @@ func (s *Store) adopt(b *base) (*os.File, error) {
 		return false
 	})
 	b.file.Store(f)
-	for _, i := range broken {
-		// Of a block that was being written or evicted; what stays is measured.
-		_ = punch(f, b.offset(i), b.length(i)) // what stays is not trusted
+	if st.Blocks == 0 {
+		b.scanned.Store(true)
+		return f, nil
 	}
-	for _, i := range whole {
-		d.account(b, 1, b.cost(i))
+	d.unscanned++
+	s.index.change(b, absent, unknown)
+	s.scan(b, 0, scanStep-1)
+	if !b.scanned.Load() {
+		s.index.unlessClosed(func() { s.upkeep.Go(func() { s.scanRest(b) }) })
 	}
-	d.measure(b)
-	s.index.found(b, whole...)
 	return f, nil
 }
 
-// leftovers returns the blocks of which f has all pages, and those of which it
-// has some.
-func leftovers(f *os.File, b *base) (whole, broken []int, err error) {
-	for off := int64(0); off < b.Size; {
+// scanRest looks for the blocks that adopt left.
+func (s *Store) scanRest(b *base) {
+	d := s.disk
+	for s.ctx.Err() == nil {
+		d.mu.Lock()
+		done := b.scanned.Load() || b.next.Load() != nil
+		if !done {
+			s.scan(b, b.looked, b.looked+scanStep-1)
+			_ = s.fit()
+		}
+		d.mu.Unlock()
+		if done {
+			return
+		}
+	}
+}
+
+// scanAll looks for all blocks, so that the oldest can be told. The caller
+// holds disk.mu.
+func (s *Store) scanAll() {
+	if s.disk.unscanned == 0 {
+		return
+	}
+	for _, b := range s.index.all() {
+		if b.file.Load() != nil && !b.scanned.Load() {
+			s.scan(b, b.looked, len(b.blocks)-1)
+		}
+	}
+}
+
+// look finds out which of the blocks from first to last are on disk, where
+// that is not known.
+func (s *Store) look(b *base, first, last int) {
+	if b.scanned.Load() || b.file.Load() == nil {
+		return
+	}
+	s.disk.mu.Lock()
+	defer s.disk.mu.Unlock()
+	if b.next.Load() == nil {
+		s.scan(b, first, last)
+	}
+}
+
+// scan asks the file system which of the blocks from first to last are there,
+// and takes those over that nobody looked for yet. The caller holds disk.mu.
+func (s *Store) scan(b *base, first, last int) {
+	d, f := s.disk, b.file.Load()
+	last = min(last, len(b.blocks)-1)
+	found, err := leftovers(f, b, first, last)
+	if err != nil {
+		// Start from nothing: as if of every block a part were there.
+		s.log.Warn("cache: cannot see what is left of a base, starting it anew", "base", b.ID, "dir", s.dir, "error", err)
+		for k := range found {
+			found[k] = unknown
+		}
+	}
+	blocks, bytes, broken := s.index.resolve(b, first, found)
+	for _, i := range broken {
+		// Of a block that was being written or evicted.
+		_ = d.calls.punch(f, b.offset(i), b.length(i)) // what stays is measured, and not trusted
+	}
+	d.measure(b, blocks, bytes)
+	if first <= b.looked {
+		b.looked = max(b.looked, last+1)
+	}
+	if b.looked == len(b.blocks) && !b.scanned.Swap(true) {
+		d.unscanned--
+	}
+}
+
+// leftovers returns of each block from first to last whether f has all of its
+// pages (unverified), none (absent), or some (unknown).
+func leftovers(f *os.File, b *base, first, last int) ([]state, error) {
+	found := make([]state, last-first+1)
+	limit := b.offset(last) + b.length(last)
+	for off := b.offset(first); off < limit; {
 		start, err := f.Seek(off, unix.SEEK_DATA)
 		if errors.Is(err, unix.ENXIO) {
 			break
 		}
 		if err != nil {
-			return nil, nil, err
+			return found, err
+		}
+		if start >= limit {
+			break
 		}
 		end, err := f.Seek(start, unix.SEEK_HOLE)
 		if err != nil {
-			return nil, nil, err
+			return found, err
 		}
 		if end <= start {
-			return nil, nil, fmt.Errorf("a hole at %d follows data at %d", end, start)
+			return found, fmt.Errorf("a hole at %d follows data at %d", end, start)
 		}
-		first, last := b.span(start, end-start)
-		for i := first; i <= last; i++ {
+		from, to := b.span(start, min(end, limit)-start)
+		for i := from; i <= to; i++ {
+			found[i-first] = unknown
 			if start <= b.offset(i) && b.offset(i)+b.length(i) <= end {
-				whole = append(whole, i)
-			} else {
-				broken = append(broken, i)
+				found[i-first] = unverified
 			}
 		}
 		off = end
 	}
-	return whole, broken, nil
+	return found, nil
 }

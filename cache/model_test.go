@@ -13,6 +13,8 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"aesthetic.computer/isofs/fault"
 )
 
@@ -27,6 +29,8 @@ type model struct {
 	sources []*source
 	origin  atomic.Int64 // what the origins do now
 
+	memory   bool
+	full     *atomic.Pointer[error] // what the disk answers
 	store    *Store
 	files    []*File
 	releases []func() // of what is pinned, after comparing it again
@@ -41,9 +45,10 @@ const (
 	origins
 )
 
-func newModel(t *testing.T, seed uint64) *model {
+func newModel(t *testing.T, seed uint64, memory bool) *model {
 	r := rand.New(rand.NewPCG(seed, 7))
-	m := &model{t: t, r: r, dir: t.TempDir(), fetches: 1 + r.IntN(4), limit: (1 + r.Int64N(24)) * 64 * kib}
+	lookFor(t, 1+r.IntN(20))
+	m := &model{t: t, r: r, dir: t.TempDir(), memory: memory, fetches: 1 + r.IntN(4), limit: (1 + r.Int64N(24)) * 64 * kib}
 	m.sources = []*source{newSource(1, 1<<20+1+r.Int64N(100_000), 64*kib), newSource(2, 777_777, 4*kib), newSource(3, 1<<20, 256*kib)}
 	for i, src := range m.sources {
 		src.spoil = func(p []byte, _, call int64) error {
@@ -68,7 +73,13 @@ func newModel(t *testing.T, seed uint64) *model {
 }
 
 func (m *model) open() {
-	m.store = openStore(m.t, Config{Dir: m.dir, MaxBytes: m.limit, Fetches: m.fetches})
+	c := Config{Dir: m.dir, MaxBytes: m.limit, Fetches: m.fetches}
+	if m.memory {
+		c.Dir, c.Memory = "", true
+	}
+	m.store = openStore(m.t, c)
+	m.full = refuse(m.store)
+	later(m.store, 0)
 	m.files = nil
 	for _, src := range m.sources {
 		m.files = append(m.files, openBlob(m.t, m.store, src))
@@ -163,8 +174,15 @@ func (m *model) releaseAll() {
 	m.releases = nil
 }
 
-// reopen closes the store, damages the disk, and opens it again.
+// reopen closes the store, damages the disk, and opens it again. Or it is
+// killed: what goes on is what was there at some moment.
 func (m *model) reopen() {
+	killed := m.r.IntN(2) == 0
+	if next := m.t.TempDir(); killed {
+		copyFiles(m.t, m.dir, next)
+		defer os.RemoveAll(m.dir)
+		m.dir = next
+	}
 	m.releaseAll()
 	if err := m.store.Close(); err != nil {
 		m.t.Fatal(err)
@@ -197,14 +215,107 @@ func (m *model) reopen() {
 		m.limit = (1 + m.r.Int64N(24)) * 64 * kib
 	}
 	m.open()
-	if got := onDisk(m.t, m.dir); got > m.limit {
+	if got := taken(m.t, m.store); got > m.limit {
 		m.t.Errorf("%d bytes on disk after opening, the limit is %d", got, m.limit)
+	}
+}
+
+// copyFiles copies what is in a directory, holes as holes, as it comes.
+func copyFiles(t *testing.T, from, to string) {
+	t.Helper()
+	entries, err := os.ReadDir(from)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range entries {
+		in, err1 := os.Open(filepath.Join(from, e.Name()))
+		out, err2 := os.Create(filepath.Join(to, e.Name()))
+		if err := errors.Join(err1, err2); err != nil {
+			t.Fatal(err)
+		}
+		size, err := in.Seek(0, io.SeekEnd)
+		out.Truncate(size)
+		for off := int64(0); err == nil; {
+			var end int64
+			if off, err = in.Seek(off, unix.SEEK_DATA); err != nil {
+				break
+			}
+			if end, err = in.Seek(off, unix.SEEK_HOLE); err != nil {
+				break
+			}
+			_, err = io.Copy(io.NewOffsetWriter(out, off), io.NewSectionReader(in, off, end-off))
+			off = end
+		}
+		if !errors.Is(err, unix.ENXIO) {
+			t.Fatal(err)
+		}
+		in.Close()
+		out.Close()
+	}
+}
+
+// fill is refused where there is no room, or the disk does not take it.
+func (m *model) fill() {
+	r, was := reader{m, m.r}, m.origin.Load()
+	k := m.r.IntN(len(m.files))
+	err := m.files[k].Fill(context.Background(), nil)
+	if err != nil && !errors.Is(err, ErrFull) && !m.store.Stats().Degraded {
+		r.allowed(err, was)
+	}
+}
+
+// rot damages blocks that are in use, and scrubs.
+func (m *model) rot() {
+	m.releaseAll()
+	m.store.pulls.Wait()
+	hurt := uint64(0)
+	for _, b := range m.store.index.all() {
+		for i := range b.blocks {
+			if b.blocks[i].state != present || m.r.IntN(8) > 0 {
+				continue
+			}
+			at := b.offset(i) + m.r.Int64N(b.length(i))
+			one := make([]byte, 1)
+			if _, err := b.file.Load().ReadAt(one, at); err != nil {
+				m.t.Fatal(err)
+			}
+			one[0] ^= 128
+			if _, err := b.file.Load().WriteAt(one, at); err != nil {
+				m.t.Fatal(err)
+			}
+			hurt++
+		}
+	}
+	before := m.store.Stats().ScrubWrong
+	scrubAll(m.store)
+	if found := m.store.Stats().ScrubWrong - before; found < hurt {
+		m.t.Errorf("%d of %d wrong blocks found", found, hurt)
+	}
+}
+
+// disk has it full for a while, or its directory deleted.
+func (m *model) disk() {
+	enospc := error(unix.ENOSPC)
+	switch m.r.IntN(4) {
+	case 0:
+		m.full.Store(&enospc)
+	case 1, 2:
+		m.full.Store(nil)
+		later(m.store, restTime)
+	case 3:
+		if !m.memory {
+			m.store.pulls.Wait() // or files are made while they are deleted
+			if err := os.RemoveAll(m.dir); err != nil {
+				m.t.Fatal(err)
+			}
+			m.store.heal()
+		}
 	}
 }
 
 func (m *model) step() {
 	r := reader{m, m.r}
-	switch m.r.IntN(20) {
+	switch m.r.IntN(24) {
 	default:
 		r.read()
 	case 0, 1, 2, 3, 4:
@@ -218,9 +329,18 @@ func (m *model) step() {
 	case 10:
 		r.leave()
 	case 11:
-		if m.r.IntN(3) == 0 {
+		if !m.memory && m.r.IntN(3) == 0 {
 			m.reopen()
 		}
+	case 12, 13:
+		k, off, n := r.pick()
+		m.files[k].Prefetch(off, n)
+	case 14:
+		m.fill()
+	case 15:
+		m.rot()
+	case 16:
+		m.disk()
 	}
 	m.checkLimit()
 }
@@ -230,7 +350,7 @@ func (m *model) step() {
 func (m *model) checkLimit() {
 	m.store.disk.mu.Lock()
 	defer m.store.disk.mu.Unlock()
-	if got := onDisk(m.t, m.dir); got > m.limit {
+	if got := taken(m.t, m.store); got > m.limit {
 		m.t.Errorf("%d bytes on disk, the limit is %d", got, m.limit)
 	}
 	if got := m.store.Stats().DiskBytes; got > uint64(m.limit) {
@@ -238,12 +358,13 @@ func (m *model) checkLimit() {
 	}
 }
 
-const seeds = 12
+const seeds = 16
 
 func TestModel(t *testing.T) {
 	for seed := range uint64(seeds) {
-		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
-			m := newModel(t, seed)
+		memory := seed%4 == 3
+		t.Run(fmt.Sprintf("seed %d, memory %v", seed, memory), func(t *testing.T) {
+			m := newModel(t, seed, memory)
 			for i := 0; i < 250 && !t.Failed(); i++ {
 				m.step()
 			}
@@ -279,15 +400,33 @@ func (m *model) settled() {
 		}
 		used += b.space.bytes()
 	}
-	if got := m.store.disk.used.Load(); got != used || got < onDisk(m.t, m.dir) {
-		m.t.Errorf("%d bytes accounted, the bases add up to %d, on disk are %d", got, used, onDisk(m.t, m.dir))
+	if got := m.store.disk.used.Load(); got != used || got < taken(m.t, m.store) {
+		m.t.Errorf("%d bytes accounted, the bases add up to %d, on disk are %d", got, used, taken(m.t, m.store))
 	}
+}
+
+// mix is one of many who read at the same time.
+func (m *model) mix(seed uint64, times int) {
+	r := reader{m, rand.New(rand.NewPCG(seed, 1))}
+	release := func() {}
+	for range times {
+		switch r.r.IntN(6) {
+		default:
+			r.read()
+		case 0, 1:
+			release()
+			release = r.pin()
+		case 2:
+			r.leave()
+		}
+	}
+	release()
 }
 
 func TestManyAtOnce(t *testing.T) {
 	for seed := range uint64(seeds / 2) {
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
-			m := newModel(t, 100+seed)
+			m := newModel(t, 100+seed, seed%3 == 2)
 			stop := make(chan struct{})
 			var watch, all sync.WaitGroup
 			watch.Go(func() {
@@ -301,22 +440,7 @@ func TestManyAtOnce(t *testing.T) {
 				}
 			})
 			for i := range 8 {
-				all.Go(func() {
-					r := reader{m, rand.New(rand.NewPCG(seed, uint64(i)))}
-					release := func() {}
-					for range 60 {
-						switch r.r.IntN(6) {
-						default:
-							r.read()
-						case 0, 1:
-							release()
-							release = r.pin()
-						case 2:
-							r.leave()
-						}
-					}
-					release()
-				})
+				all.Go(func() { m.mix(seed*100+uint64(i), 60) })
 			}
 			all.Wait()
 			close(stop)

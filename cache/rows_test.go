@@ -157,11 +157,15 @@ func TestRow19ManyHandlesBoundedMemory(t *testing.T) {
 // A cache of one block, or of a few, under readers who want all of the base:
 // all get on, and the limit holds.
 func TestRow20CacheSmallerThanTheWorkingSet(t *testing.T) {
+	inBoth(t, cacheSmallerThanTheWorkingSet)
+}
+
+func cacheSmallerThanTheWorkingSet(t *testing.T, c Config) {
 	for _, blocks := range []int64{1, 2, 7} {
 		limit := blocks * 64 * kib
-		dir := t.TempDir()
 		src := &streamed{source: newSource(1, 2<<20, 64*kib), step: 30_000}
-		s := openStore(t, Config{Dir: dir, MaxBytes: limit, Fetches: 3})
+		c.MaxBytes, c.Fetches = limit, 3
+		s := openStore(t, c)
 		f := openStreamed(t, s, src)
 		var all sync.WaitGroup
 		for i := range int64(6) {
@@ -183,7 +187,7 @@ func TestRow20CacheSmallerThanTheWorkingSet(t *testing.T) {
 		}
 		all.Wait()
 		s.pulls.Wait()
-		if got := onDisk(t, dir); got > limit || s.Stats().DiskBytes > uint64(limit) {
+		if got := taken(t, s); got > limit || s.Stats().DiskBytes > uint64(limit) {
 			t.Errorf("%d bytes on disk, %d accounted, the limit is %d", got, s.Stats().DiskBytes, limit)
 		}
 		if s.index.pinned != 0 || s.queue.inflight() != 0 || s.index.unused > limit/2 {
@@ -192,5 +196,6 @@ func TestRow20CacheSmallerThanTheWorkingSet(t *testing.T) {
 		if err := f.Fill(t.Context(), nil); err == nil {
 			t.Error("filled what has no room")
 		}
+		s.Close()
 	}
 }

@@ -47,6 +47,7 @@ const (
 type run struct {
 	ticket
 	file   *File
+	base   *base
 	first  int  // block
 	n      int  // blocks; grows until the run begins, guarded by index.mu
 	onDisk bool // one block that is there, unverified
@@ -67,18 +68,18 @@ func (r *run) reaches(i int, c class) bool {
 			most = min(most, max(MaxBlockSize, bufferSize(share/2+1)))
 		}
 	}
-	return !r.onDisk && i == r.first+r.n && int64(r.n+1)*r.file.base.BlockSize <= most
+	return !r.onDisk && i == r.first+r.n && int64(r.n+1)*r.base.BlockSize <= most
 }
 
 // size of n blocks of the run in bytes.
 func (r *run) size(n int) int64 {
-	b, end := r.file.base, r.first+n-1
+	b, end := r.base, r.first+n-1
 	return b.offset(end) + b.length(end) - b.offset(r.first)
 }
 
 // data is where in p, which has the run's bytes, block i is.
 func (r *run) data(p []byte, i int) []byte {
-	b := r.file.base
+	b := r.base
 	return p[b.offset(i)-b.offset(r.first):][:b.length(i)]
 }
 
@@ -115,7 +116,7 @@ func (r *run) check() {
 	s, x := r.file.store, r.file.store.index
 	buf := s.buffers.get(r.size(1))
 	p := (*buf)[:r.size(1)]
-	right := s.recheck(r.file.base, r.first, p)
+	right := s.recheck(r.base, r.first, p)
 	if right {
 		r.next++
 		r.land(r.first, p, nil, true)
@@ -159,7 +160,7 @@ func (r *run) pull() {
 		i := r.wrong[0]
 		data := r.data(p, i)
 		err := r.again(i, data)
-		kept := err == nil && s.keep(r.file.base, i, data)
+		kept := err == nil && s.keep(r.base, i, data)
 		r.wrong = r.wrong[1:]
 		r.land(i, data, err, kept)
 	}
@@ -170,7 +171,7 @@ func (r *run) pull() {
 func (r *run) landRest() {
 	if v := recover(); v != nil {
 		r.failure = fmt.Errorf("%w: the fetcher panicked: %v", fault.Unavailable, v)
-		r.file.store.log.Error("cache: the fetcher panicked", "base", r.file.base.ID, "panic", v, "stack", string(debug.Stack()))
+		r.file.store.log.Error("cache: the fetcher panicked", "base", r.base.ID, "panic", v, "stack", string(debug.Stack()))
 	}
 	r.abandon()
 	for _, i := range r.wrong {
@@ -190,13 +191,13 @@ func (r *run) abandon() {
 // fetch fills p with the run's blocks and lands those that are right, with a
 // second attempt for the rest if the object changed.
 func (r *run) fetch(p []byte) error {
-	off := r.file.base.offset(r.first)
+	off := r.base.offset(r.first)
 	return r.counted(func() error {
 		err := r.ask(p)
 		if errors.Is(err, fault.Corrupt) {
 			// The object is not the one that it was: it was published anew, or put
 			// back. Once more, for what is there now; its hashes say whether it will do.
-			r.file.store.log.Warn("cache: the origin changed, fetching again", "base", r.file.base.ID, "offset", off, "err", err)
+			r.file.store.log.Warn("cache: the origin changed, fetching again", "base", r.base.ID, "offset", off, "err", err)
 			err = r.ask(p)
 		}
 		return err
@@ -209,8 +210,8 @@ func (r *run) ask(p []byte) error {
 		return nil // the failure came behind the last byte
 	}
 	s, fetcher := r.file.store, r.file.fetcher
-	off := r.file.base.offset(r.first + r.next)
-	before := int(off - r.file.base.offset(r.first))
+	off := r.base.offset(r.first + r.next)
+	before := int(off - r.base.offset(r.first))
 	rest := p[before:]
 	var err error
 	if streamer, ok := fetcher.(Streamer); ok {
@@ -252,7 +253,7 @@ func (r *run) counted(call func() error) error {
 // arrive lands the blocks that are within the first n bytes of p, and notes
 // those that are wrong: they are fetched again when the others have come.
 func (r *run) arrive(p []byte, n int) {
-	s, b := r.file.store, r.file.base
+	s, b := r.file.store, r.base
 	for r.next < r.n && r.size(r.next+1) <= int64(n) {
 		i := r.first + r.next
 		data := r.data(p, i)
@@ -275,14 +276,14 @@ func (r *run) arrive(p []byte, n int) {
 func (r *run) report(i int) {
 	r.file.store.count.corruptFetches.Add(1)
 	if reporter, ok := r.file.fetcher.(Reporter); ok {
-		reporter.Wrong(r.file.base.offset(i), r.file.base.length(i))
+		reporter.Wrong(r.base.offset(i), r.base.length(i))
 	}
 }
 
 // again fetches block i, which came with other bytes, once more, or once more
 // from each place that has it.
 func (r *run) again(i int, data []byte) error {
-	s, b := r.file.store, r.file.base
+	s, b := r.file.store, r.base
 	turns := 1
 	if several, ok := r.file.fetcher.(Several); ok {
 		turns = max(turns, several.Sources())
@@ -319,19 +320,19 @@ func (s *Store) recheck(b *base, i int, p []byte) bool {
 // land ends the flight of block i of the run: data is its bytes, or err why
 // there are none.
 func (r *run) land(i int, data []byte, err error, kept bool) {
-	b, x := r.file.base, r.file.store.index
+	b, x := r.base, r.file.store.index
 	x.mu.Lock()
 	bl := &b.blocks[i]
 	waiters := bl.flight.waiters
 	if r.class == demand && !r.wanted && len(waiters) > 0 && !x.closed && errors.Is(err, fault.Unavailable) {
 		// A reader came to wait for what was not fetched for him, by a larger
 		// request than his would be. He gets one of his own.
-		bl.flight.run = &run{file: r.file, first: i, n: 1, wanted: true}
+		bl.flight.run = &run{file: r.file, base: b, first: i, n: 1, wanted: true}
 		bl.flight.run.depart(demand)
 		x.mu.Unlock()
 		return
 	}
-	if kept {
+	if kept && b.next.Load() == nil {
 		bl.state = present
 		x.recent.Add(place{b, i}, struct{}{})
 	} else {

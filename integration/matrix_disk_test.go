@@ -32,12 +32,18 @@ func TestRow12DiskFull(t *testing.T) {
 			need(t, "nginx")
 			p := newFaultProxy(t)
 			s := newServer(t, "--base", p.url())
-			dir := tmpfs(t, s.path("cache"), c.options)
-			s.args = append(s.args, "--cache", dir)
+			dir, address := tmpfs(t, s.path("cache"), c.options), freeAddress(t)
+			s.args = append(s.args, "--cache", dir, "--metrics-listen", address)
 			s.start()
 			s.all()
 			s.all()
+			degraded := func() string { values, _ := metrics(t, address); return values["isofs_cache_degraded"] }
+			if want := map[string]string{"bytes": "0", "inodes": "1"}[name]; degraded() != want {
+				t.Errorf("isofs_cache_degraded is %s, want %s", degraded(), want)
+			}
 			remount(t, dir, 0, c.more)
+			// A disk that refused several times is left alone for a while.
+			until(t, "a block to be kept", func() bool { _ = s.ask(places[0], some); return degraded() == "0" })
 			// It heals by itself: in a while all that is read is kept again.
 			until(t, "the cache to keep blocks again", func() bool {
 				before := len(p.requests())
@@ -61,9 +67,21 @@ func TestRow13CacheTakenAway(t *testing.T) {
 			t.Fatal(err)
 		}
 		s.all()
+		// It is made again by itself, and then all is kept.
+		until(t, "the folder to be there again", func() bool {
+			_, err := os.Stat(s.path("state/cache"))
+			return err == nil
+		})
+		s.all()
+		before := len(p.requests())
+		s.all()
+		if n := len(p.requests()) - before; n != 0 {
+			t.Errorf("%d requests for what should be in the new folder", n)
+		}
 		s.stop()
 		s.start()
-		s.recovered(p)
+		p.add(&fault{all: true, spoil: status(http.StatusForbidden)})
+		s.all()
 	})
 	t.Run("read-only", func(t *testing.T) {
 		t.Parallel()
@@ -314,6 +332,30 @@ func TestRow25WrongClocks(t *testing.T) {
 			p.add(&fault{all: true, times: 3, spoil: status(503, "Retry-After", stamp)})
 			_ = s.ask(places[1], some)
 			s.recovered(p)
+		})
+	}
+}
+
+// TestCacheInMemory: there is no directory, all is served in both profiles, and
+// the origin is asked once.
+func TestCacheInMemory(t *testing.T) {
+	t.Parallel()
+	for _, profile := range []string{"direct", "page-cache"} {
+		t.Run(profile, func(t *testing.T) {
+			t.Parallel()
+			p, s := faulty(t, "--cache", "memory", "--profile", profile)
+			s.all()
+			p.add(&fault{all: true, spoil: status(http.StatusForbidden)})
+			s.all()
+			for at := int64(1 << 20); at < 30<<20; at += 3<<20 + 1234 {
+				if err := s.pread(at, some); err != nil {
+					t.Error(err)
+				}
+			}
+			if _, err := os.Stat(s.path("state/cache")); !errors.Is(err, fs.ErrNotExist) {
+				t.Errorf("there is a directory of the cache: %v", err)
+			}
+			s.endsClean()
 		})
 	}
 }

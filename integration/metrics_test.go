@@ -19,7 +19,7 @@ func TestMetrics(t *testing.T) {
 	if len(image) == 0 || values["isofs_cache_misses_total"] == "" || values["isofs_cache_misses_total"] == "0" {
 		t.Errorf("%d bytes were downloaded with %q misses", len(image), values["isofs_cache_misses_total"])
 	}
-	for _, none := range []string{"isofs_cache_corrupt_fetches_total", "isofs_cache_corrupt_disk_total", "isofs_cache_write_errors_total"} {
+	for _, none := range []string{"isofs_cache_corrupt_fetches_total", "isofs_cache_corrupt_disk_total", "isofs_cache_write_errors_total", "isofs_cache_scrub_wrong_total", "isofs_cache_degraded"} {
 		if values[none] != "0" {
 			t.Errorf("%s is %q", none, values[none])
 		}

@@ -42,6 +42,14 @@ var cacheFigures = []figure{
 	counter("corrupt_disk_total", "Blocks on disk that did not have their SHA-256, or could not be read.", func(s cache.Stats) uint64 { return s.CorruptDisk }),
 	counter("write_errors_total", "Blocks that the disk did not take.", func(s cache.Stats) uint64 { return s.WriteErrors }),
 	counter("uncached_total", "Blocks that were served without being kept.", func(s cache.Stats) uint64 { return s.Uncached }),
+	counter("scrubbed_bytes_total", "Bytes that were read again from disk and compared.", func(s cache.Stats) uint64 { return s.ScrubbedBytes }),
+	counter("scrub_wrong_total", "Blocks that were wrong then, and are fetched again.", func(s cache.Stats) uint64 { return s.ScrubWrong }),
+	gauge("degraded", "1 while the disk takes no blocks, else 0.", func(s cache.Stats) float64 {
+		if s.Degraded {
+			return 1
+		}
+		return 0
+	}),
 	gauge("disk_bytes", "Space in use.", func(s cache.Stats) float64 { return float64(s.DiskBytes) }),
 	gauge("inflight_fetches", "Requests to origins under way.", func(s cache.Stats) float64 { return float64(s.Inflight) }),
 }

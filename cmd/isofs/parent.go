@@ -128,14 +128,18 @@ func (p *parent) run(ctx context.Context) error {
 
 // prepare makes the directories and gives the user those that it writes to.
 func (p *parent) prepare() error {
-	for _, dir := range []string{p.flags.stack.state, p.flags.stack.cacheDir(), p.flags.run} {
+	cacheDir := p.flags.stack.cache.dir(p.flags.stack.state)
+	for _, dir := range []string{p.flags.stack.state, cacheDir, p.flags.run} {
+		if dir == "" {
+			continue // the cache is in memory
+		}
 		if err := os.MkdirAll(dir, 0o755); err != nil {
 			return fmt.Errorf("make a directory: %w", err)
 		}
 		// Only the directory itself: what is in it was written by the user, or
 		// is a mistake that the child reports.
 		if err := os.Chown(dir, p.as.uid, p.as.gid); err != nil {
-			if dir == p.flags.stack.cacheDir() {
+			if dir == cacheDir {
 				// Nothing that is served depends on the cache.
 				p.log.Warn("the cache's directory cannot be given to the user", "user", p.flags.user, "err", err)
 				continue

@@ -90,6 +90,7 @@ cp, dd, QEMU. Names that are not listed are answered too, if the piece exists.`,
 }
 
 func (o *serveFlags) registerMount(cmd *cobra.Command) {
+	o.stack.cache.registerScrub(cmd)
 	flags := cmd.Flags()
 	flags.StringVar(&o.profile, "profile", string(vfs.Direct), "direct (one cache for all pieces) or page-cache (best when one piece is fetched by many)")
 	o.pages = vfs.DefaultPageLimit

@@ -22,28 +22,25 @@ import (
 // stackFlags are what serve, mount, pack and inspect have in common: where
 // bases and bundles come from, and where things are kept.
 type stackFlags struct {
-	base      string
-	state     string
-	cache     string
-	cacheSize size
-	fetches   int
-	patience  time.Duration
-	pieces    []string
-	oven      string
-	density   int
-	refresh   time.Duration
-	retain    time.Duration
-	s3        s3Flags
-	mirrors   mirrorFlags
+	base     string
+	state    string
+	cache    cacheFlags
+	fetches  int
+	patience time.Duration
+	pieces   []string
+	oven     string
+	density  int
+	refresh  time.Duration
+	retain   time.Duration
+	s3       s3Flags
+	mirrors  mirrorFlags
 }
 
 func (o *stackFlags) register(cmd *cobra.Command) {
 	flags := cmd.Flags()
 	flags.StringVar(&o.base, "base", "", "folder or URL (http, https, s3) that has the base's manifest.json and base.iso, or address of the manifest (needed)")
 	flags.StringVar(&o.state, "state", defaultState(), "directory of what must survive: bundles, snapshots, manifests")
-	flags.StringVar(&o.cache, "cache", "", "directory of the block cache (default STATE/cache)")
-	o.cacheSize = 4 << 30
-	flags.Var(&o.cacheSize, "cache-size", "bound on the block cache")
+	o.cache.register(cmd)
 	flags.IntVar(&o.fetches, "fetches", 16, "requests to the base's origin at once")
 	flags.DurationVar(&o.patience, "origin-timeout", 30*time.Second, "how long a read waits for the base's origin, with all retries, before it fails")
 	o.s3.register(flags)
@@ -55,7 +52,8 @@ func (o *stackFlags) register(cmd *cobra.Command) {
 	flags.DurationVar(&o.retain, "retain", 7*24*time.Hour, "how long a superseded image stays, for downloads that began with it")
 }
 
-// validate reports all that is wrong, before anything is opened.
+// validate fills in what was left open and reports all that is wrong, before
+// anything is opened.
 func (o *stackFlags) validate() error {
 	var wrong []error
 	if o.base == "" {
@@ -66,8 +64,8 @@ func (o *stackFlags) validate() error {
 	}
 	wrong = append(wrong, o.s3.validate()...)
 	wrong = append(wrong, o.mirrors.validate(o.origins())...)
-	if o.cacheSize < 1<<20 {
-		wrong = append(wrong, fmt.Errorf("--cache-size %s is less than 1MiB", o.cacheSize))
+	if err := o.cache.complete(); err != nil {
+		wrong = append(wrong, err)
 	}
 	if o.fetches < 1 || o.fetches > 256 {
 		wrong = append(wrong, fmt.Errorf("--fetches %d is not between 1 and 256", o.fetches))
@@ -109,13 +107,6 @@ func defaultState() string {
 	return filepath.Join(home, ".local", "state", "isofs")
 }
 
-func (o *stackFlags) cacheDir() string {
-	if o.cache != "" {
-		return o.cache
-	}
-	return filepath.Join(o.state, "cache")
-}
-
 // A stack is the layers below the mount, wired to each other.
 type stack struct {
 	lock    *os.File // of the state
@@ -136,9 +127,7 @@ func openStack(ctx context.Context, o *stackFlags, log *slog.Logger) (*stack, er
 	if err != nil {
 		return nil, err
 	}
-	store, err := cache.Open(cache.Config{
-		Dir: o.cacheDir(), MaxBytes: int64(o.cacheSize), Fetches: o.fetches, Log: log,
-	})
+	store, err := cache.Open(o.cacheConfig(log))
 	if err != nil {
 		return nil, errors.Join(err, lock.Close())
 	}

@@ -27,7 +27,11 @@ It cannot use the cache of a server that runs; that one fills its own with --pre
 		Example: "  isofs warm --base https://cdn.example/bases/tiny/amd64/2026-11-01 --cache /var/lib/isofs/cache",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := usage(o.validate()); err != nil {
+			wrong := []error{o.validate()}
+			if o.cache.where == inMemory {
+				wrong = append(wrong, errors.New("--cache memory is gone when warm ends: name a directory"))
+			}
+			if err := usage(wrong...); err != nil {
 				return err
 			}
 			return runWarm(cmd, &o)
@@ -39,9 +43,7 @@ It cannot use the cache of a server that runs; that one fills its own with --pre
 
 func runWarm(cmd *cobra.Command, o *stackFlags) (err error) {
 	log := quietLogger()
-	store, err := cache.Open(cache.Config{
-		Dir: o.cacheDir(), MaxBytes: int64(o.cacheSize), Fetches: o.fetches, Log: log,
-	})
+	store, err := cache.Open(o.cacheConfig(log))
 	if err != nil {
 		return err
 	}
@@ -55,7 +57,7 @@ func runWarm(cmd *cobra.Command, o *stackFlags) (err error) {
 	if err != nil {
 		return err
 	}
-	show, end := progressBar("filling " + o.cacheDir())
+	show, end := progressBar("filling " + o.cache.dir(o.state))
 	err = fill(cmd.Context(), opened.Bytes, show)
 	end()
 	if errors.Is(err, cache.ErrFull) {
@@ -66,7 +68,7 @@ func runWarm(cmd *cobra.Command, o *stackFlags) (err error) {
 	}
 	st := store.Stats()
 	fmt.Fprintf(cmd.OutOrStdout(), "%s: base %s is there, all %d bytes (%d of them fetched now)\n",
-		o.cacheDir(), manifest.SHA256, manifest.TotalSize, st.FetchedBytes)
+		o.cache.dir(o.state), manifest.SHA256, manifest.TotalSize, st.FetchedBytes)
 	return nil
 }
 

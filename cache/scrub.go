@@ -1,0 +1,153 @@
+package cache
+
+import (
+	"crypto/sha256"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	// scrubPause is how long a pass begins after the start, and after the one
+	// before it began, if that is over by then. What an earlier process left is
+	// compared before its first use anyway.
+	scrubPause = time.Hour
+	// busyPause is how long the scrubber waits when readers do.
+	busyPause = 100 * time.Millisecond
+)
+
+// scrubLoop reads what is on disk again and again, so many bytes a second,
+// until the Store is closed.
+func (s *Store) scrubLoop(rate int64) {
+	for wait := scrubPause; s.pause(wait); {
+		began := time.Now()
+		for p := s.newPass(); ; {
+			if s.queue.busy() {
+				if !s.pause(busyPause) {
+					return
+				}
+				continue
+			}
+			n := p.step()
+			if n == 0 {
+				break
+			}
+			if !s.pause(time.Duration(n) * time.Second / time.Duration(rate)) {
+				return
+			}
+		}
+		wait = scrubPause - min(time.Since(began), scrubPause)
+	}
+}
+
+// A pass is one time that all blocks on disk are compared.
+type pass struct {
+	store *Store
+	bases []*base // that are to come
+	next  int     // block of the first of them
+	buf   []byte  // of MaxBlockSize, on a page's border
+}
+
+func (s *Store) newPass() *pass {
+	bases := s.index.all()
+	slices.SortFunc(bases, func(a, b *base) int { return strings.Compare(a.ID, b.ID) })
+	buf := make([]byte, MaxBlockSize+pageSize)
+	over := int(uintptr(unsafe.Pointer(&buf[0])) % pageSize)
+	return &pass{store: s, bases: bases, buf: buf[pageSize-over:][:MaxBlockSize]}
+}
+
+// step compares the next block that is on disk, and returns its length; 0 if
+// there is none any more.
+func (p *pass) step() int64 {
+	for len(p.bases) > 0 {
+		b := p.bases[0]
+		i := p.store.index.hold(b, p.next)
+		if i < 0 {
+			p.bases, p.next = p.bases[1:], 0
+			continue
+		}
+		p.next = i + 1
+		p.compare(b, i)
+		p.store.index.unpin(b, i, i)
+		return b.length(i)
+	}
+	return 0
+}
+
+// compare compares block i, which is pinned, as it is on disk. A wrong one
+// goes. If others have it pinned it stays, and is compared before it is used
+// the next time.
+func (p *pass) compare(b *base, i int) {
+	s := p.store
+	data := p.buf[:b.length(i)]
+	err := readDisk(b.file.Load(), data, b.offset(i))
+	s.count.scrubbed.Add(uint64(len(data)))
+	if err == nil && sha256.Sum256(data) == b.Sums[i] {
+		return
+	}
+	s.count.scrubWrong.Add(1)
+	s.log.Warn("cache: a block is wrong on disk, it is fetched when it is wanted", "base", b.ID, "block", i, "dir", s.dir, "error", err)
+	s.index.lose(b, i, i)
+	s.discard(b, i)
+}
+
+// hold pins the first block from i on that is on disk and not on its way, for
+// the scrubber: that is no use of the block. It returns -1 if there is none.
+func (x *index) hold(b *base, i int) int {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.closed {
+		return -1
+	}
+	for ; i < len(b.blocks); i++ {
+		bl := &b.blocks[i]
+		if (bl.state == present || bl.state == unverified) && bl.flight == nil {
+			bl.pins++
+			x.pinned++
+			return i
+		}
+	}
+	return -1
+}
+
+// busy reports whether a reader waits for what is fetched.
+func (q *queue) busy() bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.running[demand] > 0 || q.waiting[demand].Len() > 0
+}
+
+// readDisk fills p, whose memory has room up to a whole page, with what the
+// disk has. The kernel's page cache would hide that the disk forgot: a block
+// may be there for weeks. So it is read past the page cache, which also first
+// writes what waits there to be written; and it leaves the pages that readers
+// profit from in peace, which dropping them (fadvise) does not. That is for
+// file systems which do not read in this way.
+func readDisk(f *os.File, p []byte, off int64) error {
+	direct, err := os.OpenFile(fmt.Sprintf("/proc/self/fd/%d", f.Fd()), os.O_RDONLY|unix.O_DIRECT, 0)
+	if err == nil {
+		defer direct.Close()
+		whole := p[:(len(p)+pageSize-1)/pageSize*pageSize]
+		for {
+			n, err := unix.Pread(int(direct.Fd()), whole, off)
+			if err == unix.EINTR {
+				continue
+			}
+			if err == nil && n >= len(p) {
+				return nil
+			}
+			if err != nil && err != unix.EINVAL {
+				return os.NewSyscallError("pread", err)
+			}
+			break
+		}
+	}
+	_ = unix.Fadvise(int(f.Fd()), off, int64(len(p)), unix.FADV_DONTNEED) // at worst it is the page cache that is read
+	_, err = f.ReadAt(p, off)
+	return err
+}

@@ -1,0 +1,119 @@
+package cache
+
+import (
+	"crypto/sha256"
+	"fmt"
+	"os"
+	"path/filepath"
+	"testing"
+)
+
+// scattered leaves, in dir, the file of a base of which one block in every
+// step is there, all zeroes and right.
+func scattered(t testing.TB, dir string, blocks int, blockSize int64, step int) Blob {
+	t.Helper()
+	zeroes := make([]byte, blockSize)
+	blob := Blob{ID: fmt.Sprintf("%064x", step), Size: int64(blocks) * blockSize, BlockSize: blockSize, Sums: make([][32]byte, blocks)}
+	sum := sha256.Sum256(zeroes)
+	f, err := os.Create(filepath.Join(dir, name(blob.ID)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if err := f.Truncate(blob.Size); err != nil {
+		t.Fatal(err)
+	}
+	for i := range blocks {
+		blob.Sums[i] = sum
+		if i%step == 0 {
+			if _, err := f.WriteAt(zeroes, int64(i)*blockSize); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if err := f.Sync(); err != nil {
+		t.Fatal(err)
+	}
+	return blob
+}
+
+// lookFor has no more blocks looked for at once, in Stores to come.
+func lookFor(t testing.TB, blocks int) {
+	was := scanStep
+	scanStep = blocks
+	t.Cleanup(func() { scanStep = was })
+}
+
+// What was not looked for yet is found by whoever wants it, and in time.
+func TestStartLooksForTheRestLater(t *testing.T) {
+	const blocks = 600
+	dir := t.TempDir()
+	src := newSource(1, blocks*4*kib, 4*kib)
+	s := openStore(t, Config{Dir: dir})
+	src.check(t, openBlob(t, s, src), 0, blocks/2*4*kib)
+	s.pulls.Wait()
+	s.Close()
+	lookFor(t, 7)
+	for name, use := range map[string]func(s *Store, f *File){
+		"read": func(s *Store, f *File) { src.check(t, f, 200*4*kib, 100*4*kib) },
+		"pin": func(s *Store, f *File) {
+			file, at, release, err := f.Pin(t.Context(), 200*4*kib, 100*4*kib)
+			if err != nil || file == nil {
+				t.Fatal(file, err)
+			}
+			src.readPinned(t, file, at, 200*4*kib, 100*4*kib)
+			release()
+		},
+		"prefetch": func(s *Store, f *File) { f.Prefetch(0, blocks/2*4*kib); s.pulls.Wait() },
+		"waited":   func(s *Store, f *File) { eventually(t, "all is known", f.current().scanned.Load) },
+		"closed":   func(s *Store, f *File) { s.Close() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := openStore(t, Config{Dir: dir})
+			if name != "waited" {
+				s.stop() // nothing goes on in the background
+			}
+			f := openBlob(t, s, src)
+			if used, want := s.Stats().DiskBytes, uint64(onDisk(t, dir)); used < want || used > want+50*kib {
+				t.Errorf("%d bytes accounted at the start, %d on disk", used, want)
+			}
+			src.calls.Store(0)
+			use(s, f)
+			if n := src.calls.Load(); n != 0 {
+				t.Errorf("%d fetches of what is there", n)
+			}
+		})
+	}
+	s = openStore(t, Config{Dir: dir, MaxBytes: 100 * 4 * kib}) // too much is there
+	f := openBlob(t, s, src)
+	if got := onDisk(t, dir); got > 100*4*kib {
+		t.Errorf("%d bytes on disk, the limit is %d", got, 100*4*kib)
+	}
+	src.check(t, f, 0, blocks*4*kib)
+	s.pulls.Wait()
+	if s.disk.unscanned != 0 || !f.current().scanned.Load() {
+		t.Error("not all was looked for")
+	}
+}
+
+// What a start costs: 32,768 blocks, those of a base of 8 GiB in blocks of
+// 256 KiB, and as many runs of data as a file can have of them. The blocks here
+// are of 4 KiB, so that the benchmark writes 128 MiB: the file system's map is
+// asked by the run, whatever its length.
+func BenchmarkStart(b *testing.B) {
+	for name, step := range map[string]int{"all of it": 1, "every second block": 2} {
+		b.Run(name, func(b *testing.B) {
+			dir := b.TempDir()
+			blob := scattered(b, dir, 32768, 4*kib, step)
+			for b.Loop() {
+				s := openStore(b, Config{Dir: dir, MaxBytes: 16 << 30})
+				if _, err := s.Blob(blob, nil); err != nil {
+					b.Fatal(err)
+				}
+				b.StopTimer()
+				s.Close()
+				b.StartTimer()
+			}
+		})
+	}
+}

@@ -1,0 +1,71 @@
+package main
+
+import (
+	"fmt"
+	"log/slog"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+
+	"aesthetic.computer/isofs/cache"
+)
+
+// inMemory is what --cache says for a cache without a directory.
+const inMemory = "memory"
+
+// Bounds on the cache if --cache-size does not say.
+const (
+	diskCacheSize   size = 4 << 30
+	memoryCacheSize size = 256 << 20
+)
+
+// cacheFlags say what kind of block cache there is.
+type cacheFlags struct {
+	where string
+	limit size // 0: what suits where
+	scrub size // a second; only serve and mount have the flag
+}
+
+func (o *cacheFlags) register(cmd *cobra.Command) {
+	flags := cmd.Flags()
+	flags.StringVar(&o.where, "cache", "", "directory of the block cache, or the word memory (default STATE/cache)")
+	flags.Var(&o.limit, "cache-size", fmt.Sprintf("bound on the block cache (default %s, or %s in memory)", diskCacheSize, memoryCacheSize))
+}
+
+func (o *cacheFlags) registerScrub(cmd *cobra.Command) {
+	o.scrub = 10 << 20
+	cmd.Flags().Var(&o.scrub, "scrub-rate", "bytes a second of the cache that are read again from disk and compared, once an hour; 0 is none")
+}
+
+// complete fills in the default that depends on where, and validates.
+func (o *cacheFlags) complete() error {
+	if o.limit == 0 {
+		o.limit = diskCacheSize
+		if o.where == inMemory {
+			o.limit = memoryCacheSize
+		}
+	}
+	if o.limit < 1<<20 {
+		return fmt.Errorf("--cache-size %s is less than 1MiB", o.limit)
+	}
+	return nil
+}
+
+// dir is the directory of the cache, empty if it is in memory.
+func (o *cacheFlags) dir(state string) string {
+	switch o.where {
+	case inMemory:
+		return ""
+	case "":
+		return filepath.Join(state, "cache")
+	}
+	return o.where
+}
+
+// cacheConfig is that of the cache that the flags describe.
+func (o *stackFlags) cacheConfig(log *slog.Logger) cache.Config {
+	return cache.Config{
+		Dir: o.cache.dir(o.state), Memory: o.cache.where == inMemory, MaxBytes: int64(o.cache.limit),
+		Fetches: o.fetches, ScrubRate: int64(o.cache.scrub), Log: log,
+	}
+}
