@@ -57,7 +57,7 @@ func (l *lab) plain(name, mode string) (peer, error) {
 }
 
 // isofsServe starts isofs on a base that it has nothing of.
-func (l *lab) isofsServe(name, profile, base string) (peer, error) {
+func (l *lab) isofsServe(name, profile, base string, more ...string) (peer, error) {
 	address, err := freeAddress()
 	if err != nil {
 		return peer{}, err
@@ -70,9 +70,11 @@ func (l *lab) isofsServe(name, profile, base string) (peer, error) {
 		return peer{}, err
 	}
 	l.unmountAtEnd(filepath.Join(dir, "mnt"))
-	pid, stop, err := l.start(l.isofs, "serve", "--base", base, "--pieces", l.path("pieces"), "--profile", profile,
+	pid, stop, err := l.start(l.isofs, append([]string{
+		"serve", "--base", base, "--pieces", l.path("pieces"), "--profile", profile,
 		"--state", filepath.Join(dir, "state"), "--mount", filepath.Join(dir, "mnt"), "--run", filepath.Join(dir, "run"),
-		"--listen", address, "--access-log", "off", "--limit-requests", "0", "--limit-connections", "0", "--grace", "1s")
+		"--listen", address, "--access-log", "off", "--limit-requests", "0", "--limit-connections", "0", "--grace", "1s",
+	}, more...)...)
 	if err != nil {
 		return peer{}, err
 	}
