@@ -41,7 +41,7 @@ func main() {
 	flag.Int64Var(&o.cold, "cold-bytes", 500_000_000, "bytes of a cold download")
 	flag.IntVar(&o.rounds, "rounds", 5, "rounds, each with all systems")
 	flag.IntVar(&o.requests, "requests", 20_000, "random reads of 4 KiB")
-	flag.StringVar(&o.only, "only", "", "cases to measure, by commas, of warm, cold, thousand, damage; all if empty")
+	flag.StringVar(&o.only, "only", "", "cases to measure, by commas, of warm, cold, thousand, damage, os; if empty, all, and the results are written")
 	flag.StringVar(&o.out, "out", "bench/results", "folder of the table and the chart")
 	flag.StringVar(&o.data, "data", "/var/tmp/isofs-bench", "folder of the base, kept from run to run; isofs's user must be able to enter it")
 	flag.Parse()
@@ -57,6 +57,7 @@ func main() {
 	}
 }
 
+// run prepares a lab, measures in it and tells the results.
 func run(ctx context.Context, o options) error {
 	// Not below the home of root, which isofs's user cannot enter.
 	dir, err := os.MkdirTemp("/var/tmp", "isofs-bench-")
@@ -71,24 +72,28 @@ func run(ctx context.Context, o options) error {
 	if err := l.prepare(); err != nil {
 		return err
 	}
-	r := &results{}
+	r, asked := &results{}, &results{}
 	for _, c := range []struct {
 		name    string
 		measure func(*results) error
-	}{{"warm", l.warm}, {"cold", l.coldCases}, {"thousand", l.thousandCase}, {"damage", l.damageCase}} {
+		to      *results
+	}{{"warm", l.warm, r}, {"cold", l.coldCases, r}, {"thousand", l.thousandCase, r}, {"damage", l.damageCase, r}, {"os", l.orders, asked}} {
 		if o.only != "" && !slices.Contains(strings.Split(o.only, ","), c.name) {
 			continue
 		}
-		if err := c.measure(r); err != nil {
+		if err := c.measure(c.to); err != nil {
 			return fmt.Errorf("%s: %w", c.name, err)
 		}
+	}
+	text := r.markdown(o) + asked.ordersMarkdown()
+	fmt.Print(text)
+	if o.only != "" {
+		return nil
 	}
 	if err := os.MkdirAll(o.out, 0o755); err != nil {
 		return err
 	}
 	name := filepath.Join(o.out, time.Now().UTC().Format("2006-01-02"))
-	text := r.markdown(o)
-	fmt.Print(text)
 	if err := os.WriteFile(name+".md", []byte(text), 0o644); err != nil {
 		return err
 	}

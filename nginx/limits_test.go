@@ -29,6 +29,11 @@ func TestConnectionLimit(t *testing.T) {
 	if got := r.do("GET", image, "Accept: application/json"); got.StatusCode != 429 || !strings.HasPrefix(got.body, `{"error":"`) {
 		t.Errorf("as JSON: %d %q", got.StatusCode, got.body)
 	}
+	for headers, json := range map[string]bool{"X-None: 1": true, "Accept: text/event-stream": true, "Accept: text/html,*/*": false} {
+		if got := r.do("GET", "/os?piece=notepat", headers); got.StatusCode != 429 || strings.HasPrefix(got.body, `{"error":"`) != json {
+			t.Errorf("at /os with %s: %d %q", headers, got.StatusCode, got.body)
+		}
+	}
 	close(r.hold)
 	if got := <-held; got.StatusCode != 200 {
 		t.Errorf("the third: status %d", got.StatusCode)
@@ -64,6 +69,12 @@ func TestTotalLimit(t *testing.T) {
 	}
 	if want := [4]int{206, 429, 206, 429}; got != want {
 		t.Errorf("statuses %v, want %v", got, want)
+	}
+	// Who waits for an image to be made has no buffers, and does not count.
+	for target, want := range map[string]int{"/os": 404, "/api/os?format=stream": 404, "/os/": 429, "/os-status": 429} {
+		if got := r.do("GET", target, "X-Forwarded-For: 192.0.2.9"); got.StatusCode != want {
+			t.Errorf("%s in a full house: %d, want %d", target, got.StatusCode, want)
+		}
 	}
 }
 

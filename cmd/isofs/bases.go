@@ -47,12 +47,18 @@ type bases struct {
 	hedge  bool
 
 	mu      sync.Mutex // guards what follows
-	open    map[base.Hash]image.Base
-	mirrors []*origin.Mirrors // of those that are open
+	open    map[base.Hash]openBase
+	mirrors []*origin.Mirrors // of those that are open, the oldest first
+}
+
+// An openBase is a base and where its bytes come from.
+type openBase struct {
+	image.Base
+	from *origin.Mirrors
 }
 
 func newBases(o *stackFlags, store *cache.Store, log *slog.Logger) *bases {
-	return &bases{dir: filepath.Join(o.state, "bases"), store: store, log: log, origin: o.origins(), hedge: o.mirrors.hedge, open: map[base.Hash]image.Base{}}
+	return &bases{dir: filepath.Join(o.state, "bases"), store: store, log: log, origin: o.origins(), hedge: o.mirrors.hedge, open: map[base.Hash]openBase{}}
 }
 
 // Close lets go of the origins. Nothing is fetched any more.
@@ -69,6 +75,13 @@ func (b *bases) origins() []*origin.Mirrors {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return slices.Clone(b.mirrors)
+}
+
+// originOf is where the bytes of a base that is open come from.
+func (b *bases) originOf(sum base.Hash) *origin.Mirrors {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.open[sum].from
 }
 
 // byAddress opens the base published at the first place: the folder or URL that
@@ -126,7 +139,7 @@ func (b *bases) bySum(sum base.Hash) (image.Base, error) {
 	known, ok := b.open[sum]
 	b.mu.Unlock()
 	if ok {
-		return known, nil
+		return known.Base, nil
 	}
 	manifest, err := b.kept(sum)
 	if err != nil {
@@ -204,7 +217,7 @@ func (b *bases) openManifest(m *base.Manifest, where places) (image.Base, error)
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if known, ok := b.open[m.SHA256]; ok {
-		return known, nil
+		return known.Base, nil
 	}
 	addresses, err := where.images(m, b.usable)
 	if err != nil {
@@ -226,7 +239,7 @@ func (b *bases) openManifest(m *base.Manifest, where places) (image.Base, error)
 	}
 	b.mirrors = append(b.mirrors, from)
 	opened := image.Base{Manifest: m, Bytes: file}
-	b.open[m.SHA256] = opened
+	b.open[m.SHA256] = openBase{opened, from}
 	return opened, nil
 }
 
