@@ -24,7 +24,7 @@ type indexData struct {
 // index is the page at /: which pieces there are, and a search. With ?piece= it
 // goes to the page of a piece.
 func (s *server) index(w http.ResponseWriter, r *http.Request) error {
-	data := indexData{Address: addressOf(r), Base: s.Catalog.BaseSummary()}
+	data := indexData{Address: s.address(r), Base: s.Catalog.BaseSummary()}
 	status := http.StatusOK
 	w.Header().Set("Cache-Control", "no-cache")
 	if said := strings.TrimSpace(r.URL.Query().Get("piece")); said != "" {

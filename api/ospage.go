@@ -58,7 +58,7 @@ func (s *server) osPage(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return &statusError{http.StatusBadRequest, err.Error()}
 	}
-	page, err := newOSPage(name, addressOf(r), s.Catalog.Known(name))
+	page, err := newOSPage(name, s.address(r), s.Catalog.Known(name))
 	if err != nil {
 		return err
 	}
@@ -87,7 +87,7 @@ func newOSPage(name bundle.Name, address string, snap *catalog.Snapshot) (*osPag
 func newFacts(snap *catalog.Snapshot) *facts {
 	return &facts{
 		ID: snap.ID(), SHA256: snap.SHA256().String(), Bytes: snap.Size(),
-		Path: "/s/" + snap.ID() + "/" + snap.FileName(), Preview: previewPath(snap.ID()),
+		Path: snapshotPath(snap), Preview: previewPath(snap.ID()),
 		Made:   snap.Time().UTC().Format("2006-01-02 15:04 UTC"),
 		Signed: slices.Contains(snap.Suffixes(), "asc"),
 	}

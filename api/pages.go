@@ -83,7 +83,7 @@ func newProblem(status int, text string, err error) problem {
 		p.Title, p.Names = "That is no piece", true
 	case http.StatusNotFound:
 		p.Title, p.Names = "Nothing here", true
-	case http.StatusBadGateway, http.StatusServiceUnavailable:
+	case http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
 		p.Title = "Not at the moment"
 	}
 	if stale, ok := errors.AsType[*catalog.StaleError](err); ok {
