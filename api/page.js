@@ -171,6 +171,7 @@
     const said = trouble.message || text;
     $('trouble').textContent = said && said[0].toUpperCase() + said.slice(1).replace(/\.?$/, '.');
     tries++;
+    main.toggleAttribute('data-hopeless', [400, 404, 413].includes(trouble.status)); // no link to what is not
     const hopeful = passing.includes(trouble.status) && tries < mostTries;
     $('advice').textContent = hopeful ? advice : advice.replace(again, '');
     $('wait').hidden = !hopeful;
@@ -191,6 +192,7 @@
 
   async function run() {
     clearInterval(ticking);
+    main.removeAttribute('data-hopeless');
     show('working', `Making os:${piece}`);
     $('bar').removeAttribute('value'); // not known yet
     $('say').textContent = 'Asking for the image';

@@ -62,13 +62,13 @@ var drawings = map[string][]string{
 	"play": {
 		"##############",
 		"#............#",
-		"#...o........#",
-		"#...ooo......#",
-		"#...ooooo....#",
-		"#...ooooooo..#",
-		"#...ooooo....#",
-		"#...ooo......#",
-		"#...o........#",
+		"#..oo........#",
+		"#..oooo......#",
+		"#..oooooo....#",
+		"#..oooooooo..#",
+		"#..oooooo....#",
+		"#..oooo......#",
+		"#..oo........#",
 		"#............#",
 		"##############",
 		".....####.....",
@@ -100,7 +100,7 @@ func drawQR(text string) (template.HTML, error) {
 	}
 	size := code.Size + 2*quiet
 	black := func(x, y int) bool { return code.Black(x-quiet, y-quiet) }
-	return template.HTML(fmt.Sprintf(`<svg class="qr" viewBox="0 0 %d %[1]d" role="img" aria-label="QR code of %s"><path class="paper" d="M0 0h%[1]dv%[1]dH0z"/><path d="%s"/></svg>`,
+	return template.HTML(fmt.Sprintf(`<svg class="qr" viewBox="0 0 %d %[1]d" role="img" aria-label="QR code of %[2]s"><path class="paper" d="M0 0h%[1]dv%[1]dH0z"/><path d="%[3]s"/></svg>`,
 		size, template.HTMLEscapeString(text), runs(size, size, black))), nil
 }
 
