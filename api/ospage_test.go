@@ -101,7 +101,7 @@ func TestPreview(t *testing.T) {
 		got := r.ask("GET", path, headers...)
 		h := got.Header()
 		if got.Code != 200 || got.Body.String() != "<p>7" || h.Get("Content-Type") != "text/html; charset=utf-8" || h.Get("X-Content-Type-Options") != "nosniff" ||
-			h.Get("ETag") != `"`+s.Bundle().String()+`"` || h.Get("Content-Length") != "4" {
+			h.Get("ETag") != `"`+s.Bundle().String()+`"` || h.Get("Content-Length") != "4" || h.Get("Connection-Allowlist") != "()" {
 			t.Errorf("%q: %d, %v, %q", headers, got.Code, h, got.Body)
 		}
 		// All that keeps a stranger's page from being one of ours, and from the network.

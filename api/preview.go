@@ -17,6 +17,11 @@ const previewPolicy = "sandbox allow-scripts; default-src 'none'; " +
 	"img-src data: blob:; media-src data: blob:; font-src data: blob:; connect-src data: blob:; " +
 	"form-action 'none'; base-uri 'none'; frame-ancestors 'self'"
 
+// previewConnections is the list of servers that a preview may connect to by
+// any means: none. It also ends what no policy can, WebRTC and connections made
+// in advance, in browsers that know it (Chromium since 152).
+const previewConnections = "()"
+
 // previewPath is where a snapshot's bundle is shown.
 func previewPath(id string) string { return "/s/" + id + "/preview" }
 
@@ -25,6 +30,7 @@ func previewPath(id string) string { return "/s/" + id + "/preview" }
 func (s *server) preview(w http.ResponseWriter, r *http.Request) error {
 	h := w.Header()
 	h.Set("Content-Security-Policy", previewPolicy)
+	h.Set("Connection-Allowlist", previewConnections)
 	h.Set("X-Content-Type-Options", "nosniff")
 	h.Set("Referrer-Policy", "no-referrer")
 	h.Set("X-DNS-Prefetch-Control", "off")
