@@ -142,7 +142,7 @@
   }
 
   function finish(done) {
-    show('done', `os:${piece} is ready`);
+    show('done', 'Your image is ready');
     $('say').textContent = download(done)
       ? `${done.filename} is downloading. If it is not, use the button.`
       : `${done.filename} was downloaded from here before. The button downloads it again.`;
@@ -171,7 +171,7 @@
     const said = trouble.message || text;
     $('trouble').textContent = said && said[0].toUpperCase() + said.slice(1).replace(/\.?$/, '.');
     tries++;
-    main.toggleAttribute('data-hopeless', [400, 404, 413].includes(trouble.status)); // no link to what is not
+    main.toggleAttribute('data-hopeless', [400, 404, 413].includes(trouble.status)); // nothing of what is not
     const hopeful = passing.includes(trouble.status) && tries < mostTries;
     $('advice').textContent = hopeful ? advice : advice.replace(again, '');
     $('wait').hidden = !hopeful;
@@ -193,7 +193,7 @@
   async function run() {
     clearInterval(ticking);
     main.removeAttribute('data-hopeless');
-    show('working', `Making os:${piece}`);
+    show('working', 'Making your image');
     $('bar').removeAttribute('value'); // not known yet
     $('say').textContent = 'Asking for the image';
     try {
