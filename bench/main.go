@@ -32,6 +32,7 @@ func main() {
 		os.Exit(1)
 	}
 	var o options
+	only := flag.String("only", "", "os: only /os, its latency and a download beside a hung oven; nothing is written")
 	quick := flag.Bool("quick", false, "a look at the harness: small base, one round")
 	flag.IntVar(&o.baseMiB, "base-mib", 2000, "MiB of the base's live partition")
 	flag.Int64Var(&o.bytes, "bytes", 500_000_000, "bytes of each warm stream")
@@ -44,8 +45,13 @@ func main() {
 	if *quick {
 		o.baseMiB, o.bytes, o.cold, o.rounds, o.requests = 300, 100_000_000, 50_000_000, 1, 1000
 	}
+	cases := map[string]func(*lab) error{"": all, "os": onlyOrders}[*only]
+	if cases == nil {
+		fmt.Fprintf(os.Stderr, "bench: -only %s is not os\n", *only)
+		os.Exit(2)
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	err := run(ctx, o)
+	err := run(ctx, o, cases)
 	stop()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
@@ -53,7 +59,8 @@ func main() {
 	}
 }
 
-func run(ctx context.Context, o options) error {
+// run prepares a lab and does what is to be done in it.
+func run(ctx context.Context, o options, cases func(*lab) error) error {
 	// Not below the home of root, which isofs's user cannot enter.
 	dir, err := os.MkdirTemp("/var/tmp", "isofs-bench-")
 	if err != nil {
@@ -67,7 +74,24 @@ func run(ctx context.Context, o options) error {
 	if err := l.prepare(); err != nil {
 		return err
 	}
+	return cases(l)
+}
+
+// onlyOrders prints what there is to say of /os.
+func onlyOrders(l *lab) error {
 	r := &results{}
+	if err := l.orders(r); err != nil {
+		return err
+	}
+	fmt.Print(r.table("plain nginx, a small file"))
+	fmt.Printf("\na download beside a hung oven, by one without: %.2f\n",
+		r.ratio("a download", "MB/s", "32 wait for a hung oven", "nobody waits for the oven"))
+	return nil
+}
+
+// all is isofs beside its peers.
+func all(l *lab) error {
+	r, o := &results{}, l.o
 	if err := l.warm(r); err != nil {
 		return err
 	}

@@ -57,7 +57,7 @@ func (l *lab) plain(name, mode string) (peer, error) {
 }
 
 // isofsServe starts isofs on a base that it has nothing of.
-func (l *lab) isofsServe(name, profile, base string) (peer, error) {
+func (l *lab) isofsServe(name, profile, base string, more ...string) (peer, error) {
 	dir, err := os.MkdirTemp(l.dir, "isofs-")
 	if err != nil {
 		return peer{}, err
@@ -65,7 +65,7 @@ func (l *lab) isofsServe(name, profile, base string) (peer, error) {
 	if err := os.Chmod(dir, 0o755); err != nil {
 		return peer{}, err
 	}
-	p, err := l.isofsIn(dir, name, profile, base, l.path("pieces"))
+	p, err := l.isofsIn(dir, name, profile, base, l.path("pieces"), more...)
 	if err != nil {
 		return p, err
 	}
@@ -75,15 +75,17 @@ func (l *lab) isofsServe(name, profile, base string) (peer, error) {
 }
 
 // isofsIn starts isofs with all that it keeps in dir.
-func (l *lab) isofsIn(dir, name, profile, base, from string) (peer, error) {
+func (l *lab) isofsIn(dir, name, profile, base, from string, more ...string) (peer, error) {
 	address, err := freeAddress()
 	if err != nil {
 		return peer{}, err
 	}
 	l.unmountAtEnd(filepath.Join(dir, "mnt"))
-	pid, stop, err := l.start(l.isofs, "serve", "--base", base, "--pieces", from, "--profile", profile,
+	pid, stop, err := l.start(l.isofs, append([]string{
+		"serve", "--base", base, "--pieces", from, "--profile", profile,
 		"--state", filepath.Join(dir, "state"), "--mount", filepath.Join(dir, "mnt"), "--run", filepath.Join(dir, "run"),
-		"--listen", address, "--access-log", "off", "--limit-requests", "0", "--limit-connections", "0", "--grace", "1s")
+		"--listen", address, "--access-log", "off", "--limit-requests", "0", "--limit-connections", "0", "--grace", "1s",
+	}, more...)...)
 	if err != nil {
 		return peer{}, err
 	}

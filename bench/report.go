@@ -75,14 +75,21 @@ func (r *results) markdown(o options) string {
 		time.Now().UTC().Format("2006-01-02 15:04"), runtime.NumCPU(), strings.TrimSpace(string(uts)), runtime.Version(),
 		strings.TrimSpace(string(load)), o.baseMiB, o.bytes, o.rounds)
 	b.WriteString(notes)
-	b.WriteString("\n| case | unit | system | median [min-max] | by plain, same mode |\n|---|---|---|---|---|\n")
-	for _, x := range r.rows {
-		fmt.Fprintf(&b, "| %s | %s | %s | %.4g [%.4g-%.4g] | %.2f |\n", x.name, x.unit, x.peer, median(x.values),
-			slices.Min(x.values), slices.Max(x.values), r.ratio(x.name, x.unit, x.peer, "plain, same mode"))
-	}
+	b.WriteString("\n" + r.table("plain, same mode"))
 	b.WriteString("\n## Goals\n\n")
 	for _, g := range r.goals() {
 		fmt.Fprintf(&b, "- %s: %.3g, %s\n", g.text, g.value, g.verdict())
+	}
+	return b.String()
+}
+
+// table has all rows, beside the values of one system.
+func (r *results) table(beside string) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "| case | unit | system | median [min-max] | by %s |\n|---|---|---|---|---|\n", beside)
+	for _, x := range r.rows {
+		fmt.Fprintf(&b, "| %s | %s | %s | %.4g [%.4g-%.4g] | %.2f |\n", x.name, x.unit, x.peer, median(x.values),
+			slices.Min(x.values), slices.Max(x.values), r.ratio(x.name, x.unit, x.peer, beside))
 	}
 	return b.String()
 }
