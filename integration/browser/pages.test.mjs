@@ -2,7 +2,7 @@
 // is held by gates, and the page's clock is the test's.
 import assert from 'node:assert/strict';
 import { after, test } from 'node:test';
-import { accessible, browser, control, fits, leak, packed, sha256, site, state, stopClock, withPage, words } from './rig.mjs';
+import { accessible, browser, control, fits, leak, packed, readQR, sha256, site, state, stopClock, withPage, words } from './rig.mjs';
 
 after(() => browser.close());
 
@@ -70,6 +70,7 @@ test('the image is that of isofs pack; a reload does not download it again', () 
   assert.equal(await page.evaluate(() => navigator.clipboard.readText()), `wget -c '${download.url()}'`);
   const etcher = await page.getByText('Flash with Etcher').getAttribute('href');
   assert.deepEqual(JSON.parse(decodeURIComponent(etcher.slice('etcher://'.length))), { url: download.url() });
+  assert.equal(await readQR(page.locator('.qr')), page.url());
   // What a browser makes of the link is what Etcher is given.
   assert.equal(await page.getByText('Flash with Etcher').evaluate(a => a.href), etcher);
 }));

@@ -5,6 +5,7 @@ import { createReadStream, mkdirSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import jsQR from 'jsqr';
 import { chromium } from 'playwright-core';
 
 const env = name => process.env[name] ?? assert.fail(`${name} is not set; integration.TestBrowser sets it`);
@@ -76,6 +77,24 @@ export async function fits(page, what) {
   assert.equal(await page.evaluate(() => document.documentElement.scrollWidth), 360, `${what} scrolls sideways`);
   await page.screenshot({ path: join(shots, `${what}-phone.png`), fullPage: true });
   await page.setViewportSize(before);
+}
+
+/** What a camera that sees an element reads in it. */
+export async function readQR(locator) {
+  const png = (await locator.screenshot()).toString('base64');
+  const context = await browser.newContext();
+  try {
+    const { data, width, height } = await (await context.newPage()).evaluate(async png => {
+      const picture = await createImageBitmap(await (await fetch(`data:image/png;base64,${png}`)).blob());
+      const canvas = new OffscreenCanvas(picture.width, picture.height).getContext('2d');
+      canvas.drawImage(picture, 0, 0);
+      const { data, width, height } = canvas.getImageData(0, 0, picture.width, picture.height);
+      return { data: [...data], width, height };
+    }, png);
+    return jsQR(Uint8ClampedArray.from(data), width, height)?.data;
+  } finally {
+    await context.close();
+  }
 }
 
 export async function sha256(path) {
