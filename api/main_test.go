@@ -13,7 +13,6 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -191,19 +190,6 @@ func (r *rig) losesItsBundle(s *catalog.Snapshot) {
 	if err := os.Remove(filepath.Join(r.dir, "bundles", s.Bundle().String()+".html")); err != nil {
 		r.t.Fatal(err)
 	}
-}
-
-// A load is what this process has at the moment.
-type load struct {
-	goroutines int
-	bytes      int64 // of the heap and the stacks
-}
-
-func measure() load {
-	runtime.GC()
-	var m runtime.MemStats
-	runtime.ReadMemStats(&m)
-	return load{runtime.NumGoroutine(), int64(m.HeapInuse + m.StackInuse)}
 }
 
 // etag is what nginx makes of a snapshot (ngx_http_set_etag).

@@ -5,11 +5,9 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"net/http"
 	"net/http/httptest"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -211,44 +209,6 @@ func TestAStopEndsStreams(t *testing.T) {
 		close(r.shop.gate)
 		r.catalog.Close()
 	})
-}
-
-// What an open stream costs beside its connection.
-func TestWatchersCostLittle(t *testing.T) {
-	r := held(t)
-	const many = 400
-	var clients sync.WaitGroup
-	ctx, leave := context.WithCancel(t.Context())
-	before := measure()
-	server := httptest.NewServer(r.handler)
-	defer server.Close()
-	transport := &http.Transport{DisableKeepAlives: true}
-	for range many {
-		req, err := http.NewRequestWithContext(ctx, "GET", server.URL+"/os?piece=notepat&format=stream", nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		resp, err := transport.RoundTrip(req) // its header comes at once
-		if err != nil {
-			t.Fatal(err)
-		}
-		clients.Go(func() {
-			defer resp.Body.Close()
-			for in := bufio.NewScanner(resp.Body); in.Scan(); {
-			}
-		})
-	}
-	<-r.shop.begun
-	after := measure()
-	goroutines, bytes := float64(after.goroutines-before.goroutines)/many, float64(after.bytes-before.bytes)/many
-	t.Logf("%.1f goroutines and %.0f bytes a watcher, with the test's own client", goroutines, bytes)
-	// Three of net/http's client and this test's, two of its server, one of ours.
-	if goroutines > 8 || bytes > 128<<10 {
-		t.Errorf("%.1f goroutines and %.0f bytes a watcher", goroutines, bytes)
-	}
-	leave()
-	clients.Wait()
-	close(r.shop.gate)
 }
 
 func (f frame) String() string { return fmt.Sprint(f.kind, " ", f.data) }

@@ -109,8 +109,8 @@ func (c *Catalog) await(ctx context.Context, name bundle.Name, flight <-chan sin
 				return Build{}, r.Err
 			}
 			b := r.Val.(Build)
-			if tell != nil && !b.Unchanged {
-				tellTo(StageDigest) // the last ones may have been too quick
+			if tell != nil {
+				tellTo(b.passed()) // some may have been too quick to be seen
 			}
 			return b, nil
 		case <-changed:

@@ -32,6 +32,17 @@ type Build struct {
 	Ended     time.Time // zero if nothing was fetched
 }
 
+// passed is the last stage that there was.
+func (b Build) passed() Stage {
+	switch {
+	case b.Ended.IsZero():
+		return 0
+	case b.Unchanged:
+		return StageBundle
+	}
+	return StageDigest
+}
+
 // Watch is Current for who wants to see how it goes: tell is called, before
 // Watch returns, with each stage that the snapshot's making is in or has
 // passed. Who comes late joins at the stage that it is in.

@@ -29,6 +29,11 @@ func TestConnectionLimit(t *testing.T) {
 	if got := r.do("GET", image, "Accept: application/json"); got.StatusCode != 429 || !strings.HasPrefix(got.body, `{"error":"`) {
 		t.Errorf("as JSON: %d %q", got.StatusCode, got.body)
 	}
+	for headers, json := range map[string]bool{"X-None: 1": true, "Accept: text/event-stream": true, "Accept: text/html,*/*": false} {
+		if got := r.do("GET", "/os?piece=notepat", headers); got.StatusCode != 429 || strings.HasPrefix(got.body, `{"error":"`) != json {
+			t.Errorf("at /os with %s: %d %q", headers, got.StatusCode, got.body)
+		}
+	}
 	close(r.hold)
 	if got := <-held; got.StatusCode != 200 {
 		t.Errorf("the third: status %d", got.StatusCode)
