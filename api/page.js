@@ -128,14 +128,15 @@
   }
 
   // download begins it once in a tab for each image: not again with each reload.
+  // It is the image of which the page shows the digest, if it shows one.
   function download(done) {
-    const key = `isofs ${file} ${done.snapshot}`;
+    const key = `isofs ${file} ${main.dataset.snapshot || done.snapshot}`;
     try {
       if (sessionStorage.getItem(key)) return false;
       sessionStorage.setItem(key, 'begun');
     } catch { /* no storage: then once for each load */ }
     const a = document.createElement('a');
-    a.href = done.downloadUrl;
+    a.href = main.dataset.snapshot ? $('download').href : done.downloadUrl;
     a.download = done.filename;
     a.click();
     return true;
