@@ -9,11 +9,11 @@ demo: ## set up, bake the tiny base, mount, serve on DEMO_LISTEN (127.0.0.1:8080
 	scripts/demo
 
 test: ## set up, then pass all tests
-	scripts/setup serve bake test
+	scripts/setup serve bake test browser
 	scripts/test
 
 setup: ## install what the tests and the demo need
-	scripts/setup serve bake test
+	scripts/setup serve bake test browser
 
 build: ## bin/isofs
 	go build -o $(BIN) ./cmd/isofs

@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/netip"
+	"strings"
 
 	"aesthetic.computer/isofs/catalog"
 )
@@ -68,6 +69,7 @@ func New(c Config) http.Handler {
 	mux.Handle("GET /os", s.answerJSON(s.os))
 	mux.Handle("GET /api/os", s.answerJSON(s.os)) // as aesthetic.computer calls it
 	mux.Handle("GET /os-status", s.answerJSON(s.osStatus))
+	mux.Handle("GET /s/{id}/preview", s.answer(s.preview))
 	mux.Handle("GET /s/{id}/{file}", s.answer(s.bySnapshot))
 	mux.Handle("GET /{file}", s.answer(s.byName))
 	mux.Handle("OPTIONS /", s.answer(s.options))
@@ -78,7 +80,14 @@ func New(c Config) http.Handler {
 		}
 		return errNothingHere
 	}))
-	return mux
+	osPage := s.answer(s.osPage)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if read := r.Method == http.MethodGet || r.Method == http.MethodHead; read && strings.HasPrefix(r.URL.Path, pagePrefix) {
+			osPage.ServeHTTP(w, r)
+			return
+		}
+		mux.ServeHTTP(w, r)
+	})
 }
 
 // errNothingHere is the answer at an address that no image can have.

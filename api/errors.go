@@ -69,6 +69,11 @@ func statusOf(err error) int {
 // defaultRetry is what a client is told to wait when nobody knows better.
 const defaultRetry = 30 * time.Second
 
+// mayPass reports whether a failure with that status may be over by itself.
+func mayPass(status int) bool {
+	return status == http.StatusBadGateway || status == http.StatusServiceUnavailable || status == http.StatusGatewayTimeout
+}
+
 // retryAfter is how many seconds a client is told to wait, at least one.
 func retryAfter(err error) int {
 	wait := defaultRetry
@@ -107,7 +112,7 @@ func (s *server) writeError(w http.ResponseWriter, r *http.Request, usual form, 
 	h := w.Header()
 	h.Set("Cache-Control", "no-store")
 	h.Set("X-Content-Type-Options", "nosniff")
-	if status == http.StatusBadGateway || status == http.StatusServiceUnavailable || status == http.StatusGatewayTimeout {
+	if mayPass(status) {
 		h.Set("Retry-After", strconv.Itoa(retryAfter(err)))
 	}
 	text := publicText(status, err)

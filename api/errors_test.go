@@ -179,7 +179,7 @@ func TestOddPaths(t *testing.T) {
 	} {
 		for _, accept := range []string{"*/*", "text/html"} {
 			got := r.ask("GET", path, "Accept: "+accept)
-			if got.Code != want || got.Header().Get("X-Accel-Redirect") != "" || got.Body.Len() > 10_000 {
+			if got.Code != want || got.Header().Get("X-Accel-Redirect") != "" || got.Body.Len() > 20_000 {
 				t.Errorf("%.80s: %d (%q, %d bytes), want %d", path, got.Code, got.Header().Get("X-Accel-Redirect"), got.Body.Len(), want)
 			}
 			for key, values := range got.Header() {

@@ -17,30 +17,36 @@ type indexData struct {
 	Example bundle.Name
 	More    int // pieces beyond maxListed
 	Base    string
+	Said    string // what was searched for and is no name,
+	Problem string // and why not
 }
 
-// index is the page at /: what there is to download, and how. With ?piece= it
-// goes to the image of a piece, whose name a person need not know.
+// index is the page at /: which pieces there are, and a search. With ?piece= it
+// goes to the page of a piece.
 func (s *server) index(w http.ResponseWriter, r *http.Request) error {
+	data := indexData{Address: s.address(r), Base: s.Catalog.BaseSummary()}
+	status := http.StatusOK
+	w.Header().Set("Cache-Control", "no-cache")
 	if said := strings.TrimSpace(r.URL.Query().Get("piece")); said != "" {
-		name, err := bundle.ParseName(said)
-		if err != nil {
+		name, err := bundle.ParseName(strings.TrimPrefix(said, "os:"))
+		if err == nil {
+			w.Header().Set("Location", pagePath(name))
+			w.WriteHeader(http.StatusSeeOther)
+			return nil
+		}
+		if !strings.Contains(r.Header.Get("Accept"), "text/html") {
 			return &statusError{http.StatusBadRequest, err.Error()}
 		}
-		w.Header().Set("Cache-Control", "no-cache")
-		w.Header().Set("Location", "/"+name.FileName())
-		w.WriteHeader(http.StatusSeeOther)
-		return nil
+		status, data.Said, data.Problem = http.StatusBadRequest, said, err.Error()
 	}
-	data := indexData{Address: s.address(r), Pieces: s.Catalog.Pieces(r.Context()), Base: s.Catalog.BaseSummary()}
+	data.Pieces = s.Catalog.Pieces(r.Context())
 	if len(data.Pieces) > 0 {
 		data.Example = data.Pieces[0]
 	}
 	if more := len(data.Pieces) - maxListed; more > 0 {
 		data.Pieces, data.More = data.Pieces[:maxListed], more
 	}
-	w.Header().Set("Cache-Control", "no-cache")
-	return s.pages.write(w, "index", http.StatusOK, data)
+	return s.pages.write(w, "index", status, data)
 }
 
 // addressOf is where the client believes us to be, for commands that people

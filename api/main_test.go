@@ -1,6 +1,7 @@
 package api
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding"
@@ -56,6 +57,7 @@ var made = time.Date(2026, 11, 2, 0, 0, 0, 0, time.UTC)
 type shop struct {
 	mu     sync.Mutex
 	pieces map[string]int
+	title  string
 	err    error
 	gate   chan struct{}
 	begun  chan string
@@ -87,7 +89,7 @@ func (s *shop) Fetch(_ context.Context, name bundle.Name, w io.Writer, limit int
 	html := fmt.Sprint("<p>", n)
 	_, err := io.WriteString(w, html)
 	return bundle.Info{
-		SHA256: sha256.Sum256([]byte(html)), Size: int64(len(html)), Title: "a piece",
+		SHA256: sha256.Sum256([]byte(html)), Size: int64(len(html)), Title: cmp.Or(s.title, "a piece"),
 		ModTime: made.Add(time.Duration(n) * time.Minute),
 	}, err
 }
@@ -116,6 +118,7 @@ type rig struct {
 	t       *testing.T
 	handler http.Handler
 	catalog *catalog.Catalog
+	config  catalog.Config
 	shop    *shop
 	log     *strings.Builder
 	dir     string // of the catalog
@@ -126,17 +129,31 @@ func newRig(t *testing.T, limits catalog.Limits) *rig {
 	r := &rig{t: t, shop: &shop{pieces: map[string]int{"notepat": 0}}, log: new(strings.Builder), dir: t.TempDir()}
 	limits.RefreshWait = time.Hour
 	log := slog.New(slog.NewTextHandler(r.log, nil))
-	var err error
-	r.catalog, err = catalog.Open(catalog.Config{
+	r.config = catalog.Config{
 		Dir: r.dir, Base: emptyBase(), Source: r.shop, Density: 8, Limits: limits, Log: log,
 		Now: func() time.Time { return made.Add(24 * time.Hour) },
-	})
-	if err != nil {
-		t.Fatal(err)
 	}
+	r.open()
 	t.Cleanup(func() { r.catalog.Close() })
-	r.handler = New(Config{Catalog: r.catalog, Log: log, Healthy: func() error { return r.sick }})
 	return r
+}
+
+func (r *rig) open() {
+	r.t.Helper()
+	var err error
+	if r.catalog, err = catalog.Open(r.config); err != nil {
+		r.t.Fatal(err)
+	}
+	r.handler = New(Config{Catalog: r.catalog, Log: r.config.Log, Healthy: func() error { return r.sick }})
+}
+
+// reopen is a start after a stop.
+func (r *rig) reopen() {
+	r.t.Helper()
+	if err := r.catalog.Close(); err != nil {
+		r.t.Fatal(err)
+	}
+	r.open()
 }
 
 // ask sends a request with headers given as "Key: value".

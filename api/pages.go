@@ -3,7 +3,7 @@ package api
 import (
 	"bytes"
 	"crypto/sha256"
-	_ "embed"
+	"embed"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -14,11 +14,14 @@ import (
 	"aesthetic.computer/isofs/catalog"
 )
 
-//go:embed pages.html
-var pagesHTML string
+//go:embed pages.html os.html
+var pageFiles embed.FS
 
 //go:embed style.css
 var styleCSS string
+
+//go:embed page.js
+var pageJS string
 
 // pages are what people see in a browser.
 type pages struct {
@@ -28,15 +31,23 @@ type pages struct {
 
 // newPages parses the pages, which are part of the binary.
 func newPages() *pages {
-	style := sha256.Sum256([]byte(styleCSS))
 	return &pages{
 		templates: template.Must(template.New("pages").Funcs(template.FuncMap{
-			"style": func() template.CSS { return template.CSS(styleCSS) },
-		}).Parse(pagesHTML)),
-		// Its own style, a form to itself, and nothing else.
-		policy: "default-src 'none'; style-src 'sha256-" + base64.StdEncoding.EncodeToString(style[:]) +
-			"'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
+			"style":  func() template.CSS { return template.CSS(styleCSS) },
+			"script": func() template.JS { return template.JS(pageJS) },
+			"draw":   draw,
+		}).ParseFS(pageFiles, "*.html")),
+		// Its own style and script, which are in it and known by their digest; a
+		// form and requests to itself; previews in a frame; and nothing else.
+		policy: "default-src 'none'; style-src " + hashOf(styleCSS) + "; script-src " + hashOf(pageJS) +
+			"; connect-src 'self'; frame-src 'self'; img-src data:; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
 	}
+}
+
+// hashOf names an inline style or script in a policy.
+func hashOf(text string) string {
+	sum := sha256.Sum256([]byte(text))
+	return "'sha256-" + base64.StdEncoding.EncodeToString(sum[:]) + "'"
 }
 
 // write answers with a page, whole or not at all.
@@ -62,13 +73,16 @@ type problem struct {
 	Title  string
 	Text   string
 	Again  string // path at which to begin anew, if that helps
+	Names  bool   // whether to say what names look like
 }
 
 func newProblem(status int, text string, err error) problem {
 	p := problem{Status: status, Title: "That did not work", Text: text}
 	switch status {
+	case http.StatusBadRequest:
+		p.Title, p.Names = "That is no piece", true
 	case http.StatusNotFound:
-		p.Title = "Nothing here"
+		p.Title, p.Names = "Nothing here", true
 	case http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
 		p.Title = "Not at the moment"
 	}

@@ -12,23 +12,33 @@ import (
 	"aesthetic.computer/isofs/catalog"
 )
 
-// The page's own style is the only thing that its policy allows.
+// A page's own style and script are all that its policy allows.
 func TestThePolicyFitsThePages(t *testing.T) {
 	r := newRig(t, catalog.Limits{})
-	for path, want := range map[string]int{"/": 200, "/nothing": 404} {
+	r.current("$39j", 0)
+	for path, want := range map[string]int{"/": 200, "/?piece=..": 400, "/os:notepat": 200, "/os:$39j": 200, "/os:..": 400, "/nothing": 404} {
 		got := r.ask("GET", path, "Accept: text/html")
 		body, policy := got.Body.String(), got.Header().Get("Content-Security-Policy")
-		styles := regexp.MustCompile(`(?s)<style>(.*?)</style>`).FindAllStringSubmatch(body, -1)
-		if got.Code != want || len(styles) != 1 {
-			t.Fatalf("%s: %d with %d styles", path, got.Code, len(styles))
+		if got.Code != want || !strings.HasPrefix(policy, "default-src 'none'; ") || strings.Contains(policy, "unsafe") {
+			t.Errorf("%s: %d with the policy %q", path, got.Code, policy)
 		}
-		sum := sha256.Sum256([]byte(styles[0][1]))
-		if hash := "style-src 'sha256-" + base64.StdEncoding.EncodeToString(sum[:]) + "'"; !strings.Contains(policy, hash) {
-			t.Errorf("%s: the policy %q has not %q", path, policy, hash)
+		for tag, most := range map[string]int{"style": 1, "script": 1} {
+			found := regexp.MustCompile(`(?s)<`+tag+`>(.*?)</`+tag+`>`).FindAllStringSubmatch(body, -1)
+			if len(found) != most && (tag == "style" || len(found) != 0) {
+				t.Fatalf("%s: has %d of %s", path, len(found), tag)
+			}
+			for _, f := range found {
+				sum := sha256.Sum256([]byte(f[1]))
+				if hash := tag + "-src 'sha256-" + base64.StdEncoding.EncodeToString(sum[:]) + "'"; !strings.Contains(policy, hash) {
+					t.Errorf("%s: the policy %q has not %q", path, policy, hash)
+				}
+			}
 		}
-		if strings.Contains(body, " style=") || strings.Contains(body, "<script") || strings.Contains(body, "ZgotmplZ") ||
-			!strings.HasPrefix(policy, "default-src 'none'; ") {
+		if inline := regexp.MustCompile(`(?s)<(style|script)>.*?</(style|script)>`).ReplaceAllString(body, ""); regexp.MustCompile(`<script|<style| style=| on[a-z]+=|javascript:|ZgotmplZ`).MatchString(inline) {
 			t.Errorf("%s has what its policy %q forbids", path, policy)
+		}
+		if len(body) > 60_000 {
+			t.Errorf("%s weighs %d bytes", path, len(body))
 		}
 	}
 }
@@ -39,8 +49,8 @@ func TestTheIndexListsPieces(t *testing.T) {
 	got := r.ask("GET", "/", "X-Forwarded-Proto: https")
 	body := got.Body.String()
 	for _, want := range []string{
-		`href="/notepat-os.iso" download>`, `href="/at.jeffrey.tone-os.iso" download>`, `href="/kidlisp.39j-os.iso" download>`,
-		"<strong>@jeffrey/tone</strong>", `href="/notepat-os.iso.sha256"`,
+		`href="/notepat-os.iso" download `, `href="/at.jeffrey.tone-os.iso" download `, `href="/kidlisp.39j-os.iso" download `,
+		`href="/os:notepat"`, `href="/os:@jeffrey/tone"`, `href="/os:$39j"`, `<option value="@jeffrey/tone">`, `href="/notepat-os.iso.sha256"`,
 		"wget -c https://isofs.example/kidlisp.39j-os.iso", "base tiny 2026-11-01 for amd64, 1 MiB",
 	} {
 		if !strings.Contains(body, want) {
@@ -61,7 +71,7 @@ func TestTheIndexIsBounded(t *testing.T) {
 		r.shop.pieces[fmt.Sprint("piece", i)] = 0
 	}
 	body := r.ask("GET", "/").Body.String()
-	if n := strings.Count(body, "<li><a class=\"image\""); n != maxListed || !strings.Contains(body, "And 8 more.") {
+	if n := strings.Count(body, "<li data-piece="); n != maxListed || !strings.Contains(body, "And 8 more.") {
 		t.Errorf("%d pieces are listed", n)
 	}
 }
@@ -82,13 +92,13 @@ func TestPagesEscape(t *testing.T) {
 		if strings.Contains(req.Body.String(), "javascript") {
 			t.Error("a scheme of the client's is on the page")
 		}
-		if got := r.askHost(host); !strings.Contains(got, "wget -c http://localhost/") || strings.Contains(got, "alert(") || strings.Contains(got, "reboot") {
+		if got := r.askHost(host); !strings.Contains(got, "wget -c http://localhost/") || strings.Contains(got, "alert(1)") || strings.Contains(got, "reboot") {
 			t.Errorf("host %q is on the page", host)
 		}
 	}
 	for _, path := range []string{"/%3Cscript%3E-os.iso", "/?piece=%3Cscript%3Ealert(1)%3C/script%3E"} {
 		got := r.ask("GET", path, "Accept: text/html")
-		if body := got.Body.String(); got.Code != 400 || strings.Contains(body, "<script>") || !strings.Contains(body, "&lt;") {
+		if body := got.Body.String(); got.Code != 400 || strings.Contains(body, "<script>alert") || !strings.Contains(body, "&lt;script&gt;") {
 			t.Errorf("%s: %d, %s", path, got.Code, body)
 		}
 	}
@@ -97,7 +107,7 @@ func TestPagesEscape(t *testing.T) {
 func TestTheFormFindsAPiece(t *testing.T) {
 	r := newRig(t, catalog.Limits{})
 	for said, want := range map[string]string{
-		"notepat": "/notepat-os.iso", "%40Jeffrey%2Ftone": "/at.jeffrey.tone-os.iso", "+%2439j+": "/kidlisp.39j-os.iso",
+		"notepat": "/os:notepat", "%40Jeffrey%2Ftone": "/os:@jeffrey/tone", "+%2439j+": "/os:$39j", "os:notepat": "/os:notepat",
 	} {
 		if got := r.ask("GET", "/?piece="+said); got.Code != 303 || got.Header().Get("Location") != want {
 			t.Errorf("%s: %d to %q, want %q", said, got.Code, got.Header().Get("Location"), want)
@@ -132,6 +142,10 @@ func TestSavePages(t *testing.T) {
 		}
 	}
 	save("index", "/")
+	save("unknown", "/os:notepat")
+	r.current("@jeffrey/tone", 0)
+	save("known", "/os:@jeffrey/tone")
+	save("misspelt", "/?piece=a+b")
 	save("missing", "/none-os.iso")
 	save("stale", "/notepat-os.iso", fmt.Sprintf("Range: bytes=%d-", slotStart))
 }

@@ -81,6 +81,17 @@ func newTimings(t catalog.Timings, warm, total time.Duration) timingsData {
 type errorData struct {
 	Error  string `json:"error"`
 	Status int    `json:"status"` // that an answer without a stream would have
+	// RetryAfter is that of such an answer, in seconds; 0 if it has none.
+	RetryAfter int `json:"retryAfter,omitempty"`
+}
+
+func newErrorData(err error) errorData {
+	e := errorData{Status: statusOf(err)}
+	e.Error = publicText(e.Status, err)
+	if mayPass(e.Status) {
+		e.RetryAfter = retryAfter(err)
+	}
+	return e
 }
 
 // stream answers with the events of an image's making, as they happen.
@@ -128,7 +139,7 @@ func (s *server) relay(ctx context.Context, w http.ResponseWriter, events <-chan
 		case <-beat.C:
 			_, err = io.WriteString(w, ": heartbeat\n\n")
 		case <-s.Stopping:
-			err, last = writeEvent(w, event{"error", errorData{errStopping.text, errStopping.status}}), true
+			err, last = writeEvent(w, event{"error", newErrorData(errStopping)}), true
 		case <-ctx.Done():
 			return
 		}
@@ -198,11 +209,11 @@ func (s *server) follow(ctx context.Context, name bundle.Name, address string, e
 // errorOf is the event of an error, and puts it into the log if it is ours.
 func (s *server) errorOf(name bundle.Name, err error) errorData {
 	err = nameMissing(name, err)
-	status := statusOf(err)
-	if status >= 500 {
-		s.Log.Warn("stream failed", "piece", name, "status", status, "err", err)
+	data := newErrorData(err)
+	if data.Status >= 500 {
+		s.Log.Warn("stream failed", "piece", name, "status", data.Status, "err", err)
 	}
-	return errorData{publicText(status, err), status}
+	return data
 }
 
 // errNotWarm says that an image's base cannot be read.

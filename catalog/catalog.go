@@ -219,6 +219,15 @@ func (c *Catalog) ByID(id string) (*Snapshot, error) {
 	return nil, fmt.Errorf("snapshot %.40q is not kept here, or never was: %w", id, fault.NotFound)
 }
 
+// Known returns the latest snapshot of a piece that is kept, or nil if none is
+// or its source has the piece no more. It never asks the source, nor waits.
+func (c *Catalog) Known(name bundle.Name) *Snapshot {
+	if s, gone := c.shown.newest(name); !gone {
+		return s
+	}
+	return nil
+}
+
 // IDs lists the retained snapshots, sorted.
 func (c *Catalog) IDs() []string { return c.shown.ids() }
 

@@ -3,6 +3,7 @@ package catalog
 import (
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"sync"
 	"time"
@@ -83,13 +84,30 @@ func (s *Snapshot) Sidecar(suffix string) ([]byte, error) {
 func (s *Snapshot) Open() (*Handle, error) {
 	img, err := s.catalog.shelf.take(s.record.ID, s.compose)
 	if err != nil {
-		if lost := errors.Is(err, fault.Corrupt) || errors.Is(err, fault.NotFound); lost && s.catalog.drop(s) {
-			s.catalog.cfg.Log.Error("snapshot lost", "piece", s.piece, "id", s.record.ID, "err", err)
-		}
+		s.failed(err)
 		return nil, fmt.Errorf("open %s, snapshot %s: %w", s.FileName(), s.record.ID, err)
 	}
 	s.touch()
 	return &Handle{Map: img.image.Map, img: img, shelf: s.catalog.shelf}, nil
+}
+
+// OpenBundle opens the bundle by itself, to be looked at: the bytes that are
+// in the image. It is compared with its digest as by Open, and fails alike.
+// Looking at it does not make the snapshot used.
+func (s *Snapshot) OpenBundle() (io.ReadSeekCloser, error) {
+	f, _, err := s.catalog.disk.bundles.Open(s.record.Bundle)
+	if err != nil {
+		s.failed(err)
+		return nil, fmt.Errorf("open the bundle of %s, snapshot %s: %w", s.piece, s.record.ID, err)
+	}
+	return f, nil
+}
+
+// failed forgets the snapshot if err says that its bundle is lost or damaged.
+func (s *Snapshot) failed(err error) {
+	if lost := errors.Is(err, fault.Corrupt) || errors.Is(err, fault.NotFound); lost && s.catalog.drop(s) {
+		s.catalog.cfg.Log.Error("snapshot lost", "piece", s.piece, "id", s.record.ID, "err", err)
+	}
 }
 
 // compose opens the bundle and makes the image of it.

@@ -163,6 +163,8 @@ func TestHostileNames(t *testing.T) {
 		"/_mount/" + id + "/notepat-os.iso", "/s/" + id + "/../../etc/passwd", "/s/" + id + "/other-os.iso", "/s/" + id, "/s/" + id + "/",
 		"/s/" + id + "/%2e%2e/" + id + "/other-os.iso", "/s/" + strings.Repeat("0", 32) + "/notepat-os.iso", "/s/../notepat-os.iso%00", "/s//notepat-os.iso",
 		"/s/" + strings.ToUpper(id) + "/notepat-os.iso", "/s/" + id + "/notepat-os.iso.sha256.sha256.sha256", "/%25%32%65-os.iso", "/notepat%20-os.iso", "/ notepat-os.iso",
+		"/os:..", "/os:../etc/passwd", "/os:..%2f..%2fetc%2fpasswd", "/os:%00", "/os:a%0d%0aX-Evil:%201", "/os:" + strings.Repeat("a", 20000), "/os:@a/../../b",
+		"/s/" + id + "/preview/", "/s/" + id + "/preview/x", "/s/" + strings.Repeat("0", 32) + "/preview", "/s/../preview", "/s/" + id + "/preview.sha256",
 	} {
 		status, body := s.raw(target)
 		// 307 is from a path with dots or slashes to the same without, here.

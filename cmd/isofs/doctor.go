@@ -106,6 +106,8 @@ func checks() []check {
 		{"test", "qemu-system-x86_64", "qemu-system-x86"},
 		{"test", "shellcheck", "shellcheck"},
 		{"test", "node", "nodejs"},
+		{"test", "npm", "npm"},
+		{"test", "chromium", "chromium"},
 	} {
 		list = append(list, check{t.purpose, t.command, onPath(t.command), []string{t.pkg}, ""})
 	}

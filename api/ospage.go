@@ -1,0 +1,129 @@
+package api
+
+import (
+	"encoding/json"
+	"fmt"
+	"html/template"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+
+	"aesthetic.computer/isofs/bundle"
+	"aesthetic.computer/isofs/catalog"
+)
+
+// pagePrefix begins the addresses of the pages of pieces: /os:notepat, as it is
+// said on aesthetic.computer. It is no segment of a path, so that the mux knows
+// no pattern for it.
+const pagePrefix = "/os:"
+
+// pagePath is where the page of a piece is. A canonical name needs no escape.
+func pagePath(name bundle.Name) string { return pagePrefix + name.String() }
+
+// osPage is what the page of a piece shows. All of it is known at once: what
+// takes time is asked for by the page's script, by GET /os.
+type osPage struct {
+	Name    bundle.Name
+	Title   string // the bundle's own, "" if there is none to tell
+	Query   string // of GET /os
+	Address string // of this server
+	URL     string // of this page
+	Image   string // URL of the image: the snapshot's if one is known
+	Known   *facts
+	QR      template.HTML
+	Base    string
+}
+
+// facts are those of a snapshot.
+type facts struct {
+	ID, SHA256 string
+	Bytes      int64
+	Path       string // of the image
+	Preview    string
+	Made       string
+	Signed     bool
+}
+
+// osPage answers /os:<piece>. It asks nobody, so that the page is there at once.
+func (s *server) osPage(w http.ResponseWriter, r *http.Request) error {
+	said := strings.TrimPrefix(r.URL.Path, pagePrefix)
+	w.Header().Set("Cache-Control", "no-cache")
+	if said == "" {
+		w.Header().Set("Location", "/")
+		w.WriteHeader(http.StatusFound)
+		return nil
+	}
+	name, err := bundle.ParseName(said)
+	if err != nil {
+		return &statusError{http.StatusBadRequest, err.Error()}
+	}
+	page, err := newOSPage(name, s.address(r), s.Catalog.Known(name))
+	if err != nil {
+		return err
+	}
+	page.Base = s.Catalog.BaseSummary()
+	return s.pages.write(w, "os", http.StatusOK, page)
+}
+
+func newOSPage(name bundle.Name, address string, snap *catalog.Snapshot) (*osPage, error) {
+	key, value := name.Query()
+	p := &osPage{
+		Name: name, Query: url.Values{key: {value}}.Encode(), Address: address,
+		URL: address + pagePath(name), Image: address + "/" + name.FileName(),
+	}
+	if snap != nil {
+		p.Known = newFacts(snap)
+		p.Image = address + p.Known.Path
+		if title := snap.Title(); title != name.String() {
+			p.Title = title
+		}
+	}
+	var err error
+	p.QR, err = drawQR(p.URL)
+	return p, err
+}
+
+func newFacts(snap *catalog.Snapshot) *facts {
+	return &facts{
+		ID: snap.ID(), SHA256: snap.SHA256().String(), Bytes: snap.Size(),
+		Path: snapshotPath(snap), Preview: previewPath(snap.ID()),
+		Made:   snap.Time().UTC().Format("2006-01-02 15:04 UTC"),
+		Signed: slices.Contains(snap.Suffixes(), "asc"),
+	}
+}
+
+// Size is the image's length for people.
+func (f *facts) Size() string {
+	if f.Bytes >= 1<<30 {
+		return fmt.Sprintf("%.1f GiB", float64(f.Bytes)/(1<<30))
+	}
+	return fmt.Sprintf("%d MiB", f.Bytes>>20)
+}
+
+// Long tells the style how much room the name needs.
+func (p *osPage) Long() string {
+	switch n := len(p.Name.String()); {
+	case n > 24:
+		return "longest"
+	case n > 12:
+		return "longer"
+	case n > 8:
+		return "long"
+	}
+	return ""
+}
+
+// Etcher is the link that opens the image in balenaEtcher, which registers the
+// scheme etcher:// and takes what follows for the image (its lib/gui/etcher.ts).
+// It can be a plain URL, of which browsers that follow the URL standard drop
+// the second colon; percent-encoded it is found to be a URL, and then fetched
+// without being decoded (source-selector.tsx, lib/util/source-metadata.ts). An
+// encoded object with the URL in it is what all versions since 1.7 decode.
+func (p *osPage) Etcher() (template.URL, error) {
+	image, err := json.Marshal(map[string]string{"url": p.Image})
+	if err != nil {
+		return "", fmt.Errorf("make the link for Etcher: %w", err)
+	}
+	return template.URL("etcher://" + url.QueryEscape(string(image))), nil
+}
