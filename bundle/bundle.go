@@ -37,6 +37,13 @@ type Source interface {
 	Changed(ctx context.Context, name Name, had Info, age time.Duration) bool
 }
 
+// A Packer is a Source that has some bundles made when they are asked for, and
+// so can have them made for another pixel density (Name.WithDensity).
+type Packer interface {
+	// Packs reports whether the bundle of name would be one of these.
+	Packs(name Name) bool
+}
+
 // A TooLargeError says that a bundle exceeds the limit. It wraps fault.Invalid.
 type TooLargeError struct {
 	Name  Name
@@ -64,3 +71,17 @@ func (e *BusyError) Error() string {
 }
 
 func (e *BusyError) Unwrap() error { return fault.Unavailable }
+
+// A TimeoutError says that the oven took longer than it may. It wraps
+// fault.Unavailable.
+type TimeoutError struct {
+	Name Name
+	Err  error // what waited
+}
+
+func (e *TimeoutError) Error() string {
+	return fmt.Sprintf("the oven takes too long to pack %s: %v", e.Name, e.Err)
+}
+
+// Unwrap gives the kind and the cause.
+func (e *TimeoutError) Unwrap() []error { return []error{fault.Unavailable, e.Err} }

@@ -25,7 +25,13 @@ const (
 //
 // Slugs and codes are case-sensitive, as on aesthetic.computer, where "Tone"
 // and "tone" are two pieces.
-type Name struct{ s string }
+//
+// A Name may also ask for the piece as packed for a pixel density of its own,
+// see WithDensity. That is another Name, with the same canonical form.
+type Name struct {
+	s       string
+	density int // 0: the source's own
+}
 
 // ParseName parses what a person or a URL says: "notepat", "@jeffrey/tone", "$39j".
 // Nothing is trimmed or guessed.
@@ -44,7 +50,7 @@ func parseName(s string) (n Name, problem string) {
 	case s == "":
 		return Name{}, "it is empty; name a piece such as notepat, @handle/piece or $39j"
 	case s[0] == '$':
-		return Name{s}, codeProblem(s[1:])
+		return Name{s: s}, codeProblem(s[1:])
 	case s[0] == '@':
 		handle, slug, found := strings.Cut(s[1:], "/")
 		if !found {
@@ -53,9 +59,9 @@ func parseName(s string) (n Name, problem string) {
 		if problem := handleProblem(handle); problem != "" {
 			return Name{}, problem
 		}
-		return Name{"@" + strings.ToLower(handle) + "/" + slug}, slugProblem(slug)
+		return Name{s: "@" + strings.ToLower(handle) + "/" + slug}, slugProblem(slug)
 	}
-	return Name{s}, slugProblem(s)
+	return Name{s: s}, slugProblem(s)
 }
 
 func slugProblem(slug string) string {
@@ -115,6 +121,14 @@ func isAlnum(r rune) bool {
 
 // String returns the canonical form.
 func (n Name) String() string { return n.s }
+
+// WithDensity returns the name of the piece as it is packed for that pixel
+// density, or with 0 for the one that the source is configured with. Only a
+// source that is a Packer looks at it.
+func (n Name) WithDensity(density int) Name { return Name{n.s, density} }
+
+// Density is the pixel density that is asked for, 0 for the source's own.
+func (n Name) Density() int { return n.density }
 
 // IsZero reports whether n is no name.
 func (n Name) IsZero() bool { return n.s == "" }

@@ -173,3 +173,14 @@ func FuzzParseFileName(f *testing.F) {
 		}
 	})
 }
+
+func TestDensityIsPartOfTheName(t *testing.T) {
+	plain := mustName(t, "@jeffrey/tone")
+	four := plain.WithDensity(4)
+	if four == plain || four.WithDensity(0) != plain || four.Density() != 4 || plain.Density() != 0 {
+		t.Errorf("%v and %v", plain, four)
+	}
+	if four.String() != plain.String() || four.FileName() != plain.FileName() {
+		t.Errorf("the density is in %s or %s", four, four.FileName())
+	}
+}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -62,7 +63,10 @@ type Oven struct {
 	slots   chan struct{} // one for each fetch that may run
 }
 
-var _ Source = (*Oven)(nil)
+var (
+	_ Source = (*Oven)(nil)
+	_ Packer = (*Oven)(nil)
+)
 
 // NewOven returns the oven at baseURL, such as "https://oven.aesthetic.computer".
 // It does not contact it. Errors wrap fault.Invalid.
@@ -116,8 +120,12 @@ func (v *Oven) Fetch(ctx context.Context, name Name, w io.Writer, limit int64) (
 	case v.slots <- struct{}{}:
 		defer func() { <-v.slots }()
 	case <-ctx.Done():
+		err := context.Cause(ctx)
+		if errors.Is(err, context.DeadlineExceeded) {
+			err = &TimeoutError{name, err}
+		}
 		return Info{}, fmt.Errorf("wait for one of %d fetches to end, for %s: %w: %w",
-			v.options.Concurrency, name, fault.Unavailable, context.Cause(ctx))
+			v.options.Concurrency, name, fault.Unavailable, err)
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, v.options.Timeout,
 		fmt.Errorf("the oven took longer than %s", v.options.Timeout))
@@ -128,12 +136,21 @@ func (v *Oven) Fetch(ctx context.Context, name Name, w io.Writer, limit int64) (
 		if cause := context.Cause(ctx); cause != nil && !errors.Is(err, cause) {
 			err = fmt.Errorf("%w (%w)", cause, err)
 		}
-		err = fmt.Errorf("%w: %w", fault.Unavailable, err)
+		err = unreachable(ctx, name, err)
 	}
 	if err != nil {
 		return Info{}, fmt.Errorf("fetch the bundle of %s from the oven: %w", name, err)
 	}
 	return info, nil
+}
+
+// unreachable gives what went wrong on the way its kind, and tells an oven that
+// takes too long from one that cannot be had.
+func unreachable(ctx context.Context, name Name, err error) error {
+	if timeout, ok := errors.AsType[net.Error](err); ok && timeout.Timeout() || errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		return &TimeoutError{name, err}
+	}
+	return fmt.Errorf("%w: %w", fault.Unavailable, err)
 }
 
 // fetch returns errors of no kind for what goes wrong on the way.
@@ -172,9 +189,16 @@ func (v *Oven) fetch(ctx context.Context, to *sink) (Info, error) {
 // itself at each start, and hides its title.
 func (v *Oven) url(name Name) string {
 	key, value := name.Query()
+	density := name.Density()
+	if density == 0 {
+		density = v.options.Density
+	}
 	return v.pack + "?" + key + "=" + url.QueryEscape(value) +
-		"&nocompress=1&density=" + strconv.Itoa(v.options.Density)
+		"&nocompress=1&density=" + strconv.Itoa(density)
 }
+
+// Packs implements Packer.
+func (v *Oven) Packs(Name) bool { return true }
 
 // Names returns nil: an oven packs what it is asked for and has no list.
 func (v *Oven) Names(context.Context) ([]Name, error) { return nil, nil }

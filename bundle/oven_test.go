@@ -88,6 +88,9 @@ func TestOvenDensityAndTitle(t *testing.T) {
 	if err != nil || info.Title != "$39j" || !strings.HasSuffix(query, "&density=3") {
 		t.Errorf("%+v, %v by %s", info, err, query)
 	}
+	if _, err := v.Fetch(t.Context(), mustName(t, "$39j").WithDensity(5), io.Discard, 100); err != nil || !strings.HasSuffix(query, "&density=5") {
+		t.Errorf("%v by %s", err, query)
+	}
 }
 
 func TestOvenLimitWhileReading(t *testing.T) {
@@ -159,6 +162,9 @@ func TestOvenHangs(t *testing.T) {
 		if fault.Kind(err) != fault.Unavailable || !strings.Contains(err.Error(), tt.because) {
 			t.Errorf("an oven that %s: %v; want %q", tt.does, err, tt.because)
 		}
+		if slow, ok := errors.AsType[*TimeoutError](err); !ok || slow.Name != mustName(t, "x") {
+			t.Errorf("an oven that %s: %v is no TimeoutError", tt.does, err)
+		}
 	}
 	for _, handler := range []http.HandlerFunc{silent, dripping} {
 		v := oven(t, handler, OvenOptions{Timeout: endless})
@@ -167,6 +173,9 @@ func TestOvenHangs(t *testing.T) {
 		_, err := v.Fetch(ctx, mustName(t, "x"), io.Discard, 1<<40)
 		if !errors.Is(err, context.Canceled) || fault.Kind(err) != fault.Unavailable {
 			t.Errorf("cancelled: %v", err)
+		}
+		if _, ok := errors.AsType[*TimeoutError](err); ok {
+			t.Errorf("who leaves is told that the oven is slow: %v", err)
 		}
 	}
 }

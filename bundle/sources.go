@@ -66,6 +66,18 @@ func (c chain) Names(ctx context.Context) ([]Name, error) {
 	return slices.Compact(all), nil
 }
 
+// Packs is asked of the source that would answer now.
+func (c chain) Packs(name Name) bool {
+	for _, s := range c {
+		if h, ok := s.(holder); ok && !h.holds(name) {
+			continue
+		}
+		p, ok := s.(Packer)
+		return ok && p.Packs(name)
+	}
+	return false
+}
+
 func (c chain) Changed(ctx context.Context, name Name, had Info, age time.Duration) bool {
 	for _, s := range c {
 		if h, ok := s.(holder); ok && !h.holds(name) {

@@ -114,3 +114,37 @@ func TestSourcesNames(t *testing.T) {
 		t.Errorf("a source that fails: %v", err)
 	}
 }
+
+// Whether a piece's bundle depends on the density is known by the source that
+// would answer.
+func TestWhatIsPacked(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "here.html"), []byte("x"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	folder, err := NewDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	oven, err := NewOven("http://127.0.0.1:1", OvenOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct {
+		piece   string
+		sources []Source
+		want    bool
+	}{
+		{"here", []Source{folder, Embedded(), oven}, false},
+		{"notepat", []Source{folder, Embedded(), oven}, false},
+		{"elsewhere", []Source{folder, Embedded(), oven}, true},
+		{"elsewhere", []Source{folder, Embedded()}, false},
+		{"here", []Source{oven, folder}, true},
+		{"here", []Source{&fake{}, oven}, false}, // who cannot tell does not pack
+	} {
+		p, ok := Sources(tt.sources...).(Packer)
+		if name := mustName(t, tt.piece); !ok || p.Packs(name) != tt.want || p.Packs(name.WithDensity(4)) != tt.want {
+			t.Errorf("%s of %d sources: packed, want %v", tt.piece, len(tt.sources), tt.want)
+		}
+	}
+}

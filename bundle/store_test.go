@@ -30,7 +30,7 @@ func openStore(t *testing.T, dir string) *Store {
 // fetching returns what a source would do for Put.
 func fetching(body string) func(io.Writer) (Info, error) {
 	return func(w io.Writer) (Info, error) {
-		to := newSink(w, Name{"x"}, 1<<30)
+		to := newSink(w, Name{s: "x"}, 1<<30)
 		_, err := io.WriteString(to, body)
 		return to.info(noon()), err
 	}

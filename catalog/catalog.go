@@ -39,8 +39,10 @@ type Config struct {
 	OpenBase func(sha256 base.Hash) (image.Base, error)
 	// Source has the bundles.
 	Source bundle.Source
-	Limits Limits
-	Log    *slog.Logger
+	// Density is the pixel density that Source packs for by itself.
+	Density int
+	Limits  Limits
+	Log     *slog.Logger
 	// Now is the clock, time.Now if nil.
 	Now func() time.Time
 }
@@ -54,6 +56,7 @@ type Catalog struct {
 	shelf    *shelf
 	clients  *clientLog
 	failures *failures
+	progress *progress
 
 	flights singleflight.Group
 	slots   chan struct{}   // one is taken by each refresh under way
@@ -96,7 +99,7 @@ func Open(c Config) (*Catalog, error) {
 	cat := &Catalog{
 		cfg: c, disk: disk, bases: bases, shown: newIndex(),
 		shelf: newShelf(c.Limits.Open), clients: clients, failures: newFailures(c.Limits, c.Now),
-		slots: make(chan struct{}, c.Limits.Flights),
+		progress: newProgress(c.Now), slots: make(chan struct{}, c.Limits.Flights),
 	}
 	cat.life, cat.end = context.WithCancelCause(context.Background())
 	cat.restoreAll()
@@ -144,7 +147,7 @@ func (c *Catalog) restoreAll() {
 // restore makes the snapshot of a record, if its base and its bundle are still
 // to be had and this software gives it the same bytes.
 func (c *Catalog) restore(r record) (*Snapshot, error) {
-	name, err := bundle.ParseName(r.Piece)
+	name, err := r.name()
 	if err != nil {
 		return nil, err
 	}
@@ -172,6 +175,21 @@ func (c *Catalog) baseOf(sum base.Hash) (image.Base, error) {
 		return image.Base{}, fmt.Errorf("base %s is not configured: %w", sum, fault.NotFound)
 	}
 	return c.cfg.OpenBase(sum)
+}
+
+// Base describes what new images are made on.
+func (c *Catalog) Base() *base.Manifest { return c.cfg.Base.Manifest }
+
+// Density is the pixel density that pieces are packed for by default.
+func (c *Catalog) Density() int { return c.cfg.Density }
+
+// NameAt returns the name of a piece at a pixel density: the plain one, if that
+// is the default or the piece's bundle is not packed on demand.
+func (c *Catalog) NameAt(name bundle.Name, density int) bundle.Name {
+	if p, ok := c.cfg.Source.(bundle.Packer); density != c.cfg.Density && ok && p.Packs(name) {
+		return name.WithDensity(density)
+	}
+	return name
 }
 
 // BaseSummary says in a few words what new images are made on.

@@ -251,7 +251,7 @@ func (l *clientLog) close() error {
 }
 
 func (l *clientLog) key(address string, name bundle.Name) string {
-	return l.hash("address " + address + " piece " + name.String())
+	return l.hash("address " + address + " piece " + keyOf(name))
 }
 
 func (l *clientLog) agent(agent string) string { return l.hash("agent " + agent) }

@@ -112,13 +112,14 @@ func (i *index) ids() []string {
 	return ids
 }
 
-// pieces are those that have a snapshot and that the source still has.
+// pieces are those that have a snapshot under their plain name, and that the
+// source still has.
 func (i *index) pieces() []bundle.Name {
 	i.mu.RLock()
 	defer i.mu.RUnlock()
 	var names []bundle.Name
 	for name := range i.byPiece {
-		if _, gone := i.gone[name]; !gone {
+		if _, gone := i.gone[name]; !gone && name.Density() == 0 {
 			names = append(names, name)
 		}
 	}

@@ -74,10 +74,11 @@ func (c *Catalog) confirm(s *Snapshot, info bundle.Info) (bool, error) {
 func (c *Catalog) make(name bundle.Name, info bundle.Info, prev *Snapshot) (*Snapshot, error) {
 	b := c.cfg.Base
 	r := c.date(record{
-		Piece: name.String(), Title: info.Title, Base: b.Manifest.SHA256,
+		Piece: name.String(), Density: name.Density(), Title: info.Title, Base: b.Manifest.SHA256,
 		Bundle: info.SHA256, BundleSize: info.Size,
 		SourceTime: info.ModTime, Made: c.cfg.Now().UTC(),
 	}, c.disk.markOf(name), prev)
+	c.progress.enter(name, StageVolume)
 	f, size, err := c.disk.bundles.Open(info.SHA256)
 	if err != nil {
 		return nil, err
@@ -87,6 +88,7 @@ func (c *Catalog) make(name bundle.Name, info bundle.Info, prev *Snapshot) (*Sna
 	if err != nil {
 		return nil, err
 	}
+	c.progress.enter(name, StageDigest)
 	if r.SHA256, err = img.SHA256(); err != nil {
 		return nil, fmt.Errorf("digest of %s: %w", name, err)
 	}

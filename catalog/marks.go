@@ -52,14 +52,14 @@ func openMarks(path string) (*marks, error) {
 }
 
 // of returns the mark of a piece; its time is zero if it has none.
-func (m *marks) of(name bundle.Name) mark { return m.byPiece[name.String()] }
+func (m *marks) of(name bundle.Name) mark { return m.byPiece[keyOf(name)] }
 
 // set marks a forgotten snapshot, unless the piece has a later mark already.
 func (m *marks) set(r record) error {
-	if had, ok := m.byPiece[r.Piece]; ok && !r.Time.After(had.Time) {
+	if had, ok := m.byPiece[r.key()]; ok && !r.Time.After(had.Time) {
 		return nil
 	}
-	m.byPiece[r.Piece] = mark{r.Time, r.ID}
+	m.byPiece[r.key()] = mark{r.Time, r.ID}
 	for len(m.byPiece) > marksKept {
 		m.forgetOldest()
 	}
@@ -68,10 +68,10 @@ func (m *marks) set(r record) error {
 
 // unset removes the mark of a piece that has a snapshot of that time or later.
 func (m *marks) unset(r record) error {
-	if had, ok := m.byPiece[r.Piece]; !ok || r.Time.Before(had.Time) {
+	if had, ok := m.byPiece[r.key()]; !ok || r.Time.Before(had.Time) {
 		return nil
 	}
-	delete(m.byPiece, r.Piece)
+	delete(m.byPiece, r.key())
 	return m.write()
 }
 

@@ -12,15 +12,18 @@ import (
 	"time"
 
 	"aesthetic.computer/isofs/base"
+	"aesthetic.computer/isofs/bundle"
 	"aesthetic.computer/isofs/fault"
 	"aesthetic.computer/isofs/image"
 )
 
 // A record is what is kept of a snapshot, in snapshots/<id>.json.
 type record struct {
-	ID         string    `json:"id"`
-	Piece      string    `json:"piece"`
-	Title      string    `json:"title"`
+	ID    string `json:"id"`
+	Piece string `json:"piece"`
+	Title string `json:"title"`
+	// Density is that which the piece was packed for at somebody's wish, else 0.
+	Density    int       `json:"density,omitempty"`
 	Base       base.Hash `json:"base"`
 	Bundle     base.Hash `json:"bundle"`
 	BundleSize int64     `json:"bundleSize"`
@@ -39,8 +42,27 @@ type record struct {
 func (r record) inputs() image.Inputs {
 	return image.Inputs{
 		Piece: r.Piece, Title: r.Title, Bundle: r.Bundle, BundleSize: r.BundleSize,
-		Time: r.Time.Unix(),
+		Time: r.Time.Unix(), Density: r.Density,
 	}
+}
+
+// name is the piece's name, with its density.
+func (r record) name() (bundle.Name, error) {
+	name, err := bundle.ParseName(r.Piece)
+	return name.WithDensity(r.Density), err
+}
+
+func (r record) key() string { return key(r.Piece, r.Density) }
+
+func keyOf(name bundle.Name) string { return key(name.String(), name.Density()) }
+
+// key is a piece's name as a string that tells apart the densities of the
+// piece: "notepat", "notepat?density=4".
+func key(piece string, density int) string {
+	if density == 0 {
+		return piece
+	}
+	return fmt.Sprintf("%s?density=%d", piece, density)
 }
 
 // recordDir is the directory of the records.

@@ -45,11 +45,17 @@ func (c *Catalog) CurrentFile(ctx context.Context, fileName string) (*Snapshot, 
 // Invalid or *PausedError. With Limits.Flights fetches under way, a piece that
 // is not known is a *BusyError.
 func (c *Catalog) Current(ctx context.Context, name bundle.Name) (*Snapshot, error) {
+	b, err := c.have(ctx, name, nil)
+	return b.Snapshot, err
+}
+
+// have is Watch; tell may be nil.
+func (c *Catalog) have(ctx context.Context, name bundle.Name, tell func(Stage)) (Build, error) {
 	known := c.look(ctx, name)
 	if known.settled {
 		return known.answer()
 	}
-	flight := c.flights.DoChan(name.String(), func() (any, error) {
+	flight := c.flights.DoChan(keyOf(name), func() (any, error) {
 		// An earlier flight may have ended just before this one began: A looks and
 		// finds nothing, B's flight ends, A begins another.
 		if now := c.look(c.life, name); now.settled {
@@ -58,17 +64,13 @@ func (c *Catalog) Current(ctx context.Context, name bundle.Name) (*Snapshot, err
 		return c.refresh(name)
 	})
 	if known.snapshot == nil {
-		return c.await(ctx, name, flight)
+		return c.await(ctx, name, flight, nil, tell)
 	}
 	wait := time.NewTimer(c.cfg.Limits.RefreshWait)
 	defer wait.Stop()
-	select {
-	case r := <-flight:
-		if r.Err == nil || errors.Is(r.Err, fault.NotFound) {
-			return asSnapshot(r)
-		}
-	case <-wait.C:
-	case <-ctx.Done():
+	b, err := c.await(ctx, name, flight, wait.C, tell)
+	if err == nil || errors.Is(err, fault.NotFound) {
+		return b, err
 	}
 	return known.answer() // if the flight failed, it has said so in the log
 }
@@ -77,24 +79,47 @@ func (c *Catalog) Current(ctx context.Context, name bundle.Name) (*Snapshot, err
 // the fetch that is under way.
 func (c *Catalog) Refresh(ctx context.Context, name bundle.Name) (*Snapshot, error) {
 	c.failures.remove(name)
-	return c.await(ctx, name, c.flights.DoChan(name.String(), func() (any, error) { return c.refresh(name) }))
+	b, err := c.await(ctx, name, c.flights.DoChan(keyOf(name), func() (any, error) { return c.refresh(name) }), nil, nil)
+	return b.Snapshot, err
 }
 
-// await waits for a flight or until the caller leaves.
-func (c *Catalog) await(ctx context.Context, name bundle.Name, flight <-chan singleflight.Result) (*Snapshot, error) {
-	select {
-	case r := <-flight:
-		return asSnapshot(r)
-	case <-ctx.Done():
-		return nil, fmt.Errorf("wait for the bundle of %s: %w: %w", name, fault.Unavailable, context.Cause(ctx))
-	}
-}
+// errImpatient says that the time for a refresh is over.
+var errImpatient = fmt.Errorf("the newer bundle is not there yet: %w", fault.Unavailable)
 
-func asSnapshot(r singleflight.Result) (*Snapshot, error) {
-	if r.Err != nil {
-		return nil, r.Err
+// await waits for a flight until the caller leaves or over is ready, and tells
+// the stages that it passes.
+func (c *Catalog) await(ctx context.Context, name bundle.Name, flight <-chan singleflight.Result, over <-chan time.Time, tell func(Stage)) (Build, error) {
+	told := Stage(0)
+	tellTo := func(s Stage) {
+		for told < s {
+			told++
+			tell(told)
+		}
 	}
-	return r.Val.(*Snapshot), nil
+	var changed <-chan struct{} // of no use to who is not told
+	for {
+		if tell != nil {
+			var s Stage
+			s, changed = c.progress.of(name)
+			tellTo(s)
+		}
+		select {
+		case r := <-flight:
+			if r.Err != nil {
+				return Build{}, r.Err
+			}
+			b := r.Val.(Build)
+			if tell != nil && !b.Unchanged {
+				tellTo(StageDigest) // the last ones may have been too quick
+			}
+			return b, nil
+		case <-changed:
+		case <-over:
+			return Build{}, errImpatient
+		case <-ctx.Done():
+			return Build{}, fmt.Errorf("wait for the bundle of %s: %w: %w", name, fault.Unavailable, context.Cause(ctx))
+		}
+	}
 }
 
 // A view is what can be said of a piece without fetching.
@@ -105,12 +130,12 @@ type view struct {
 }
 
 // answer is what a caller gets who does not wait any longer.
-func (v view) answer() (*Snapshot, error) {
+func (v view) answer() (Build, error) {
 	if v.snapshot == nil {
-		return nil, v.err
+		return Build{}, v.err
 	}
 	v.snapshot.touch()
-	return v.snapshot, nil
+	return Build{Snapshot: v.snapshot, Unchanged: true}, nil
 }
 
 // look tells what is known of a piece.
@@ -134,24 +159,26 @@ func (c *Catalog) stale(ctx context.Context, s *Snapshot) bool {
 
 // refresh is the body of one flight. It has no caller's context: those who
 // wait may leave, and the bundle is wanted all the same.
-func (c *Catalog) refresh(name bundle.Name) (*Snapshot, error) {
+func (c *Catalog) refresh(name bundle.Name) (Build, error) {
 	select {
 	case c.slots <- struct{}{}:
 		defer func() { <-c.slots }()
 	default:
-		return nil, fmt.Errorf("fetch %s: %w", name, &BusyError{busyRetry})
+		return Build{}, fmt.Errorf("fetch %s: %w", name, &BusyError{busyRetry})
 	}
 	ctx, cancel := context.WithTimeout(c.life, c.cfg.Limits.FetchTime)
 	defer cancel()
 	start := c.cfg.Now()
+	c.progress.enter(name, StageBundle)
 	s, err := c.fetch(ctx, name)
+	b := c.progress.leave(name, s, err)
 	if err != nil {
-		return nil, c.failed(name, err)
+		return Build{}, c.failed(name, err)
 	}
 	c.failures.remove(name)
-	c.cfg.Log.Info("piece fetched", "piece", name, "snapshot", s.ID(), "bytes", s.record.BundleSize, "took", c.cfg.Now().Sub(start))
+	c.cfg.Log.Info("piece fetched", "piece", keyOf(name), "snapshot", s.ID(), "bytes", s.record.BundleSize, "took", c.cfg.Now().Sub(start))
 	c.Prune()
-	return s, nil
+	return b, nil
 }
 
 // failed notes why a flight ended without a snapshot.

@@ -51,6 +51,9 @@ type Inputs struct {
 	// Time is the snapshot's, in Unix seconds. It is stamped into the volume,
 	// which is why it is an input: one id never has two times.
 	Time int64
+	// Density is the pixel density that the piece is packed for, if that is
+	// another than its source is configured with; else 0.
+	Density int
 }
 
 // An Image is a base with a volume in its slot.
@@ -74,6 +77,7 @@ type pieceJSON struct {
 	BaseFlavor   string    `json:"baseFlavor"`
 	Arch         string    `json:"arch"`
 	Layout       int       `json:"layout"`
+	Density      int       `json:"density,omitempty"`
 }
 
 // ID returns the image's id: IDLength hex digits of a SHA-256 over all that
@@ -81,8 +85,7 @@ type pieceJSON struct {
 // base beside its digest, for two manifests of one base may differ therein.
 // Each field is preceded by its length, so that no two inputs run together.
 func ID(m *base.Manifest, in Inputs) string {
-	h := sha256.New()
-	for _, field := range []string{
+	fields := []string{
 		"isofs snapshot",
 		fmt.Sprint(LayoutVersion, ".", ext4gen.LayoutVersion),
 		m.SHA256.String(),
@@ -92,7 +95,12 @@ func ID(m *base.Manifest, in Inputs) string {
 		in.Piece,
 		in.Title,
 		fmt.Sprint(in.Time),
-	} {
+	}
+	if in.Density != 0 {
+		fields = append(fields, fmt.Sprint("density ", in.Density))
+	}
+	h := sha256.New()
+	for _, field := range fields {
 		fmt.Fprintf(h, "%d:%s", len(field), field)
 	}
 	return hex.EncodeToString(h.Sum(nil))[:IDLength]
@@ -146,7 +154,7 @@ func buildVolume(m *base.Manifest, in Inputs, bundle extent.Source) (*extent.Map
 		Time:         time.Unix(in.Time, 0).UTC().Format(time.RFC3339),
 		BundleSHA256: in.Bundle, BundleSize: in.BundleSize,
 		BaseSHA256: m.SHA256, BaseVersion: m.Version, BaseFlavor: m.Flavor, Arch: m.Arch,
-		Layout: LayoutVersion,
+		Layout: LayoutVersion, Density: in.Density,
 	}, "", "  ")
 	if err != nil {
 		return nil, fmt.Errorf("write piece.json: %w: %w", fault.Invalid, err)

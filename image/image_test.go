@@ -144,6 +144,7 @@ func TestEveryInputChangesTheID(t *testing.T) {
 		"bundle":      func(_ *base.Manifest, in *image.Inputs) { in.Bundle[0]++ },
 		"bundle size": func(_ *base.Manifest, in *image.Inputs) { in.BundleSize++ },
 		"time":        func(_ *base.Manifest, in *image.Inputs) { in.Time++ },
+		"density":     func(_ *base.Manifest, in *image.Inputs) { in.Density = 4 },
 	} {
 		m, in := *m, in
 		change(&m, &in)
@@ -161,9 +162,10 @@ func TestEveryInputChangesTheBytes(t *testing.T) {
 		t.Fatal(err)
 	}
 	for what, change := range map[string]func(*image.Inputs){
-		"piece": func(in *image.Inputs) { in.Piece = "other" },
-		"title": func(in *image.Inputs) { in.Title = "Other" },
-		"time":  func(in *image.Inputs) { in.Time++ },
+		"piece":   func(in *image.Inputs) { in.Piece = "other" },
+		"title":   func(in *image.Inputs) { in.Title = "Other" },
+		"time":    func(in *image.Inputs) { in.Time++ },
+		"density": func(in *image.Inputs) { in.Density = 4 },
 	} {
 		in := in
 		change(&in)

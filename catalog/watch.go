@@ -1,0 +1,134 @@
+package catalog
+
+import (
+	"context"
+	"slices"
+	"sync"
+	"time"
+
+	"aesthetic.computer/isofs/bundle"
+)
+
+// A Stage is a step in the making of a snapshot.
+type Stage int
+
+// The stages, in order.
+const (
+	StageBundle Stage = iota + 1 // the bundle comes from its source
+	StageVolume                  // the volume is laid out around it
+	StageDigest                  // the digest of the whole image is computed
+)
+
+// Timings are how long each stage took.
+type Timings struct{ Bundle, Volume, Digest time.Duration }
+
+// A Build is how a piece's snapshot was had.
+type Build struct {
+	Snapshot *Snapshot
+	// Unchanged is true if it was there before: nothing had to be fetched, or
+	// what was fetched was the bundle that it is made of.
+	Unchanged bool
+	Timings   Timings   // zero if nothing was fetched
+	Ended     time.Time // zero if nothing was fetched
+}
+
+// Watch is Current for who wants to see how it goes: tell is called, before
+// Watch returns, with each stage that the snapshot's making is in or has
+// passed. Who comes late joins at the stage that it is in.
+func (c *Catalog) Watch(ctx context.Context, name bundle.Name, tell func(Stage)) (Build, error) {
+	return c.have(ctx, name, tell)
+}
+
+// Flights returns how many pieces are being fetched, and how many may be.
+func (c *Catalog) Flights() (running, most int) { return len(c.slots), cap(c.slots) }
+
+// Builds returns the latest fetches that ended with a snapshot, the last first.
+func (c *Catalog) Builds() []Build {
+	c.progress.mu.Lock()
+	defer c.progress.mu.Unlock()
+	return slices.Clone(c.progress.recent)
+}
+
+// buildsKept is how many builds are remembered.
+const buildsKept = 10
+
+// progress is what the flights under way are doing. Flights write it a few
+// times each; only watchers read it.
+type progress struct {
+	now func() time.Time
+
+	mu      sync.Mutex // guards all below
+	under   map[bundle.Name]*making
+	changed chan struct{} // closed and replaced with each change
+	recent  []Build       // the last first
+}
+
+// A making is one flight.
+type making struct {
+	stage Stage
+	began [StageDigest + 1]time.Time // by stage
+}
+
+func newProgress(now func() time.Time) *progress {
+	return &progress{now: now, under: map[bundle.Name]*making{}, changed: make(chan struct{})}
+}
+
+// enter notes that the flight of name begins a stage.
+func (p *progress) enter(name bundle.Name, s Stage) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	m := p.under[name]
+	if m == nil {
+		m = &making{}
+		p.under[name] = m
+	}
+	m.stage = s
+	m.began[s] = p.now()
+	p.tell()
+}
+
+// tell needs mu.
+func (p *progress) tell() {
+	close(p.changed)
+	p.changed = make(chan struct{})
+}
+
+// of returns the stage that the flight of name is in, 0 if there is none, and
+// a channel that is closed when that may have changed.
+func (p *progress) of(name bundle.Name) (Stage, <-chan struct{}) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if m := p.under[name]; m != nil {
+		return m.stage, p.changed
+	}
+	return 0, p.changed
+}
+
+// leave notes that the flight of name ended, with s if err is nil.
+func (p *progress) leave(name bundle.Name, s *Snapshot, err error) Build {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	m := p.under[name]
+	delete(p.under, name)
+	p.tell()
+	if err != nil || m == nil {
+		return Build{}
+	}
+	b := Build{Snapshot: s, Unchanged: m.stage < StageVolume, Timings: m.timings(p.now()), Ended: p.now()}
+	p.recent = slices.Insert(p.recent, 0, b)
+	p.recent = p.recent[:min(len(p.recent), buildsKept)]
+	return b
+}
+
+func (m *making) timings(end time.Time) Timings {
+	took := func(s Stage) time.Duration {
+		switch {
+		case s > m.stage:
+			return 0
+		case s == m.stage:
+			return end.Sub(m.began[s])
+		}
+		return m.began[s+1].Sub(m.began[s])
+	}
+	return Timings{took(StageBundle), took(StageVolume), took(StageDigest)}
+}
