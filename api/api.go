@@ -21,6 +21,11 @@ type Config struct {
 	Log     *slog.Logger
 	// Healthy reports why the mount cannot be used, or nil.
 	Healthy func() error
+	// Admin is for the operator's addresses; without a Key they are closed.
+	Admin Admin
+	// Observe is told of each answer: the route, which is one of a few, and the
+	// status. It may be nil.
+	Observe func(route string, status int)
 }
 
 // mountPrefix is where nginx has the mount's s directory, for redirects only.
@@ -53,7 +58,10 @@ func New(c Config) http.Handler {
 		}
 		return errNothingHere
 	}))
-	return mux
+	all := http.NewServeMux()
+	all.Handle("/", mux)
+	all.Handle("/admin/", newAdmin(s, c.Admin).handler())
+	return s.observed(all)
 }
 
 // errNothingHere is the answer at an address that no image can have.
