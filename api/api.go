@@ -26,6 +26,16 @@ type Config struct {
 	// Observe is told of each answer: the route, which is one of a few, and the
 	// status. It may be nil.
 	Observe func(route string, status int)
+	// Ready tells what serving depends on. It must not wait for anything.
+	Ready func() []Check
+	// PublicURL is what absolute links begin with; "": what the client asked.
+	PublicURL string
+	// BaseURL is the folder of the base, if the public may know it.
+	BaseURL string
+	// Watchers bounds the streams at once; 0: 500.
+	Watchers int
+	// Stopping is closed when the streams have to end.
+	Stopping <-chan struct{}
 }
 
 // mountPrefix is where nginx has the mount's s directory, for redirects only.
@@ -34,9 +44,17 @@ const mountPrefix = "/_mount/"
 // methods are those that this package answers.
 const methods = "GET, HEAD, OPTIONS"
 
+const (
+	// corsHeaders are those that a page elsewhere may send.
+	corsHeaders = "Content-Type, Range, If-Range, If-Match, If-None-Match, If-Modified-Since, If-Unmodified-Since, Want-Digest"
+	// exposed are those that it may see, beside the few that all may.
+	exposed = "Accept-Ranges, Content-Disposition, Content-Length, Content-Range, Digest, ETag, Link, Location, Repr-Digest, Retry-After, X-Isofs-Snapshot"
+)
+
 type server struct {
 	Config
-	pages *pages
+	pages    *pages
+	watchers chan struct{} // one is in it for each stream
 }
 
 // New returns the handler of all paths.
@@ -44,10 +62,17 @@ func New(c Config) http.Handler {
 	if c.Log == nil {
 		c.Log = slog.Default()
 	}
-	s := &server{c, newPages()}
+	if c.Watchers == 0 {
+		c.Watchers = defaultWatchers
+	}
+	s := &server{c, newPages(), make(chan struct{}, c.Watchers)}
 	mux := http.NewServeMux()
 	mux.Handle("GET /{$}", s.answer(s.index))
 	mux.Handle("GET /healthz", s.answer(s.health))
+	mux.Handle("GET /readyz", s.answerJSON(s.ready))
+	mux.Handle("GET /os", s.answerJSON(s.os))
+	mux.Handle("GET /api/os", s.answerJSON(s.os)) // as aesthetic.computer calls it
+	mux.Handle("GET /os-status", s.answerJSON(s.osStatus))
 	mux.Handle("GET /s/{id}/{file}", s.answer(s.bySnapshot))
 	mux.Handle("GET /{file}", s.answer(s.byName))
 	mux.Handle("OPTIONS /", s.answer(s.options))
@@ -67,9 +92,18 @@ func New(c Config) http.Handler {
 // errNothingHere is the answer at an address that no image can have.
 var errNothingHere = &statusError{http.StatusNotFound, "there is nothing at this address; images are named like /notepat-os.iso"}
 
-// answer turns what a handler returns into a response: the one place where
-// errors become HTTP.
-func (s *server) answer(h func(http.ResponseWriter, *http.Request) error) http.Handler {
+// A handler answers, or says why it does not.
+type handler func(http.ResponseWriter, *http.Request) error
+
+// answer is a handler of addresses that people and download clients ask.
+func (s *server) answer(h handler) http.Handler { return s.answerIn(asText, h) }
+
+// answerJSON is a handler of addresses that programs ask.
+func (s *server) answerJSON(h handler) http.Handler { return s.answerIn(asJSON, h) }
+
+// answerIn turns what a handler returns into a response: the one place where
+// errors become HTTP. The form is for clients that do not say what they accept.
+func (s *server) answerIn(f form, h handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		// Images are public: pages and emulators elsewhere may read them.
 		w.Header().Set("Access-Control-Allow-Origin", "*")
@@ -81,7 +115,7 @@ func (s *server) answer(h func(http.ResponseWriter, *http.Request) error) http.H
 		if status >= 500 {
 			s.Log.Warn("request failed", "method", r.Method, "path", r.URL.Path, "status", status, "err", err)
 		}
-		s.writeError(w, r, status, err)
+		s.writeError(w, r, f, status, err)
 	})
 }
 
@@ -106,7 +140,7 @@ func (s *server) options(w http.ResponseWriter, _ *http.Request) error {
 	h := w.Header()
 	h.Set("Allow", methods)
 	h.Set("Access-Control-Allow-Methods", methods)
-	h.Set("Access-Control-Allow-Headers", "Range, If-Range, If-Match, If-None-Match, If-Modified-Since, If-Unmodified-Since")
+	h.Set("Access-Control-Allow-Headers", corsHeaders)
 	h.Set("Access-Control-Max-Age", "86400")
 	w.WriteHeader(http.StatusNoContent)
 	return nil

@@ -2,7 +2,6 @@ package api
 
 import (
 	"encoding/base64"
-	"errors"
 	"fmt"
 	"net/http"
 	"slices"
@@ -10,7 +9,6 @@ import (
 
 	"aesthetic.computer/isofs/bundle"
 	"aesthetic.computer/isofs/catalog"
-	"aesthetic.computer/isofs/fault"
 )
 
 // bySnapshot answers /s/<id>/<file>: nginx asks for the headers of a whole
@@ -43,11 +41,8 @@ func (s *server) byName(w http.ResponseWriter, r *http.Request) error {
 		return &statusError{http.StatusBadRequest, err.Error()}
 	}
 	snap, err := s.choose(r, name, suffix)
-	if _, stale := errors.AsType[*catalog.StaleError](err); !stale && errors.Is(err, fault.NotFound) {
-		return &statusError{http.StatusNotFound, fmt.Sprintf("there is no piece named %s", name)}
-	}
 	if err != nil {
-		return err
+		return nameMissing(name, err)
 	}
 	return s.hand(w, snap, suffix, "no-cache")
 }
@@ -112,13 +107,8 @@ func (s *server) hand(w http.ResponseWriter, snap *catalog.Snapshot, suffix, cac
 	h.Set("Digest", "SHA-256="+digest)           // RFC 3230: aria2 checks it
 	h.Set("Repr-Digest", "sha-256=:"+digest+":") // RFC 9530
 	h.Set("Content-Type", "application/octet-stream")
-	h.Set("Access-Control-Expose-Headers", "Accept-Ranges, Content-Range, Digest, ETag, Link, Repr-Digest")
-	path := "/s/" + snap.ID() + "/" + file
-	links := []string{fmt.Sprintf("<%s>; rel=\"canonical\"", path)}
-	for _, suffix := range snap.Suffixes() {
-		links = append(links, fmt.Sprintf("<%s.%s>; rel=\"describedby\"", path, suffix))
-	}
-	h.Set("Link", strings.Join(links, ", "))
+	h.Set("Access-Control-Expose-Headers", exposed)
+	h.Set("Link", linksOf(snap))
 	h.Set("X-Accel-Redirect", mountPrefix+snap.ID()+"/"+file)
 	return nil
 }

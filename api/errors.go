@@ -30,12 +30,15 @@ var statuses = []struct {
 	is     func(error) bool
 	status int
 }{
+	{as[*usageError], http.StatusBadRequest},
 	{as[*bundle.TooLargeError], http.StatusRequestEntityTooLarge},
 	// Not 416: wget and curl take that for "already complete" and keep the part.
 	{as[*catalog.StaleError], http.StatusPreconditionFailed},
 	{as[*catalog.LimitError], http.StatusTooManyRequests},
 	{as[*catalog.BusyError], http.StatusServiceUnavailable},
 	{as[*bundle.BusyError], http.StatusServiceUnavailable},
+	{as[*bundle.TimeoutError], http.StatusGatewayTimeout},
+	{as[*errNotWarm], http.StatusBadGateway},
 	{kind(fault.Corrupt), http.StatusBadGateway},
 	{kind(fault.Invalid), http.StatusBadRequest},
 	{kind(fault.NotFound), http.StatusNotFound},
@@ -80,30 +83,56 @@ func retryAfter(err error) int {
 	return max(1, int(math.Ceil(wait.Seconds())))
 }
 
-// writeError answers with the error in words: a page for a browser, JSON for a
-// program that asks for it, else plain text.
-func (s *server) writeError(w http.ResponseWriter, r *http.Request, status int, err error) {
-	h := w.Header()
-	h.Set("Cache-Control", "no-store")
-	h.Set("X-Content-Type-Options", "nosniff")
-	if status == http.StatusBadGateway || status == http.StatusServiceUnavailable {
-		h.Set("Retry-After", strconv.Itoa(retryAfter(err)))
-	}
-	if status == http.StatusTooManyRequests {
-		h.Set("Retry-After", strconv.Itoa(retryAfter(err)))
-	}
-	text := publicText(status, err)
+// A form is how an error is written.
+type form int
+
+const (
+	asText form = iota
+	asJSON
+	asPage
+)
+
+// formOf is the form that a client wants: a page for a browser, JSON for a
+// program that asks for it, else the one that is usual at the address.
+func formOf(r *http.Request, usual form) form {
 	accept := r.Header.Get("Accept")
 	switch {
 	case strings.Contains(accept, "text/html"):
-		if err := s.pages.write(w, "problem", status, newProblem(status, text, err)); err != nil {
+		return asPage
+	case strings.Contains(accept, "application/json"):
+		return asJSON
+	}
+	return usual
+}
+
+// writeError answers with the error in words.
+func (s *server) writeError(w http.ResponseWriter, r *http.Request, usual form, status int, err error) {
+	h := w.Header()
+	h.Set("Cache-Control", "no-store")
+	h.Set("X-Content-Type-Options", "nosniff")
+	switch status {
+	case http.StatusTooManyRequests, http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
+		h.Set("Retry-After", strconv.Itoa(retryAfter(err)))
+	}
+	text := publicText(status, err)
+	switch formOf(r, usual) {
+	case asPage:
+		// The page ends the sentence itself.
+		if err := s.pages.write(w, "problem", status, newProblem(status, strings.TrimSuffix(text, "."), err)); err != nil {
 			s.Log.Error("page not written", "err", err)
 			http.Error(w, text, status)
 		}
-	case strings.Contains(accept, "application/json"):
+	case asJSON:
+		body := struct {
+			Error string            `json:"error"`
+			Usage map[string]string `json:"usage,omitempty"`
+		}{Error: text}
+		if as[*usageError](err) {
+			body.Usage = usage
+		}
 		h.Set("Content-Type", "application/json")
 		w.WriteHeader(status)
-		_ = json.NewEncoder(w).Encode(map[string]string{"error": text}) // the client may be gone
+		_ = json.NewEncoder(w).Encode(body) // the client may be gone
 	default:
 		h.Set("Content-Type", "text/plain; charset=utf-8")
 		w.WriteHeader(status)
@@ -111,11 +140,23 @@ func (s *server) writeError(w http.ResponseWriter, r *http.Request, status int, 
 	}
 }
 
+// nameMissing gives an error that says that there is no such piece words that
+// name it.
+func nameMissing(name bundle.Name, err error) error {
+	if !as[*catalog.StaleError](err) && !as[*errNotWarm](err) && errors.Is(err, fault.NotFound) {
+		return &statusError{http.StatusNotFound, fmt.Sprintf("there is no piece named %s", name)}
+	}
+	return err
+}
+
 // publicText is what a stranger is told: the cause where it is theirs to mend,
 // and no path or address of the machine. So the words are those of errors that
 // are known to have none, and never those of whatever they are wrapped in.
 func publicText(status int, err error) string {
 	if e, ok := errors.AsType[*statusError](err); ok {
+		return e.text
+	}
+	if e, ok := errors.AsType[*usageError](err); ok {
 		return e.text
 	}
 	if e, ok := errors.AsType[*bundle.TooLargeError](err); ok {
@@ -132,6 +173,10 @@ func publicText(status int, err error) string {
 		return "the server is busy fetching other pieces; " + again
 	case as[*bundle.BusyError](err):
 		return "the oven, which packs the pieces, is busy; " + again
+	case as[*bundle.TimeoutError](err):
+		return "the oven, which packs the pieces, takes too long; " + again
+	case as[*errNotWarm](err):
+		return "the image cannot be read at the moment; " + again
 	case status == http.StatusBadGateway:
 		return "the piece cannot be had from its source at the moment; " + again
 	case status == http.StatusNotFound:

@@ -32,7 +32,7 @@ func (s *server) index(w http.ResponseWriter, r *http.Request) error {
 		w.WriteHeader(http.StatusSeeOther)
 		return nil
 	}
-	data := indexData{Address: addressOf(r), Pieces: s.Catalog.Pieces(r.Context()), Base: s.Catalog.BaseSummary()}
+	data := indexData{Address: s.address(r), Pieces: s.Catalog.Pieces(r.Context()), Base: s.Catalog.BaseSummary()}
 	if len(data.Pieces) > 0 {
 		data.Example = data.Pieces[0]
 	}

@@ -10,6 +10,9 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -126,7 +129,7 @@ func newRig(t *testing.T, limits catalog.Limits) *rig {
 	log := slog.New(slog.NewTextHandler(r.log, nil))
 	var err error
 	r.catalog, err = catalog.Open(catalog.Config{
-		Dir: r.dir, Base: emptyBase(), Source: r.shop, Limits: limits, Log: log,
+		Dir: r.dir, Base: emptyBase(), Source: r.shop, Density: 8, Limits: limits, Log: log,
 		Now: func() time.Time { return made.Add(24 * time.Hour) },
 	})
 	if err != nil {
@@ -163,6 +166,27 @@ func (r *rig) current(piece string, n int) *catalog.Snapshot {
 		r.t.Fatal(err)
 	}
 	return s
+}
+
+// losesItsBundle removes what a snapshot is made of.
+func (r *rig) losesItsBundle(s *catalog.Snapshot) {
+	r.t.Helper()
+	if err := os.Remove(filepath.Join(r.dir, "bundles", s.Bundle().String()+".html")); err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+// A load is what this process has at the moment.
+type load struct {
+	goroutines int
+	bytes      int64 // of the heap and the stacks
+}
+
+func measure() load {
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return load{runtime.NumGoroutine(), int64(m.HeapInuse + m.StackInuse)}
 }
 
 // etag is what nginx makes of a snapshot (ngx_http_set_etag).

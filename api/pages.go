@@ -69,7 +69,7 @@ func newProblem(status int, text string, err error) problem {
 	switch status {
 	case http.StatusNotFound:
 		p.Title = "Nothing here"
-	case http.StatusBadGateway, http.StatusServiceUnavailable:
+	case http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
 		p.Title = "Not at the moment"
 	}
 	if stale, ok := errors.AsType[*catalog.StaleError](err); ok {

@@ -80,3 +80,23 @@ func (x *index) absent(b *base, first, last int) (blocks, cost int64) {
 	}
 	return blocks, cost
 }
+
+// Missing returns how many of the first n bytes of the base lie in blocks that
+// are not on disk. It reads none: what is there may yet turn out to be damaged.
+func (f *File) Missing(n int64) int64 {
+	x, b := f.store.index, f.base
+	n = min(n, b.Size)
+	if n <= 0 {
+		return 0
+	}
+	_, last := b.span(0, n)
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	missing := int64(0)
+	for i := range last + 1 {
+		if b.blocks[i].state == absent {
+			missing += min(b.length(i), n-b.offset(i))
+		}
+	}
+	return missing
+}

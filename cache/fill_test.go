@@ -15,7 +15,16 @@ func TestFill(t *testing.T) {
 	src := newSource(1, size, 64*kib)
 	s := openStore(t, Config{Dir: dir})
 	f := openBlob(t, s, src)
+	if n := f.Missing(size + 5); n != size {
+		t.Errorf("%d bytes are missing of nothing", n)
+	}
 	src.check(t, f, 5<<20, 3<<20)
+	s.pulls.Wait()
+	for n, want := range map[int64]int64{0: 0, 5 << 20: 5 << 20, 5<<20 + 1: 5 << 20, 8 << 20: 5 << 20, 8<<20 + 1: 5<<20 + 1} {
+		if got := f.Missing(n); got != want {
+			t.Errorf("%d of the first %d bytes are missing, want %d", got, n, want)
+		}
+	}
 	var last int64
 	progress := func(done, total int64) {
 		if done <= last || total != size {
@@ -37,6 +46,9 @@ func TestFill(t *testing.T) {
 	s = openStore(t, Config{Dir: dir})
 	src.spoil = off
 	f = openBlob(t, s, src)
+	if n := f.Missing(size); n != 0 {
+		t.Errorf("%d bytes are missing after a restart", n)
+	}
 	if err := f.Fill(t.Context(), nil); err != nil { // what is left is compared
 		t.Fatal(err)
 	}

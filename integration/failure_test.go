@@ -422,7 +422,7 @@ func (o *cdn) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	image, etag, down := o.image, o.etag, o.down
 	body := &flipped{Reader: bytes.NewReader(image), at: -1}
 	var first, last int64
-	if _, err := fmt.Sscanf(r.Header.Get("Range"), "bytes=%d-%d", &first, &last); err == nil && down == 0 {
+	if _, err := fmt.Sscanf(r.Header.Get("Range"), "bytes=%d-%d", &first, &last); err == nil && down == 0 && !isProbe(r) {
 		if o.flips > 0 && first <= o.flipAt && o.flipAt <= last {
 			o.flips--
 			body.at = o.flipAt
@@ -442,7 +442,9 @@ func (o *cdn) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case r.URL.Path == "/base/base.iso":
 		w.Header().Set("ETag", etag)
 		http.ServeContent(w, r, "", time.Time{}, body)
-		o.set(func() { o.sent += body.read })
+		if !isProbe(r) {
+			o.set(func() { o.sent += body.read })
+		}
 	default:
 		http.NotFound(w, r)
 	}

@@ -165,6 +165,9 @@ func (p *faultProxy) find(r *http.Request) (*fault, string, span) {
 	if _, err := fmt.Sscanf(r.Header.Get("Range"), "bytes=%d-%d", &s.first, &s.end); err == nil {
 		s.end++
 	}
+	if isProbe(r) {
+		return nil, p.etag, s
+	}
 	p.asked = append(p.asked, s)
 	for _, f := range p.faults {
 		if f.take(s) {
@@ -173,6 +176,10 @@ func (p *faultProxy) find(r *http.Request) (*fault, string, span) {
 	}
 	return nil, p.etag, s
 }
+
+// isProbe tells the look whether there is an origin, a byte now and then, from
+// what is asked for to be served.
+func isProbe(r *http.Request) bool { return r.Header.Get("Range") == "bytes=0-0" }
 
 // send writes the answer as it is, right or not.
 func (a *answer) send(w http.ResponseWriter) {

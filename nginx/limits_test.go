@@ -65,6 +65,12 @@ func TestTotalLimit(t *testing.T) {
 	if want := [4]int{206, 429, 206, 429}; got != want {
 		t.Errorf("statuses %v, want %v", got, want)
 	}
+	// Who waits for an image to be made has no buffers, and does not count.
+	for target, want := range map[string]int{"/os": 404, "/api/os?format=stream": 404, "/os/": 429, "/os-status": 429} {
+		if got := r.do("GET", target, "X-Forwarded-For: 192.0.2.9"); got.StatusCode != want {
+			t.Errorf("%s in a full house: %d, want %d", target, got.StatusCode, want)
+		}
+	}
 }
 
 // A burst of N is N requests above the first, also when each goes to the mount

@@ -12,7 +12,7 @@
 //   - X-Real-IP is the client's address, whatever the client sent; Host is the
 //     client's; Range, If-Range, If-None-Match and User-Agent arrive as sent.
 //   - "X-Accel-Redirect: /_mount/<id>/<file>" serves <Mount>/s/<id>/<file>.
-//     Cache-Control, Content-Type, Digest, Repr-Digest, Link, Vary,
+//     Cache-Control, Content-Type, Digest, Repr-Digest, Link, Vary, X-Isofs-Snapshot,
 //     Access-Control-Allow-Origin and -Expose-Headers of that answer reach the
 //     client; of each only the first line does (nginx before 1.23). Without
 //     Content-Type the suffix decides. Length, ETag and Last-Modified are the
@@ -20,7 +20,8 @@
 //     and need not send Content-Disposition, which nginx makes for images (and
 //     would keep even on its 503, when the file cannot be read).
 //   - "X-Isofs-Piece" names the piece in the access log, and goes no further.
-//   - A stream sends "X-Accel-Buffering: no" and a comment at least once a minute.
+//   - A stream is at /os or /api/os, sends "X-Accel-Buffering: no" and a comment at
+//     least once a minute. Requests there do not count among TotalConnections.
 //   - The API keeps idle connections for longer than 30 seconds, since nginx
 //     drops them by then and cannot repeat a POST that met a closed one.
 //

@@ -99,7 +99,7 @@ func (s *Server) awaitListening(ctx context.Context, c *child) error {
 	}
 	var dialer net.Dialer
 	for _, l := range s.config.Listen {
-		conn, err := dialer.DialContext(ctx, "tcp", dialAddress(l))
+		conn, err := dialer.DialContext(ctx, "tcp", DialAddress(l))
 		if err != nil {
 			return fmt.Errorf("it does not listen on %s: %w", l, err)
 		}

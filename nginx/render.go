@@ -132,9 +132,9 @@ func splitListen(l string) (host, port string, err error) {
 	return net.SplitHostPort(l)
 }
 
-// dialAddress returns where to connect to reach what listens at l, which is
+// DialAddress returns where to connect to reach what listens at l, which is
 // valid: loopback stands for all addresses.
-func dialAddress(l string) string {
+func DialAddress(l string) string {
 	host, port, err := splitListen(l)
 	if err != nil {
 		return l

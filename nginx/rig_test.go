@@ -157,6 +157,7 @@ func (r *rig) serveAPI(w http.ResponseWriter, q *http.Request) {
 		h.Set("Access-Control-Allow-Origin", "*")
 		h.Set("Access-Control-Expose-Headers", "Digest")
 		h.Set("X-Isofs-Piece", "the-piece")
+		h.Set("X-Isofs-Snapshot", id)
 		h.Set("ETag", `"of the API"`)
 		h.Set("Last-Modified", "Thu, 01 Jan 1970 00:00:00 GMT")
 	default:

@@ -136,13 +136,14 @@ func TestHeaders(t *testing.T) {
 		"Content-Type": "application/octet-stream", "Content-Disposition": `attachment; filename="notepat-os.iso"`,
 		"Cache-Control": "no-cache", "Digest": "SHA-256=abc=", "Repr-Digest": "sha-256=:abc=:",
 		"Link": "<" + image + `>; rel="canonical"`, "Vary": "X-Real-IP", "Access-Control-Allow-Origin": "*",
-		"Access-Control-Expose-Headers": "Digest", "X-Isofs-Piece": nothing, "Server": "nginx",
+		"Access-Control-Expose-Headers": "Digest", "X-Isofs-Snapshot": id, "X-Isofs-Piece": nothing, "Server": "nginx",
 	}
 	sidecar := map[string]string{"Content-Type": "text/plain", "Content-Disposition": nothing, "Cache-Control": "public, max-age=3600", "X-Content-Type-Options": "nosniff"}
 	direct := func(name string) map[string]string {
 		return map[string]string{
 			"Content-Type": "application/octet-stream", "Content-Disposition": `attachment; filename="` + name + `"`,
-			"Cache-Control": "public, max-age=31536000, immutable", "Access-Control-Allow-Origin": "*", "Digest": nothing, "Link": nothing, "Server": "nginx",
+			"Cache-Control": "public, max-age=31536000, immutable", "Access-Control-Allow-Origin": "*",
+			"Access-Control-Expose-Headers": "Accept-Ranges, Content-Disposition, Content-Length, Content-Range, ETag", "Digest": nothing, "Link": nothing, "Server": "nginx",
 		}
 	}
 	tests := []struct {
@@ -338,6 +339,12 @@ func TestMethods(t *testing.T) {
 // (The first may pass with the header, and the last with the end.)
 func TestStream(t *testing.T) {
 	r := newRig(t, nil)
+	for _, target := range []string{"/os?format=stream", "/api/os?format=stream"} {
+		oneByOne(t, r, target)
+	}
+}
+
+func oneByOne(t *testing.T, r *rig, target string) {
 	seen := make(chan struct{})
 	events := []string{"event: one\n\n", "event: two\n\n", "event: three\n\n"}
 	r.handler = func(w http.ResponseWriter, q *http.Request) {
@@ -353,7 +360,7 @@ func TestStream(t *testing.T) {
 			}
 		}
 	}
-	conn, response := r.open("GET", "/os?format=stream")
+	conn, response := r.open("GET", target)
 	conn.SetDeadline(time.Now().Add(20 * time.Second))
 	for _, want := range events {
 		got := make([]byte, len(want))
@@ -365,7 +372,7 @@ func TestStream(t *testing.T) {
 	if rest, err := io.ReadAll(response.Body); err != nil || len(rest) > 0 {
 		t.Errorf("after the last event: %q %v", rest, err)
 	}
-	if h := response.Header; h.Get("X-Isofs-Piece") != "" || h.Get("X-Accel-Buffering") != "" || h.Get("Content-Type") != "text/event-stream" {
+	if h := response.Header; h.Get("X-Isofs-Piece") != "" || h.Get("X-Accel-Buffering") != "no" || h.Get("Content-Type") != "text/event-stream" {
 		t.Errorf("headers %v", h)
 	}
 }

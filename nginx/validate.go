@@ -136,7 +136,7 @@ func checkListen(l string, seen map[string]bool) error {
 			return fmt.Errorf("listen %q: an IPv6 address, and only that, stands in brackets: [::1]:8080", l)
 		}
 	}
-	address := dialAddress(l)
+	address := DialAddress(l)
 	if seen[address] {
 		return fmt.Errorf("listen %q: given twice", l)
 	}

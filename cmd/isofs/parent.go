@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"os/exec"
+	"os/signal"
 	"runtime"
 	"strings"
 	"syscall"
@@ -33,6 +34,10 @@ const (
 	readyFD  = 4
 )
 
+// endStreams tells the child that nginx is about to be stopped, which waits for
+// the streams of the child's API.
+const endStreams = syscall.SIGUSR1
+
 // ready is what the child writes when it serves.
 const ready = "ready\n"
 
@@ -47,6 +52,9 @@ func inheritedDevice() *os.File {
 // serveUnprivileged is the child. It ends when the parent unmounts, or ends.
 func serveUnprivileged(ctx context.Context, o *serveFlags, device *os.File) error {
 	log := slog.Default()
+	// Before anybody can send it, since it ends a process that does not listen.
+	streams, end := signal.NotifyContext(ctx, endStreams)
+	defer end()
 	syscall.CloseOnExec(readyFD)
 	toParent := os.NewFile(readyFD, "parent")
 	s, err := openStack(ctx, &o.stack, log)
@@ -61,7 +69,7 @@ func serveUnprivileged(ctx context.Context, o *serveFlags, device *os.File) erro
 	if err != nil {
 		return err
 	}
-	stopServices, err := startServices(ctx, o, s, mounted, log)
+	stopServices, err := startServices(ctx, o, s, mounted, streams.Done(), log)
 	if err != nil {
 		return err
 	}
@@ -283,6 +291,9 @@ func (p *parent) restart(ctx context.Context) (*child, error) {
 func (p *parent) stop(c *child, web *nginx.Server) error {
 	var errs []error
 	if web != nil {
+		if c != nil {
+			_ = c.cmd.Process.Signal(endStreams) // it may have ended
+		}
 		ctx, cancel := context.WithTimeout(context.Background(), p.flags.web.grace)
 		errs = append(errs, web.Stop(ctx))
 		cancel()

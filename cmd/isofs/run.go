@@ -8,10 +8,7 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"path/filepath"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"aesthetic.computer/isofs/api"
 	"aesthetic.computer/isofs/nginx"
@@ -75,7 +72,7 @@ func serveAlone(ctx context.Context, o *serveFlags) error {
 		return err
 	}
 	defer unmount(mounted, o.mount, log)
-	stopServices, err := startServices(ctx, o, s, mounted, log)
+	stopServices, err := startServices(ctx, o, s, mounted, ctx.Done(), log)
 	if err != nil {
 		return err
 	}
@@ -132,10 +129,18 @@ func unmount(mounted *vfs.Server, dir string, log *slog.Logger) {
 	}
 }
 
-// startServices starts what runs beside the mount: the API, the metrics, and,
-// until ctx ends, the care for superseded snapshots and the prefill.
-func startServices(ctx context.Context, o *serveFlags, s *stack, mounted *vfs.Server, log *slog.Logger) (stop func(), err error) {
-	stopAPI, err := startAPI(o.socket(), s, mounted, log)
+// startServices starts what runs beside the mount: the API, whose streams end
+// when stopping is closed, the metrics, and, until ctx ends, the probes, the care
+// for superseded snapshots and the prefill.
+func startServices(ctx context.Context, o *serveFlags, s *stack, mounted *vfs.Server, stopping <-chan struct{}, log *slog.Logger) (stop func(), err error) {
+	ready, err := startProbes(ctx, o, s, mounted, log)
+	if err != nil {
+		return nil, err
+	}
+	stopAPI, err := startAPI(o.socket(), api.Config{
+		Catalog: s.catalog, Log: log, Healthy: func() error { return mountGone(mounted) }, Ready: ready,
+		PublicURL: o.api.publicURL, BaseURL: publicBase(o.stack.base), Watchers: o.api.watchers, Stopping: stopping,
+	}, log)
 	if err != nil {
 		return nil, err
 	}
@@ -163,40 +168,6 @@ func keepPruned(ctx context.Context, s *stack) {
 			s.catalog.Prune()
 		}
 	}
-}
-
-// apiHeaderTime bounds a client of the API that sends its header slowly; the
-// only client is nginx.
-const apiHeaderTime = 10 * time.Second
-
-// startAPI serves the API on a unix socket, replacing one left by a killed run.
-func startAPI(socket string, s *stack, mounted *vfs.Server, log *slog.Logger) (stop func(), err error) {
-	if err := os.MkdirAll(filepath.Dir(socket), 0o755); err != nil {
-		return nil, fmt.Errorf("make the directory of the API's socket: %w", err)
-	}
-	if err := os.Remove(socket); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return nil, fmt.Errorf("remove the API's old socket: %w", err)
-	}
-	old := unix.Umask(0o117) // readable and writable by user and group
-	l, err := net.Listen("unix", socket)
-	unix.Umask(old)
-	if err != nil {
-		return nil, fmt.Errorf("listen on %s: %w", socket, err)
-	}
-	server := &http.Server{
-		Handler: api.New(api.Config{Catalog: s.catalog, Log: log, Healthy: func() error {
-			select {
-			case <-mounted.Done():
-				return errors.New("the mount is gone")
-			default:
-				return nil
-			}
-		}}),
-		ReadHeaderTimeout: apiHeaderTime,
-		MaxHeaderBytes:    64 << 10,
-		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelWarn),
-	}
-	return startHTTP(server, l, "the API", log), nil
 }
 
 // startHTTP serves until stop, which lets running requests end for a second.

@@ -26,6 +26,7 @@ type serveFlags struct {
 	run     string
 	metrics string
 	prefill bool
+	api     apiFlags
 	web     webFlags
 }
 
@@ -97,6 +98,7 @@ func (o *serveFlags) registerMount(cmd *cobra.Command) {
 	flags.StringVar(&o.user, "user", "www-data", "user to run as when started by root")
 	flags.StringVar(&o.metrics, "metrics-listen", "", "address for Prometheus, such as 127.0.0.1:9180; what it tells is not for the public")
 	flags.BoolVar(&o.prefill, "prefill", false, "fetch all of the base in the background, while nobody waits for anything")
+	o.api.register(cmd)
 	flags.StringVar(&o.run, "run", "", "directory of sockets and of nginx's files (default /run/isofs for root, else STATE/run)")
 }
 
@@ -137,7 +139,7 @@ func (o *serveFlags) complete() error {
 		}
 		*path = abs
 	}
-	wrong := []error{o.stack.validate()}
+	wrong := []error{o.stack.validate(), o.api.validate()}
 	if o.pages < 16<<20 {
 		wrong = append(wrong, fmt.Errorf("--page-cache-limit %s is less than 16MiB", o.pages))
 	}

@@ -29,8 +29,7 @@ type stackFlags struct {
 	fetches   int
 	patience  time.Duration
 	pieces    []string
-	oven      string
-	density   int
+	oven      ovenFlags
 	refresh   time.Duration
 	retain    time.Duration
 }
@@ -45,10 +44,18 @@ func (o *stackFlags) register(cmd *cobra.Command) {
 	flags.IntVar(&o.fetches, "fetches", 16, "requests to the base's origin at once")
 	flags.DurationVar(&o.patience, "origin-timeout", 30*time.Second, "how long a read waits for the base's origin, with all retries, before it fails")
 	flags.StringSliceVar(&o.pieces, "pieces", []string{"embedded"}, "where bundles are, in order of preference: folders of *.html, or the word embedded")
-	flags.StringVar(&o.oven, "oven", "", "URL of the oven that packs pieces that are in none of --pieces")
-	flags.IntVar(&o.density, "density", 8, "pixel density that the oven packs for")
+	flags.StringVar(&o.oven.url, "oven", "", "URL of the oven that packs pieces that are in none of --pieces")
+	flags.IntVar(&o.oven.density, "density", 8, "pixel density that the oven packs for")
+	flags.DurationVar(&o.oven.timeout, "oven-timeout", time.Minute, "how long the oven may take to pack a piece")
 	flags.DurationVar(&o.refresh, "refresh", time.Hour, "age at which a piece is asked of the oven again")
 	flags.DurationVar(&o.retain, "retain", 7*24*time.Hour, "how long a superseded image stays, for downloads that began with it")
+}
+
+// ovenFlags say how to have pieces packed.
+type ovenFlags struct {
+	url     string
+	density int
+	timeout time.Duration
 }
 
 // validate reports all that is wrong, before anything is opened.
@@ -66,10 +73,14 @@ func (o *stackFlags) validate() error {
 	if o.patience < time.Second {
 		wrong = append(wrong, fmt.Errorf("--origin-timeout %s is less than 1s", o.patience))
 	}
-	if o.density < 1 || o.density > 16 {
-		wrong = append(wrong, fmt.Errorf("--density %d is not between 1 and 16", o.density))
+	if o.oven.density < 1 || o.oven.density > 16 {
+		wrong = append(wrong, fmt.Errorf("--density %d is not between 1 and 16", o.oven.density))
 	}
-	if len(o.pieces) == 0 && o.oven == "" {
+	// The catalog gives up a fetch after 90 s, and nginx a request after 120.
+	if o.oven.timeout < time.Second || o.oven.timeout > 90*time.Second {
+		wrong = append(wrong, fmt.Errorf("--oven-timeout %s is not between 1s and 90s", o.oven.timeout))
+	}
+	if len(o.pieces) == 0 && o.oven.url == "" {
 		wrong = append(wrong, errors.New("neither --pieces nor --oven is given, so there is nothing to serve"))
 	}
 	if o.refresh <= 0 || o.retain <= 0 {
@@ -140,7 +151,7 @@ func openStack(ctx context.Context, o *stackFlags, log *slog.Logger) (*stack, er
 		return nil, errors.Join(err, s.Close())
 	}
 	s.catalog, err = catalog.Open(catalog.Config{
-		Dir: o.state, Base: s.base, OpenBase: registry.bySum, Source: source,
+		Dir: o.state, Base: s.base, OpenBase: registry.bySum, Source: source, Density: o.oven.density,
 		Limits: catalog.Limits{Retain: o.retain}, Log: log,
 	})
 	if err != nil {
@@ -163,8 +174,10 @@ func (o *stackFlags) source() (bundle.Source, error) {
 		}
 		sources = append(sources, dir)
 	}
-	if o.oven != "" {
-		oven, err := bundle.NewOven(o.oven, bundle.OvenOptions{Density: o.density, Refresh: o.refresh})
+	if o.oven.url != "" {
+		oven, err := bundle.NewOven(o.oven.url, bundle.OvenOptions{
+			Density: o.oven.density, Refresh: o.refresh, Timeout: o.oven.timeout, HeaderTimeout: o.oven.timeout,
+		})
 		if err != nil {
 			return nil, fmt.Errorf("--oven: %w", err)
 		}

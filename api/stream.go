@@ -1,0 +1,246 @@
+package api
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"time"
+
+	"aesthetic.computer/isofs/bundle"
+	"aesthetic.computer/isofs/catalog"
+)
+
+const (
+	// heartbeat is how often a stream says something. nginx gives up a silent
+	// one after two minutes, and what lies between may be less patient.
+	heartbeat = 15 * time.Second
+	// warmBytes of the image are fetched before a stream calls it ready, so that
+	// the download starts at once; warmTime bounds all but the first block.
+	warmBytes = 1 << 20
+	warmTime  = 10 * time.Second
+	// defaultWatchers is how many streams there may be at once.
+	defaultWatchers = 500
+	// mostEvents is more than one stream has, heartbeats aside.
+	mostEvents = 16
+)
+
+// errStopping ends the streams when the server stops.
+var errStopping = &statusError{http.StatusServiceUnavailable, "the server is being restarted; try again in a few seconds"}
+
+// steps are the stages of a stream, in order. One that has nothing to do is
+// left out: of an image that is there already nothing is made.
+var steps = []string{"name", "bundle", "volume", "digest", "warm", "done"}
+
+// An event is one frame of a stream.
+type event struct {
+	kind string // progress, complete or error
+	data any
+}
+
+func (e event) last() bool { return e.kind != "progress" }
+
+// progressData is the data of a progress event.
+type progressData struct {
+	Stage      string `json:"stage"`
+	Message    string `json:"message"`
+	Step       int    `json:"step"`
+	TotalSteps int    `json:"totalSteps"`
+}
+
+// completeData is the data of a complete event. Times are in milliseconds.
+type completeData struct {
+	Message     string      `json:"message"`
+	DownloadURL string      `json:"downloadUrl"`
+	Elapsed     int64       `json:"elapsed"`
+	Filename    string      `json:"filename"`
+	Timings     timingsData `json:"timings"`
+	Cached      bool        `json:"cached"`
+	Flavor      string      `json:"flavor"`
+	SHA256      string      `json:"sha256"`
+	Size        int64       `json:"size"`
+	Snapshot    string      `json:"snapshot"`
+}
+
+// timingsData are milliseconds.
+type timingsData struct {
+	Bundle int64 `json:"bundle"`
+	Volume int64 `json:"volume"`
+	Digest int64 `json:"digest"`
+	Warm   int64 `json:"warm"`
+	Total  int64 `json:"total"`
+}
+
+func newTimings(t catalog.Timings, warm, total time.Duration) timingsData {
+	return timingsData{t.Bundle.Milliseconds(), t.Volume.Milliseconds(), t.Digest.Milliseconds(), warm.Milliseconds(), total.Milliseconds()}
+}
+
+// errorData is the data of an error event.
+type errorData struct {
+	Error  string `json:"error"`
+	Status int    `json:"status"` // that an answer without a stream would have
+}
+
+// stream answers with the events of an image's making, as they happen.
+func (s *server) stream(w http.ResponseWriter, r *http.Request, name bundle.Name) error {
+	select {
+	case s.watchers <- struct{}{}:
+		defer func() { <-s.watchers }()
+	default:
+		return &statusError{http.StatusServiceUnavailable, fmt.Sprintf("too many clients are watching at the moment; download without format=stream, or try again in %d seconds", int(defaultRetry.Seconds()))}
+	}
+	h := w.Header()
+	h.Set("Content-Type", "text/event-stream")
+	h.Set("Cache-Control", "no-cache")
+	h.Set("Connection", "keep-alive")
+	h.Set("X-Accel-Buffering", "no")
+	w.WriteHeader(http.StatusOK)
+	if r.Method == http.MethodHead {
+		return nil
+	}
+	ctx, cancel := context.WithCancel(r.Context())
+	defer cancel()
+	// With room for all, so that who tells of them never waits for the client.
+	events := make(chan event, mostEvents)
+	address := s.address(r)
+	go s.follow(ctx, name, address, events)
+	s.relay(ctx, w, events)
+	return nil
+}
+
+// relay writes events to the client until the last one, and something in
+// between so that the connection does not look dead.
+func (s *server) relay(ctx context.Context, w http.ResponseWriter, events <-chan event) {
+	flush := http.NewResponseController(w).Flush
+	if flush() != nil {
+		return // there is nobody
+	}
+	beat := time.NewTicker(heartbeat)
+	defer beat.Stop()
+	for {
+		var err error
+		last := false
+		select {
+		case e := <-events:
+			err, last = writeEvent(w, e), e.last()
+		case <-beat.C:
+			_, err = io.WriteString(w, ": heartbeat\n\n")
+		case <-s.Stopping:
+			err, last = writeEvent(w, event{"error", errorData{errStopping.text, errStopping.status}}), true
+		case <-ctx.Done():
+			return
+		}
+		if err = errors.Join(err, flush()); err != nil || last {
+			return
+		}
+	}
+}
+
+// writeEvent writes a frame: two lines, of which clients want exactly these
+// beginnings, and an empty one. The JSON has no line breaks.
+func writeEvent(w io.Writer, e event) error {
+	data, err := json.Marshal(e.data)
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(w, "event: %s\ndata: %s\n\n", e.kind, data)
+	return err
+}
+
+// follow has the image made, or joins its making, and tells of it. It never
+// waits for who reads the events.
+func (s *server) follow(ctx context.Context, name bundle.Name, address string, events chan<- event) {
+	start := time.Now()
+	progress := func(step int, format string, args ...any) {
+		events <- event{"progress", progressData{steps[step-1], fmt.Sprintf(format, args...), step, len(steps)}}
+	}
+	progress(1, "Looking for %s", name)
+	build, err := s.Catalog.Watch(ctx, name, func(stage catalog.Stage) {
+		switch stage {
+		case catalog.StageBundle:
+			progress(2, "Fetching the bundle of %s", name)
+		case catalog.StageVolume:
+			progress(3, "Laying out the volume")
+		case catalog.StageDigest:
+			progress(4, "Computing the digest of the image")
+		}
+	})
+	snap := build.Snapshot
+	warmStart := time.Now()
+	if err == nil {
+		progress(5, "Fetching the beginning of %s", snap.FileName())
+		err = s.warm(ctx, snap)
+	}
+	if err != nil {
+		if ctx.Err() == nil {
+			events <- event{"error", s.errorOf(name, err)}
+		}
+		return
+	}
+	progress(6, "%s is ready", snap.FileName())
+	end := time.Now()
+	events <- event{"complete", completeData{
+		Message:     snap.FileName() + " is ready",
+		DownloadURL: address + snapshotPath(snap),
+		Elapsed:     end.Sub(start).Milliseconds(),
+		Filename:    snap.FileName(),
+		Timings:     newTimings(build.Timings, end.Sub(warmStart), end.Sub(start)),
+		Cached:      build.Unchanged,
+		Flavor:      snap.Base().Flavor,
+		SHA256:      snap.SHA256().String(),
+		Size:        snap.Size(),
+		Snapshot:    snap.ID(),
+	}}
+}
+
+// errorOf is the event of an error, and puts it into the log if it is ours.
+func (s *server) errorOf(name bundle.Name, err error) errorData {
+	err = nameMissing(name, err)
+	status := statusOf(err)
+	if status >= 500 {
+		s.Log.Warn("stream failed", "piece", name, "status", status, "err", err)
+	}
+	return errorData{publicText(status, err), status}
+}
+
+// errNotWarm says that an image's base cannot be read.
+type errNotWarm struct{ err error }
+
+func (e *errNotWarm) Error() string {
+	return fmt.Sprintf("fetch the beginning of the image: %v", e.err)
+}
+
+// Unwrap gives the cause.
+func (e *errNotWarm) Unwrap() error { return e.err }
+
+// warm has the beginning of an image fetched and verified. It fails if the
+// image cannot be read; of a base that is merely slow the first block is
+// enough.
+func (s *server) warm(ctx context.Context, snap *catalog.Snapshot) error {
+	h, err := snap.Open()
+	if err != nil {
+		return &errNotWarm{err}
+	}
+	defer h.Close()
+	end := min(warmBytes, snap.Size())
+	h.Prefetch(0, end)
+	// Of each block one byte: it is fetched and compared whole.
+	var one [1]byte
+	if _, err := h.ReadAtContext(ctx, one[:], 0); err != nil {
+		return &errNotWarm{err}
+	}
+	block := max(snap.Base().BlockSize, 4096)
+	rest, cancel := context.WithTimeout(ctx, warmTime)
+	defer cancel()
+	for off := block; off < end; off += block {
+		if _, err := h.ReadAtContext(rest, one[:], off); err != nil {
+			if rest.Err() != nil && ctx.Err() == nil {
+				return nil
+			}
+			return &errNotWarm{err}
+		}
+	}
+	return nil
+}

@@ -1,0 +1,91 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
+
+	"aesthetic.computer/isofs/api"
+)
+
+// apiHeaderTime bounds a client of the API that sends its header slowly; the
+// only client is nginx.
+const apiHeaderTime = 10 * time.Second
+
+// apiFlags are those of the API.
+type apiFlags struct {
+	publicURL string
+	watchers  int
+}
+
+func (a *apiFlags) register(cmd *cobra.Command) {
+	flags := cmd.Flags()
+	flags.StringVar(&a.publicURL, "public-url", "", "what absolute links begin with, such as https://images.example (default: the address that the client used)")
+	flags.IntVar(&a.watchers, "limit-watchers", 500, "clients of /os?format=stream at once")
+}
+
+// validate reports all that is wrong.
+func (a *apiFlags) validate() error {
+	var wrong []error
+	if u, err := url.Parse(a.publicURL); a.publicURL != "" &&
+		(err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "") {
+		wrong = append(wrong, fmt.Errorf("--public-url %q is not an address like https://images.example", a.publicURL))
+	}
+	if a.watchers < 1 || a.watchers > 100_000 {
+		wrong = append(wrong, fmt.Errorf("--limit-watchers %d is not between 1 and 100000", a.watchers))
+	}
+	return errors.Join(wrong...)
+}
+
+// startAPI serves the API on a unix socket, replacing one left by a killed run.
+func startAPI(socket string, c api.Config, log *slog.Logger) (stop func(), err error) {
+	if err := os.MkdirAll(filepath.Dir(socket), 0o755); err != nil {
+		return nil, fmt.Errorf("make the directory of the API's socket: %w", err)
+	}
+	if err := os.Remove(socket); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, fmt.Errorf("remove the API's old socket: %w", err)
+	}
+	old := unix.Umask(0o117) // readable and writable by user and group
+	l, err := net.Listen("unix", socket)
+	unix.Umask(old)
+	if err != nil {
+		return nil, fmt.Errorf("listen on %s: %w", socket, err)
+	}
+	server := &http.Server{
+		Handler:           api.New(c),
+		ReadHeaderTimeout: apiHeaderTime,
+		MaxHeaderBytes:    64 << 10,
+		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelWarn),
+	}
+	return startHTTP(server, l, "the API", log), nil
+}
+
+// publicBase is the address of a base as strangers may know it: without what
+// may be secret, and "" for a folder or a host that is not the Internet's.
+func publicBase(address string) string {
+	u, err := url.Parse(address)
+	if err != nil || u.Scheme != "http" && u.Scheme != "https" {
+		return ""
+	}
+	host := u.Hostname()
+	if ip, err := netip.ParseAddr(host); err == nil {
+		if ip = ip.Unmap(); !ip.IsGlobalUnicast() || ip.IsPrivate() {
+			return ""
+		}
+	} else if !strings.Contains(host, ".") || strings.HasSuffix(host, ".internal") || strings.HasSuffix(host, ".local") {
+		return ""
+	}
+	u.User, u.RawQuery, u.ForceQuery, u.Fragment, u.RawFragment = nil, "", false, "", ""
+	return strings.TrimRight(u.String(), "/")
+}

@@ -1,0 +1,163 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"sync"
+	"time"
+
+	"aesthetic.computer/isofs/api"
+	"aesthetic.computer/isofs/extent"
+	"aesthetic.computer/isofs/fault"
+	"aesthetic.computer/isofs/nginx"
+	"aesthetic.computer/isofs/origin"
+	"aesthetic.computer/isofs/vfs"
+)
+
+const (
+	// probeTime is how long a look may take.
+	probeTime = 5 * time.Second
+	// probeAgain is how soon what failed is looked at again.
+	probeAgain = 2 * time.Second
+)
+
+// A probe looks at one thing that serving depends on, again and again, so that
+// whoever asks for its state never waits.
+type probe struct {
+	name  string
+	every time.Duration
+	// look returns what a stranger may read, and why it is not well. It may
+	// take longer than it should: its answer is then too old.
+	look func(ctx context.Context) (string, error)
+
+	mu    sync.Mutex // guards all below
+	found api.Check
+	at    time.Time
+}
+
+// run looks until ctx ends.
+func (p *probe) run(ctx context.Context, log *slog.Logger) {
+	for {
+		once, cancel := context.WithTimeout(ctx, probeTime)
+		text, err := p.look(once)
+		cancel()
+		if ctx.Err() != nil {
+			return
+		}
+		if p.note(api.Check{Name: p.name, OK: err == nil, Text: text}) {
+			log.Info("readiness changed", "of", p.name, "ok", err == nil, "err", err)
+		}
+		pause := p.every
+		if err != nil {
+			pause = min(pause, probeAgain)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(pause):
+		}
+	}
+}
+
+// note keeps what was found, and reports whether that is news.
+func (p *probe) note(found api.Check) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	news := p.at.IsZero() || found.OK != p.found.OK
+	p.found, p.at = found, time.Now()
+	return news
+}
+
+// state is what was found last, unless that is too old to mean anything.
+func (p *probe) state() api.Check {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	switch {
+	case p.at.IsZero():
+		return api.Check{Name: p.name, Text: "it has not been looked at yet"}
+	case time.Since(p.at) > 3*p.every+probeTime:
+		return api.Check{Name: p.name, Text: "it has not been looked at for a while"}
+	}
+	return p.found
+}
+
+// startProbes begins to look, until ctx ends, and returns what tells the state
+// of all.
+func startProbes(ctx context.Context, o *serveFlags, s *stack, mounted *vfs.Server, log *slog.Logger) (func() []api.Check, error) {
+	base, err := probeBase(o, s)
+	if err != nil {
+		return nil, err
+	}
+	probes := []*probe{base}
+	if o.web.enabled {
+		probes = append(probes, probeNginx(o.web.listen[0]))
+	}
+	for _, p := range probes {
+		go p.run(ctx, log)
+	}
+	return func() []api.Check {
+		checks := []api.Check{{Name: "mount", OK: true, Text: "the images can be read"}}
+		if err := mountGone(mounted); err != nil {
+			checks[0] = api.Check{Name: "mount", Text: err.Error()}
+		}
+		for _, p := range probes {
+			checks = append(checks, p.state())
+		}
+		return checks
+	}, nil
+}
+
+// mountGone says that the mount was taken away, or nothing.
+func mountGone(mounted *vfs.Server) error {
+	select {
+	case <-mounted.Done():
+		return errors.New("the mount is gone")
+	default:
+		return nil
+	}
+}
+
+// probeBase asks the base's origin for a byte. An origin that does not answer
+// does not matter once all that images have of the base is here.
+func probeBase(o *serveFlags, s *stack) (*probe, error) {
+	m := s.base.Manifest
+	from, err := origin.Options{Timeout: probeTime, Connections: 1}.Open(join(o.stack.base, imageName), m.TotalSize)
+	if err != nil {
+		return nil, err
+	}
+	return &probe{name: "base", every: 30 * time.Second, look: func(ctx context.Context) (string, error) {
+		var one [1]byte
+		err := from.Fetch(ctx, one[:], 0)
+		if err == nil {
+			return "its origin answers", nil
+		}
+		missing := missingOf(s.base.Bytes, m.PiecePartitionOffset)
+		if missing == 0 {
+			return "its origin does not answer, and is not needed: all of it is here", nil
+		}
+		return "its origin does not answer, and not all of it is here", fmt.Errorf("%d bytes of the base are not in the cache: %w", missing, err)
+	}}, nil
+}
+
+// missingOf returns how many of the first n bytes of a base are not in its cache.
+func missingOf(bytes extent.Source, n int64) int64 {
+	if f, ok := bytes.(interface{ Missing(n int64) int64 }); ok {
+		return f.Missing(n)
+	}
+	return n
+}
+
+// probeNginx connects to the first address that nginx listens on.
+func probeNginx(listen string) *probe {
+	return &probe{name: "nginx", every: 10 * time.Second, look: func(ctx context.Context) (string, error) {
+		var dialer net.Dialer
+		conn, err := dialer.DialContext(ctx, "tcp", nginx.DialAddress(listen))
+		if err != nil {
+			return "it does not accept connections", fmt.Errorf("%w: %w", fault.Unavailable, err)
+		}
+		return "it accepts connections", conn.Close()
+	}}
+}
