@@ -26,7 +26,7 @@ import (
 
 // Admin is what the operator's addresses, below /admin/, need.
 type Admin struct {
-	// Key returns the key that opens them. With "" they are closed.
+	// Key returns the key that opens them. With "", or nil, they are closed.
 	Key func() string
 	// SetBase opens the base published at an address and makes it the catalog's.
 	SetBase func(ctx context.Context, address string) error
@@ -55,6 +55,9 @@ type admin struct {
 func newAdmin(s *server, c Admin) *admin {
 	if c.Now == nil {
 		c.Now = time.Now
+	}
+	if c.Key == nil {
+		c.Key = func() string { return "" }
 	}
 	return &admin{server: s, Admin: c, wrong: quota.New(wrongTries, wrongKept, c.Now)}
 }

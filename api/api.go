@@ -30,8 +30,9 @@ type Config struct {
 	Ready func() []Check
 	// PublicURL is what absolute links begin with; "": what the client asked.
 	PublicURL string
-	// BaseURL is the folder of the base, if the public may know it.
-	BaseURL string
+	// BaseURL returns the folder of the base, if the public may know it. It may be
+	// nil.
+	BaseURL func() string
 	// Watchers bounds the streams at once; 0: 500.
 	Watchers int
 	// Stopping is closed when the streams have to end.

@@ -140,6 +140,8 @@ func newRig(t *testing.T, limits catalog.Limits) *rig {
 	return r
 }
 
+func (r *rig) logger() *slog.Logger { return slog.New(slog.NewTextHandler(r.log, nil)) }
+
 // ask sends a request with headers given as "Key: value".
 func (r *rig) ask(method, target string, headers ...string) *httptest.ResponseRecorder {
 	req := httptest.NewRequest(method, "http://isofs.example"+target, nil)

@@ -28,6 +28,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"aesthetic.computer/isofs/fault"
 )
@@ -59,16 +60,21 @@ type Config struct {
 	// made however large it is. 0: 64 MiB. 4 MiB more are for comparing blocks
 	// that are on disk.
 	InflightBytes int64
+
+	// Fetched is told how long each fetch took, and whether it failed. It may be
+	// nil.
+	Fetched func(took time.Duration, failed bool)
 }
 
 // A Store is the block cache of a process over one directory. Its methods are
 // safe for concurrent use.
 type Store struct {
-	log   *slog.Logger
-	dir   string
-	disk  *disk
-	index *index
-	count counters
+	log     *slog.Logger
+	fetched func(took time.Duration, failed bool)
+	dir     string
+	disk    *disk
+	index   *index
+	count   counters
 
 	queue   *queue // of runs that are fetched
 	checks  *queue // of those that are on disk, to be compared
@@ -144,7 +150,7 @@ func Open(c Config) (*Store, error) {
 		return nil, fmt.Errorf("open cache %s: %w", c.Dir, err)
 	}
 	s := &Store{
-		log: c.Log, dir: c.Dir, disk: d, index: newIndex(),
+		log: c.Log, fetched: c.Fetched, dir: c.Dir, disk: d, index: newIndex(),
 		queue: newQueue(c.Fetches, c.InflightBytes), checks: newQueue(checksAtOnce, checksAtOnce*MaxBlockSize),
 	}
 	s.ctx, s.stop = context.WithCancel(context.Background())

@@ -87,7 +87,7 @@ func (p *probe) state() api.Check {
 // startProbes begins to look, until ctx ends, and returns what tells the state
 // of all.
 func startProbes(ctx context.Context, o *serveFlags, s *stack, mounted *vfs.Server, log *slog.Logger) (func() []api.Check, error) {
-	base, err := probeBase(o, s)
+	base, err := probeBase(s)
 	if err != nil {
 		return nil, err
 	}
@@ -122,19 +122,27 @@ func mountGone(mounted *vfs.Server) error {
 
 // probeBase asks the base's origin for a byte. An origin that does not answer
 // does not matter once all that images have of the base is here.
-func probeBase(o *serveFlags, s *stack) (*probe, error) {
-	m := s.base.Manifest
-	from, err := origin.Options{Timeout: probeTime, Connections: 1}.Open(join(o.stack.base, imageName), m.TotalSize)
+func probeBase(s *stack) (*probe, error) {
+	options := origin.Options{Timeout: probeTime, Connections: 1}
+	now := s.serving.Load()
+	from, err := options.Open(join(now.address, imageName), now.base.Manifest.TotalSize)
 	if err != nil {
 		return nil, err
 	}
 	return &probe{name: "base", every: 30 * time.Second, look: func(ctx context.Context) (string, error) {
+		if next := s.serving.Load(); next != now { // the operator has set another
+			opened, err := options.Open(join(next.address, imageName), next.base.Manifest.TotalSize)
+			if err != nil {
+				return "its origin cannot be asked", err
+			}
+			now, from = next, opened
+		}
 		var one [1]byte
 		err := from.Fetch(ctx, one[:], 0)
 		if err == nil {
 			return "its origin answers", nil
 		}
-		missing := missingOf(s.base.Bytes, m.PiecePartitionOffset)
+		missing := missingOf(now.base.Bytes, now.base.Manifest.PiecePartitionOffset)
 		if missing == 0 {
 			return "its origin does not answer, and is not needed: all of it is here", nil
 		}

@@ -137,14 +137,20 @@ func startServices(ctx context.Context, o *serveFlags, s *stack, mounted *vfs.Se
 	if err != nil {
 		return nil, err
 	}
+	key, err := o.admin.open(ctx, log)
+	if err != nil {
+		return nil, err
+	}
 	stopAPI, err := startAPI(o.socket(), api.Config{
 		Catalog: s.catalog, Log: log, Healthy: func() error { return mountGone(mounted) }, Ready: ready,
-		PublicURL: o.api.publicURL, BaseURL: publicBase(o.stack.base), Watchers: o.api.watchers, Stopping: stopping,
+		PublicURL: o.api.publicURL, BaseURL: func() string { return publicBase(s.serving.Load().address) },
+		Watchers: o.api.watchers, Stopping: stopping,
+		Admin: api.Admin{Key: key.get, SetBase: s.setBase}, Observe: s.meters.answered,
 	}, log)
 	if err != nil {
 		return nil, err
 	}
-	stopMetrics, err := startMetrics(o.metrics, s, log)
+	stopMetrics, err := startMetrics(o.metrics, s, mounted, log)
 	if err != nil {
 		stopAPI()
 		return nil, err
