@@ -130,3 +130,23 @@ func TestARefreshIsNotRationed(t *testing.T) {
 		}
 	}
 }
+
+// Who comes between another's asking and the beginning of its fetch joins, too.
+func TestWhoComesAtOncePaysNothing(t *testing.T) {
+	hour := quota.Quota{Burst: 1, Every: time.Hour}
+	a := newAsks(Limits{NewNames: hour, AllNewNames: hour}, time.Now)
+	for range 3 {
+		if err := a.enter(t.Context(), name("new")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if refused(a.enter(t.Context(), name("other"))) == nil {
+		t.Error("another name is free")
+	}
+	for range 3 {
+		a.leave(name("new"))
+	}
+	if refused(a.enter(t.Context(), name("new"))) == nil || len(a.waiting) != 0 {
+		t.Errorf("when nobody waits it is free; %d names are waited for", len(a.waiting))
+	}
+}

@@ -296,7 +296,8 @@ func TestSlowSendersAreCut(t *testing.T) {
 	}
 }
 
-// Who reads slowly holds nginx's buffers and nothing of the API.
+// Who reads slowly holds nginx's buffers, and the kernel's, and nothing of the
+// API: there is room for any page.
 func TestSlowReadersHoldNoHandler(t *testing.T) {
 	r := newRig(t, nil)
 	written := make(chan error, 1)
