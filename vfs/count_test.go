@@ -25,3 +25,10 @@ func TestCounts(t *testing.T) {
 		t.Errorf("counting allocates %v times", n)
 	}
 }
+
+func BenchmarkCount(b *testing.B) {
+	var read bytesRead
+	for b.Loop() {
+		read.add(sourced{}, 90, 70)
+	}
+}
