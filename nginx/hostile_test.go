@@ -41,6 +41,7 @@ func (r *rig) reached() (targets []string) {
 // Where one request ends and the next begins is seen alike by nginx and the
 // API, or the connection ends: nobody can put a request before somebody else's.
 func TestSmuggling(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, nil)
 	const smuggled = "GET /smuggled HTTP/1.1\r\nHost: isofs.test\r\n\r\n"
 	post := func(headers, body string) string {
@@ -114,6 +115,7 @@ func TestSmuggling(t *testing.T) {
 
 // What is too long ends at nginx; what is long and permitted arrives whole.
 func TestLongRequests(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, nil)
 	for _, row := range []struct {
 		proves, target string
@@ -139,6 +141,7 @@ func TestLongRequests(t *testing.T) {
 // A header that a client sends never stands for one that nginx says, however
 // it is written; and what nginx says is there once.
 func TestForgedHeaders(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, nil)
 	r.do("GET", "/x", "X-Real-IP: 6.6.6.6", "X_Real_IP: 6.6.6.6", "x-real-ip: 6.6.6.6", "X-Forwarded-For: 6.6.6.6", "X-Forwarded-For: 7.7.7.7",
 		"Forwarded: for=6.6.6.6", "X-Accel-Redirect: /_mount/x", "X-HTTP-Method-Override: DELETE", "True-Client-IP: 6.6.6.6", "X-Forwarded-Proto: https")
@@ -174,6 +177,7 @@ func TestForgedHeaders(t *testing.T) {
 // A forged address is no other client for the limits: the bucket is that of the
 // connection, unless it comes from a configured proxy.
 func TestForgedAddressesShareALimit(t *testing.T) {
+	t.Parallel()
 	for trusted, proxies := range map[bool][]string{false: {"10.0.0.0/8"}, true: {"127.0.0.1"}} {
 		r := newRig(t, func(c *Config) {
 			c.TrustedProxies, c.Limits.Connections = proxies, 1
@@ -199,6 +203,7 @@ func TestForgedAddressesShareALimit(t *testing.T) {
 
 // Where work is done the limit is a stricter one; elsewhere it is not felt.
 func TestCostlyLimit(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, func(c *Config) { c.Limits.CostlyPerSecond, c.Limits.CostlyBurst = 1, 4 })
 	targets := []string{"/os?piece=x", "/api/os", "/admin/refresh", "//os", "/%6fs", "/x/../admin/drop"}
 	allowed, begun := 0, time.Now()
@@ -230,6 +235,7 @@ func TestCostlyLimit(t *testing.T) {
 // Many ranges that lie over each other are not sent one by one: the answer is
 // never longer than the image.
 func TestRangeBombs(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, nil)
 	for _, ranges := range []string{strings.Repeat("0-,", 199) + "0-", strings.Repeat("1-,", 100) + "-47000000", "0-" + strings.Repeat("9", 30)} {
 		conn, got := r.open("HEAD", big, "Range: bytes="+ranges)
@@ -299,6 +305,7 @@ func TestSlowSendersAreCut(t *testing.T) {
 // Who reads slowly holds nginx's buffers, and the kernel's, and nothing of the
 // API: there is room for any page.
 func TestSlowReadersHoldNoHandler(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, nil)
 	written := make(chan error, 1)
 	r.handler = func(w http.ResponseWriter, q *http.Request) {

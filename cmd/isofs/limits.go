@@ -42,9 +42,9 @@ func (l *limitFlags) register(cmd *cobra.Command) {
 	flags.IntVar(&l.fetches, "limit-fetches", d.Flights, "pieces that are fetched at once")
 	flags.IntVar(&l.snapshots, "limit-snapshots", d.Snapshots, "images kept, superseded ones included; the longest superseded go first")
 	flags.IntVar(&l.newNames.burst, "limit-new-burst", d.NewNames.Burst, "pieces never asked for before that a client may have the oven asked for at once")
-	flags.Float64Var(&l.newNames.rate, "limit-new", perSecond(d.NewNames), "and then how many a second")
+	flags.Float64Var(&l.newNames.rate, "limit-new", perSecond(d.NewNames), "of those, how many a second once the burst is used up")
 	flags.IntVar(&l.allNew.burst, "limit-new-total-burst", d.AllNewNames.Burst, "as --limit-new-burst, for all clients together and the mount")
-	flags.Float64Var(&l.allNew.rate, "limit-new-total", perSecond(d.AllNewNames), "and then how many a second")
+	flags.Float64Var(&l.allNew.rate, "limit-new-total", perSecond(d.AllNewNames), "as --limit-new, for all clients together and the mount")
 }
 
 func (l *limitFlags) validate() error {
