@@ -22,12 +22,18 @@ type Config struct {
 	Log     *slog.Logger
 	// Healthy reports why the mount cannot be used, or nil.
 	Healthy func() error
+	// Admin is for the operator's addresses; without a Key they are closed.
+	Admin Admin
+	// Observe is told of each answer: the route, which is one of a few, and the
+	// status. It may be nil.
+	Observe func(route string, status int)
 	// Ready tells what serving depends on. It must not wait for anything.
 	Ready func() []Check
 	// PublicURL is what absolute links begin with; "": what the client asked.
 	PublicURL string
-	// BaseURL is the folder of the base, if the public may know it.
-	BaseURL string
+	// BaseURL returns the folder of the base, if the public may know it. It may be
+	// nil.
+	BaseURL func() string
 	// Watchers bounds the streams at once; 0: 500.
 	Watchers int
 	// Stopping is closed when the streams have to end.
@@ -81,13 +87,16 @@ func New(c Config) http.Handler {
 		return errNothingHere
 	}))
 	osPage := s.answer(s.osPage)
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	all := http.NewServeMux()
+	all.Handle("/", mux)
+	all.Handle("/admin/", newAdmin(s, c.Admin).handler())
+	return s.observed(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if read := r.Method == http.MethodGet || r.Method == http.MethodHead; read && strings.HasPrefix(r.URL.Path, pagePrefix) {
 			osPage.ServeHTTP(w, r)
 			return
 		}
-		mux.ServeHTTP(w, r)
-	})
+		all.ServeHTTP(w, r)
+	}))
 }
 
 // errNothingHere is the answer at an address that no image can have.

@@ -34,6 +34,7 @@ var statuses = []struct {
 	{as[*bundle.TooLargeError], http.StatusRequestEntityTooLarge},
 	// Not 416: wget and curl take that for "already complete" and keep the part.
 	{as[*catalog.StaleError], http.StatusPreconditionFailed},
+	{as[*catalog.LimitError], http.StatusTooManyRequests},
 	{as[*catalog.BusyError], http.StatusServiceUnavailable},
 	{as[*bundle.BusyError], http.StatusServiceUnavailable},
 	{as[*bundle.TimeoutError], http.StatusGatewayTimeout},
@@ -81,6 +82,8 @@ func retryAfter(err error) int {
 		wait = paused.After
 	} else if busy, ok := errors.AsType[*catalog.BusyError](err); ok {
 		wait = busy.RetryAfter
+	} else if limit, ok := errors.AsType[*catalog.LimitError](err); ok {
+		wait = limit.RetryAfter
 	}
 	return max(1, int(math.Ceil(wait.Seconds())))
 }
@@ -168,6 +171,8 @@ func publicText(status int, err error) string {
 	}
 	again := fmt.Sprintf("try again in %d seconds", retryAfter(err))
 	switch {
+	case as[*catalog.LimitError](err):
+		return "too many pieces were asked for that are not known here; " + again
 	case as[*catalog.BusyError](err):
 		return "the server is busy fetching other pieces; " + again
 	case as[*bundle.BusyError](err):

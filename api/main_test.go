@@ -155,6 +155,7 @@ func (r *rig) reopen() {
 	}
 	r.open()
 }
+func (r *rig) logger() *slog.Logger { return slog.New(slog.NewTextHandler(r.log, nil)) }
 
 // ask sends a request with headers given as "Key: value".
 func (r *rig) ask(method, target string, headers ...string) *httptest.ResponseRecorder {

@@ -204,7 +204,7 @@ func TestOSForPagesElsewhere(t *testing.T) {
 func TestOSStatus(t *testing.T) {
 	r := newRig(t, catalog.Limits{})
 	r.current("$39j", 0)
-	r.handler = New(Config{Catalog: r.catalog, BaseURL: "https://cdn.example/b"})
+	r.handler = New(Config{Catalog: r.catalog, BaseURL: func() string { return "https://cdn.example/b" }})
 	s := r.current("notepat", 0)
 	got := r.ask("GET", "/os-status")
 	var body struct {

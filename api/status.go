@@ -64,8 +64,8 @@ func (s *server) osStatus(w http.ResponseWriter, r *http.Request) error {
 		Manifest string      `json:"manifestUrl"`
 	}{Recent: []buildData{}}
 	body.Active, body.Most = s.Catalog.Flights()
-	if s.BaseURL != "" {
-		body.Image, body.Manifest = s.BaseURL+"/base.iso", s.BaseURL+"/manifest.json"
+	if s.BaseURL != nil && s.BaseURL() != "" {
+		body.Image, body.Manifest = s.BaseURL()+"/base.iso", s.BaseURL()+"/manifest.json"
 	}
 	for _, b := range s.Catalog.Builds() {
 		body.Recent = append(body.Recent, s.describe(b, s.address(r)))

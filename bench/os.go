@@ -23,7 +23,7 @@ const hungOrders = 32
 func (l *lab) orders(r *results) error {
 	oven := newHungOven()
 	defer oven.close()
-	served, err := l.isofsServe("isofs", "direct", l.base, "--oven", oven.URL, "--oven-timeout", "90s", "--log-level", "error")
+	served, err := l.isofsServe("isofs", "direct", l.base, "--oven", oven.URL, "--oven-timeout", "90s", "--log-level", "error", "--limit-new-burst", "1000", "--limit-costly", "0")
 	if err != nil {
 		return err
 	}

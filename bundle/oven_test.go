@@ -196,6 +196,11 @@ func TestOvenRedirects(t *testing.T) {
 		{maxRedirects + 1, "", "more than 3 times"},
 		{1, other.URL, "configure it as the oven"},
 		{1, "https://{host}", "configure it as the oven"},
+		{maxRedirects, other.URL, "configure it as the oven"},                  // not at once
+		{1, "//" + other.Listener.Addr().String(), "configure it as the oven"}, // of the same scheme
+		{1, "http://{host}@" + other.Listener.Addr().String(), "configure it as the oven"},
+		{1, "http://127.0.0.1:1/admin", "configure it as the oven"}, // another port of the same host
+		{1, "http://169.254.169.254/latest/meta-data", "configure it as the oven"},
 		{1, "file:///etc/passwd", "redirects to file://"},
 	}
 	for _, tt := range tests {

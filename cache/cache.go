@@ -28,6 +28,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"aesthetic.computer/isofs/fault"
 )
@@ -64,16 +65,20 @@ type Config struct {
 	// ScrubRate is how many bytes a second are read again from disk and
 	// compared, in the background. 0: none.
 	ScrubRate int64
+	// Fetched is told how long each fetch took, and whether it failed. It may be
+	// nil.
+	Fetched func(took time.Duration, failed bool)
 }
 
 // A Store is the block cache of a process over one directory. Its methods are
 // safe for concurrent use.
 type Store struct {
-	log   *slog.Logger
-	dir   string
-	disk  *disk
-	index *index
-	count counters
+	log     *slog.Logger
+	fetched func(took time.Duration, failed bool)
+	dir     string
+	disk    *disk
+	index   *index
+	count   counters
 
 	queue   *queue // of runs that are fetched
 	checks  *queue // of those that are on disk, to be compared
@@ -160,7 +165,7 @@ func Open(c Config) (*Store, error) {
 		return nil, fmt.Errorf("open cache %s: %w", c.Dir, err)
 	}
 	s := &Store{
-		log: c.Log, dir: c.Dir, disk: d, index: newIndex(),
+		log: c.Log, fetched: c.Fetched, dir: c.Dir, disk: d, index: newIndex(),
 		queue: newQueue(c.Fetches, c.InflightBytes), checks: newQueue(checksAtOnce, checksAtOnce*MaxBlockSize),
 	}
 	s.ctx, s.stop = context.WithCancel(context.Background())

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime/debug"
+	"time"
 
 	"aesthetic.computer/isofs/fault"
 )
@@ -233,8 +234,11 @@ func (r *run) counted(call func() error) error {
 	c := &r.file.store.count
 	c.fetches.Add(1)
 	c.inflight.Add(1)
-	failed := true
+	failed, begun := true, time.Now()
 	defer func() {
+		if told := r.file.store.fetched; told != nil {
+			told(time.Since(begun), failed)
+		}
 		c.inflight.Add(-1)
 		if failed {
 			c.fetchErrors.Add(1)

@@ -8,9 +8,12 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sync"
+	"sync/atomic"
 
 	"aesthetic.computer/isofs/base"
 	"aesthetic.computer/isofs/fault"
+	"aesthetic.computer/isofs/image"
 )
 
 // Files in the state directory, beside those of the snapshots and the bundles.
@@ -21,12 +24,78 @@ const (
 	saltFile    = "clients.salt"
 )
 
-// readBases returns the bases that the catalog in dir ever had: those in its
-// file, the current one, and those of records, should the file be lost. It is
-// what tells whether a client whose beginning nobody remembers may have begun
-// with another base.
-func readBases(dir string, current base.Hash, records []record) ([]base.Hash, error) {
-	path := filepath.Join(dir, basesFile)
+// baseList is what images are made on, and what they ever were. The list tells
+// whether a client whose beginning nobody remembers may have begun with another
+// base.
+type baseList struct {
+	path    string
+	current atomic.Pointer[image.Base]
+
+	mu  sync.Mutex  // guards all
+	all []base.Hash // in the file
+}
+
+// openBases reads the list of the catalog in dir: what is in its file, the
+// current base, and those of records, should the file be lost.
+func openBases(dir string, current image.Base, records []record) (*baseList, error) {
+	l := &baseList{path: filepath.Join(dir, basesFile)}
+	var err error
+	if l.all, err = readBases(l.path); err != nil {
+		return nil, err
+	}
+	sums := []base.Hash{}
+	for _, r := range records {
+		sums = append(sums, r.Base)
+	}
+	if err := l.note(append(sums, current.Manifest.SHA256)...); err != nil {
+		return nil, err
+	}
+	l.current.Store(&current)
+	return l, nil
+}
+
+// set makes images on another base from now on. The list has it before anybody
+// can have an image of it.
+func (l *baseList) set(b image.Base) error {
+	if err := l.note(b.Manifest.SHA256); err != nil {
+		return err
+	}
+	l.current.Store(&b)
+	return nil
+}
+
+// several reports whether there ever was more than one.
+func (l *baseList) several() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.all) > 1
+}
+
+// note writes down those of sums that the list lacks.
+func (l *baseList) note(sums ...base.Hash) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	all := slices.Clone(l.all)
+	for _, sum := range sums {
+		if !slices.Contains(all, sum) {
+			all = append(all, sum)
+		}
+	}
+	if len(all) == len(l.all) {
+		return nil
+	}
+	data, err := json.Marshal(all)
+	if err != nil {
+		return fmt.Errorf("write the list of bases: %w: %w", fault.Invalid, err)
+	}
+	if err := writeFile(l.path, append(data, '\n'), 0o644); err != nil {
+		return fmt.Errorf("write the list of bases: %w: %w", fault.Unavailable, err)
+	}
+	l.all = all
+	return nil
+}
+
+func readBases(path string) ([]base.Hash, error) {
 	var bases []base.Hash
 	data, err := os.ReadFile(path)
 	switch {
@@ -37,24 +106,6 @@ func readBases(dir string, current base.Hash, records []record) ([]base.Hash, er
 		if err := json.Unmarshal(data, &bases); err != nil {
 			return nil, fmt.Errorf("read the list of bases in %s: %w: %w; remove the file if no download of an earlier base can still be resumed", path, fault.Corrupt, err)
 		}
-	}
-	written := len(bases)
-	for _, r := range records {
-		if !slices.Contains(bases, r.Base) {
-			bases = append(bases, r.Base)
-		}
-	}
-	if !slices.Contains(bases, current) {
-		bases = append(bases, current)
-	}
-	if len(bases) == written {
-		return bases, nil
-	}
-	if data, err = json.Marshal(bases); err != nil {
-		return nil, fmt.Errorf("write the list of bases: %w: %w", fault.Invalid, err)
-	}
-	if err := writeFile(path, append(data, '\n'), 0o644); err != nil {
-		return nil, fmt.Errorf("write the list of bases: %w: %w", fault.Unavailable, err)
 	}
 	return bases, nil
 }

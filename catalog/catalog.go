@@ -30,7 +30,7 @@ import (
 type Config struct {
 	// Dir is the state directory. It belongs to one catalog at a time.
 	Dir string
-	// Base is what new snapshots are made on.
+	// Base is what new snapshots are made on, until SetBase.
 	Base image.Base
 	// OpenBase opens an earlier base, for snapshots that were made on it; nil if
 	// there are none. It must not wait for the network. Snapshots of a base that
@@ -51,11 +51,12 @@ type Config struct {
 type Catalog struct {
 	cfg      Config
 	disk     *ledger
-	bases    []base.Hash // all that snapshots were ever made on, in this directory
+	bases    *baseList
 	shown    *index
 	shelf    *shelf
 	clients  *clientLog
 	failures *failures
+	asks     *asks
 	progress *progress
 
 	flights singleflight.Group
@@ -88,7 +89,7 @@ func Open(c Config) (*Catalog, error) {
 	if err != nil {
 		return nil, err
 	}
-	bases, err := readBases(c.Dir, c.Base.Manifest.SHA256, disk.found)
+	bases, err := openBases(c.Dir, c.Base, disk.found)
 	if err != nil {
 		return nil, err
 	}
@@ -98,7 +99,7 @@ func Open(c Config) (*Catalog, error) {
 	}
 	cat := &Catalog{
 		cfg: c, disk: disk, bases: bases, shown: newIndex(),
-		shelf: newShelf(c.Limits.Open), clients: clients, failures: newFailures(c.Limits, c.Now),
+		shelf: newShelf(c.Limits.Open), clients: clients, failures: newFailures(c.Limits, c.Now), asks: newAsks(c.Limits, c.Now),
 		progress: newProgress(c.Now), slots: make(chan struct{}, c.Limits.Flights),
 	}
 	cat.life, cat.end = context.WithCancelCause(context.Background())
@@ -168,8 +169,8 @@ func (c *Catalog) restore(r record) (*Snapshot, error) {
 }
 
 func (c *Catalog) baseOf(sum base.Hash) (image.Base, error) {
-	if sum == c.cfg.Base.Manifest.SHA256 {
-		return c.cfg.Base, nil
+	if b := c.bases.current.Load(); sum == b.Manifest.SHA256 {
+		return *b, nil
 	}
 	if c.cfg.OpenBase == nil {
 		return image.Base{}, fmt.Errorf("base %s is not configured: %w", sum, fault.NotFound)
@@ -178,7 +179,23 @@ func (c *Catalog) baseOf(sum base.Hash) (image.Base, error) {
 }
 
 // Base describes what new images are made on.
-func (c *Catalog) Base() *base.Manifest { return c.cfg.Base.Manifest }
+func (c *Catalog) Base() *base.Manifest { return c.bases.current.Load().Manifest }
+
+// SetBase makes new images on another base from now on: each piece has one as
+// soon as it is asked for again. What is being made is finished on the base that
+// it was begun on, and open images and kept snapshots stay what they are. The
+// catalog does not remember it: the next Open goes by its Config, which must be
+// able to open this one too.
+func (c *Catalog) SetBase(b image.Base) error {
+	if b.Manifest == nil || b.Bytes == nil {
+		return fmt.Errorf("set the base: a manifest and bytes are needed: %w", fault.Invalid)
+	}
+	if err := c.bases.set(b); err != nil {
+		return err
+	}
+	c.cfg.Log.Info("new images are made on another base", "base", b.Manifest.SHA256, "version", b.Manifest.Version)
+	return nil
+}
 
 // Density is the pixel density that pieces are packed for by default.
 func (c *Catalog) Density() int { return c.cfg.Density }
@@ -194,7 +211,7 @@ func (c *Catalog) NameAt(name bundle.Name, density int) bundle.Name {
 
 // BaseSummary says in a few words what new images are made on.
 func (c *Catalog) BaseSummary() string {
-	m := c.cfg.Base.Manifest
+	m := c.Base()
 	return fmt.Sprintf("base %s %s for %s, %d MiB", m.Flavor, m.Version, m.Arch, m.TotalSize>>20)
 }
 

@@ -66,7 +66,7 @@ func TestWhatAKillLeaves(t *testing.T) {
 		"a record without its bundle": func(r *rig, s *Snapshot) {
 			other := s.record
 			other.Piece, other.Bundle[0] = "other", other.Bundle[0]+1
-			other = r.date(other, mark{}, nil)
+			other = date(other, mark{}, nil, s.Base())
 			if err := r.disk.records.write(other); err != nil {
 				r.t.Fatal(err)
 			}
@@ -128,8 +128,8 @@ func TestALostListOfBases(t *testing.T) {
 	}
 	r.config.Base = newBase(2)
 	r.open()
-	if len(r.bases) != 2 {
-		t.Errorf("%d bases are known, not that of the record and the current one", len(r.bases))
+	if len(r.bases.all) != 2 {
+		t.Errorf("%d bases are known, not that of the record and the current one", len(r.bases.all))
 	}
 	r.stop()
 	write(t, filepath.Join(r.config.Dir, basesFile), "garbage")

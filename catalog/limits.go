@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"aesthetic.computer/isofs/fault"
+	"aesthetic.computer/isofs/quota"
 )
 
 // Limits bound what a catalog keeps and how long callers wait. A zero field is
@@ -21,6 +22,8 @@ type Limits struct {
 	FetchTime   time.Duration // after which a fetch is given up
 	RetryAfter  time.Duration // pause after a fetch that failed
 	MissingTime time.Duration // how long an unknown piece is remembered as such
+	NewNames    quota.Quota   // pieces that nobody asked the oven for before: of each client
+	AllNewNames quota.Quota   // and of all together
 }
 
 // DefaultLimits suit a machine with 2 GB of memory and 10 GB of disk.
@@ -30,6 +33,8 @@ func DefaultLimits() Limits {
 		Clients: 20_000, Flights: 32, Open: 64,
 		RefreshWait: 2 * time.Second, FetchTime: 90 * time.Second,
 		RetryAfter: 30 * time.Second, MissingTime: 10 * time.Second,
+		NewNames:    quota.Quota{Burst: 20, Every: 3 * time.Second},
+		AllNewNames: quota.Quota{Burst: 200, Every: 50 * time.Millisecond},
 	}
 }
 
@@ -46,6 +51,10 @@ func (l Limits) withDefaults() Limits {
 	setDefault(&l.FetchTime, d.FetchTime)
 	setDefault(&l.RetryAfter, d.RetryAfter)
 	setDefault(&l.MissingTime, d.MissingTime)
+	for q, d := range map[*quota.Quota]quota.Quota{&l.NewNames: d.NewNames, &l.AllNewNames: d.AllNewNames} {
+		setDefault(&q.Burst, d.Burst)
+		setDefault(&q.Every, d.Every)
+	}
 	return l
 }
 
@@ -57,7 +66,8 @@ func setDefault[T int | int64 | time.Duration](v *T, d T) {
 
 func (l Limits) validate() error {
 	if min(l.Superseded, l.Snapshots, l.Clients, l.Flights, l.Open) < 0 || l.Bytes < 0 ||
-		min(l.Retain, l.RefreshWait, l.FetchTime, l.RetryAfter, l.MissingTime) < 0 {
+		min(l.Retain, l.RefreshWait, l.FetchTime, l.RetryAfter, l.MissingTime) < 0 ||
+		min(l.NewNames.Burst, l.AllNewNames.Burst) < 0 || min(l.NewNames.Every, l.AllNewNames.Every) < 0 {
 		return fmt.Errorf("the limits of a catalog cannot be negative: %w", fault.Invalid)
 	}
 	return nil

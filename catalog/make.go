@@ -14,26 +14,28 @@ import (
 
 // fetch gets the bundle and makes the snapshot of it.
 func (c *Catalog) fetch(ctx context.Context, name bundle.Name) (*Snapshot, error) {
+	// One base from beginning to end, whatever SetBase does meanwhile.
+	b := *c.bases.current.Load()
 	info, release, err := c.disk.put(func(w io.Writer) (bundle.Info, error) {
-		return c.cfg.Source.Fetch(ctx, name, w, image.MaxBundle(c.cfg.Base.Manifest))
+		return c.cfg.Source.Fetch(ctx, name, w, image.MaxBundle(b.Manifest))
 	})
 	if err != nil {
 		return nil, err
 	}
 	defer release()
-	return c.settle(name, info)
+	return c.settle(name, info, b)
 }
 
 // settle makes the snapshot of a stored bundle, or confirms the one that the
 // piece has. It runs in the piece's flight, so never twice at once for a piece.
-func (c *Catalog) settle(name bundle.Name, info bundle.Info) (*Snapshot, error) {
+func (c *Catalog) settle(name bundle.Name, info bundle.Info, b image.Base) (*Snapshot, error) {
 	prev, _ := c.shown.newest(name)
-	if prev != nil && prev.sameAs(info, c.cfg.Base.Manifest) {
+	if prev != nil && prev.sameAs(info, b.Manifest) {
 		if confirmed, err := c.confirm(prev, info); confirmed || err != nil {
 			return prev, err
 		}
 	}
-	s, err := c.make(name, info, prev)
+	s, err := c.make(name, info, prev, b)
 	if err != nil {
 		return nil, err
 	}
@@ -71,13 +73,12 @@ func (c *Catalog) confirm(s *Snapshot, info bundle.Info) (bool, error) {
 }
 
 // make composes the snapshot and computes its digest.
-func (c *Catalog) make(name bundle.Name, info bundle.Info, prev *Snapshot) (*Snapshot, error) {
-	b := c.cfg.Base
-	r := c.date(record{
+func (c *Catalog) make(name bundle.Name, info bundle.Info, prev *Snapshot, b image.Base) (*Snapshot, error) {
+	r := date(record{
 		Piece: name.String(), Density: name.Density(), Title: info.Title, Base: b.Manifest.SHA256,
 		Bundle: info.SHA256, BundleSize: info.Size,
 		SourceTime: info.ModTime, Made: c.cfg.Now().UTC(),
-	}, c.disk.markOf(name), prev)
+	}, c.disk.markOf(name), prev, b.Manifest)
 	c.progress.enter(name, StageVolume)
 	f, size, err := c.disk.bundles.Open(info.SHA256)
 	if err != nil {
@@ -101,8 +102,7 @@ func (c *Catalog) make(name bundle.Name, info bundle.Info, prev *Snapshot) (*Sna
 // every node; and later than that of the piece's snapshot before, retained or
 // not, since nginx's ETag is time and size, and the size is the base's. What
 // was forgotten and is made again of the same inputs has the time that it had.
-func (c *Catalog) date(r record, last mark, prev *Snapshot) record {
-	m := c.cfg.Base.Manifest
+func date(r record, last mark, prev *Snapshot, m *base.Manifest) record {
 	at := func(t time.Time) record {
 		r.Time = t
 		r.ID = image.ID(m, r.inputs())

@@ -43,7 +43,8 @@ func (c *Catalog) CurrentFile(ctx context.Context, fileName string) (*Snapshot, 
 // goes on when they leave. When the source fails, a piece that is known keeps
 // the snapshot that it has; a failure is remembered for a while, as NotFound,
 // Invalid or *PausedError. With Limits.Flights fetches under way, a piece that
-// is not known is a *BusyError.
+// is not known is a *BusyError; one that would be the oven's to pack is a
+// *LimitError when too many such names were asked for just now.
 func (c *Catalog) Current(ctx context.Context, name bundle.Name) (*Snapshot, error) {
 	b, err := c.have(ctx, name, nil)
 	return b.Snapshot, err
@@ -54,6 +55,13 @@ func (c *Catalog) have(ctx context.Context, name bundle.Name, tell func(Stage)) 
 	known := c.look(ctx, name)
 	if known.settled {
 		return known.answer()
+	}
+	if known.snapshot == nil {
+		leave, err := c.mayAsk(ctx, name)
+		if err != nil {
+			return Build{}, err
+		}
+		defer leave()
 	}
 	flight := c.flights.DoChan(keyOf(name), func() (any, error) {
 		// An earlier flight may have ended just before this one began: A looks and
@@ -153,7 +161,7 @@ func (c *Catalog) look(ctx context.Context, name bundle.Name) view {
 
 // stale reports whether the piece may have another image by now.
 func (c *Catalog) stale(ctx context.Context, s *Snapshot) bool {
-	return s.record.Base != c.cfg.Base.Manifest.SHA256 ||
+	return s.record.Base != c.Base().SHA256 ||
 		c.cfg.Source.Changed(ctx, s.piece, s.info(), s.age())
 }
 
@@ -164,6 +172,7 @@ func (c *Catalog) refresh(name bundle.Name) (Build, error) {
 	case c.slots <- struct{}{}:
 		defer func() { <-c.slots }()
 	default:
+		c.asks.busy.Add(1)
 		return Build{}, fmt.Errorf("fetch %s: %w", name, &BusyError{busyRetry})
 	}
 	ctx, cancel := context.WithTimeout(c.life, c.cfg.Limits.FetchTime)

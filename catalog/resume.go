@@ -115,7 +115,7 @@ func (c *Catalog) Resume(ctx context.Context, who Client, name bundle.Name, star
 	if err != nil {
 		return nil, err
 	}
-	if start >= s.Base().PiecePartitionOffset || lost || len(c.bases) > 1 {
+	if start >= s.Base().PiecePartitionOffset || lost || c.bases.several() {
 		return nil, &StaleError{Piece: name}
 	}
 	// From here on it is a client of this snapshot: a download in several

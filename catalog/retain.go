@@ -31,9 +31,7 @@ func (c *Catalog) Prune() int {
 		left = append(left, k)
 	}
 	n += c.shrink(left)
-	if err := c.disk.sweep(c.shown.bundles); err != nil {
-		c.cfg.Log.Warn("bundles not removed", "err", err)
-	}
+	c.sweep()
 	return n
 }
 

@@ -121,7 +121,11 @@ func (s *Snapshot) compose() (*openImage, error) {
 		f.Close()
 		return nil, err
 	}
-	return &openImage{id: s.record.ID, file: f, image: img}, nil
+	m := s.base.Manifest
+	return &openImage{
+		id: s.record.ID, file: f, image: img,
+		layout: layoutOf(img.Map, span{m.PiecePartitionOffset, m.SlotEnd()}),
+	}, nil
 }
 
 // info is what the source said of the bundle when it was last asked.
@@ -189,6 +193,7 @@ type openImage struct {
 	id        string
 	file      *os.File
 	image     *image.Image
+	layout    layout
 	refs      int  // guarded by the shelf
 	forgotten bool // guarded by the shelf: close it as soon as nobody reads it
 }

@@ -71,4 +71,9 @@ type Limits struct {
 	RequestsPerSecond int   // limit_req, on average
 	Burst             int   // limit_req burst: requests above the average, answered at once
 	BytesPerSecond    int64 // limit_rate, per connection
+
+	// CostlyPerSecond and CostlyBurst are as RequestsPerSecond and Burst, for the
+	// addresses that have work done: /os, /api/os and all below /admin/.
+	CostlyPerSecond int
+	CostlyBurst     int
 }

@@ -116,6 +116,9 @@ func (l Limits) words() string {
 	if l.RequestsPerSecond > 0 {
 		w = append(w, fmt.Sprintf("%d requests a second for each address, with bursts of %d", l.RequestsPerSecond, l.Burst))
 	}
+	if l.CostlyPerSecond > 0 {
+		w = append(w, fmt.Sprintf("%d requests a second for each address where images are made, with bursts of %d", l.CostlyPerSecond, l.CostlyBurst))
+	}
 	return strings.Join(w, ", ")
 }
 

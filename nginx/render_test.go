@@ -18,7 +18,7 @@ func fullConfig() Config {
 	return Config{
 		Listen: []string{"127.0.0.1:8080", "[::1]:8080", ":8081", "8082"}, Mount: "/srv/is ofs/", APISocket: "/run/isofs/api.sock",
 		RunDir: "/run/isofs/nginx", AccessLog: "/dev/stdout", User: "www-data:www-data", Profile: Direct, Workers: 2, Threads: 16,
-		Limits:         Limits{Connections: 8, TotalConnections: 500, RequestsPerSecond: 20, Burst: 40, BytesPerSecond: 50 << 20},
+		Limits:         Limits{Connections: 8, TotalConnections: 500, RequestsPerSecond: 20, Burst: 40, BytesPerSecond: 50 << 20, CostlyPerSecond: 5, CostlyBurst: 10},
 		TrustedProxies: []string{"127.0.0.1", "10.0.0.0/8", "fd00::/8"},
 	}
 }
@@ -69,7 +69,7 @@ func TestEveryVariantIsValid(t *testing.T) {
 			t.Errorf("%s: %v\n%s", name, err, text)
 		}
 	}
-	for n := range 64 {
+	for n := range 128 {
 		c := base
 		if n&1 != 0 {
 			c.Profile = PageCache
@@ -88,6 +88,9 @@ func TestEveryVariantIsValid(t *testing.T) {
 		}
 		if n&32 != 0 {
 			c.AccessLog, c.Workers, c.Threads, c.Limits.TotalConnections = "off", 3, 1, 1
+		}
+		if n&64 != 0 {
+			c.Limits.CostlyPerSecond, c.Limits.CostlyBurst = 1, n&1
 		}
 		text, err := Render(c)
 		if err != nil {

@@ -64,6 +64,8 @@ func (c Config) Validate() error {
 	note(checkRange("connections in total", int64(c.Limits.TotalConnections), maxConnections))
 	note(checkRange("requests per second", int64(c.Limits.RequestsPerSecond), maxRate))
 	note(checkRange("burst", int64(c.Limits.Burst), maxRate))
+	note(checkRange("costly requests per second", int64(c.Limits.CostlyPerSecond), maxRate))
+	note(checkRange("costly burst", int64(c.Limits.CostlyBurst), maxRate))
 	note(checkRange("bytes per second", c.Limits.BytesPerSecond, 1<<40))
 	if wrong != nil {
 		return fmt.Errorf("configure nginx: %w: %w", fault.Invalid, errors.Join(wrong...))

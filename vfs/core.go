@@ -34,6 +34,7 @@ type core struct {
 	device  *os.File // to see whether the mount is still there
 	splices *splicer
 	open    openHandles
+	count   counts
 	ids     identities
 	pages   *pages // nil in profile Direct
 }
@@ -112,6 +113,12 @@ func (o *openHandles) take(h *openImage) bool {
 	_, ok := o.set[h]
 	delete(o.set, h)
 	return ok
+}
+
+func (o *openHandles) len() int {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return len(o.set)
 }
 
 // rest takes all that are left.

@@ -69,6 +69,7 @@ func (f *imageFile) Open(_ context.Context, flags uint32) (fs.FileHandle, uint32
 		return nil, 0, f.core.openErrno(f.img, f.img.FileName(), err)
 	}
 	open := &openImage{core: f.core, img: img, handle: handle, inode: f.EmbeddedInode()}
+	open.sources, _ = handle.(sourcer)
 	f.core.open.add(open)
 	return open, f.core.flags, 0
 }

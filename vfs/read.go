@@ -14,11 +14,12 @@ import (
 
 // An openImage is an open file: one handle on one snapshot.
 type openImage struct {
-	core   *core
-	img    Image
-	handle Handle
-	reads  streams
-	inode  *fs.Inode
+	core    *core
+	img     Image
+	handle  Handle
+	sources sourcer // the handle, if it knows them
+	reads   streams
+	inode   *fs.Inode
 }
 
 var (
@@ -62,6 +63,7 @@ func (o *openImage) read(ctx context.Context, p []byte, off int64) (fuse.ReadRes
 		}
 		if f != nil {
 			if result := o.core.splices.load(f, at, len(p), release); result != nil {
+				o.core.count.spliced.add(o.sources, off, int64(len(p)))
 				result.fail = func(err error) { _ = o.core.readErrno(context.Background(), o.img, off, int64(len(p)), err) }
 				return result, nil
 			}
@@ -69,11 +71,13 @@ func (o *openImage) read(ctx context.Context, p []byte, off int64) (fuse.ReadRes
 			if err := readFull(f, p, at); err != nil {
 				return nil, err
 			}
+			o.core.count.copied.add(o.sources, off, int64(len(p)))
 			return copied(p), nil
 		}
 	}
 	n, err := o.handle.ReadAtContext(ctx, p, off)
 	if n == len(p) {
+		o.core.count.copied.add(o.sources, off, int64(n))
 		return copied(p), nil // an io.EOF with it is no failure
 	}
 	if err == nil || fault.Kind(err) == nil {

@@ -113,7 +113,7 @@ the environment, the environment over the file.`,
 	flags.String("log-format", "text", "text or json")
 	root.AddCommand(
 		newServe(), newMount(), newPack(), newInspect(), newBase(), newBake(),
-		newWarm(), newNginxConfig(), newDoctor(),
+		newWarm(), newNginxConfig(), newAdmin(), newDoctor(),
 	)
 	return root
 }

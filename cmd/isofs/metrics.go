@@ -12,6 +12,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"aesthetic.computer/isofs/cache"
+	"aesthetic.computer/isofs/vfs"
 )
 
 // A figure is one number of the cache's Stats as Prometheus knows it.
@@ -76,7 +77,7 @@ func (c cacheCollector) Collect(out chan<- prometheus.Metric) {
 
 // startMetrics serves /metrics on an address of its own, since what it tells
 // is for the operator and not for who downloads. An empty address is none.
-func startMetrics(address string, s *stack, log *slog.Logger) (stop func(), err error) {
+func startMetrics(address string, s *stack, mounted *vfs.Server, log *slog.Logger) (stop func(), err error) {
 	if address == "" {
 		return func() {}, nil
 	}
@@ -85,7 +86,8 @@ func startMetrics(address string, s *stack, log *slog.Logger) (stop func(), err 
 		return nil, fmt.Errorf("listen for --metrics-listen %s: %w", address, err)
 	}
 	registry := prometheus.NewRegistry()
-	registry.MustRegister(cacheCollector{s.store}, originCollector{s.bases}, collectors.NewGoCollector(),
+	registry.MustRegister(cacheCollector{s.store}, originCollector{s.bases}, catalogCollector{s.catalog}, mountCollector{mounted}, s.meters,
+		collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), buildInfo())
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))

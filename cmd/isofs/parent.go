@@ -119,8 +119,16 @@ func (p *parent) run(ctx context.Context) error {
 		webDone = web.Done()
 	}
 	p.log.Info("serving", "mount", p.flags.mount, "listen", p.flags.web.listen, "profile", p.flags.profile, "user", p.flags.user)
+	var hangups chan os.Signal
+	if p.flags.admin.keyFile != "" {
+		hangups = make(chan os.Signal, 1)
+		signal.Notify(hangups, syscall.SIGHUP)
+		defer signal.Stop(hangups)
+	}
 	for {
 		select {
+		case <-hangups:
+			_ = child.cmd.Process.Signal(syscall.SIGHUP) // it may have ended
 		case <-ctx.Done():
 			return p.stop(child, web)
 		case <-webDone:

@@ -118,15 +118,15 @@ func mountGone(mounted *vfs.Server) error {
 // probeBase asks the base's origin for a byte. An origin that does not answer
 // does not matter once all that images have of the base is here.
 func probeBase(s *stack) *probe {
-	m := s.base.Manifest
-	from := s.bases.originOf(m.SHA256)
 	return &probe{name: "base", every: 30 * time.Second, look: func(ctx context.Context) (string, error) {
+		now := s.serving.Load() // the operator may have set another
+		from := s.bases.originOf(now.base.Manifest.SHA256)
 		var one [1]byte
 		err := from.Fetch(ctx, one[:], 0)
 		if err == nil {
 			return "its origin answers", nil
 		}
-		missing := missingOf(s.base.Bytes, m.PiecePartitionOffset)
+		missing := missingOf(now.base.Bytes, now.base.Manifest.PiecePartitionOffset)
 		if missing == 0 {
 			return "its origin does not answer, and is not needed: all of it is here", nil
 		}

@@ -134,14 +134,20 @@ func unmount(mounted *vfs.Server, dir string, log *slog.Logger) {
 // for superseded snapshots and the prefill.
 func startServices(ctx context.Context, o *serveFlags, s *stack, mounted *vfs.Server, stopping <-chan struct{}, log *slog.Logger) (stop func(), err error) {
 	ready := startProbes(ctx, o, s, mounted, log)
+	key, err := o.admin.open(ctx, log)
+	if err != nil {
+		return nil, err
+	}
 	stopAPI, err := startAPI(o.socket(), api.Config{
 		Catalog: s.catalog, Log: log, Healthy: func() error { return mountGone(mounted) }, Ready: ready,
-		PublicURL: o.api.publicURL, BaseURL: publicBase(o.stack.base), Watchers: o.api.watchers, Stopping: stopping,
+		PublicURL: o.api.publicURL, BaseURL: func() string { return publicBase(s.serving.Load().address) },
+		Watchers: o.api.watchers, Stopping: stopping,
+		Admin: api.Admin{Key: key.get, SetBase: s.setBase}, Observe: s.meters.answered,
 	}, log)
 	if err != nil {
 		return nil, err
 	}
-	stopMetrics, err := startMetrics(o.metrics, s, log)
+	stopMetrics, err := startMetrics(o.metrics, s, mounted, log)
 	if err != nil {
 		stopAPI()
 		return nil, err

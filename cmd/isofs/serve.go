@@ -27,6 +27,7 @@ type serveFlags struct {
 	metrics string
 	prefill bool
 	api     apiFlags
+	admin   adminFlags
 	web     webFlags
 }
 
@@ -100,6 +101,8 @@ func (o *serveFlags) registerMount(cmd *cobra.Command) {
 	flags.StringVar(&o.metrics, "metrics-listen", "", "address for Prometheus, such as 127.0.0.1:9180; what it tells is not for the public")
 	flags.BoolVar(&o.prefill, "prefill", false, "fetch all of the base in the background, while nobody waits for anything")
 	o.api.register(cmd)
+	o.admin.register(cmd)
+	o.stack.limits.register(cmd)
 	flags.StringVar(&o.run, "run", "", "directory of sockets and of nginx's files (default /run/isofs for root, else STATE/run)")
 }
 
@@ -113,6 +116,8 @@ func (w *webFlags) register(cmd *cobra.Command) {
 	flags.IntVar(&w.limits.Connections, "limit-connections", 32, "downloads of one client address at once; 0 is no limit")
 	flags.IntVar(&w.limits.RequestsPerSecond, "limit-requests", 300, "requests a second of one client address; 0 is no limit")
 	flags.IntVar(&w.limits.Burst, "limit-burst", 3000, "requests that a client address may make at once beyond --limit-requests")
+	flags.IntVar(&w.limits.CostlyPerSecond, "limit-costly", 5, "requests a second of one client address to /os, /api/os and /admin/; 0 is no limit")
+	flags.IntVar(&w.limits.CostlyBurst, "limit-costly-burst", 50, "of those, how many a client address may make at once beyond --limit-costly")
 	flags.IntVar(&w.limits.TotalConnections, "limit-total", 300, "requests of all clients at once, each of which may take 2 MB in nginx; 0 is no limit")
 	flags.Var(&w.rate, "limit-rate", "bytes a second of one connection; 0 is no limit")
 	flags.DurationVar(&w.grace, "grace", 10*time.Second, "how long running downloads go on after a stop was asked for")
@@ -140,7 +145,7 @@ func (o *serveFlags) complete() error {
 		}
 		*path = abs
 	}
-	wrong := []error{o.stack.validate(), o.api.validate()}
+	wrong := []error{o.stack.validate(), o.stack.limits.validate(), o.api.validate(), o.admin.validate()}
 	if o.pages < 16<<20 {
 		wrong = append(wrong, fmt.Errorf("--page-cache-limit %s is less than 16MiB", o.pages))
 	}
@@ -158,7 +163,10 @@ func (o *serveFlags) complete() error {
 	return usage(wrong...)
 }
 
-func (o *serveFlags) socket() string { return filepath.Join(o.run, "api.sock") }
+// socketName is the API's, in --run.
+const socketName = "api.sock"
+
+func (o *serveFlags) socket() string { return filepath.Join(o.run, socketName) }
 
 func (o *serveFlags) nginxConfig() nginx.Config {
 	c := nginx.Config{

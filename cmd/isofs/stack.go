@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/url"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -30,7 +32,7 @@ type stackFlags struct {
 	pieces   []string
 	oven     ovenFlags
 	refresh  time.Duration
-	retain   time.Duration
+	limits   limitFlags
 	s3       s3Flags
 	mirrors  mirrorFlags
 }
@@ -49,7 +51,7 @@ func (o *stackFlags) register(cmd *cobra.Command) {
 	flags.IntVar(&o.oven.density, "density", 8, "pixel density that the oven packs for")
 	flags.DurationVar(&o.oven.timeout, "oven-timeout", time.Minute, "how long the oven may take to pack a piece")
 	flags.DurationVar(&o.refresh, "refresh", time.Hour, "age at which a piece is asked of the oven again")
-	flags.DurationVar(&o.retain, "retain", 7*24*time.Hour, "how long a superseded image stays, for downloads that began with it")
+	flags.DurationVar(&o.limits.retain, "retain", 7*24*time.Hour, "how long a superseded image stays, for downloads that began with it")
 }
 
 // ovenFlags say how to have pieces packed.
@@ -90,7 +92,7 @@ func (o *stackFlags) validate() error {
 	if len(o.pieces) == 0 && o.oven.url == "" {
 		wrong = append(wrong, errors.New("neither --pieces nor --oven is given, so there is nothing to serve"))
 	}
-	if o.refresh <= 0 || o.retain <= 0 {
+	if o.refresh <= 0 || o.limits.retain <= 0 {
 		wrong = append(wrong, errors.New("--refresh and --retain must be more than 0"))
 	}
 	return errors.Join(wrong...)
@@ -123,14 +125,40 @@ type stack struct {
 	lock    *os.File // of the state
 	store   *cache.Store
 	bases   *bases
-	base    image.Base // that new images are made on
+	base    image.Base // that it started with
 	catalog *catalog.Catalog
+	meters  *meters
+	serving atomic.Pointer[published] // what new images are made on
+}
+
+// A published base has an address.
+type published struct {
+	base    image.Base
+	address string
+}
+
+// setBase makes new images on the base published at an address from now on,
+// until the next start.
+func (s *stack) setBase(ctx context.Context, address string) error {
+	if u, err := url.Parse(address); err != nil || u.Scheme == "" && !filepath.IsAbs(address) {
+		return fmt.Errorf("base at %q: %w: give a URL or the whole path of a folder", address, fault.Invalid)
+	}
+	opened, err := s.bases.byAddress(ctx, places{address})
+	if err != nil {
+		return err
+	}
+	if err := s.catalog.SetBase(opened); err != nil {
+		return err
+	}
+	s.serving.Store(&published{opened, address})
+	return nil
 }
 
 // openStack opens the layers. It needs the base's address to answer only if
 // the base was never opened before with this state.
 func openStack(ctx context.Context, o *stackFlags, log *slog.Logger) (*stack, error) {
-	source, err := o.source()
+	measured := newMeters()
+	source, err := o.source(measured)
 	if err != nil {
 		return nil, err
 	}
@@ -138,18 +166,21 @@ func openStack(ctx context.Context, o *stackFlags, log *slog.Logger) (*stack, er
 	if err != nil {
 		return nil, err
 	}
-	store, err := cache.Open(o.cacheConfig(log))
+	settings := o.cacheConfig(log)
+	settings.Fetched = measured.fetched
+	store, err := cache.Open(settings)
 	if err != nil {
 		return nil, errors.Join(err, lock.Close())
 	}
-	s := &stack{lock: lock, store: store, bases: newBases(o, store, log)}
+	s := &stack{lock: lock, store: store, meters: measured, bases: newBases(o, store, log)}
 	s.base, err = s.bases.byAddress(ctx, o.places())
 	if err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
+	s.serving.Store(&published{s.base, o.base})
 	s.catalog, err = catalog.Open(catalog.Config{
 		Dir: o.state, Base: s.base, OpenBase: s.bases.bySum, Source: source, Density: o.oven.density,
-		Limits: catalog.Limits{Retain: o.retain}, Log: log,
+		Limits: o.limits.catalog(), Log: log,
 	})
 	if err != nil {
 		return nil, errors.Join(err, s.Close())
@@ -166,7 +197,7 @@ func (o *stackFlags) origins() origin.Options {
 }
 
 // source is where bundles come from: the folders in order, then the oven.
-func (o *stackFlags) source() (bundle.Source, error) {
+func (o *stackFlags) source(measured *meters) (bundle.Source, error) {
 	var sources []bundle.Source
 	for _, where := range o.pieces {
 		if where == "embedded" {
@@ -186,7 +217,7 @@ func (o *stackFlags) source() (bundle.Source, error) {
 		if err != nil {
 			return nil, fmt.Errorf("--oven: %w", err)
 		}
-		sources = append(sources, oven)
+		sources = append(sources, measuredOven{oven, measured})
 	}
 	if len(sources) == 0 {
 		return nil, fmt.Errorf("no source of pieces: %w", fault.Invalid)

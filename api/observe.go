@@ -1,0 +1,34 @@
+package api
+
+import (
+	"net/http"
+
+	"aesthetic.computer/isofs/catalog"
+)
+
+// observed tells the catalog who asks, and Config.Observe what came of it.
+func (s *server) observed(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		r = r.WithContext(catalog.AskedBy(r.Context(), clientOf(r).Address))
+		answer := &observedWriter{ResponseWriter: w, status: http.StatusOK}
+		next.ServeHTTP(answer, r)
+		if s.Observe != nil {
+			// The mux has noted its pattern, of which there are a handful.
+			s.Observe(r.Pattern, answer.status)
+		}
+	})
+}
+
+// An observedWriter remembers the status.
+type observedWriter struct {
+	http.ResponseWriter
+	status int
+}
+
+func (w *observedWriter) WriteHeader(status int) {
+	w.status = status
+	w.ResponseWriter.WriteHeader(status)
+}
+
+// Unwrap is for http.ResponseController, by which streams flush.
+func (w *observedWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }

@@ -1,0 +1,92 @@
+package catalog
+
+import (
+	"cmp"
+	"slices"
+	"strings"
+
+	"aesthetic.computer/isofs/bundle"
+)
+
+// A Listed is a retained snapshot as an operator sees it.
+type Listed struct {
+	*Snapshot
+	Current bool // it is what a request for the piece gets
+	InUse   bool // somebody has it open
+}
+
+// List returns all retained snapshots, by piece, the newest first.
+func (c *Catalog) List() []Listed {
+	all := make([]Listed, 0)
+	for _, k := range c.candidates() {
+		all = append(all, Listed{k.snapshot, k.current, c.shelf.isHeld(k.snapshot.record.ID)})
+	}
+	slices.SortFunc(all, func(a, b Listed) int {
+		return cmp.Or(strings.Compare(a.record.key(), b.record.key()), b.Time().Compare(a.Time()), strings.Compare(a.ID(), b.ID()))
+	})
+	return all
+}
+
+// Drop forgets the snapshot of an id, and reports whether it was retained. An
+// open download of it goes on; one that is interrupted cannot be resumed.
+func (c *Catalog) Drop(id string) bool {
+	s := c.shown.find(id)
+	if s == nil || !c.drop(s) {
+		return false
+	}
+	c.sweep()
+	return true
+}
+
+// DropPiece forgets all snapshots of a piece, at every density, and why it
+// could not be had. It returns the ids.
+func (c *Catalog) DropPiece(name bundle.Name) (ids []string) {
+	for _, k := range c.List() {
+		if k.record.Piece == name.String() && c.drop(k.Snapshot) {
+			ids = append(ids, k.ID())
+			c.failures.remove(k.piece)
+		}
+	}
+	c.failures.remove(name)
+	c.sweep()
+	return ids
+}
+
+// PruneAll is Prune that forgets also what is superseded but not yet past its
+// time, unless somebody reads it or was sent to it just now.
+func (c *Catalog) PruneAll() int {
+	n := c.Prune()
+	for _, k := range c.candidates() {
+		if !k.current && !c.needed(k) && c.drop(k.snapshot) {
+			n++
+		}
+	}
+	c.sweep()
+	return n
+}
+
+// sweep removes the bundles that nobody needs any more.
+func (c *Catalog) sweep() {
+	if err := c.disk.sweep(c.shown.bundles); err != nil {
+		c.cfg.Log.Warn("bundles not removed", "err", err)
+	}
+}
+
+// Stats are gauges of now, and counters since Open.
+type Stats struct {
+	Pieces    int // with a snapshot, and in their source
+	Snapshots int // retained
+	Flights   int // pieces being fetched
+
+	RefusedClient uint64 // requests for new names: too many of one client
+	RefusedAll    uint64 // too many of all together
+	RefusedBusy   uint64 // too many pieces being fetched
+}
+
+// Stats returns the gauges and counters.
+func (c *Catalog) Stats() Stats {
+	return Stats{
+		Pieces: len(c.shown.pieces()), Snapshots: len(c.shown.ids()), Flights: len(c.slots),
+		RefusedClient: c.asks.ofClient.Load(), RefusedAll: c.asks.ofAll.Load(), RefusedBusy: c.asks.busy.Load(),
+	}
+}

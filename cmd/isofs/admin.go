@@ -1,0 +1,189 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+
+	"aesthetic.computer/isofs/fault"
+)
+
+// adminCall is a request to a server that runs.
+type adminCall struct {
+	state, run string
+	key        adminFlags
+	json       bool
+}
+
+func newAdmin() *cobra.Command {
+	var c adminCall
+	cmd := &cobra.Command{
+		Use:   "admin",
+		Short: "Tell a server that runs what to do",
+		Long: `admin speaks to the server of this machine, by the socket in --run. It needs the server's
+key, from --admin-key-file or the environment (ISOFS_ADMIN_KEY, OS_BUILD_ADMIN_KEY), since
+nginx can connect to the socket, too. docs/admin.md has what can be asked over HTTP.`,
+		Example: `  isofs admin refresh notepat
+  isofs admin base https://cdn.example/bases/tiny/amd64/2026-12-01`,
+	}
+	flags := cmd.PersistentFlags()
+	flags.StringVar(&c.state, "state", defaultState(), "the server's --state, in which --run is by default")
+	flags.StringVar(&c.run, "run", "", "the server's directory of sockets (default /run/isofs for root, else STATE/run)")
+	flags.StringVar(&c.key.keyFile, "admin-key-file", "", "file with the server's key, readable by its owner only")
+	flags.BoolVar(&c.json, "json", false, "print the server's answer as it is")
+	var piece, snapshot string
+	var all bool
+	action := func(name, use, short string, args cobra.PositionalArgs, said func(args []string) url.Values) *cobra.Command {
+		sub := &cobra.Command{Use: use, Short: short, Args: args, RunE: func(cmd *cobra.Command, args []string) error {
+			return c.do(cmd.Context(), cmd.OutOrStdout(), name, said(args))
+		}}
+		cmd.AddCommand(sub)
+		return sub
+	}
+	action("refresh", "refresh PIECE", "Fetch a piece's bundle now", cobra.ExactArgs(1),
+		func(args []string) url.Values { return url.Values{"piece": args} })
+	drop := action("drop", "drop (--piece PIECE | --snapshot ID)", "Forget a snapshot, or all of a piece; open downloads go on", cobra.NoArgs,
+		func([]string) url.Values { return given("piece", piece, "snapshot", snapshot) })
+	drop.Flags().StringVar(&piece, "piece", "", "piece of which all snapshots are to be forgotten")
+	drop.Flags().StringVar(&snapshot, "snapshot", "", "id of the snapshot to be forgotten")
+	list := action("snapshots", "snapshots", "List the snapshots that are kept", cobra.NoArgs,
+		func([]string) url.Values { return given("piece", piece) })
+	list.Flags().StringVar(&piece, "piece", "", "only those of this piece")
+	prune := action("prune", "prune", "Forget superseded snapshots that are past their time", cobra.NoArgs,
+		func([]string) url.Values {
+			if all {
+				return url.Values{"all": {"1"}}
+			}
+			return nil
+		})
+	prune.Flags().BoolVar(&all, "all", false, "also those that are not past their time, unless somebody reads them")
+	action("base", "base ADDRESS", "Make new images on another base, until the server is restarted", cobra.ExactArgs(1),
+		func(args []string) url.Values { return url.Values{"address": args} })
+	return cmd
+}
+
+// given are those of names and values that have a value.
+func given(pairs ...string) url.Values {
+	said := url.Values{}
+	for i := 0; i < len(pairs); i += 2 {
+		if pairs[i+1] != "" {
+			said.Set(pairs[i], pairs[i+1])
+		}
+	}
+	return said
+}
+
+// do asks the server and prints its answer.
+func (c *adminCall) do(ctx context.Context, out io.Writer, action string, said url.Values) error {
+	key, err := c.key.read()
+	if err != nil {
+		return err
+	}
+	if key == "" {
+		return usage(fmt.Errorf("--admin-key-file is needed, or a key in %s", strings.Join(keyVariables, " or ")))
+	}
+	answer, err := c.ask(ctx, key, action, said)
+	if err != nil {
+		return err
+	}
+	if c.json {
+		_, err = out.Write(answer)
+		return err
+	}
+	return printAnswer(out, answer)
+}
+
+func (c *adminCall) socket() string {
+	if c.run == "" {
+		c.run = filepath.Join(c.state, "run")
+		if os.Geteuid() == 0 {
+			c.run = "/run/isofs"
+		}
+	}
+	return filepath.Join(c.run, socketName)
+}
+
+// maxAnswer bounds what is read of the server: some 10,000 snapshots.
+const maxAnswer = 64 << 20
+
+func (c *adminCall) ask(ctx context.Context, key, action string, said url.Values) ([]byte, error) {
+	socket := c.socket()
+	client := &http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		var dialer net.Dialer
+		return dialer.DialContext(ctx, "unix", socket)
+	}}}
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://isofs/admin/"+action, strings.NewReader(said.Encode()))
+	if err != nil {
+		return nil, err
+	}
+	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	req.Header.Set("Authorization", "Bearer "+key)
+	resp, err := client.Do(req)
+	if err != nil {
+		return nil, fmt.Errorf("ask the server at %s: %w: %w: is it running, with this --run?", socket, fault.Unavailable, err)
+	}
+	defer resp.Body.Close()
+	answer, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
+	if err != nil {
+		return nil, fmt.Errorf("read the server's answer: %w: %w", fault.Unavailable, err)
+	}
+	if resp.StatusCode == http.StatusOK {
+		return answer, nil
+	}
+	var body struct{ Error string }
+	_ = json.Unmarshal(answer, &body) // else there are no words but the status
+	return nil, &refusedError{action, resp.Status, body.Error}
+}
+
+// A refusedError is what the server answered.
+type refusedError struct{ action, status, text string }
+
+func (e *refusedError) Error() string {
+	return fmt.Sprintf("%s: the server answers %s: %s", e.action, e.status, e.text)
+}
+
+// printAnswer prints an object as lines, and a list of objects as a table.
+func printAnswer(out io.Writer, answer []byte) error {
+	var list struct {
+		Snapshots []struct {
+			Piece, ID, Base, Time string
+			Size                  int64
+			Current, InUse        bool
+		}
+	}
+	var object map[string]any
+	if err := errors.Join(json.Unmarshal(answer, &list), json.Unmarshal(answer, &object)); err != nil {
+		return fmt.Errorf("understand the server's answer: %w: %w", fault.Corrupt, err)
+	}
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	if list.Snapshots == nil {
+		for _, name := range slices.Sorted(maps.Keys(object)) {
+			fmt.Fprintf(w, "%s\t%v\n", name, object[name])
+		}
+		return w.Flush()
+	}
+	for _, s := range list.Snapshots {
+		state := "superseded"
+		if s.Current {
+			state = "current"
+		}
+		if s.InUse {
+			state += ", in use"
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%.12s\t%s\n", s.Piece, s.ID, s.Time, s.Size, s.Base, state)
+	}
+	return w.Flush()
+}

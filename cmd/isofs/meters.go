@@ -1,0 +1,163 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"aesthetic.computer/isofs/bundle"
+	"aesthetic.computer/isofs/catalog"
+	"aesthetic.computer/isofs/fault"
+	"aesthetic.computer/isofs/vfs"
+)
+
+// meters are what is measured as it happens.
+type meters struct {
+	requests *prometheus.CounterVec   // answers of the API
+	fills    *prometheus.HistogramVec // fetches of blocks
+	oven     *prometheus.HistogramVec // fetches of bundles
+}
+
+var _ prometheus.Collector = (*meters)(nil)
+
+func newMeters() *meters {
+	return &meters{
+		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "isofs_api_requests_total", Help: "Answers of the API, by route and class of status.",
+		}, []string{"route", "status"}),
+		// From a disk nearby to the end of --origin-timeout.
+		fills: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "isofs_cache_fill_seconds", Help: "How long requests to origins took.",
+			Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60},
+		}, []string{"result"}),
+		// Packing takes a second or so; --oven-timeout is 90 s at most.
+		oven: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "isofs_oven_seconds", Help: "How long the oven took for a piece, and what came of it.",
+			Buckets: []float64{.05, .1, .25, .5, 1, 2, 3, 5, 10, 20, 30, 60, 90},
+		}, []string{"result"}),
+	}
+}
+
+// Describe implements prometheus.Collector.
+func (m *meters) Describe(out chan<- *prometheus.Desc) {
+	m.requests.Describe(out)
+	m.fills.Describe(out)
+	m.oven.Describe(out)
+}
+
+// Collect implements prometheus.Collector.
+func (m *meters) Collect(out chan<- prometheus.Metric) {
+	m.requests.Collect(out)
+	m.fills.Collect(out)
+	m.oven.Collect(out)
+}
+
+// answered counts an answer of the API.
+func (m *meters) answered(route string, status int) {
+	// "GET /{file}" is the route /{file}.
+	if _, path, ok := strings.Cut(route, " "); ok {
+		route = path
+	}
+	m.requests.WithLabelValues(route, fmt.Sprintf("%dxx", status/100)).Inc()
+}
+
+// fetched notes a fetch of blocks.
+func (m *meters) fetched(took time.Duration, failed bool) {
+	result := "ok"
+	if failed {
+		result = "failed"
+	}
+	m.fills.WithLabelValues(result).Observe(took.Seconds())
+}
+
+// A measuredOven is an oven whose answers are measured, the waiting for a turn
+// included.
+type measuredOven struct {
+	*bundle.Oven
+	meters *meters
+}
+
+// Fetch implements bundle.Source.
+func (o measuredOven) Fetch(ctx context.Context, name bundle.Name, w io.Writer, limit int64) (bundle.Info, error) {
+	begun := time.Now()
+	info, err := o.Oven.Fetch(ctx, name, w, limit)
+	o.meters.oven.WithLabelValues(ovenResult(err)).Observe(time.Since(begun).Seconds())
+	return info, err
+}
+
+func ovenResult(err error) string {
+	_, busy := errors.AsType[*bundle.BusyError](err)
+	_, late := errors.AsType[*bundle.TimeoutError](err)
+	switch {
+	case err == nil:
+		return "ok"
+	case busy:
+		return "busy"
+	case late:
+		return "timeout"
+	case errors.Is(err, fault.NotFound):
+		return "missing"
+	case errors.Is(err, fault.Invalid):
+		return "invalid"
+	}
+	return "failed"
+}
+
+// A catalogCollector tells of pieces and snapshots as of now.
+type catalogCollector struct{ catalog *catalog.Catalog }
+
+var (
+	piecesDesc    = prometheus.NewDesc("isofs_pieces", "Pieces that have a snapshot and a source.", nil, nil)
+	snapshotsDesc = prometheus.NewDesc("isofs_snapshots", "Snapshots that are kept.", nil, nil)
+	flightsDesc   = prometheus.NewDesc("isofs_piece_fetches", "Pieces that are being fetched.", nil, nil)
+	refusedDesc   = prometheus.NewDesc("isofs_refused_total", "Requests refused by a limit of isofs; those that nginx refuses are in its access log.", []string{"limit"}, nil)
+)
+
+// Describe implements prometheus.Collector.
+func (c catalogCollector) Describe(out chan<- *prometheus.Desc) {
+	out <- piecesDesc
+	out <- snapshotsDesc
+	out <- flightsDesc
+	out <- refusedDesc
+}
+
+// Collect implements prometheus.Collector.
+func (c catalogCollector) Collect(out chan<- prometheus.Metric) {
+	s := c.catalog.Stats()
+	for desc, value := range map[*prometheus.Desc]int{piecesDesc: s.Pieces, snapshotsDesc: s.Snapshots, flightsDesc: s.Flights} {
+		out <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, float64(value))
+	}
+	for limit, n := range map[string]uint64{"new_names_of_client": s.RefusedClient, "new_names_of_all": s.RefusedAll, "fetches": s.RefusedBusy} {
+		out <- prometheus.MustNewConstMetric(refusedDesc, prometheus.CounterValue, float64(n), limit)
+	}
+}
+
+// A mountCollector tells what was read of the mount.
+type mountCollector struct{ mounted *vfs.Server }
+
+var (
+	openDesc = prometheus.NewDesc("isofs_open_images", "Images that are open in the mount.", nil, nil)
+	readDesc = prometheus.NewDesc("isofs_read_bytes_total", "Bytes that were read of images, by what they are of and how they were answered.", []string{"source", "how"}, nil)
+)
+
+// Describe implements prometheus.Collector.
+func (c mountCollector) Describe(out chan<- *prometheus.Desc) {
+	out <- openDesc
+	out <- readDesc
+}
+
+// Collect implements prometheus.Collector.
+func (c mountCollector) Collect(out chan<- prometheus.Metric) {
+	s := c.mounted.Stats()
+	out <- prometheus.MustNewConstMetric(openDesc, prometheus.GaugeValue, float64(s.Open))
+	for how, read := range map[string]vfs.ReadBytes{"spliced": s.Spliced, "copied": s.Copied} {
+		for source, n := range map[string]uint64{"base": read.Base, "volume": read.Volume, "bundle": read.Bundle} {
+			out <- prometheus.MustNewConstMetric(readDesc, prometheus.CounterValue, float64(n), source, how)
+		}
+	}
+}

@@ -1,0 +1,55 @@
+package vfs
+
+import "sync/atomic"
+
+// ReadBytes are bytes of images by what they are of.
+type ReadBytes struct {
+	Base   uint64 // the base
+	Volume uint64 // what ext4gen generated, its zeroes included
+	Bundle uint64 // the bundle
+}
+
+// Stats are what was read, and what is open. What the kernel answers from its
+// own pages, in profile PageCache, is not among it.
+type Stats struct {
+	Open            int // images
+	Spliced, Copied ReadBytes
+}
+
+// Stats returns the counters since Mount and the gauges of now.
+func (s *Server) Stats() Stats {
+	c := &s.core.count
+	return Stats{Open: s.core.open.len(), Spliced: c.spliced.load(), Copied: c.copied.load()}
+}
+
+// A sourcer is a Handle that knows whose its bytes are.
+type sourcer interface {
+	Sources(off, n int64) (base, volume, bundle int64)
+}
+
+// counts are kept on the read path, so they are atomics and nothing more.
+type counts struct{ spliced, copied bytesRead }
+
+type bytesRead struct{ base, volume, bundle atomic.Uint64 }
+
+// add counts a read of a handle that knows its sources; s may be nil.
+func (b *bytesRead) add(s sourcer, off, n int64) {
+	if s == nil {
+		return
+	}
+	base, volume, bundle := s.Sources(off, n)
+	// Nearly every read is of one.
+	if base > 0 {
+		b.base.Add(uint64(base))
+	}
+	if volume > 0 {
+		b.volume.Add(uint64(volume))
+	}
+	if bundle > 0 {
+		b.bundle.Add(uint64(bundle))
+	}
+}
+
+func (b *bytesRead) load() ReadBytes {
+	return ReadBytes{Base: b.base.Load(), Volume: b.volume.Load(), Bundle: b.bundle.Load()}
+}
