@@ -72,7 +72,11 @@ const defaultRetry = 30 * time.Second
 
 // mayPass reports whether a failure with that status may be over by itself.
 func mayPass(status int) bool {
-	return status == http.StatusBadGateway || status == http.StatusServiceUnavailable || status == http.StatusGatewayTimeout
+	switch status {
+	case http.StatusTooManyRequests, http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
+		return true
+	}
+	return false
 }
 
 // retryAfter is how many seconds a client is told to wait, at least one.

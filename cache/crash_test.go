@@ -3,7 +3,6 @@ package cache
 import (
 	"bufio"
 	"bytes"
-	"fmt"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -262,7 +261,7 @@ func TestRow16PowerCut(t *testing.T) {
 			src.check(t, openBlob(t, s, src), 0, src.blob.Size)
 			s.Close()
 			if t.Failed() {
-				t.Fatal(fmt.Sprintf("after %d changes, in way %d", k, how))
+				t.Fatalf("after %d changes, in way %d", k, how)
 			}
 		}
 	}

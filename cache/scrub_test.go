@@ -2,7 +2,6 @@ package cache
 
 import (
 	"bytes"
-	"fmt"
 	"io"
 	"os"
 	"os/exec"
@@ -279,7 +278,7 @@ func TestRow13DiskAnswersEIO(t *testing.T) {
 		if _, err := f.ReadAt(p, off); err != nil {
 			wantKind(t, err, fault.Unavailable)
 		} else if served++; !bytes.Equal(p, src.data[off:][:len(p)]) {
-			t.Fatal(fmt.Sprintf("wrong bytes at %d", off))
+			t.Fatalf("wrong bytes at %d", off)
 		}
 	}
 	if served < 128-gone-2 {
