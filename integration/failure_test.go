@@ -67,7 +67,7 @@ func TestOriginDiesDuringADownload(t *testing.T) {
 		t.Error("what is cached is not served as it was")
 	}
 	o.set(func() { o.down = 0 })
-	whole := s.whole("/p0-os.iso")
+	whole := s.healed("/p0-os.iso")
 	if !bytes.HasPrefix(whole, part) || !bytes.HasPrefix(whole, begun) {
 		t.Error("wrong bytes were served while the origin was dead")
 	}
