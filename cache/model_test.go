@@ -235,6 +235,9 @@ func TestModel(t *testing.T) {
 func (m *model) settled() {
 	m.store.pulls.Wait()
 	x := m.store.index
+	for _, b := range x.all() {
+		m.store.look(b, 0, len(b.blocks)-1) // where the background did not come yet
+	}
 	if x.pinned != 0 || m.store.Stats().InflightBytes != 0 || m.store.Stats().Inflight != 0 {
 		m.t.Errorf("%d pins, %d bytes of buffers, %d fetches are left", x.pinned, m.store.Stats().InflightBytes, m.store.Stats().Inflight)
 	}
