@@ -71,7 +71,8 @@ func (l *lab) isofsServe(name, profile, base string, more ...string) (peer, erro
 	}
 	stop := p.stop
 	p.stop = func() { stop(); os.RemoveAll(dir) }
-	return p, nil
+	// The first image is made by this; no byte of the base is read for it.
+	return p, l.answers(p.urls[0])
 }
 
 // isofsIn starts isofs with all that it keeps in dir.

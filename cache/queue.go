@@ -46,11 +46,12 @@ type queue struct {
 func newQueue(fetches int, bytes int64) *queue { return &queue{fetches: fetches, bytes: bytes} }
 
 // most is how many runs of a class and of those less urgent there are at once:
-// what a reader waits for finds a slot that is free.
+// what a reader waits for finds a slot that is free. One suffices, since what
+// he waits for of those that run counts as his.
 func (q *queue) most(c class) int {
 	switch c {
 	case ahead:
-		return min(max(1, q.fetches*3/4), q.fetches-1)
+		return q.fetches - 1
 	case background:
 		return min(2, max(1, q.fetches-1))
 	}

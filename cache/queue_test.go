@@ -67,7 +67,7 @@ func TestQueueUrgentFirst(t *testing.T) {
 }
 
 func TestQueueLeavesRoomForDemand(t *testing.T) {
-	for fetches, ahead := range map[int]int{1: 0, 2: 1, 3: 2, 4: 3, 8: 6, 16: 12} {
+	for fetches, ahead := range map[int]int{1: 0, 2: 1, 3: 2, 4: 3, 8: 7, 16: 15} {
 		l := newLine(fetches, 100)
 		for i := range 20 {
 			l.come(fmt.Sprint("a", i))

@@ -4,9 +4,11 @@ import "sync"
 
 const (
 	// firstAhead is how far is read ahead of a reader who has just begun,
-	// mostAhead of one who read as much already.
+	// mostAhead of one who read as much already: twice what all connections
+	// bring at a time (cache.aheadSpan), so that none is idle while the first
+	// of them is late.
 	firstAhead = 512 << 10
-	mostAhead  = 16 << 20
+	mostAhead  = 32 << 20
 	// leastAdvice and mostAdvice bound what is asked for at a time: small at
 	// the start, so that it is there soon, then large enough to be few calls.
 	leastAdvice = 256 << 10
