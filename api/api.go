@@ -34,8 +34,10 @@ type Config struct {
 	// BaseURL returns the folder of the base, if the public may know it. It may be
 	// nil.
 	BaseURL func() string
-	// Watchers bounds the streams at once; 0: 500.
+	// Watchers bounds the streams at once; 0: 500. Watched is told of each that
+	// begins (1) and ends (-1); it may be nil.
 	Watchers int
+	Watched  func(more int)
 	// Stopping is closed when the streams have to end.
 	Stopping <-chan struct{}
 }
@@ -66,6 +68,9 @@ func New(c Config) http.Handler {
 	}
 	if c.Watchers == 0 {
 		c.Watchers = defaultWatchers
+	}
+	if c.Watched == nil {
+		c.Watched = func(int) {}
 	}
 	s := &server{c, newPages(), make(chan struct{}, c.Watchers)}
 	mux := http.NewServeMux()

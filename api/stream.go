@@ -98,7 +98,8 @@ func newErrorData(err error) errorData {
 func (s *server) stream(w http.ResponseWriter, r *http.Request, name bundle.Name) error {
 	select {
 	case s.watchers <- struct{}{}:
-		defer func() { <-s.watchers }()
+		s.Watched(1)
+		defer func() { s.Watched(-1); <-s.watchers }()
 	default:
 		return &statusError{http.StatusServiceUnavailable, fmt.Sprintf("too many clients are watching at the moment; download without format=stream, or try again in %d seconds", int(defaultRetry.Seconds()))}
 	}

@@ -173,6 +173,9 @@ func TestManyWatchers(t *testing.T) {
 		}
 	}
 	after := gauges(t, metrics)
+	if n := after["isofs_watchers"]; n != many {
+		t.Errorf("isofs_watchers is %v, want %d", n, many)
+	}
 	goroutines := (after["go_goroutines"] - before["go_goroutines"]) / many
 	memory := (after["go_memstats_heap_inuse_bytes"] + after["go_memstats_stack_inuse_bytes"] - before["go_memstats_heap_inuse_bytes"] - before["go_memstats_stack_inuse_bytes"]) / many
 	t.Logf("%.1f goroutines and %.0f bytes a watcher", goroutines, memory)

@@ -110,6 +110,18 @@ func TestBucketAnonymously(t *testing.T) {
 	}
 }
 
+// A presigned URL is of one object, so manifest and image are named one by one.
+// Nothing that is signed is told.
+func TestBaseByPresignedURLs(t *testing.T) {
+	b, _ := bucket(t)
+	manifest, image := b.Presign("tiny/manifest.json", 0), b.Presign("tiny/base.iso", 0)
+	s := serve(t, "--base", manifest, "--mirror", strings.ReplaceAll(image, ",", "%2C"))
+	s.whole("/notepat-os.iso")
+	if text := s.log.String(); strings.Contains(text, "X-Amz-Signature") {
+		t.Errorf("the log has a signature:\n%s", text)
+	}
+}
+
 // Flags of S3 that are wrong are refused before anything is opened, and a
 // presigned URL alone is no folder.
 func TestBucketFlags(t *testing.T) {

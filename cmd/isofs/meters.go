@@ -21,6 +21,7 @@ type meters struct {
 	requests *prometheus.CounterVec   // answers of the API
 	fills    *prometheus.HistogramVec // fetches of blocks
 	oven     *prometheus.HistogramVec // fetches of bundles
+	watchers prometheus.Gauge         // streams of the API
 }
 
 var _ prometheus.Collector = (*meters)(nil)
@@ -40,6 +41,7 @@ func newMeters() *meters {
 			Name: "isofs_oven_seconds", Help: "How long the oven took for a piece, and what came of it.",
 			Buckets: []float64{.05, .1, .25, .5, 1, 2, 3, 5, 10, 20, 30, 60, 90},
 		}, []string{"result"}),
+		watchers: prometheus.NewGauge(prometheus.GaugeOpts{Name: "isofs_watchers", Help: "Clients of /os?format=stream."}),
 	}
 }
 
@@ -48,6 +50,7 @@ func (m *meters) Describe(out chan<- *prometheus.Desc) {
 	m.requests.Describe(out)
 	m.fills.Describe(out)
 	m.oven.Describe(out)
+	m.watchers.Describe(out)
 }
 
 // Collect implements prometheus.Collector.
@@ -55,6 +58,7 @@ func (m *meters) Collect(out chan<- prometheus.Metric) {
 	m.requests.Collect(out)
 	m.fills.Collect(out)
 	m.oven.Collect(out)
+	m.watchers.Collect(out)
 }
 
 // answered counts an answer of the API.
@@ -65,6 +69,9 @@ func (m *meters) answered(route string, status int) {
 	}
 	m.requests.WithLabelValues(route, fmt.Sprintf("%dxx", status/100)).Inc()
 }
+
+// watched notes that streams began or ended.
+func (m *meters) watched(more int) { m.watchers.Add(float64(more)) }
 
 // fetched notes a fetch of blocks.
 func (m *meters) fetched(took time.Duration, failed bool) {

@@ -141,7 +141,7 @@ func startServices(ctx context.Context, o *serveFlags, s *stack, mounted *vfs.Se
 	stopAPI, err := startAPI(o.socket(), api.Config{
 		Catalog: s.catalog, Log: log, Healthy: func() error { return mountGone(mounted) }, Ready: ready,
 		PublicURL: o.api.publicURL, BaseURL: func() string { return publicBase(s.serving.Load().address) },
-		Watchers: o.api.watchers, Stopping: stopping,
+		Watchers: o.api.watchers, Watched: s.meters.watched, Stopping: stopping,
 		Admin: api.Admin{Key: key.get, SetBase: s.setBase}, Observe: s.meters.answered,
 	}, log)
 	if err != nil {
