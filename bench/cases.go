@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -12,6 +13,10 @@ func (l *lab) peers() ([]peer, error) {
 	for _, begin := range []func() (peer, error){
 		func() (peer, error) { return l.plain("plain, same mode", directReads) },
 		func() (peer, error) { return l.plain("plain, sendfile", "sendfile on; sendfile_max_chunk 2m;") },
+		// As in the page-cache profile, where a read may have to wait.
+		func() (peer, error) {
+			return l.plain("plain, sendfile in threads", "sendfile on; sendfile_max_chunk 2m; aio threads;")
+		},
 		func() (peer, error) { return l.isofsServe("isofs direct", "direct", l.base) },
 		func() (peer, error) { return l.isofsServe("isofs page-cache", "page-cache", l.base) },
 		l.nbd, l.rclone,
@@ -22,12 +27,28 @@ func (l *lab) peers() ([]peer, error) {
 		}
 		all = append(all, p)
 	}
-	slices, err := l.sliceCache("http://"+hostOf(all[0].urls[0]), "slices")
+	cached, err := l.sliceCache("http://"+hostOf(all[0].urls[0]), "slices")
 	if err != nil {
 		return nil, err
 	}
 	direct, behind, err := l.overlayPeers()
-	return append(all, slices, direct, behind), err
+	return l.wanted(append(all, cached, direct, behind)), err
+}
+
+// wanted ends the systems that -systems leaves out.
+func (l *lab) wanted(all []peer) []peer {
+	if l.o.systems == "" {
+		return all
+	}
+	return slices.DeleteFunc(all, func(p peer) bool {
+		for part := range strings.SplitSeq("plain,"+l.o.systems, ",") {
+			if strings.Contains(p.name, part) {
+				return false
+			}
+		}
+		p.stop()
+		return true
+	})
 }
 
 // warm measures what has been read before. Each system is checked against the

@@ -26,6 +26,7 @@ type options struct {
 	rounds    int
 	requests  int // of 4 KiB
 	only      string
+	systems   string
 	out, data string
 }
 
@@ -42,6 +43,7 @@ func main() {
 	flag.IntVar(&o.rounds, "rounds", 5, "rounds, each with all systems")
 	flag.IntVar(&o.requests, "requests", 20_000, "random reads of 4 KiB")
 	flag.StringVar(&o.only, "only", "", "cases to measure, by commas, of warm, cold, thousand, damage, os; if empty, all, and the results are written")
+	flag.StringVar(&o.systems, "systems", "", "systems of the warm case, by commas and parts of their names, beside plain; all if empty")
 	flag.StringVar(&o.out, "out", "bench/results", "folder of the table and the chart")
 	flag.StringVar(&o.data, "data", "/var/tmp/isofs-bench", "folder of the base, kept from run to run; isofs's user must be able to enter it")
 	flag.Parse()

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"runtime/debug"
 	"time"
 
 	"aesthetic.computer/isofs/api"
@@ -23,6 +24,7 @@ func runServe(ctx context.Context, o *serveFlags) error {
 	if err := o.complete(); err != nil {
 		return err
 	}
+	collectOften()
 	if device := inheritedDevice(); device != nil {
 		return serveUnprivileged(ctx, o, device)
 	}
@@ -49,6 +51,17 @@ func runServe(ctx context.Context, o *serveFlags) error {
 		return nil
 	}
 	return err
+}
+
+// collectOften has the garbage collector run when the heap grew by a quarter,
+// unless the environment says otherwise: most of it is buffers of 1 MiB, which
+// their pools give up after two collections only, and what else there is costs
+// little to look through. With Go's default, sixteen downloads of what is
+// cached took 90 MiB, with this 25.
+func collectOften() {
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(25)
+	}
 }
 
 // serveAlone does everything in this process.
