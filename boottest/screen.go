@@ -70,6 +70,34 @@ func near(a, b byte) bool { return max(a, b)-min(a, b) <= tolerance }
 // which BIOS, its boot loader and a kernel without a driver write.
 func (s *screen) text() bool { return s.height == 400 && (s.width == 720 || s.width == 640) }
 
+// middle is the screen without what is near its edges.
+func (s *screen) middle() *screen {
+	m := &screen{width: s.width / 2, height: s.height / 2}
+	for y := s.height / 4; y < s.height/4+m.height; y++ {
+		at := 3 * (y*s.width + s.width/4)
+		m.pixels = append(m.pixels, s.pixels[at:at+3*m.width]...)
+	}
+	return m
+}
+
+// shows reports whether there is a picture, and not that of a firmware whose
+// last screen is given. The loader's and the firmware's own text does not count:
+// it is in lines at the top, and little.
+func (s *screen) shows(firmware *screen) bool {
+	if s.text() || s.lit() < splashLit {
+		return false
+	}
+	if firmware == nil {
+		return true
+	}
+	logo := firmware.middle()
+	return logo.lit() == 0 || !s.middle().equal(logo)
+}
+
+// splashLit is how much of a splash is not black. The one line that GRUB writes
+// before the kernel starts is a tenth of it.
+const splashLit = 0.005
+
 func (s *screen) equal(o *screen) bool {
 	return o != nil && s.width == o.width && s.height == o.height && bytes.Equal(s.pixels, o.pixels)
 }

@@ -24,10 +24,6 @@ const (
 	maxKept   = 100
 )
 
-// splashLit is how much of a splash is not black. The one line that GRUB writes
-// before the kernel starts is a tenth of it.
-const splashLit = 0.005
-
 // maxLines is how many lines of the serial port a result has that do not begin
 // with ISOFS-.
 const maxLines = 40
@@ -104,7 +100,7 @@ func (w *watch) watch(ctx context.Context, g guest) (reason string, err error) {
 			if !ok {
 				return ended, nil
 			}
-			reason = w.line(line)
+			reason = w.line(line, g)
 		case <-tick.C:
 			err = w.look(g)
 		case <-ctx.Done():
@@ -135,10 +131,10 @@ func (w *watch) all() bool {
 }
 
 // line takes note of a line of the serial port, and returns a reason to stop.
-func (w *watch) line(line string) string {
+func (w *watch) line(line string, g guest) string {
 	line = strings.TrimRight(escapes.ReplaceAllString(line, ""), "\r\n")
 	if handover.MatchString(line) {
-		w.handOver()
+		w.handOver(g)
 	}
 	w.keepLine(line)
 	for i, c := range w.checks {
@@ -152,9 +148,15 @@ func (w *watch) line(line string) string {
 	return ""
 }
 
-func (w *watch) handOver() {
-	if w.seen.Times.Handover == nil {
-		w.seen.Times.Handover = w.now()
+// handOver notes that the firmware is done. If its logo is still there it is
+// known from now on.
+func (w *watch) handOver(g guest) {
+	if w.seen.Times.Handover != nil {
+		return
+	}
+	w.seen.Times.Handover = w.now()
+	if s, err := g.screenshot(); err == nil && s != nil {
+		w.before = s
 	}
 }
 
@@ -182,7 +184,7 @@ func (w *watch) keepLine(line string) {
 // look judges the screen.
 func (w *watch) look(g guest) error {
 	if g.handedOver() {
-		w.handOver()
+		w.handOver(g)
 	}
 	s, err := g.screenshot()
 	if err != nil || s == nil {
@@ -190,7 +192,7 @@ func (w *watch) look(g guest) error {
 	}
 	if w.seen.Times.Handover == nil {
 		w.before = s
-	} else if w.seen.Times.Splash == nil && !s.text() && s.lit() >= splashLit && !s.equal(w.before) {
+	} else if w.seen.Times.Splash == nil && s.shows(w.before) {
 		w.seen.Times.Splash = w.now()
 		if err := w.keep(s, "splash"); err != nil {
 			return err
