@@ -211,11 +211,10 @@ func (w *watch) look(g guest) error {
 
 // last keeps the screen with which it ends.
 func (w *watch) last(g guest, why string) error {
-	s, err := g.screenshot()
-	if err != nil || s == nil {
-		return nil // the judgement is there without a picture
+	if s, err := g.screenshot(); err == nil && s != nil {
+		return w.keep(s, why)
 	}
-	return w.keep(s, why)
+	return nil // the judgement is there without a picture
 }
 
 // keep writes a picture into the folder.
