@@ -2,7 +2,7 @@
 
 BIN := bin/isofs
 
-.PHONY: demo test setup build lint fuzz bench bench-peers clean
+.PHONY: demo test setup build lint fuzz boot-matrix bench bench-peers clean
 
 demo: ## set up, bake the tiny base, mount, serve on DEMO_LISTEN (127.0.0.1:8080)
 	scripts/setup serve bake
@@ -23,6 +23,10 @@ lint: ## vet, golangci-lint, shellcheck
 
 fuzz: ## every fuzz target for FUZZTIME (30s) each
 	scripts/fuzz
+
+boot-matrix: ## boot the tiny base every way, Secure Boot and real machines' buses included: some ten minutes
+	scripts/setup bake test
+	CI=true go test -count=1 -timeout 60m -v -run TestMatrix ./bake -bake.matrix -bake.work "$(CURDIR)/build/bake"
 
 bench: ## the Go benchmarks
 	go test -run '^$$' -bench . -benchmem ./...
