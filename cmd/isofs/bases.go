@@ -33,8 +33,8 @@ const maxManifest = 300 << 20
 const knownPatience = 5 * time.Second
 
 const (
-	manifestName = "manifest.json"
-	imageName    = "base.iso"
+	manifestName = base.ManifestName
+	imageName    = base.ImageName
 )
 
 // bases opens bases by address or by digest. What it opened once it knows
