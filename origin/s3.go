@@ -51,7 +51,8 @@ func newObject(address string, o Options) (*object, error) {
 	if !bucketName.MatchString(bucket) || key == "" || strings.HasSuffix(key, "/") {
 		return nil, fmt.Errorf("%w: write s3://bucket/key", fault.Invalid)
 	}
-	s, cfg, err := newS3(o.withDefaults())
+	o = o.withDefaults()
+	s, cfg, err := newS3(o, o.transport())
 	if err != nil {
 		return nil, err
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"regexp"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/aws/retry"
@@ -20,14 +21,21 @@ var bucketName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{1,254}$`)
 // IsBucketName reports whether a bucket can be called so.
 func IsBucketName(name string) bool { return bucketName.MatchString(name) }
 
-// writeAttempts is how often a request that writes is made, the first included.
-const writeAttempts = 5
+const (
+	// writeAttempts is how often a request that writes is made, the first included.
+	writeAttempts = 5
+	// writeAnswer is how long a server may take to answer when all was sent: an
+	// object of many parts is put together meanwhile.
+	writeAnswer = 5 * time.Minute
+)
 
 // S3Client makes the SDK's client with these settings, for who writes to a
 // bucket: with the SDK's own attempts and pauses. It asks no server.
 func (o Options) S3Client() (*s3.Client, error) {
 	o = o.withDefaults()
-	s, cfg, err := newS3(o)
+	t := o.transport()
+	t.ResponseHeaderTimeout = writeAnswer
+	s, cfg, err := newS3(o, t)
 	if err != nil {
 		return nil, err
 	}
@@ -37,7 +45,7 @@ func (o Options) S3Client() (*s3.Client, error) {
 }
 
 // newS3 makes what all requests to buckets have in common.
-func newS3(o Options) (*object, aws.Config, error) {
+func newS3(o Options, t *http.Transport) (*object, aws.Config, error) {
 	if err := o.S3.check(); err != nil {
 		return nil, aws.Config{}, err
 	}
@@ -46,7 +54,7 @@ func newS3(o Options) (*object, aws.Config, error) {
 		return nil, aws.Config{}, fmt.Errorf("%w: the settings of the AWS SDK: %w", fault.Invalid, err)
 	}
 	return &object{o: o, keys: o.S3.keys(cfg), http: &http.Client{
-		Transport: o.transport(),
+		Transport: t,
 		// A signature is for one host. Another region is said in words.
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}}, cfg, nil
