@@ -30,6 +30,9 @@ type Admin struct {
 	Key func() string
 	// SetBase opens the base published at an address and makes it the catalog's.
 	SetBase func(ctx context.Context, address string) error
+	// Follow looks at the channel that is followed and makes its base the
+	// catalog's.
+	Follow func(ctx context.Context) error
 	// Now is the clock, time.Now if nil.
 	Now func() time.Time
 }
@@ -82,6 +85,7 @@ func (a *admin) handler() http.Handler {
 		{"snapshots", []string{"piece"}, a.snapshots},
 		{"prune", []string{"all"}, a.prune},
 		{"base", []string{"address"}, a.base},
+		{"channel", nil, a.channel},
 	} {
 		mux.Handle("/admin/"+action.name, a.answering(action))
 	}
@@ -356,31 +360,4 @@ func (a *admin) prune(_ context.Context, said fields) (any, error) {
 	}
 	n := prune()
 	return map[string]int{"forgotten": n, "kept": a.Catalog.Stats().Snapshots}, nil
-}
-
-// base makes new images on another one.
-func (a *admin) base(ctx context.Context, said fields) (any, error) {
-	if said["address"] == "" {
-		return nil, badRequest("address is missing: the folder or URL that has manifest.json and base.iso")
-	}
-	if a.SetBase == nil {
-		return nil, &statusError{http.StatusNotImplemented, "the base cannot be changed here"}
-	}
-	before := a.Catalog.Base().SHA256
-	if err := a.SetBase(ctx, said["address"]); err != nil {
-		return nil, err
-	}
-	m := a.Catalog.Base()
-	return struct {
-		Flavor  string `json:"flavor"`
-		Version string `json:"version"`
-		Arch    string `json:"arch"`
-		SHA256  string `json:"sha256"`
-		Size    int64  `json:"size"`
-		Changed bool   `json:"changed"`
-		Note    string `json:"note"`
-	}{
-		m.Flavor, m.Version, m.Arch, m.SHA256.String(), m.TotalSize, m.SHA256 != before,
-		"new images are made on this base from now on; downloads that began keep theirs. A restart goes back to --base: change that too",
-	}, nil
 }

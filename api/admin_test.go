@@ -26,6 +26,9 @@ type adminRig struct {
 	key  string
 	now  time.Time
 	base string // the address that was set last
+
+	followed  int // looks at the channel
+	followErr error
 }
 
 func newAdminRig(t *testing.T) *adminRig {
@@ -38,6 +41,10 @@ func newAdminRig(t *testing.T) *adminRig {
 			}
 			r.base = address
 			return r.catalog.SetBase(emptyBase())
+		},
+		Follow: func(context.Context) error {
+			r.followed++
+			return r.followErr
 		},
 	}})
 	return r
@@ -318,5 +325,21 @@ func TestObserve(t *testing.T) {
 		if got := seen[len(seen)-1]; got != c.want {
 			t.Errorf("%s %s is %q, want %q", c.method, c.path, got, c.want)
 		}
+	}
+}
+
+// TestAdminChannel: the channel is looked at, and why that failed is told.
+func TestAdminChannel(t *testing.T) {
+	r := newAdminRig(t)
+	if got := wantJSON(t, r.post("channel", ""), 200); got["changed"] != false || got["sha256"] != emptyBase().Manifest.SHA256.String() || r.followed != 1 {
+		t.Errorf("%v, %d looks", got, r.followed)
+	}
+	r.followErr = fmt.Errorf("channel x is damaged: %w", fault.Corrupt)
+	if got := wantJSON(t, r.post("channel", ""), 502); !strings.Contains(fmt.Sprint(got["error"]), "damaged") {
+		t.Error(got)
+	}
+	wantJSON(t, r.post("channel", "address=x"), 400)
+	if r.followed != 2 {
+		t.Errorf("%d looks", r.followed)
 	}
 }

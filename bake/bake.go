@@ -46,8 +46,8 @@ const Flavor = "tiny"
 
 // File names in the folder of a version.
 const (
-	ImageName    = "base.iso"
-	ManifestName = "manifest.json"
+	ImageName    = base.ImageName
+	ManifestName = base.ManifestName
 )
 
 // TinyOptions are the inputs of Tiny.

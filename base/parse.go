@@ -23,7 +23,7 @@ func Parse(data []byte) (*Manifest, error) {
 	if len(data) > MaxManifestSize {
 		return nil, fmt.Errorf("parse a manifest: %d bytes, at most %d are allowed: %w", len(data), MaxManifestSize, fault.Invalid)
 	}
-	if err := checkShape(data); err != nil {
+	if err := checkShape(data, fieldNames); err != nil {
 		return nil, fmt.Errorf("parse a manifest: %w", err)
 	}
 	var m Manifest
@@ -50,20 +50,24 @@ func (m *Manifest) Marshal() ([]byte, error) {
 	return append(data, '\n'), nil
 }
 
-// fieldNames are the fields of a Manifest by their folded name.
-var fieldNames = func() map[string]string {
-	names := map[string]string{}
-	for _, n := range []string{
-		"version", "flavor", "fedora", "arch", "piecePartitionOffset", "piecePartitionSize", "totalSize", "sha256",
-		"blockSize", "blocks", "midstates", "tail", "bootFiles", "mirrors", "createdAt",
-	} {
-		names[fold(n)] = n
-	}
-	return names
-}()
+// fieldNames are the fields of a Manifest.
+var fieldNames = folded(
+	"version", "flavor", "fedora", "arch", "piecePartitionOffset", "piecePartitionSize", "totalSize", "sha256",
+	"blockSize", "blocks", "midstates", "tail", "bootFiles", "mirrors", "createdAt",
+)
 
-// checkShape reads the JSON without meaning: one object, each field once.
-func checkShape(data []byte) error {
+// folded are names by their folded name.
+func folded(names ...string) map[string]string {
+	all := map[string]string{}
+	for _, n := range names {
+		all[fold(n)] = n
+	}
+	return all
+}
+
+// checkShape reads the JSON without meaning: one object, each field once, and
+// those of names written as there.
+func checkShape(data []byte, names map[string]string) error {
 	dec := json.NewDecoder(bytes.NewReader(data))
 	dec.UseNumber()
 	tok, err := dec.Token()
@@ -71,14 +75,14 @@ func checkShape(data []byte) error {
 		return fmt.Errorf("a JSON object wanted, got %T: %w", tok, fault.Corrupt)
 	}
 	if err == nil {
-		err = checkObject(dec, "", 1)
+		err = checkObject(dec, "", 1, names)
 	}
 	if err != nil {
 		return atOffset(err, dec)
 	}
 	at := dec.InputOffset()
 	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
-		return fmt.Errorf("data behind the end of the manifest at byte %d: %w", at, fault.Corrupt)
+		return fmt.Errorf("data behind the end of the object at byte %d: %w", at, fault.Corrupt)
 	}
 	return nil
 }
@@ -86,13 +90,13 @@ func checkShape(data []byte) error {
 // atOffset says where the decoder stopped.
 func atOffset(err error, dec *json.Decoder) error {
 	if errors.Is(err, io.EOF) {
-		err = fmt.Errorf("the manifest is cut off: %w", io.ErrUnexpectedEOF)
+		err = fmt.Errorf("the object is cut off: %w", io.ErrUnexpectedEOF)
 	}
 	return fmt.Errorf("at byte %d: %w", dec.InputOffset(), classify(err, fault.Corrupt))
 }
 
 // checkObject reads the rest of an object whose path is prefix.
-func checkObject(dec *json.Decoder, prefix string, depth int) error {
+func checkObject(dec *json.Decoder, prefix string, depth int, names map[string]string) error {
 	if depth > maxDepth {
 		return fmt.Errorf("field %.80q is nested more than %d deep: %w", prefix, maxDepth, fault.Invalid)
 	}
@@ -108,10 +112,10 @@ func checkObject(dec *json.Decoder, prefix string, depth int) error {
 			return fmt.Errorf("field %.80q is there twice: %w", prefix+key, fault.Corrupt)
 		}
 		seen[folded] = true
-		if want := fieldNames[folded]; prefix == "" && want != "" && want != key {
+		if want := names[folded]; prefix == "" && want != "" && want != key {
 			return fmt.Errorf("field %q must be written %q: %w", key, want, fault.Invalid)
 		}
-		if err := checkValue(dec, prefix+key+".", depth); err != nil {
+		if err := checkValue(dec, prefix+key+".", depth, names); err != nil {
 			return err
 		}
 	}
@@ -120,20 +124,20 @@ func checkObject(dec *json.Decoder, prefix string, depth int) error {
 }
 
 // checkValue reads one value.
-func checkValue(dec *json.Decoder, prefix string, depth int) error {
+func checkValue(dec *json.Decoder, prefix string, depth int, names map[string]string) error {
 	tok, err := dec.Token()
 	if err != nil {
 		return err
 	}
 	switch tok {
 	case json.Delim('{'):
-		return checkObject(dec, prefix, depth+1)
+		return checkObject(dec, prefix, depth+1, names)
 	case json.Delim('['):
 		if depth > maxDepth {
 			return fmt.Errorf("field %.80q is nested more than %d deep: %w", prefix, maxDepth, fault.Invalid)
 		}
 		for dec.More() {
-			if err := checkValue(dec, prefix, depth+1); err != nil {
+			if err := checkValue(dec, prefix, depth+1, names); err != nil {
 				return err
 			}
 		}

@@ -43,14 +43,22 @@ func CheckVersion(s string) error {
 	return nil
 }
 
+// checkKind checks the names of a flavor and an architecture.
+func checkKind(flavor, arch string) error {
+	for _, f := range []struct{ name, value string }{{"flavor", flavor}, {"arch", arch}} {
+		if len(f.value) > maxNameLen || !nameForm.MatchString(f.value) {
+			return fmt.Errorf("%s %.40q is not 1 to %d of a-z, 0-9 and _: %w", f.name, f.value, maxNameLen, fault.Invalid)
+		}
+	}
+	return nil
+}
+
 func (m *Manifest) validateNames() error {
 	if err := CheckVersion(m.Version); err != nil {
 		return err
 	}
-	for _, f := range []struct{ name, value string }{{"flavor", m.Flavor}, {"arch", m.Arch}} {
-		if len(f.value) > maxNameLen || !nameForm.MatchString(f.value) {
-			return fmt.Errorf("%s %.40q is not 1 to %d of a-z, 0-9 and _: %w", f.name, f.value, maxNameLen, fault.Invalid)
-		}
+	if err := checkKind(m.Flavor, m.Arch); err != nil {
+		return err
 	}
 	if len(m.Fedora) > maxNameLen {
 		return fmt.Errorf("fedora has %d characters, at most %d are allowed: %w", len(m.Fedora), maxNameLen, fault.Invalid)

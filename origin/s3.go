@@ -7,14 +7,12 @@ import (
 	"io"
 	"net/http"
 	"net/url"
-	"regexp"
 	"strings"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	awshttp "github.com/aws/aws-sdk-go-v2/aws/middleware"
 	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
-	"github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 	"github.com/aws/smithy-go"
@@ -36,9 +34,6 @@ type S3 struct {
 	credentials aws.CredentialsProvider
 }
 
-// bucketName is what a bucket may be called, in Amazon's old rules.
-var bucketName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{1,254}$`)
-
 // An object is one in an S3 bucket.
 type object struct {
 	bucket, key string
@@ -57,21 +52,11 @@ func newObject(address string, o Options) (*object, error) {
 		return nil, fmt.Errorf("%w: write s3://bucket/key", fault.Invalid)
 	}
 	o = o.withDefaults()
-	if err := o.S3.check(); err != nil {
+	s, cfg, err := newS3(o, o.transport())
+	if err != nil {
 		return nil, err
 	}
-	cfg, err := o.S3.load(context.Background())
-	if err != nil {
-		return nil, fmt.Errorf("%w: the settings of the AWS SDK: %w", fault.Invalid, err)
-	}
-	s := &object{
-		bucket: bucket, key: key, o: o, keys: o.S3.keys(cfg),
-		http: &http.Client{
-			Transport: o.transport(),
-			// A signature is for one host. Another region is said in words.
-			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-		},
-	}
+	s.bucket, s.key = bucket, key
 	s.client = s3.NewFromConfig(cfg, s.configure)
 	return s, nil
 }
@@ -85,16 +70,6 @@ func (c S3) check() error {
 		return fmt.Errorf("%w: the endpoint is not like https://host:port", fault.Invalid)
 	}
 	return nil
-}
-
-// load reads what the SDK finds. It asks no server.
-func (c S3) load(ctx context.Context) (aws.Config, error) {
-	cfg, err := config.LoadDefaultConfig(ctx, config.WithRegion(c.Region))
-	if cfg.Region == "" {
-		// One must be there to sign for; a server with regions says which is right.
-		cfg.Region = "us-east-1"
-	}
-	return cfg, err
 }
 
 // keys are the credentials that requests are signed with. They are read anew,

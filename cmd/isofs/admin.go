@@ -72,6 +72,8 @@ nginx can connect to the socket, too. docs/admin.md has what can be asked over H
 	prune.Flags().BoolVar(&all, "all", false, "also those that are not past their time, unless somebody reads them")
 	action("base", "base ADDRESS", "Make new images on another base, until the server is restarted", cobra.ExactArgs(1),
 		func(args []string) url.Values { return url.Values{"address": args} })
+	action("channel", "channel", "Look at once at the channel that the server follows", cobra.NoArgs,
+		func([]string) url.Values { return nil })
 	return cmd
 }
 

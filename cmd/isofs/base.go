@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -16,11 +17,11 @@ import (
 func newBase() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "base",
-		Short: "Describe and check bases",
+		Short: "Describe, check and publish bases",
 		Args:  cobra.NoArgs,
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(newBaseIndex(), newBaseVerify())
+	cmd.AddCommand(newBaseIndex(), newBaseVerify(), newBasePublish(), newBaseList(), newBaseRollback(), newBasePrune())
 	return cmd
 }
 
@@ -100,34 +101,61 @@ Given a folder, it takes base.iso and manifest.json in it.`,
 }
 
 func baseVerify(cmd *cobra.Command, args []string) error {
+	b, err := openLocal(args)
+	if err != nil {
+		return err
+	}
+	defer b.image.Close()
+	show, end := progressBar("verifying")
+	err = b.verify(cmd.Context(), show)
+	end()
+	if err != nil {
+		return err
+	}
+	m := b.manifest
+	fmt.Fprintf(cmd.OutOrStdout(), "%s: right, all %d blocks (sha256 %s)\n", b.image.Name(), len(m.Blocks), m.SHA256)
+	return nil
+}
+
+// A localBase is a base in the file system.
+type localBase struct {
+	image        *os.File
+	size         int64
+	manifest     *base.Manifest
+	manifestPath string
+}
+
+// openLocal opens what the arguments name: a folder, or an image, and perhaps
+// the manifest.
+func openLocal(args []string) (*localBase, error) {
 	path := args[0]
 	if fi, err := os.Stat(path); err == nil && fi.IsDir() {
 		path = filepath.Join(path, imageName)
 	}
-	manifestPath := filepath.Join(filepath.Dir(path), manifestName)
+	b := &localBase{manifestPath: filepath.Join(filepath.Dir(path), manifestName)}
 	if len(args) == 2 {
-		manifestPath = args[1]
+		b.manifestPath = args[1]
 	}
-	data, err := os.ReadFile(manifestPath)
+	data, err := os.ReadFile(b.manifestPath)
 	if err != nil {
-		return fmt.Errorf("read the manifest: %w", err)
+		return nil, fmt.Errorf("read the manifest: %w", err)
 	}
-	m, err := base.Parse(data)
-	if err != nil {
-		return fmt.Errorf("%s: %w", manifestPath, err)
+	if b.manifest, err = base.Parse(data); err != nil {
+		return nil, fmt.Errorf("%s: %w", b.manifestPath, err)
 	}
 	f, fi, err := openImage(path)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	defer f.Close()
-	show, end := progressBar("verifying")
-	err = m.Verify(cmd.Context(), f, fi.Size(), show)
-	end()
-	if err != nil {
-		return fmt.Errorf("%s does not match %s: %w", path, manifestPath, err)
+	b.image, b.size = f, fi.Size()
+	return b, nil
+}
+
+// verify compares the image with the manifest.
+func (b *localBase) verify(ctx context.Context, show func(done, total int64)) error {
+	if err := b.manifest.Verify(ctx, b.image, b.size, show); err != nil {
+		return fmt.Errorf("%s does not match %s: %w", b.image.Name(), b.manifestPath, err)
 	}
-	fmt.Fprintf(cmd.OutOrStdout(), "%s: right, all %d blocks (sha256 %s)\n", path, len(m.Blocks), m.SHA256)
 	return nil
 }
 

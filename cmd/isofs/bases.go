@@ -33,8 +33,8 @@ const maxManifest = 300 << 20
 const knownPatience = 5 * time.Second
 
 const (
-	manifestName = "manifest.json"
-	imageName    = "base.iso"
+	manifestName = base.ManifestName
+	imageName    = base.ImageName
 )
 
 // bases opens bases by address or by digest. What it opened once it knows
@@ -105,7 +105,10 @@ func (b *bases) byAddress(ctx context.Context, where places) (image.Base, error)
 	if err != nil {
 		return image.Base{}, err
 	}
-	return opened, b.keep(manifest, data, where)
+	if err := b.keep(manifest, data, where); err != nil {
+		return image.Base{}, err
+	}
+	return opened, keepFile(b.lastPath(where.first()), []byte(manifest.SHA256.String()+"\n"))
 }
 
 // read reads the manifest from the first place, or from a mirror if that one
@@ -190,25 +193,62 @@ func (b *bases) lastPath(address string) string {
 	return filepath.Join(b.dir, "last-"+hex.EncodeToString(sum[:8]))
 }
 
-// keep writes down what was opened, for starts without a network.
+// named opens the base that a channel names as its current one, published at
+// address, after a look at its first block.
+func (b *bases) named(ctx context.Context, address string, c *base.Channel) (image.Base, error) {
+	want := c.Current
+	how := b.origin
+	how.Timeout = knownPatience
+	manifest, data, err := readManifest(ctx, "--channel", address, how)
+	if errors.Is(err, fault.Unavailable) {
+		// It may be known from before; its bytes are looked at all the same.
+		if known, knownErr := b.kept(want.SHA256); knownErr == nil {
+			manifest, data, err = known, nil, nil
+		}
+	}
+	if err != nil {
+		return image.Base{}, err
+	}
+	if manifest.Entry() != want || manifest.Flavor != c.Flavor || manifest.Arch != c.Arch {
+		return image.Base{}, fmt.Errorf("the manifest there is of %s, sha256 %s; the channel wants %s, sha256 %s: %w",
+			manifest.Entry().Path, manifest.SHA256, want.Path, want.SHA256, fault.Corrupt)
+	}
+	opened, err := b.openManifest(manifest, places{address})
+	if err != nil {
+		return image.Base{}, err
+	}
+	var one [1]byte
+	if _, err := opened.Bytes.ReadAt(one[:], 0); err != nil {
+		return image.Base{}, fmt.Errorf("read its first block: %w", err)
+	}
+	if data == nil {
+		return opened, nil
+	}
+	return opened, b.keep(manifest, data, places{address})
+}
+
+// keep writes down what was opened, for starts without a network and for
+// images of earlier bases.
 func (b *bases) keep(m *base.Manifest, data []byte, where places) error {
 	dir := filepath.Join(b.dir, m.SHA256.String())
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return fmt.Errorf("keep the manifest: %w: %w", fault.Unavailable, err)
 	}
-	for path, content := range map[string][]byte{
-		filepath.Join(dir, manifestName): data,
-		filepath.Join(dir, "address"):    where.text(),
-		b.lastPath(where.first()):        []byte(m.SHA256.String() + "\n"),
-	} {
-		// Mostly it is there already, and then a disk that is full does not matter.
-		if old, err := os.ReadFile(path); err == nil && bytes.Equal(old, content) {
-			continue
-		}
-		// An address may have a password or a signature.
-		if err := renameio.WriteFile(path, content, 0o600); err != nil {
-			return fmt.Errorf("keep the manifest: %w: %w", fault.Unavailable, err)
-		}
+	return errors.Join(
+		keepFile(filepath.Join(dir, manifestName), data),
+		keepFile(filepath.Join(dir, "address"), where.text()),
+	)
+}
+
+// keepFile writes a file of the state. Mostly it is there already, and then a
+// disk that is full does not matter.
+func keepFile(path string, content []byte) error {
+	if old, err := os.ReadFile(path); err == nil && bytes.Equal(old, content) {
+		return nil
+	}
+	// An address may have a password or a signature.
+	if err := renameio.WriteFile(path, content, 0o600); err != nil {
+		return fmt.Errorf("keep the manifest: %w: %w", fault.Unavailable, err)
 	}
 	return nil
 }

@@ -19,13 +19,15 @@ import (
 	"github.com/spf13/cobra"
 
 	"aesthetic.computer/isofs/fault"
+	"aesthetic.computer/isofs/store"
 )
 
 // Exit statuses, for scripts.
 const (
-	exitFailed  = 1 // something went wrong
-	exitUsage   = 2 // wrong flags, arguments or configuration
-	exitCorrupt = 3 // bytes were not what they should be
+	exitFailed   = 1 // something went wrong
+	exitUsage    = 2 // wrong flags, arguments or configuration
+	exitCorrupt  = 3 // bytes were not what they should be
+	exitConflict = 4 // somebody else published at the same time
 )
 
 func main() {
@@ -65,6 +67,8 @@ func exitStatus(err error) int {
 		}
 	}
 	switch {
+	case errors.Is(err, store.ErrConflict):
+		return exitConflict
 	case errors.Is(err, fault.Corrupt):
 		return exitCorrupt
 	case errors.Is(err, errUsage), errors.Is(err, fault.Invalid):

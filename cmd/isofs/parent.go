@@ -120,7 +120,7 @@ func (p *parent) run(ctx context.Context) error {
 	}
 	p.log.Info("serving", "mount", p.flags.mount, "listen", p.flags.web.listen, "profile", p.flags.profile, "user", p.flags.user)
 	var hangups chan os.Signal
-	if p.flags.admin.keyFile != "" {
+	if p.flags.admin.keyFile != "" || p.flags.stack.channel.address != "" {
 		hangups = make(chan os.Signal, 1)
 		signal.Notify(hangups, syscall.SIGHUP)
 		defer signal.Stop(hangups)

@@ -151,11 +151,15 @@ func startServices(ctx context.Context, o *serveFlags, s *stack, mounted *vfs.Se
 	if err != nil {
 		return nil, err
 	}
+	if o.prefill {
+		s.newBase = prefiller(ctx, log)
+		s.newBase(s.serving.Load().base)
+	}
 	stopAPI, err := startAPI(o.socket(), api.Config{
 		Catalog: s.catalog, Log: log, Healthy: func() error { return mountGone(mounted) }, Ready: ready,
 		PublicURL: o.api.publicURL, BaseURL: func() string { return publicBase(s.serving.Load().address) },
 		Watchers: o.api.watchers, Watched: s.meters.watched, Stopping: stopping,
-		Admin: api.Admin{Key: key.get, SetBase: s.setBase}, Observe: s.meters.answered,
+		Admin: api.Admin{Key: key.get, SetBase: s.setBase, Follow: s.follow}, Observe: s.meters.answered,
 	}, log)
 	if err != nil {
 		return nil, err
@@ -166,9 +170,7 @@ func startServices(ctx context.Context, o *serveFlags, s *stack, mounted *vfs.Se
 		return nil, err
 	}
 	go keepPruned(ctx, s)
-	if o.prefill {
-		go prefill(ctx, s.base.Bytes, log)
-	}
+	startFollowing(ctx, s)
 	return func() { stopMetrics(); stopAPI() }, nil
 }
 

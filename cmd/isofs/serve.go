@@ -58,7 +58,8 @@ installed, and only that user can read the mount. isofs doctor tells what is mis
 SIGTERM or ctrl-C stops it: nginx lets running downloads go on for --grace, then the
 directory is unmounted. A start after kill -9 cleans up and goes on where it was.`,
 		Example: `  isofs serve --base bases/tiny/amd64/2026-11-01 --mount /srv/isofs
-  isofs serve --base https://cdn.example/bases/tiny/amd64/2026-11-01 --oven https://oven.aesthetic.computer --listen 80`,
+  isofs serve --base https://cdn.example/bases/tiny/amd64/2026-11-01 --oven https://oven.aesthetic.computer --listen 80
+  isofs serve --channel https://cdn.example/channels/tiny-amd64.json`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			o.web.enabled = true
@@ -94,6 +95,7 @@ cp, dd, QEMU. Names that are not listed are answered too, if the piece exists.`,
 func (o *serveFlags) registerMount(cmd *cobra.Command) {
 	o.stack.cache.registerScrub(cmd)
 	flags := cmd.Flags()
+	o.stack.channel.register(flags)
 	flags.StringVar(&o.profile, "profile", string(vfs.Direct), "direct (one cache for all pieces) or page-cache (best when one piece is fetched by many)")
 	o.pages = vfs.DefaultPageLimit
 	flags.Var(&o.pages, "page-cache-limit", "bound on what the kernel keeps of all images in --profile page-cache")

@@ -25,6 +25,7 @@ import (
 // bases and bundles come from, and where things are kept.
 type stackFlags struct {
 	base     string
+	channel  channelFlags // of servers, in place of base
 	state    string
 	cache    cacheFlags
 	fetches  int
@@ -65,12 +66,7 @@ type ovenFlags struct {
 // anything is opened.
 func (o *stackFlags) validate() error {
 	var wrong []error
-	if o.base == "" {
-		wrong = append(wrong, errors.New("--base is needed: the folder or URL of a base (isofs bake tiny makes one)"))
-	}
-	if _, err := imageOf(o.base); err != nil && len(o.mirrors.addresses) == 0 {
-		wrong = append(wrong, fmt.Errorf("--base: %w", err))
-	}
+	wrong = append(wrong, o.validateBase())
 	wrong = append(wrong, o.s3.validate()...)
 	wrong = append(wrong, o.mirrors.validate(o.origins())...)
 	if err := o.cache.complete(); err != nil {
@@ -94,6 +90,21 @@ func (o *stackFlags) validate() error {
 	}
 	if o.refresh <= 0 || o.limits.retain <= 0 {
 		wrong = append(wrong, errors.New("--refresh and --retain must be more than 0"))
+	}
+	return errors.Join(wrong...)
+}
+
+// validateBase looks at what says which base there is.
+func (o *stackFlags) validateBase() error {
+	if o.channel.address != "" {
+		return o.channel.validate(o.base, o.mirrors.addresses)
+	}
+	var wrong []error
+	if o.base == "" {
+		wrong = append(wrong, errors.New("--base is needed: the folder or URL of a base (isofs bake tiny makes one)"))
+	}
+	if _, err := imageOf(o.base); err != nil && len(o.mirrors.addresses) == 0 {
+		wrong = append(wrong, fmt.Errorf("--base: %w", err))
 	}
 	return errors.Join(wrong...)
 }
@@ -129,17 +140,24 @@ type stack struct {
 	catalog *catalog.Catalog
 	meters  *meters
 	serving atomic.Pointer[published] // what new images are made on
+
+	follower *follower        // of the channel; nil: there is none
+	newBase  func(image.Base) // is told of each base that the channel brings; may be nil
 }
 
 // A published base has an address.
 type published struct {
 	base    image.Base
 	address string
+	by      followed // what the channel said, if it came by one
 }
 
 // setBase makes new images on the base published at an address from now on,
 // until the next start.
 func (s *stack) setBase(ctx context.Context, address string) error {
+	if s.follower != nil {
+		return fmt.Errorf("set the base: %w: this server follows the channel %s: publish there (isofs base publish) or go back (isofs base rollback)", fault.Invalid, s.follower)
+	}
 	if u, err := url.Parse(address); err != nil || u.Scheme == "" && !filepath.IsAbs(address) {
 		return fmt.Errorf("base at %q: %w: give a URL or the whole path of a folder", address, fault.Invalid)
 	}
@@ -150,7 +168,7 @@ func (s *stack) setBase(ctx context.Context, address string) error {
 	if err := s.catalog.SetBase(opened); err != nil {
 		return err
 	}
-	s.serving.Store(&published{opened, address})
+	s.serving.Store(&published{base: opened, address: address})
 	return nil
 }
 
@@ -173,11 +191,9 @@ func openStack(ctx context.Context, o *stackFlags, log *slog.Logger) (*stack, er
 		return nil, errors.Join(err, lock.Close())
 	}
 	s := &stack{lock: lock, store: store, meters: measured, bases: newBases(o, store, log)}
-	s.base, err = s.bases.byAddress(ctx, o.places())
-	if err != nil {
+	if err := s.openBase(ctx, o, log); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
-	s.serving.Store(&published{s.base, o.base})
 	s.catalog, err = catalog.Open(catalog.Config{
 		Dir: o.state, Base: s.base, OpenBase: s.bases.bySum, Source: source, Density: o.oven.density,
 		Limits: o.limits.catalog(), Log: log,
@@ -186,6 +202,26 @@ func openStack(ctx context.Context, o *stackFlags, log *slog.Logger) (*stack, er
 		return nil, errors.Join(err, s.Close())
 	}
 	return s, nil
+}
+
+// openBase opens the base to begin with: that of --base, or of the channel.
+func (s *stack) openBase(ctx context.Context, o *stackFlags, log *slog.Logger) error {
+	var first *published
+	var err error
+	if o.channel.address != "" {
+		if s.follower, err = newFollower(o, s.bases, log); err == nil {
+			first, err = s.follower.start(ctx)
+		}
+	} else {
+		first = &published{address: o.base}
+		first.base, err = s.bases.byAddress(ctx, o.places())
+	}
+	if err != nil {
+		return err
+	}
+	s.base = first.base
+	s.serving.Store(first)
+	return nil
 }
 
 // places are where the base is.

@@ -12,6 +12,7 @@ import (
 	"aesthetic.computer/isofs/cache"
 	"aesthetic.computer/isofs/extent"
 	"aesthetic.computer/isofs/fault"
+	"aesthetic.computer/isofs/image"
 )
 
 func newWarm() *cobra.Command {
@@ -85,6 +86,18 @@ func fill(ctx context.Context, bytes extent.Source, progress func(done, total in
 
 // prefillPause is how long an origin that failed is left alone.
 const prefillPause = time.Minute
+
+// prefiller returns what fills the server's cache with a base, and gives up the
+// one before. One call at a time.
+func prefiller(ctx context.Context, log *slog.Logger) func(image.Base) {
+	stop := func() {}
+	return func(b image.Base) {
+		stop()
+		var within context.Context
+		within, stop = context.WithCancel(ctx)
+		go prefill(within, b.Bytes, log)
+	}
+}
 
 // prefill fills the server's cache until that is done, or cannot be done.
 func prefill(ctx context.Context, bytes extent.Source, log *slog.Logger) {

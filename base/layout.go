@@ -1,0 +1,74 @@
+package base
+
+import (
+	"cmp"
+	"fmt"
+	"path"
+	"strconv"
+	"strings"
+	"time"
+
+	"aesthetic.computer/isofs/fault"
+)
+
+// Names of the files of a version. A signature of either lies beside it, with
+// ".asc" behind the name.
+const (
+	ImageName    = "base.iso"
+	ManifestName = "manifest.json"
+)
+
+// Folders in a place where bases are published.
+const (
+	basesDir    = "bases"
+	channelsDir = "channels"
+)
+
+// KindPath is the folder of all versions of a flavor for an architecture,
+// below the root of where they are published.
+func KindPath(flavor, arch string) string { return path.Join(basesDir, flavor, arch) }
+
+// VersionPath is the folder of one version.
+func VersionPath(flavor, arch, version string) string {
+	return path.Join(KindPath(flavor, arch), version)
+}
+
+// ChannelDir is the folder of all channels.
+func ChannelDir() string { return channelsDir }
+
+// ChannelPath is the file of a channel.
+func ChannelPath(flavor, arch string) string {
+	return path.Join(channelsDir, flavor+"-"+arch+".json")
+}
+
+// SplitChannelPath takes the path or URL of a channel apart: what comes before
+// channels/<flavor>-<arch>.json, "." if nothing does, and the two names.
+func SplitChannelPath(address string) (root, flavor, arch string, err error) {
+	dir, file := path.Split(address)
+	name, isJSON := strings.CutSuffix(file, ".json")
+	flavor, arch, isKind := strings.Cut(name, "-")
+	root, inChannels := strings.CutSuffix("/"+dir, "/"+channelsDir+"/")
+	if !isJSON || !isKind || !inChannels || checkKind(flavor, arch) != nil {
+		return "", "", "", fmt.Errorf("no address like .../%s: %w", ChannelPath("FLAVOR", "ARCH"), fault.Invalid)
+	}
+	switch root {
+	case "":
+		return ".", flavor, arch, nil // a relative path
+	case "/":
+		return "/", flavor, arch, nil
+	}
+	return root[1:], flavor, arch, nil
+}
+
+// CompareVersions orders versions by their date and then by their number. Both
+// must be versions.
+func CompareVersions(a, b string) int {
+	day := func(v string) string { return v[:min(len(v), len(time.DateOnly))] }
+	return cmp.Or(strings.Compare(day(a), day(b)), cmp.Compare(versionNumber(a), versionNumber(b)))
+}
+
+func versionNumber(v string) int {
+	_, digits, _ := strings.Cut(v, ".")
+	n, _ := strconv.Atoi(digits) // none is 0
+	return n
+}

@@ -1,0 +1,258 @@
+package main
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/spf13/pflag"
+
+	"aesthetic.computer/isofs/base"
+	"aesthetic.computer/isofs/fault"
+	"aesthetic.computer/isofs/image"
+	"aesthetic.computer/isofs/origin"
+)
+
+// channelFlags say which channel a server follows.
+type channelFlags struct {
+	address string
+	poll    time.Duration
+}
+
+func (o *channelFlags) register(flags *pflag.FlagSet) {
+	flags.StringVar(&o.address, "channel", "", "in place of --base: path or URL (http, https, s3) of a channels/FLAVOR-ARCH.json, whose current base is served; SIGHUP looks at it at once")
+	flags.DurationVar(&o.poll, "channel-poll", 5*time.Minute, "how often the channel is looked at")
+}
+
+// validate reports all that is wrong, given the other flags that name bases.
+func (o *channelFlags) validate(otherBase string, mirrors []string) error {
+	var wrong []error
+	if _, _, _, err := base.SplitChannelPath(o.address); err != nil {
+		wrong = append(wrong, fmt.Errorf("--channel %s: %w", origin.Redact(o.address), err))
+	}
+	if otherBase != "" {
+		wrong = append(wrong, errors.New("--base and --channel both say what to serve: give one of them"))
+	}
+	if len(mirrors) > 0 {
+		wrong = append(wrong, errors.New("--mirror is of one base, and a channel goes from one to the next: write mirrors into the manifests (isofs base index --also-at)"))
+	}
+	if o.poll < time.Second {
+		wrong = append(wrong, fmt.Errorf("--channel-poll %s is less than 1s", o.poll))
+	}
+	return errors.Join(wrong...)
+}
+
+// A followed base is what a channel named when it was taken up last. It is kept
+// in the state, so that no start goes back behind it.
+type followed struct {
+	Revision int64 `json:"revision"`
+	base.Entry
+}
+
+// A followedChannel is the address of one, and its parts.
+type followedChannel struct{ address, root, flavor, arch string }
+
+// A follower has the server's base be the one that a channel names.
+type follower struct {
+	followedChannel
+	poll   time.Duration
+	memory string // the file that has what was followed last
+	log    *slog.Logger
+
+	read func(ctx context.Context) ([]byte, error) // the channel
+	// open opens a base that the channel names, published at an address.
+	open func(ctx context.Context, address string, c *base.Channel) (image.Base, error)
+	// known opens a base that was opened before, without a network.
+	known func(base.Hash) (image.Base, error)
+
+	hangups chan os.Signal
+	mu      sync.Mutex // held while it looks
+}
+
+func newFollower(o *stackFlags, b *bases, log *slog.Logger) (*follower, error) {
+	root, flavor, arch, err := base.SplitChannelPath(o.channel.address)
+	if err != nil {
+		return nil, fmt.Errorf("--channel: %w", err)
+	}
+	sum := sha256.Sum256([]byte(o.channel.address))
+	f := &follower{
+		followedChannel: followedChannel{o.channel.address, root, flavor, arch}, poll: o.channel.poll, log: log,
+		memory: filepath.Join(b.dir, "channel-"+hex.EncodeToString(sum[:8])),
+		open:   b.named, known: b.bySum, hangups: make(chan os.Signal, 1),
+	}
+	f.read = func(ctx context.Context) ([]byte, error) {
+		how := b.origin
+		if _, ok := f.last(); ok {
+			how.Timeout = knownPatience // there is something to go on with
+		}
+		return how.ReadAll(ctx, f.address, base.MaxChannelSize)
+	}
+	// Before all else, since a hangup ends a process that does not listen.
+	signal.Notify(f.hangups, syscall.SIGHUP)
+	return f, nil
+}
+
+// String is the channel's address.
+func (f followedChannel) String() string { return origin.Redact(f.address) }
+
+// addressOf is where a version of the channel is published.
+func (f followedChannel) addressOf(e base.Entry) string {
+	return strings.TrimRight(f.root, "/") + "/" + e.Path
+}
+
+// start opens the base to begin with: the one that the channel names, or else
+// the one that was followed last.
+func (f *follower) start(ctx context.Context) (*published, error) {
+	now, err := f.look(ctx, nil)
+	if err == nil {
+		return now, f.remember(now)
+	}
+	last, ok := f.last()
+	if !ok || ctx.Err() != nil {
+		return nil, err
+	}
+	opened, knownErr := f.known(last.SHA256)
+	if knownErr != nil {
+		return nil, errors.Join(err, knownErr)
+	}
+	f.log.Warn("the channel cannot be followed; going on with the base that it named last",
+		"channel", f.String(), "version", last.Version, "base", last.SHA256, "err", err)
+	return &published{base: opened, address: f.addressOf(last.Entry), by: last}, nil
+}
+
+// look reads the channel and opens the base that it names, if that is not the
+// present one.
+func (f *follower) look(ctx context.Context, present *published) (*published, error) {
+	f.log.Debug("reading the channel", "channel", f.String())
+	data, err := f.read(ctx)
+	if err != nil {
+		return nil, err
+	}
+	c, err := base.ParseChannel(data)
+	if err != nil {
+		return nil, fmt.Errorf("channel %s: %w", f, err)
+	}
+	if c.Flavor != f.flavor || c.Arch != f.arch {
+		return nil, fmt.Errorf("channel %s is of %s for %s: %w", f, c.Flavor, c.Arch, fault.Corrupt)
+	}
+	last, _ := f.last()
+	if c.Revision < last.Revision {
+		// A cache on the way, or a replica, that has not heard of the last one.
+		return nil, fmt.Errorf("channel %s has revision %d, and had %d before: an old copy is not followed; if it was made anew on purpose, remove %s: %w",
+			f, c.Revision, last.Revision, f.memory, fault.Corrupt)
+	}
+	named := followed{c.Revision, c.Current}
+	address := f.addressOf(c.Current)
+	if present != nil && present.base.Manifest.SHA256 == c.Current.SHA256 {
+		return &published{present.base, present.address, named}, nil
+	}
+	if present == nil && last.SHA256 == c.Current.SHA256 {
+		if opened, err := f.known(last.SHA256); err == nil {
+			return &published{opened, address, named}, nil
+		}
+	}
+	opened, err := f.open(ctx, address, c)
+	if err != nil {
+		return nil, fmt.Errorf("channel %s names version %s: %w", f, c.Current.Version, err)
+	}
+	return &published{opened, address, named}, nil
+}
+
+// last is what was followed last; ok is false if that is not known.
+func (f *follower) last() (last followed, ok bool) {
+	data, err := os.ReadFile(f.memory)
+	if err != nil {
+		return followed{}, false
+	}
+	if err := json.Unmarshal(data, &last); err != nil || base.CheckVersion(last.Version) != nil {
+		f.log.Warn("what was followed last cannot be read", "file", f.memory, "err", err)
+		return followed{}, false
+	}
+	return last, true
+}
+
+// remember writes down what is followed now.
+func (f *follower) remember(p *published) error {
+	if last, ok := f.last(); ok && last == p.by {
+		return nil
+	}
+	data, err := json.Marshal(p.by)
+	if err != nil {
+		return fmt.Errorf("remember the channel's base: %w: %w", fault.Invalid, err)
+	}
+	return keepFile(f.memory, append(data, '\n'))
+}
+
+// run looks at the channel every now and then, and at each hangup, until ctx
+// ends. Servers that began together do not all ask at once.
+func (f *follower) run(ctx context.Context, follow func(context.Context) error) {
+	for {
+		pause := f.poll*9/10 + rand.N(f.poll/5)
+		select {
+		case <-ctx.Done():
+			return
+		case <-f.hangups:
+		case <-time.After(pause):
+		}
+		if err := follow(ctx); err != nil && ctx.Err() == nil {
+			f.log.Warn("the channel is not followed; the base stays as it is", "channel", f.String(), "err", err)
+		}
+	}
+}
+
+// errNoChannel is the answer of a server that follows none.
+var errNoChannel = fmt.Errorf("this server was started with --base and follows no channel: %w", fault.Invalid)
+
+// follow looks at the channel and makes new images on the base that it names.
+func (s *stack) follow(ctx context.Context) error {
+	f := s.follower
+	if f == nil {
+		return errNoChannel
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	present := s.serving.Load()
+	now, err := f.look(ctx, present)
+	if err != nil {
+		return err
+	}
+	// Before anybody has an image of it: a restart must not go back behind that.
+	if err := f.remember(now); err != nil {
+		return err
+	}
+	if now.base.Manifest.SHA256 == present.base.Manifest.SHA256 {
+		return nil
+	}
+	if err := s.catalog.SetBase(now.base); err != nil {
+		return err
+	}
+	s.serving.Store(now)
+	f.log.Info("the channel names another base", "channel", f.String(), "revision", now.by.Revision, "version", now.by.Version, "was", present.base.Manifest.Version)
+	if s.newBase != nil {
+		s.newBase(now.base)
+	}
+	return nil
+}
+
+// startFollowing follows the channel, if there is one, until ctx ends.
+func startFollowing(ctx context.Context, s *stack) {
+	if s.follower == nil {
+		return
+	}
+	go func() {
+		defer signal.Stop(s.follower.hangups)
+		s.follower.run(ctx, s.follow)
+	}()
+}

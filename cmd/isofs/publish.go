@@ -1,0 +1,188 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"aesthetic.computer/isofs/base"
+	"aesthetic.computer/isofs/origin"
+	"aesthetic.computer/isofs/store"
+)
+
+// publishFlags are those of isofs base publish.
+type publishFlags struct {
+	to   string
+	keep int
+	dry  bool
+	s3   s3Flags
+}
+
+func newBasePublish() *cobra.Command {
+	var o publishFlags
+	cmd := &cobra.Command{
+		Use:   "publish DIR|IMAGE [MANIFEST]",
+		Short: "Publish a base, and make it the one to serve",
+		Long: `publish copies base.iso and manifest.json to bases/FLAVOR/ARCH/VERSION in a folder or
+bucket, reads them back, compares every block, and then has channels/FLAVOR-ARCH.json name
+this version. Servers that follow the channel take it up. The channel is written last,
+and only if nobody else wrote it meanwhile: then the exit status is 4.
+
+What an interrupted publication left is gone on with by the same command. A version that is
+there with other bytes is not overwritten. At last, versions beyond --keep are removed, as by
+isofs base prune.`,
+		Example: `  isofs base publish bases/tiny/amd64/2026-11-01 --to /srv/www
+  isofs base publish bases/tiny/amd64/2026-11-01 --to s3://bucket/images --dry-run`,
+		Args: cobra.RangeArgs(1, 2),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := usage(append(o.s3.validate(), checkPlace("--to", o.to), checkKeep(o.keep))...); err != nil {
+				return err
+			}
+			return basePublish(cmd, args, o)
+		},
+	}
+	flags := cmd.Flags()
+	flags.StringVar(&o.to, "to", "", "where to publish: a folder, or s3://bucket/prefix (needed)")
+	flags.IntVar(&o.keep, "keep", base.DefaultKeep, "versions that are kept")
+	flags.BoolVar(&o.dry, "dry-run", false, "only say what would be done")
+	o.s3.register(flags)
+	return cmd
+}
+
+// checkPlace refuses a place that is not given.
+func checkPlace(flag, address string) error {
+	if address == "" {
+		return fmt.Errorf("%s is needed: the folder, or s3://bucket/prefix, in which bases/ and channels/ are", flag)
+	}
+	return nil
+}
+
+func checkKeep(n int) error {
+	if n < 1 || n > base.MaxKeep {
+		return fmt.Errorf("--keep %d is not between 1 and %d", n, base.MaxKeep)
+	}
+	return nil
+}
+
+func basePublish(cmd *cobra.Command, args []string, o publishFlags) error {
+	b, err := openLocal(args)
+	if err != nil {
+		return err
+	}
+	defer b.image.Close()
+	place, err := store.At(o.to, origin.Options{S3: o.s3.options()})
+	if err != nil {
+		return err
+	}
+	stages := &stages{cmd: cmd, what: "publish"}
+	defer stages.end()
+	p := store.Publication{Manifest: b.manifest, Image: b.image, Keep: o.keep, Progress: stages.show}
+	plan, err := store.Preview(cmd.Context(), place, p)
+	if err != nil {
+		return err
+	}
+	printPlan(cmd, place, b, plan)
+	if o.dry {
+		return nil
+	}
+	err = b.verify(cmd.Context(), func(done, total int64) { stages.show("checking the image", done, total) })
+	if err != nil {
+		return err
+	}
+	result, err := store.Publish(cmd.Context(), place, p)
+	stages.end()
+	if result.Channel == nil {
+		return err
+	}
+	c, now := result.Channel, "is published, and current"
+	if result.Already {
+		now = "was published already, is current, and was read back"
+	}
+	fmt.Fprintf(cmd.OutOrStdout(), "%s %s %s %s (sha256 %s)\nchannel %s, revision %d\n",
+		c.Flavor, c.Arch, c.Current.Version, now, c.Current.SHA256, base.ChannelPath(c.Flavor, c.Arch), c.Revision)
+	printRemoved(cmd, "removed", result.Removed)
+	return err
+}
+
+// printPlan says what is going to be done.
+func printPlan(cmd *cobra.Command, place store.Store, b *localBase, plan store.Plan) {
+	m, out := b.manifest, cmd.ErrOrStderr()
+	fmt.Fprintf(out, "publish: %s %s %s, %d bytes, to %s/%s\n", m.Flavor, m.Arch, m.Version, m.TotalSize, place, m.Entry().Path)
+	var do []string
+	if plan.Image {
+		do = append(do, "check and copy "+imageName)
+	}
+	do = append(do, "read it back")
+	if plan.Manifest {
+		do = append(do, "write "+manifestName)
+	}
+	switch channel := base.ChannelPath(m.Flavor, m.Arch); {
+	case plan.Channel && plan.From == "":
+		do = append(do, "make "+channel)
+	case plan.Channel:
+		do = append(do, fmt.Sprintf("move %s from %s to %s", channel, plan.From, m.Version))
+	default:
+		do = append(do, "leave "+channel+" as it is")
+	}
+	if len(plan.Remove) > 0 {
+		do = append(do, "remove "+strings.Join(plan.Remove, ", "))
+	}
+	fmt.Fprintf(out, "publish: to do: %s\n", strings.Join(do, "; "))
+}
+
+func printRemoved(cmd *cobra.Command, how string, versions []string) {
+	for _, v := range versions {
+		fmt.Fprintf(cmd.OutOrStdout(), "%s %s\n", how, v)
+	}
+}
+
+// stages show one bar after the other, and their names where there are none.
+type stages struct {
+	cmd       *cobra.Command
+	what, now string
+	bar       func(done, total int64)
+	endBar    func()
+}
+
+// show tells how far a stage is.
+func (s *stages) show(stage string, done, total int64) {
+	if stage != s.now {
+		s.end()
+		s.now = stage
+		fmt.Fprintf(s.cmd.ErrOrStderr(), "%s: %s\n", s.what, stage)
+		s.bar, s.endBar = progressBar(stage)
+	}
+	s.bar(done, total)
+}
+
+// end ends the last bar.
+func (s *stages) end() {
+	if s.endBar != nil {
+		s.endBar()
+		s.endBar = nil
+	}
+}
+
+// kindFlags choose one of the channels at a place.
+type kindFlags struct{ flavor, arch string }
+
+// choose returns the only channel there is, of those that the flags allow.
+func (k kindFlags) choose(all []*base.Channel, place store.Store) (*base.Channel, error) {
+	var found []*base.Channel
+	var names []string
+	for _, c := range all {
+		names = append(names, c.Flavor+"-"+c.Arch)
+		if (k.flavor == "" || k.flavor == c.Flavor) && (k.arch == "" || k.arch == c.Arch) {
+			found = append(found, c)
+		}
+	}
+	if len(found) == 1 {
+		return found[0], nil
+	}
+	if len(all) == 0 {
+		return nil, fmt.Errorf("there is no channel at %s", place)
+	}
+	return nil, usage(errors.New("which channel? --flavor and --arch must name one of " + strings.Join(names, ", ")))
+}

@@ -1,0 +1,180 @@
+package main
+
+import (
+	"fmt"
+	"slices"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"aesthetic.computer/isofs/base"
+	"aesthetic.computer/isofs/origin"
+	"aesthetic.computer/isofs/store"
+)
+
+// placeFlags say where bases are published, and which of them are meant.
+type placeFlags struct {
+	flag    string // that has the address
+	address string
+	kind    kindFlags
+	s3      s3Flags
+}
+
+func (o *placeFlags) register(flags *pflag.FlagSet, flag string) {
+	o.flag = "--" + flag
+	flags.StringVar(&o.address, flag, "", "where bases are published: a folder, or s3://bucket/prefix (needed)")
+	flags.StringVar(&o.kind.flavor, "flavor", "", "flavor of the bases, if there are several")
+	flags.StringVar(&o.kind.arch, "arch", "", "architecture of the bases, if there are several")
+	o.s3.register(flags)
+}
+
+// open validates the flags, and those that are wrong beside, and opens the place.
+func (o *placeFlags) open(wrong ...error) (store.Store, error) {
+	if err := usage(append(append(wrong, checkPlace(o.flag, o.address)), o.s3.validate()...)...); err != nil {
+		return nil, err
+	}
+	return store.At(o.address, origin.Options{S3: o.s3.options()})
+}
+
+// channel finds the one that is meant.
+func (o *placeFlags) channel(cmd *cobra.Command, place store.Store) (*base.Channel, error) {
+	all, err := store.Channels(cmd.Context(), place)
+	if err != nil {
+		return nil, err
+	}
+	return o.kind.choose(all, place)
+}
+
+func newBaseList() *cobra.Command {
+	var o placeFlags
+	cmd := &cobra.Command{
+		Use:     "list",
+		Short:   "List the bases that are published somewhere",
+		Example: "  isofs base list --from s3://bucket/images",
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			place, err := o.open()
+			if err != nil {
+				return err
+			}
+			return baseList(cmd, place, o.kind)
+		},
+	}
+	o.register(cmd.Flags(), "from")
+	return cmd
+}
+
+func baseList(cmd *cobra.Command, place store.Store, only kindFlags) error {
+	channels, err := store.Channels(cmd.Context(), place)
+	if err != nil {
+		return err
+	}
+	w := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 0, 2, ' ', 0)
+	for _, c := range channels {
+		if only.flavor != "" && only.flavor != c.Flavor || only.arch != "" && only.arch != c.Arch {
+			continue
+		}
+		versions, err := store.Versions(cmd.Context(), place, c.Flavor, c.Arch)
+		if err != nil {
+			return err
+		}
+		for _, v := range versions {
+			fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%s\n", c.Flavor, c.Arch, v.Name, v.Size, stateOf(c, v))
+		}
+	}
+	return w.Flush()
+}
+
+// stateOf says what a version is to its channel.
+func stateOf(c *base.Channel, v store.Version) string {
+	switch {
+	case c.IsRemoving(v.Name):
+		return "being removed"
+	case !v.Whole:
+		return "unfinished"
+	case c.Current.Version == v.Name:
+		return "current"
+	case slices.ContainsFunc(c.Previous, func(e base.Entry) bool { return e.Version == v.Name }):
+		return "previous"
+	}
+	return "not in the channel"
+}
+
+func newBaseRollback() *cobra.Command {
+	var o placeFlags
+	cmd := &cobra.Command{
+		Use:   "rollback [VERSION]",
+		Short: "Make an earlier base the one to serve again",
+		Long: `rollback has the channel name VERSION, which must be there, or else the version before the
+current one. Servers that follow the channel take it up; nothing is copied or removed.
+If somebody else wrote the channel meanwhile, the exit status is 4.`,
+		Example: "  isofs base rollback --at s3://bucket/images",
+		Args:    cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			place, err := o.open()
+			if err != nil {
+				return err
+			}
+			now, err := o.channel(cmd, place)
+			if err != nil {
+				return err
+			}
+			version := ""
+			if len(args) == 1 {
+				version = args[0]
+				if err := base.CheckVersion(version); err != nil {
+					return err
+				}
+			}
+			c, err := store.Rollback(cmd.Context(), place, now.Flavor, now.Arch, version, time.Now())
+			if err != nil {
+				return fmt.Errorf("roll back %s %s at %s: %w", now.Flavor, now.Arch, place, err)
+			}
+			fmt.Fprintf(cmd.OutOrStdout(), "%s %s is %s now, it was %s (revision %d)\n", c.Flavor, c.Arch, c.Current.Version, now.Current.Version, c.Revision)
+			return nil
+		},
+	}
+	o.register(cmd.Flags(), "at")
+	return cmd
+}
+
+func newBasePrune() *cobra.Command {
+	var o placeFlags
+	var keep int
+	var dry bool
+	cmd := &cobra.Command{
+		Use:   "prune",
+		Short: "Remove bases that are too old to go back to",
+		Long: `prune shortens the channel to --keep versions, the current one included, and removes what is
+neither named by it then nor among the --keep newest. Versions that are not finished are
+left alone: somebody may be publishing them.`,
+		Example: "  isofs base prune --at s3://bucket/images --keep 3",
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			place, err := o.open(checkKeep(keep))
+			if err != nil {
+				return err
+			}
+			c, err := o.channel(cmd, place)
+			if err != nil {
+				return err
+			}
+			removed, err := store.Prune(cmd.Context(), place, c.Flavor, c.Arch, keep, time.Now(), dry)
+			how := "removed"
+			if dry {
+				how = "would remove"
+			}
+			printRemoved(cmd, how, removed)
+			if err != nil {
+				return fmt.Errorf("prune %s %s at %s: %w", c.Flavor, c.Arch, place, err)
+			}
+			return nil
+		},
+	}
+	o.register(cmd.Flags(), "at")
+	cmd.Flags().IntVar(&keep, "keep", base.DefaultKeep, "versions that are kept")
+	cmd.Flags().BoolVar(&dry, "dry-run", false, "only say what would be removed")
+	return cmd
+}

@@ -1,0 +1,248 @@
+package store
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/google/renameio/v2"
+	"golang.org/x/sys/unix"
+
+	"aesthetic.computer/isofs/fault"
+	"aesthetic.computer/isofs/origin"
+)
+
+const (
+	// lockName is locked while an object is compared and replaced.
+	lockName = ".isofs.lock"
+	// partial is before and behind the name of a file that is not whole yet.
+	partialPrefix, partialSuffix = ".", ".partial"
+	// step is how much of a file is compared, and written, at a time.
+	step = 4 << 20
+	// lockPause is how long after a lock was held it is tried again.
+	lockPause = 20 * time.Millisecond
+)
+
+// A folder is a Store in the file system.
+type folder struct{ root string }
+
+var _ Store = (*folder)(nil)
+
+// String is the path.
+func (f *folder) String() string { return f.root }
+
+func (f *folder) path(name string) string { return filepath.Join(f.root, filepath.FromSlash(name)) }
+
+// Read implements Store. The tag is a hash of the content.
+func (f *folder) Read(ctx context.Context, name string, limit int64) ([]byte, string, error) {
+	data, err := origin.ReadAll(ctx, f.path(name), limit)
+	if err != nil {
+		return nil, "", err
+	}
+	return data, tagOf(data), nil
+}
+
+func tagOf(data []byte) string {
+	sum := sha256.Sum256(data)
+	return hex.EncodeToString(sum[:])
+}
+
+// Put implements Store. All who write hold the lock from the comparison to the
+// rename, so that nothing comes between.
+func (f *folder) Put(ctx context.Context, name string, data []byte, tag string) error {
+	target := f.path(name)
+	if err := os.MkdirAll(filepath.Dir(target), 0o755); err != nil {
+		return failed("write", name, err)
+	}
+	lock, err := f.lock(ctx)
+	if err != nil {
+		return err
+	}
+	defer lock.Close()
+	now := ""
+	switch old, err := os.ReadFile(target); {
+	case err == nil:
+		now = tagOf(old)
+	case !errors.Is(err, fs.ErrNotExist):
+		return failed("write", name, err)
+	}
+	if now != tag {
+		return conflict(name)
+	}
+	if err := renameio.WriteFile(target, data, 0o644, renameio.IgnoreUmask()); err != nil {
+		return failed("write", name, err)
+	}
+	return syncDir(filepath.Dir(target))
+}
+
+// lock waits for the lock of the whole place. It ends with the process.
+func (f *folder) lock(ctx context.Context) (*os.File, error) {
+	file, err := os.OpenFile(filepath.Join(f.root, lockName), os.O_CREATE|os.O_RDWR, 0o644)
+	if err != nil {
+		return nil, failed("lock", f.root, err)
+	}
+	for {
+		err := unix.Flock(int(file.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		if err == nil {
+			return file, nil
+		}
+		if !errors.Is(err, unix.EWOULDBLOCK) {
+			file.Close()
+			return nil, failed("lock", f.root, err)
+		}
+		select {
+		case <-ctx.Done():
+			file.Close()
+			return nil, failed("lock", f.root, ctx.Err())
+		case <-time.After(lockPause):
+		}
+	}
+}
+
+// Upload implements Store. It writes to a hidden file beside, over what is wrong
+// of what is there, and gives it its name when it is whole and on the disk.
+func (f *folder) Upload(ctx context.Context, name string, from io.ReaderAt, size int64, done func(n int64)) error {
+	target := f.path(name)
+	hidden := filepath.Join(filepath.Dir(target), partialPrefix+filepath.Base(target)+partialSuffix)
+	if err := os.MkdirAll(filepath.Dir(target), 0o755); err != nil {
+		return failed("write", name, err)
+	}
+	file, err := os.OpenFile(hidden, os.O_CREATE|os.O_RDWR, 0o644)
+	if err != nil {
+		return failed("write", name, err)
+	}
+	defer file.Close()
+	// Held to the end: whoever else has this file open writes nothing to it.
+	if err := unix.Flock(int(file.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		return fmt.Errorf("write %s: another publisher is at it: %w: %w", name, fault.Unavailable, ErrConflict)
+	}
+	// He who held the lock before may have finished, and then this file has the
+	// name already, or none.
+	if now, err := os.Stat(hidden); err != nil || !isFile(file, now) {
+		return conflict(name)
+	}
+	if _, err := os.Lstat(target); err == nil {
+		return errors.Join(conflict(name), os.Remove(hidden))
+	}
+	if err := copyOver(ctx, file, from, size, done); err != nil {
+		return failed("write", name, err)
+	}
+	if err := errors.Join(file.Truncate(size), file.Chmod(0o644), file.Sync()); err != nil {
+		return failed("write", name, err)
+	}
+	if err := os.Link(hidden, target); errors.Is(err, fs.ErrExist) {
+		return conflict(name)
+	} else if err != nil {
+		return failed("write", name, err)
+	}
+	if err := os.Remove(hidden); err != nil {
+		return failed("write", name, err)
+	}
+	return syncDir(filepath.Dir(target))
+}
+
+func isFile(file *os.File, info os.FileInfo) bool {
+	own, err := file.Stat()
+	return err == nil && os.SameFile(own, info)
+}
+
+// copyOver makes the first size bytes of to those of from, and leaves alone
+// what is right already.
+func copyOver(ctx context.Context, to *os.File, from io.ReaderAt, size int64, done func(n int64)) error {
+	want, have := make([]byte, step), make([]byte, step)
+	for off := int64(0); off < size; off += step {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		p := want[:min(step, size-off)]
+		if _, err := io.ReadFull(io.NewSectionReader(from, off, int64(len(p))), p); err != nil {
+			return fmt.Errorf("read the image at byte %d: %w", off, err)
+		}
+		n, _ := to.ReadAt(have[:len(p)], off) // what cannot be read is not there
+		if n < len(p) || !bytes.Equal(have[:n], p) {
+			if _, err := to.WriteAt(p, off); err != nil {
+				return err
+			}
+		}
+		done(int64(len(p)))
+	}
+	return nil
+}
+
+// List implements Store. Hidden files are nobody's business.
+func (f *folder) List(_ context.Context, below string) (map[string]int64, error) {
+	found := map[string]int64{}
+	err := filepath.WalkDir(f.path(below), func(p string, entry fs.DirEntry, err error) error {
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil // somebody removed it, or it never was
+		}
+		if err != nil || !entry.Type().IsRegular() || strings.HasPrefix(entry.Name(), ".") {
+			return err
+		}
+		info, err := entry.Info()
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		name, err := filepath.Rel(f.root, p)
+		found[filepath.ToSlash(name)] = info.Size()
+		return err
+	})
+	if err != nil {
+		return nil, failed("list", below, err)
+	}
+	return found, nil
+}
+
+// Remove implements Store.
+func (f *folder) Remove(_ context.Context, below, first string) error {
+	if err := os.Remove(f.path(path.Join(below, first))); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return failed("remove", below, err)
+	}
+	if err := syncDir(f.path(below)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if err := os.RemoveAll(f.path(below)); err != nil {
+		return failed("remove", below, err)
+	}
+	return nil
+}
+
+// Open implements Store.
+func (f *folder) Open(name string, size int64) (origin.Origin, error) {
+	return origin.Open(f.path(name), size)
+}
+
+// syncDir has the names in a directory survive a power cut.
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return failed("write", dir, err)
+	}
+	defer d.Close()
+	if err := d.Sync(); err != nil {
+		return failed("write", dir, err)
+	}
+	return nil
+}
+
+// failed gives an error of the file system its kind.
+func failed(what, name string, err error) error {
+	kind := fault.Kind(err)
+	if kind != nil {
+		return fmt.Errorf("%s %s: %w", what, name, err)
+	}
+	return fmt.Errorf("%s %s: %w: %w", what, name, fault.Unavailable, err)
+}

@@ -1,0 +1,72 @@
+// Package store writes bases to where they are published, a folder or an S3
+// bucket, and moves the channels there.
+//
+// In both, a channel is written last and on condition that nobody wrote it
+// meanwhile, so that whoever reads it finds whole bases only, and of two who
+// publish at once one is told. What a killed publisher left is gone on with.
+//
+// The package leaves out what manifests and channels say (package base) and
+// reading bases to serve them (package origin, by which it reads back what it
+// wrote).
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+
+	"aesthetic.computer/isofs/fault"
+	"aesthetic.computer/isofs/origin"
+)
+
+// ErrConflict says that somebody else wrote, or made, the same thing meanwhile.
+// Nothing of his was changed. It comes with fault.Unavailable, as the next
+// attempt begins with what is there then.
+var ErrConflict = errors.New("somebody else was first")
+
+// A Store is a place where bases are published. Names in it are relative paths
+// with slashes. Errors wrap a kind of package fault.
+type Store interface {
+	// Read returns a small object and its tag, which differs for other content.
+	Read(ctx context.Context, name string, limit int64) (data []byte, tag string, err error)
+	// Put writes a small object, if what is there has the tag: "" if nothing is
+	// there. Otherwise ErrConflict. It is seen whole or not at all.
+	Put(ctx context.Context, name string, data []byte, tag string) error
+	// Upload writes a large object that is not there; else ErrConflict. It is
+	// seen whole or not at all. What an earlier Upload that was interrupted
+	// left there is compared with the bytes of from, and used.
+	Upload(ctx context.Context, name string, from io.ReaderAt, size int64, done func(n int64)) error
+	// List returns the objects below a folder, by name.
+	List(ctx context.Context, folder string) (map[string]int64, error)
+	// Remove removes all below a folder, the object called first before others.
+	Remove(ctx context.Context, folder, first string) error
+	// Open opens an object of that size for reading, by ranges.
+	Open(name string, size int64) (origin.Origin, error)
+	// String is the address of the place, without what is secret.
+	String() string
+}
+
+// At opens the place at an address: a path, file:///path or s3://bucket/prefix.
+// It asks no server.
+func At(address string, how origin.Options) (Store, error) {
+	scheme, rest, isURL := strings.Cut(address, "://")
+	switch {
+	case address == "":
+		return nil, fmt.Errorf("no address of where to publish: %w", fault.Invalid)
+	case !isURL:
+		return &folder{root: address}, nil
+	case scheme == "file" && strings.HasPrefix(rest, "/"):
+		return &folder{root: rest}, nil
+	case scheme == "s3":
+		return newBucket(rest, how)
+	}
+	return nil, fmt.Errorf("publish at %s: %w: bases are published in a folder, or at s3://bucket/prefix; a web server is written to by its folder or bucket",
+		origin.Redact(address), fault.Invalid)
+}
+
+// conflict is the error of a condition that did not hold.
+func conflict(name string) error {
+	return fmt.Errorf("write %s: %w: %w", name, fault.Unavailable, ErrConflict)
+}
