@@ -103,7 +103,8 @@ func (u *upload) resume(ctx context.Context) (map[int32]types.Part, error) {
 	for parts.HasMorePages() {
 		page, err := parts.NextPage(ctx)
 		if err != nil {
-			return nil, b.refused("look for an earlier upload of", u.name, err)
+			// It may have ended since it was listed.
+			return nil, u.ended(b.refused("look for an earlier upload of", u.name, err))
 		}
 		for _, p := range page.Parts {
 			there[aws.ToInt32(p.PartNumber)] = p
@@ -128,7 +129,7 @@ func (u *upload) send(ctx context.Context, off int64, there map[int32]types.Part
 			ChecksumAlgorithm: types.ChecksumAlgorithmSha256, ChecksumSHA256: &sum, Body: bytes.NewReader(p),
 		})
 		if err != nil {
-			return u.ended(u.bucket.refused("upload", u.name, err))
+			return u.lost(ctx, u.bucket.refused("upload", u.name, err))
 		}
 		etag = out.ETag
 	}
@@ -150,6 +151,21 @@ func (u *upload) complete(ctx context.Context) error {
 		MultipartUpload: &types.CompletedMultipartUpload{Parts: parts},
 	})
 	return u.ended(u.bucket.refused("upload", u.name, err))
+}
+
+// lost is ended for a part that was not taken. A server may say that the upload
+// is there no more and cut the connection before all of the part was sent, of
+// which the client sees the cut only: so it is asked again, without a body.
+func (u *upload) lost(ctx context.Context, err error) error {
+	if errors.Is(err, fault.Unavailable) && ctx.Err() == nil {
+		_, gone := u.bucket.client.ListParts(ctx, &s3.ListPartsInput{
+			Bucket: &u.bucket.name, Key: u.bucket.key(u.name), UploadId: &u.id, MaxParts: aws.Int32(1),
+		})
+		if gone != nil && errors.Is(u.bucket.refused("look at the upload of", u.name, gone), fault.NotFound) {
+			return conflict(u.name)
+		}
+	}
+	return u.ended(err)
 }
 
 // ended takes an upload that is there no more for what it means: another
