@@ -195,7 +195,7 @@ func (k *kitchen) bake(ctx context.Context) (*Result, error) {
 	}
 	defer image.Close()
 	k.Progress(stageImage, 1, 1)
-	m, err := k.index(ctx, image)
+	m, err := k.index(ctx, image, Flavor)
 	if err != nil {
 		return nil, err
 	}
