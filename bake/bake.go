@@ -18,6 +18,7 @@ package bake
 
 import (
 	"context"
+	_ "embed" // GRUB's configuration
 	"fmt"
 	"log/slog"
 	"path/filepath"
@@ -36,6 +37,9 @@ const DefaultEpoch = 1793491200
 // and Xen disks, no SATA and no USB. "linux-image-amd64" also boots real
 // machines from a stick, with a download of 70 MB instead of 27.
 const DefaultKernelPackage = "linux-image-cloud-amd64"
+
+//go:embed grub.cfg
+var grubConfig []byte
 
 // Flavor is the flavor in the manifests that Tiny writes.
 const Flavor = "tiny"
@@ -85,7 +89,6 @@ const (
 	stageDownload  = "download"
 	stageExtract   = "extract"
 	stageInitramfs = "initramfs"
-	stageESP       = "esp"
 	stageLive      = "live"
 	stageImage     = "image"
 	stageIndex     = "index"
@@ -184,14 +187,14 @@ func (k *kitchen) bake(ctx context.Context) (*Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	parts, err := k.partitions(ctx, root, packages)
+	disk, err := k.contents(ctx, root, packages)
 	if err != nil {
 		return nil, err
 	}
 	k.Progress(stageImage, 0, 1)
-	image, err := writeImage(out.temp(ImageName), parts)
+	image, err := disk.write(ctx, k.run, k.scratch, out.temp(ImageName))
 	if err != nil {
-		return nil, fmt.Errorf("write %s: %w", out.temp(ImageName), err)
+		return nil, err
 	}
 	defer image.Close()
 	k.Progress(stageImage, 1, 1)
@@ -207,16 +210,12 @@ func (k *kitchen) bake(ctx context.Context) (*Result, error) {
 	return &Result{Dir: out.dir, Image: filepath.Join(out.dir, ImageName), Manifest: m, Packages: packages, Unchanged: unchanged}, nil
 }
 
-// partitions makes the contents of the three partitions, in order.
-func (k *kitchen) partitions(ctx context.Context, root string, packages []Package) ([]partition, error) {
+// contents makes what goes into the image.
+func (k *kitchen) contents(ctx context.Context, root string, packages []Package) (*hybrid, error) {
 	baseID := k.baseID(packages)
 	initrd, err := k.initramfs(ctx, root)
 	if err != nil {
 		return nil, fmt.Errorf("make the initramfs: %w", err)
-	}
-	esp, err := k.esp(ctx, root, initrd)
-	if err != nil {
-		return nil, fmt.Errorf("make the EFI system partition: %w", err)
 	}
 	live, err := k.live(ctx, baseID)
 	if err != nil {
@@ -226,7 +225,19 @@ func (k *kitchen) partitions(ctx context.Context, root string, packages []Packag
 	if err != nil {
 		return nil, fmt.Errorf("make the placeholder's volume: %w", err)
 	}
-	return []partition{espPartition(esp), livePartition(live), slotPartition(slot)}, nil
+	return &hybrid{
+		root: root,
+		files: []espFile{
+			{path: "/boot/vmlinuz", source: root + "/boot/vmlinuz-*"},
+			{path: "/boot/initrd.img", source: initrd},
+		},
+		config: grubConfig,
+		live:   live,
+		slot:   slot,
+		volume: "ISOFS_TINY",
+		id:     identityTiny,
+		time:   k.time(),
+	}, nil
 }
 
 // baseID is the line by which a booted machine tells its base.

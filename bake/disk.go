@@ -24,14 +24,22 @@ const (
 	gptTail = 5 * 4096
 )
 
-// diskGUID and the partitions' are constants: they tell disks of one machine
-// apart, and a machine boots one of ours.
-const diskGUID = "15050F00-0000-4000-8000-000000000000"
+// An identity tells the bases of different flavors apart: GUIDs and the number
+// of the ESP's FAT have it. It is a constant of the flavor and not of a bake, as
+// a machine boots one of ours.
+type identity uint16
+
+// guid returns the disk's for 0, and that of partition n.
+func (id identity) guid(n int) string {
+	return fmt.Sprintf("15050F00-%04X-4000-8000-%012d", uint16(id), n)
+}
+
+// fatID is the volume id of the ESP, by which GRUB finds it.
+func (id identity) fatID() uint32 { return 0x15050f5a + uint32(id) }
 
 // A partition is one of the image's, with its contents.
 type partition struct {
 	name     string
-	guid     string
 	typ      gpt.Type
 	contents io.ReaderAt
 	size     int64
@@ -39,20 +47,20 @@ type partition struct {
 }
 
 func espPartition(file string) partition {
-	return partition{name: "EFI", guid: "15050F00-0000-4000-8000-000000000001", typ: gpt.EFISystemPartition, file: file}
+	return partition{name: "EFI", typ: gpt.EFISystemPartition, file: file}
 }
 
 func livePartition(file string) partition {
-	return partition{name: "LIVE", guid: "15050F00-0000-4000-8000-000000000002", typ: gpt.LinuxFilesystem, file: file}
+	return partition{name: "LIVE", typ: gpt.LinuxFilesystem, file: file}
 }
 
 func slotPartition(volume *extent.Map) partition {
-	return partition{name: "PIECE", guid: "15050F00-0000-4000-8000-000000000003", typ: gpt.LinuxFilesystem, contents: volume, size: volume.Size()}
+	return partition{name: "PIECE", typ: gpt.LinuxFilesystem, contents: volume, size: volume.Size()}
 }
 
 // writeImage writes the partitions one behind the other, each at a whole MiB,
-// and the GPT around them, to a sparse file. It returns the open file, synced.
-func writeImage(path string, parts []partition) (f *os.File, err error) {
+// and the GPT around them, to a sparse file. It returns the open file.
+func writeImage(path string, id identity, parts []partition) (f *os.File, err error) {
 	f, err = os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o644)
 	if err != nil {
 		return nil, err
@@ -62,7 +70,7 @@ func writeImage(path string, parts []partition) (f *os.File, err error) {
 			f.Close()
 		}
 	}()
-	table := &gpt.Table{GUID: diskGUID, ProtectiveMBR: true}
+	table := &gpt.Table{GUID: id.guid(0), ProtectiveMBR: true}
 	at := int64(espStart)
 	for i, p := range parts {
 		size, err := p.writeTo(f, at)
@@ -70,7 +78,7 @@ func writeImage(path string, parts []partition) (f *os.File, err error) {
 			return nil, fmt.Errorf("partition %s: %w", p.name, err)
 		}
 		table.Partitions = append(table.Partitions, &gpt.Partition{
-			Index: i + 1, Name: p.name, GUID: p.guid, Type: p.typ,
+			Index: i + 1, Name: p.name, GUID: id.guid(i + 1), Type: p.typ,
 			Start: uint64(at / sectorSize), End: uint64((at+size)/sectorSize - 1),
 		})
 		at += size
@@ -85,7 +93,7 @@ func writeImage(path string, parts []partition) (f *os.File, err error) {
 	if err := table.Write(f, total); err != nil {
 		return nil, err
 	}
-	return f, f.Sync()
+	return f, nil
 }
 
 // writeTo writes the contents to w at off and returns their size.

@@ -3,6 +3,7 @@
 # on every console what it found there, one line each, and stays.
 #
 #   ISOFS-BOOT flavor=tiny version=<version>
+#   ISOFS-MEDIUM medium=<disk or cd> device=<of FEDAC-LIVE, or the CD-ROM's> firmware=<uefi or bios> secureboot=<on or off>
 #   ISOFS-LIVE <the line of base-id>
 #   ISOFS-PIECE sha256=<of piece.html> size=<its bytes>
 #   ISOFS-TITLE <title of the page>
@@ -73,10 +74,26 @@ fail() {
 	rest
 }
 
+# cds makes devices of the partitions on CD-ROMs, where Linux looks for none:
+# once for each, in which there is a disc.
+cds() {
+	for sr in /sys/block/sr*; do
+		sr=${sr##*/}
+		[ -b "/dev/$sr" ] || continue
+		[ -e "/tmp/$sr" ] && continue
+		loop=$(losetup -f)
+		if losetup -r -P "$loop" "/dev/$sr" 2>/dev/null; then
+			: >"/tmp/$sr"
+			echo "/dev/$sr" >"/tmp/${loop##*/}"
+		fi
+	done
+}
+
 # part prints the device that has a label, which may take a while to appear.
 part() {
 	tries=0
 	while [ $tries -lt 100 ]; do
+		cds
 		dev=$(findfs "LABEL=$1" 2>/dev/null) && [ -b "$dev" ] && {
 			echo "$dev"
 			return 0
@@ -85,6 +102,18 @@ part() {
 		usleep 200000
 	done
 	return 1
+}
+
+# medium says what a partition is on, and what started this machine.
+medium() {
+	medium=disk device=$1
+	loop=${1#/dev/}
+	loop=${loop%p*}
+	[ -f "/tmp/$loop" ] && medium=cd device=$(cat "/tmp/$loop")
+	firmware=bios secureboot=off
+	[ -d /sys/firmware/efi ] && firmware=uefi
+	dmesg | grep -q 'Secure boot enabled' && secureboot=on
+	echo "medium=$medium device=$device firmware=$firmware secureboot=$secureboot"
 }
 
 # clean keeps a text from steering the terminal or making a second line.
@@ -102,6 +131,7 @@ while read -r m; do
 done </modules/order
 
 live=$(part FEDAC-LIVE) || fail "no partition with the label FEDAC-LIVE"
+say "ISOFS-MEDIUM $(medium "$live")"
 mount -t ext4 -o ro,noload "$live" /live || fail "cannot mount FEDAC-LIVE ($live)"
 [ -f /live/LiveOS/squashfs.img ] || fail "no /LiveOS/squashfs.img in FEDAC-LIVE"
 mount -t erofs -o loop,ro /live/LiveOS/squashfs.img /base || fail "cannot mount /LiveOS/squashfs.img"

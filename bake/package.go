@@ -30,9 +30,8 @@ type Package struct {
 // packageName is a name by Debian's policy (section 5.6.1).
 var packageName = regexp.MustCompile(`^[a-z0-9][a-z0-9+.-]{1,99}$`)
 
-// fixedPackages are needed beside the kernel: the first program, and the boot
-// chain that Secure Boot accepts.
-var fixedPackages = []string{"busybox-static", "grub-efi-amd64-signed", "shim-signed"}
+// fixedPackages are needed beside the kernel: the first program, and what boots.
+var fixedPackages = append([]string{"busybox-static"}, hybridPackages...)
 
 // fetch resolves the packages and sees to it that all are in the cache. The
 // cache is by name, which has the version in it, and checked by hash, so a

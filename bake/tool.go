@@ -30,6 +30,8 @@ var toolPackages = map[string]string{
 	"mkfs.erofs": "erofs-utils",
 	"mke2fs":     "e2fsprogs",
 	"debugfs":    "e2fsprogs",
+	// Not that of the downloaded package, which wants libraries.
+	"grub-mkimage": "grub-common",
 }
 
 // findTools returns the path of every tool of a bake. It looks into the sbin
