@@ -72,6 +72,7 @@ func parseSources(text string, stanzas bool) (found []string) {
 				f = slices.Delete(f, 1, end+1)
 			}
 			if len(f) >= 3 && f[0] == "deb" {
+				found = append(found, f[1])
 			}
 			continue
 		}

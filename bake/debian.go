@@ -15,13 +15,11 @@ import (
 // FlavorDebian is the flavor in the manifests that Debian writes.
 const FlavorDebian = "debian"
 
-// What a bake of the flavor debian takes, said before it begins. Seen: see
-// docs/bases.md.
-const (
-	debianSpace    = 5 << 30
-	debianDownload = "350 MB"
-	debianTime     = "10 to 20 minutes"
-)
+// DebianNeeds says what a bake of the flavor debian takes.
+const DebianNeeds = "It downloads some 350 MB, once, needs 5 GB of disk in the work directory, and takes 10 to 20 minutes."
+
+// debianSpace is the disk that it needs, in bytes.
+const debianSpace = 5 << 30
 
 // DebianOptions are the inputs of Debian.
 type DebianOptions struct {
@@ -82,7 +80,6 @@ func Debian(ctx context.Context, o DebianOptions) (*Result, error) {
 	if err := needSpace(o.WorkDir, debianSpace); err != nil {
 		return fail(err)
 	}
-	tiny.Log.Info("baking debian", "download", debianDownload, "time", debianTime, "disk", fmt.Sprint(debianSpace>>20, " MB"))
 	k := &kitchen{TinyOptions: tiny, run: &runner{tools: tools, epoch: tiny.SourceDateEpoch, log: tiny.Log}, scratch: work.scratch}
 	d := &debianKitchen{kitchen: k, recipe: recipe, archive: from}
 	d.steps = filepath.Join(k.WorkDir, "steps", recipe.hash(DebianRelease, k.Version, k.Arch, fmt.Sprint(k.SourceDateEpoch)))
