@@ -2,7 +2,7 @@
 
 BIN := bin/isofs
 
-.PHONY: demo test setup build lint fuzz bench bench-peers base-debian boot-debian clean
+.PHONY: demo test setup build lint fuzz boot-matrix bench bench-peers base-debian boot-debian clean
 
 demo: ## set up, bake the tiny base, mount, serve on DEMO_LISTEN (127.0.0.1:8080)
 	scripts/setup serve bake
@@ -24,6 +24,10 @@ lint: ## vet, golangci-lint, shellcheck
 fuzz: ## every fuzz target for FUZZTIME (30s) each
 	scripts/fuzz
 
+boot-matrix: ## boot the tiny base every way, Secure Boot and real machines' buses included: some ten minutes
+	scripts/setup bake test
+	CI=true go test -count=1 -timeout 60m -v -run TestMatrix ./bake -bake.matrix -bake.work "$(CURDIR)/build/bake"
+
 bench: ## the Go benchmarks
 	go test -run '^$$' -bench . -benchmem ./...
 
@@ -37,9 +41,9 @@ base-debian: build ## bake the base that people boot, as root, to BASES (build/b
 	scripts/setup bake debian
 	$(BIN) bake debian -o $(BASES) --work build/debian
 
-boot-debian: ## boot the newest of them in an emulator until its browser has painted
+boot-debian: build ## boot the newest of them in an emulator until its browser has painted
 	scripts/setup test
-	CI=true go test -count=1 -v -timeout 10m ./bake -run TestDebianBoots -bake.debian "$$(ls -t $(CURDIR)/$(BASES)/debian/*/*/base.iso | head -n 1)"
+	$(BIN) boot-test "$$(ls -t $(BASES)/debian/*/*/base.iso | head -n 1)" --expect-serial '^ISOFS-SHOWN' --timeout 9m --memory 3072 --screenshots build/boot-debian
 
 clean: ## forget what was built and cached in the tree
 	rm -rf bin build

@@ -25,7 +25,8 @@ var allowed = map[string]string{
 	"catalog":     "image bundle base extent quota",
 	"vfs":         "catalog extent",
 	"api":         "catalog bundle quota",
-	"cmd/isofs":   "api bake base bundle cache catalog extent image nginx origin quota vfs",
+	"boottest":    "",
+	"cmd/isofs":   "api bake base boottest bundle cache catalog extent image nginx origin quota vfs",
 	"integration": "",
 	// What tests run, and no part of the program imports.
 	"integration/s3test": "",

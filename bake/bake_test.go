@@ -101,7 +101,7 @@ func TestTinyBoots(t *testing.T) {
 			stages = append(stages, stage)
 		}
 	}})
-	if want := []string{"packages", "download", "extract", "initramfs", "esp", "live", "image", "index"}; !slices.Equal(stages, want) {
+	if want := []string{"packages", "download", "extract", "initramfs", "live", "image", "index"}; !slices.Equal(stages, want) {
 		t.Errorf("stages %v, want %v", stages, want)
 	}
 	image, err := os.ReadFile(first.Image)
@@ -127,7 +127,8 @@ func TestTinyBoots(t *testing.T) {
 	}
 	checkLayout(t, first, image)
 	checkPartitions(t, first, image)
-	t.Run("boots", func(t *testing.T) { testBoots(t, first) })
+	checkShell(t, first)
+	testBoots(t, first, quickWays...)
 	t.Run("again into the same place", func(t *testing.T) { testAgain(t, first, image) })
 	if left, _ := filepath.Glob(filepath.Join(debs, scratchPattern)); len(left) > 0 {
 		t.Errorf("%v is left in the work directory", left)

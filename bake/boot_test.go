@@ -1,87 +1,74 @@
 package bake
 
 import (
-	"bufio"
-	"context"
 	"crypto/sha256"
+	"errors"
+	"flag"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
+
+	"aesthetic.computer/isofs/boottest"
+	"aesthetic.computer/isofs/fault"
 )
 
-// The firmware of Debian's package ovmf, 4 MB or older 2 MB.
-var firmware = [][2]string{
-	{"/usr/share/OVMF/OVMF_CODE_4M.fd", "/usr/share/OVMF/OVMF_VARS_4M.fd"},
-	{"/usr/share/OVMF/OVMF_CODE.fd", "/usr/share/OVMF/OVMF_VARS.fd"},
-}
+// The ways of which each costs a minute or more on an emulated machine: those of
+// Secure Boot, and with a kernel for real machines those by SATA and USB.
+// `make boot-matrix` asks for them.
+var matrix = flag.Bool("bake.matrix", false, "boot every way")
 
-// needFirmware returns code and a writable copy of the variables.
-func needFirmware(t *testing.T) (code, vars string) {
+// bootPatience is a limit and not a measure: 10 to 30 s on a quiet machine.
+const bootPatience = 300 * time.Second
+
+// boot starts a machine with the image and returns what it says, up to the
+// expected line. Emulated, since a /dev/kvm that is there need not run guests.
+func boot(t *testing.T, image, as, firmware, expect string) *boottest.Result {
 	t.Helper()
-	for _, f := range firmware {
-		data, err := os.ReadFile(f[1])
-		if err != nil {
-			continue
-		}
-		vars = filepath.Join(t.TempDir(), "vars.fd")
-		if err := os.WriteFile(vars, data, 0o600); err != nil {
-			t.Fatal(err)
-		}
-		return f[0], vars
+	r, err := boottest.Run(t.Context(), boottest.Options{
+		Image: image, As: as, Firmware: firmware, Accel: "tcg", Memory: 512, Timeout: bootPatience,
+		Expect: boottest.Expect{Serial: regexp.MustCompile(expect)},
+	})
+	if errors.Is(err, fault.NotFound) {
+		missing(t, "QEMU and its firmware", "qemu-system-x86 ovmf")
 	}
-	missing(t, "ovmf", "ovmf")
-	return "", ""
-}
-
-// boot starts a machine with the image as its only disk and returns what it
-// says, up to ISOFS-OK or ISOFS-FAIL. Emulated, since a /dev/kvm that is there
-// need not run guests.
-func boot(t *testing.T, image string) []string {
-	t.Helper()
-	qemu := needTool(t, "qemu-system-x86_64", "qemu-system-x86")
-	code, vars := needFirmware(t)
-	// A limit and not a measure: 10 s on a quiet machine.
-	ctx, cancel := context.WithTimeout(t.Context(), 120*time.Second)
-	defer cancel()
-	cmd := exec.CommandContext(ctx, qemu, "-machine", "q35", "-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2", "-m", "512",
-		"-drive", "if=pflash,format=raw,readonly=on,file="+code, "-drive", "if=pflash,format=raw,file="+vars,
-		"-drive", "if=virtio,format=raw,snapshot=on,file="+image,
-		"-nic", "none", "-display", "none", "-no-reboot", "-serial", "stdio", "-monitor", "none")
-	serial, err := cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
 	}
-	var complaints strings.Builder
-	cmd.Stderr = &complaints
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
+	t.Logf("%s by %s: %.1f s to %q", as, firmware, r.Times.End, expect)
+	if !r.Passed {
+		t.Fatalf("%s by %s: %s; the machine said:\n%s", as, firmware, r.Reason, strings.Join(r.Serial, "\n"))
 	}
-	defer func() {
-		_ = cmd.Process.Kill()
-		_ = cmd.Wait()
-	}()
-	var said, all []string
-	for lines := bufio.NewScanner(serial); lines.Scan(); {
-		line := strings.TrimRight(lines.Text(), "\r")
-		all = append(all, line)
-		if i := strings.Index(line, "ISOFS-"); i >= 0 {
-			said = append(said, line[i:])
-		}
-		if strings.Contains(line, "ISOFS-OK") || strings.Contains(line, "ISOFS-FAIL") {
-			return said
-		}
-	}
-	t.Fatalf("the machine stopped, or did not boot in time (%v); stderr %q, serial:\n%s", ctx.Err(), complaints.String(), strings.Join(all, "\n"))
-	return nil
+	return r
 }
 
-// testBoots compares what the machine says with what was baked.
-func testBoots(t *testing.T, r *Result) {
-	said := boot(t, r.Image)
+// A way is how an image is booted, and what the machine says of it.
+type way struct {
+	as, firmware string
+	says         string // of the line ISOFS-MEDIUM
+}
+
+// testBoots boots r in the ways and compares what the machine says with what
+// was baked.
+func testBoots(t *testing.T, r *Result, ways ...way) {
+	for _, w := range ways {
+		t.Run(w.firmware+" "+w.as, func(t *testing.T) {
+			var said []string
+			for _, line := range boot(t, r.Image, w.as, w.firmware, "^ISOFS-OK$").Serial {
+				if strings.HasPrefix(line, "ISOFS-") {
+					said = append(said, line)
+				}
+			}
+			checkSaid(t, said, w.says)
+		})
+	}
+}
+
+func checkSaid(t *testing.T, said []string, medium string) {
+	t.Helper()
 	id := "tiny 2026-11-01 amd64 "
 	for i, line := range said {
 		if strings.TrimSpace(line) != line {
@@ -90,6 +77,7 @@ func testBoots(t *testing.T, r *Result) {
 	}
 	for i, want := range []string{
 		"ISOFS-BOOT flavor=tiny version=2026-11-01",
+		"ISOFS-MEDIUM " + medium,
 		"ISOFS-LIVE " + id,
 		fmt.Sprintf("ISOFS-PIECE sha256=%x size=%d", sha256.Sum256(placeholderHTML), len(placeholderHTML)),
 		"ISOFS-TITLE No piece loaded",
@@ -101,4 +89,62 @@ func testBoots(t *testing.T, r *Result) {
 			break
 		}
 	}
+}
+
+// The ways that the kernel for virtual machines knows; the first is enough where
+// only what is booted changes, and all are two minutes on an emulated machine.
+var (
+	quickWays = []way{
+		{"disk", "uefi", "medium=disk device=/dev/vda2 firmware=uefi secureboot=off"},
+		{"virtio-cd", "uefi", "medium=cd device=/dev/sr0 firmware=uefi secureboot=off"},
+		{"disk", "bios", "medium=disk device=/dev/vda2 firmware=bios secureboot=off"},
+		{"virtio-cd", "bios", "medium=cd device=/dev/sr0 firmware=bios secureboot=off"},
+	}
+	secureWays = []way{
+		{"disk", "secureboot", "medium=disk device=/dev/vda2 firmware=uefi secureboot=on"},
+		{"virtio-cd", "secureboot", "medium=cd device=/dev/sr0 firmware=uefi secureboot=on"},
+	}
+	// What real machines have, with a kernel for them.
+	realWays = []way{
+		{"usb", "uefi", "medium=disk device=/dev/sda2 firmware=uefi secureboot=off"},
+		{"sata", "uefi", "medium=disk device=/dev/sda2 firmware=uefi secureboot=off"},
+		{"cd", "uefi", "medium=cd device=/dev/sr0 firmware=uefi secureboot=off"},
+		{"usb", "secureboot", "medium=disk device=/dev/sda2 firmware=uefi secureboot=on"},
+		{"usb", "bios", "medium=disk device=/dev/sda2 firmware=bios secureboot=off"},
+		{"sata", "bios", "medium=disk device=/dev/sda2 firmware=bios secureboot=off"},
+		{"cd", "bios", "medium=cd device=/dev/sr0 firmware=bios secureboot=off"},
+	}
+)
+
+// A kernel with one bit changed is one that nobody signed.
+func testUnsigned(t *testing.T, r *Result, image []byte) {
+	kernel, ok := r.Manifest.BootFile("kernel")
+	if !ok {
+		t.Fatal("no kernel in the manifest")
+	}
+	// In the compressed part, where no header is that a loader looks at.
+	image[kernel.Offset+kernel.Length/2] ^= 1
+	path := filepath.Join(t.TempDir(), "unsigned.iso")
+	if err := os.WriteFile(path, image, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	said := boot(t, path, "disk", "secureboot", "bad shim signature").Serial
+	if strings.Contains(strings.Join(said, "\n"), "ISOFS-BOOT") {
+		t.Errorf("the machine started it:\n%s", strings.Join(said, "\n"))
+	}
+}
+
+// The kernel for real machines, and Secure Boot: some ten minutes.
+func TestMatrix(t *testing.T) {
+	if !*matrix {
+		t.Skip("asked for by -bake.matrix, as make boot-matrix does")
+	}
+	cloud := bakeTiny(t, TinyOptions{OutDir: t.TempDir()})
+	testBoots(t, cloud, append(quickWays, secureWays...)...)
+	image, err := os.ReadFile(cloud.Image)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Run("unsigned kernel", func(t *testing.T) { testUnsigned(t, cloud, image) })
+	testBoots(t, bakeTiny(t, TinyOptions{OutDir: t.TempDir(), KernelPackage: "linux-image-amd64"}), realWays...)
 }

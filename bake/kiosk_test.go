@@ -182,7 +182,7 @@ func TestKioskPiece(t *testing.T) {
 		shown, said string
 	}{
 		"a piece":          {map[string]string{"piece.html": page, "piece.json": about(sum)}, "piece", line},
-		"a damaged piece":  {map[string]string{"piece.html": page, "piece.json": about(strings.Repeat("0", 64))}, "damaged", line + "ISOFS-FAIL piece.html is not what piece.json says"},
+		"a damaged piece":  {map[string]string{"piece.html": page, "piece.json": about(strings.Repeat("0", 64))}, "damaged", line + "ISOFS-JSON " + strings.ReplaceAll(about(strings.Repeat("0", 64)), "\n", " ") + "\r\nISOFS-FAIL piece.html is not what piece.json says"},
 		"no piece.json":    {map[string]string{"piece.html": page}, "piece", "ISOFS-PIECE - sha256=" + sum},
 		"the placeholder":  {map[string]string{"piece.html": page, "piece.json": `{"piece":null,"bundle":"x"}`}, "piece", "ISOFS-PIECE - sha256=" + sum},
 		"an empty page":    {map[string]string{"piece.html": "", "piece.json": about(sum)}, "placeholder", "ISOFS-FAIL no piece.html in FEDAC-PIECE, or an empty one"},

@@ -1,16 +1,16 @@
 package integration
 
 import (
-	"bufio"
 	"bytes"
 	"crypto/sha256"
 	"encoding/json"
+	"errors"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -18,15 +18,12 @@ import (
 )
 
 const (
-	firmware     = "/usr/share/OVMF/OVMF_CODE_4M.fd"
-	firmwareVars = "/usr/share/OVMF/OVMF_VARS_4M.fd"
+	firmware = "/usr/share/OVMF/OVMF_CODE_4M.fd"
 	// bootPatience is for an emulated machine on a loaded one.
 	bootPatience = 120 * time.Second
-	// probePatience is for a machine that is not emulated, and boots in three seconds.
-	probePatience = 8 * time.Second
 )
 
-// What the piece's side of an image says when it boots; see bake/tiny/init.
+// What the piece's side of an image says when it boots; see bake/init.sh.
 type boot struct {
 	piece, title, about string // after ISOFS-PIECE, ISOFS-TITLE, ISOFS-JSON
 	fail                string // after ISOFS-FAIL
@@ -88,9 +85,34 @@ func TestBootFromTheAddress(t *testing.T) {
 		lack(t, "needs QEMU's curl driver: apt-get install qemu-block-extra")
 	}
 	s := serve(t)
-	b := runQEMU(t, s.url("/notepat-os.iso"))
-	if !b.ok {
-		t.Fatalf("no boot:\n%s", b.console)
+	dir := t.TempDir()
+	r, err := bootTestOf(t, s.url("/notepat-os.iso"), "--piece", "notepat", "--expect-serial", "^ISOFS-OK$",
+		"--as", "virtio-cd", "--firmware", "bios", "--screenshots", dir, "--json", filepath.Join(dir, "result.json"))
+	if err != nil || !r.Passed || r.Times.Handover == nil || r.Times.Piece == nil {
+		t.Fatalf("no boot (%v): %+v", err, r)
+	}
+	if !slices.ContainsFunc(r.Serial, func(line string) bool { return strings.HasPrefix(line, "ISOFS-MEDIUM medium=cd ") }) {
+		t.Errorf("not from a CD-ROM: %q", r.Serial)
+	}
+	last := r.Screenshots[len(r.Screenshots)-1]
+	if data, err := os.ReadFile(last.Path); err != nil || last.Why != "piece" || !bytes.HasPrefix(data, []byte("\x89PNG")) {
+		t.Errorf("the last picture is %+v (%v)", last, err)
+	}
+	if data, err := os.ReadFile(filepath.Join(dir, "result.json")); err != nil || !json.Valid(data) {
+		t.Errorf("the result's file has %q, %v", data, err)
+	}
+}
+
+// What is not the expected piece is exit status 1, with the reason in JSON.
+func TestBootOfAnotherPiece(t *testing.T) {
+	t.Parallel()
+	needQEMU(t)
+	r, err := bootTestOf(t, filepath.Join(baseDir, "base.iso"), "--firmware", "bios", "--piece", "notepat", "--timeout", "3s")
+	if exit, ok := errors.AsType[*exec.ExitError](err); !ok || exit.ExitCode() != 1 {
+		t.Errorf("exit status: %v", err)
+	}
+	if r.Passed || r.Reason != "not seen within 3s; lacking: piece notepat" {
+		t.Errorf("passed %v, reason %q", r.Passed, r.Reason)
 	}
 }
 
@@ -124,122 +146,71 @@ func snapshotOf(t *testing.T, link string) string {
 func needQEMU(t *testing.T) {
 	t.Helper()
 	need(t, "qemu-system-x86_64")
-	for _, path := range []string{firmware, firmwareVars} {
-		if _, err := os.Stat(path); err != nil {
-			lack(t, "needs "+path+": apt-get install ovmf")
-		}
+	if _, err := os.Stat(firmware); err != nil {
+		lack(t, "needs "+firmware+": apt-get install ovmf")
 	}
 }
 
-// runQEMU boots an image, a file or an address, until it has said whether its
-// piece is whole.
-func runQEMU(t *testing.T, image string) boot {
-	t.Helper()
-	b, err := tryQEMU(t.TempDir(), image, accelerator(t), bootPatience, func(b boot) bool { return b.ok || b.fail != "" })
-	if err != nil {
-		t.Fatalf("%v; the console:\n%s", err, b.console)
-	}
-	return b
-}
-
-var probe sync.Once
-var hardware bool
-
-// accelerator returns QEMU's arguments for KVM if guests run by it. That
-// /dev/kvm is there and that firmware runs are no proof: kernels were seen to
-// hang behind both.
-func accelerator(t *testing.T) []string {
-	kvm := []string{"-accel", "kvm", "-cpu", "host"}
-	probe.Do(func() {
-		if _, err := os.Stat("/dev/kvm"); err != nil {
-			return
-		}
-		_, err := tryQEMU(t.TempDir(), filepath.Join(baseDir, "base.iso"), kvm, probePatience, func(b boot) bool {
-			return strings.Contains(b.console, "ISOFS-BOOT")
-		})
-		hardware = err == nil
-	})
-	if hardware {
-		return kvm
-	}
-	return []string{"-accel", "tcg,thread=multi", "-cpu", "max"}
+// A bootTest is what isofs boot-test prints.
+type bootTest struct {
+	Accel, Reason string
+	Passed        bool
+	Serial        []string
+	Times         struct{ Handover, Splash, Piece *float64 }
+	Screenshots   []struct{ Path, Why string }
 }
 
 // oneMachine lets emulated machines, which take all processors, run one by one,
-// so that none waits for the others within its patience.
-var oneMachine sync.Mutex
-
-// tryQEMU boots an image read-only until enough was said, and ends the machine.
-func tryQEMU(dir, image string, accel []string, patience time.Duration, enough func(boot) bool) (boot, error) {
-	var b boot
-	vars := filepath.Join(dir, "vars.fd")
-	data, err := os.ReadFile(firmwareVars)
-	if err != nil {
-		return b, err
-	}
-	if err := os.WriteFile(vars, data, 0o644); err != nil {
-		return b, err
-	}
-	args := append([]string{
-		"-machine", "q35", "-smp", "2", "-m", "512", "-display", "none", "-nodefaults", "-vga", "std",
-		"-serial", "stdio", "-no-reboot", "-monitor", "none",
-		"-drive", "if=pflash,format=raw,unit=0,readonly=on,file=" + firmware,
-		"-drive", "if=pflash,format=raw,unit=1,file=" + vars,
-		"-drive", "if=virtio,format=raw,readonly=on,file=" + image,
-	}, accel...)
-	cmd := exec.Command("qemu-system-x86_64", args...)
-	console, err := cmd.StdoutPipe()
-	if err != nil {
-		return b, err
-	}
-	var says lockedBuffer
-	cmd.Stderr = &says
-	oneMachine.Lock()
-	defer oneMachine.Unlock()
-	if err := cmd.Start(); err != nil {
-		return b, err
-	}
-	// It has nothing to save; and when it is gone, the reading below ends.
-	limit := time.AfterFunc(patience, func() { _ = cmd.Process.Kill() })
-	err = b.listen(console, enough)
-	gaveUp := !limit.Stop()
-	_ = cmd.Process.Kill()
-	_ = cmd.Wait() // killed, or ended by itself: what was said counts
-	switch {
-	case err != nil && gaveUp:
-		return b, fmt.Errorf("nothing of interest within %s: %s", patience, says.String())
-	case err != nil:
-		return b, fmt.Errorf("QEMU ended: %s", says.String())
-	}
-	return b, nil
+// so that none waits for the others within its patience. The first one tries
+// which accelerator runs guests.
+var oneMachine struct {
+	sync.Mutex
+	accel string
 }
 
-// listen reads lines until enough is known; io.EOF if that never comes.
-func (b *boot) listen(console io.Reader, enough func(boot) bool) error {
-	lines := bufio.NewScanner(console)
-	lines.Buffer(nil, 1<<20)
-	for lines.Scan() {
-		line := strings.TrimRight(lines.Text(), "\r")
-		b.console += line + "\n"
-		// The firmware's escape sequences may stand before it.
-		if i := strings.Index(line, "ISOFS-"); i >= 0 {
-			word, rest, _ := strings.Cut(line[i:], " ")
-			switch word {
-			case "ISOFS-PIECE":
-				b.piece = rest
-			case "ISOFS-TITLE":
-				b.title = rest
-			case "ISOFS-JSON":
-				b.about = rest
-			case "ISOFS-FAIL":
-				b.fail = rest
-			case "ISOFS-OK":
-				b.ok = true
-			}
-		}
-		if enough(*b) {
-			return nil
+// bootTestOf runs isofs boot-test on an image, a file or an address, attached
+// as a disk of virtio if the flags do not say other. The error is the command's.
+func bootTestOf(t *testing.T, image string, flags ...string) (r bootTest, err error) {
+	t.Helper()
+	oneMachine.Lock()
+	defer oneMachine.Unlock()
+	if oneMachine.accel == "" {
+		oneMachine.accel = "auto"
+	}
+	args := append([]string{"boot-test", image, "--as", "disk", "--memory", "512", "--timeout", bootPatience.String(), "--accel", oneMachine.accel}, flags...)
+	cmd := exec.Command(isofs, args...)
+	var says bytes.Buffer
+	cmd.Stderr = &says
+	out, err := cmd.Output()
+	if len(out) == 0 {
+		t.Fatalf("isofs %s: %v: %s", strings.Join(args, " "), err, says.String())
+	}
+	if err := json.Unmarshal(out, &r); err != nil {
+		t.Fatalf("isofs boot-test prints %q: %v", out, err)
+	}
+	oneMachine.accel = r.Accel
+	return r, err
+}
+
+// runQEMU boots an image until it has said whether its piece is whole.
+func runQEMU(t *testing.T, image string) boot {
+	t.Helper()
+	r, _ := bootTestOf(t, image, "--expect-serial", "^ISOFS-(OK|FAIL)")
+	b := boot{console: strings.Join(r.Serial, "\n") + "\n" + r.Reason}
+	for _, line := range r.Serial {
+		word, rest, _ := strings.Cut(line, " ")
+		switch word {
+		case "ISOFS-PIECE":
+			b.piece = rest
+		case "ISOFS-TITLE":
+			b.title = rest
+		case "ISOFS-JSON":
+			b.about = rest
+		case "ISOFS-FAIL":
+			b.fail = rest
+		case "ISOFS-OK":
+			b.ok = true
 		}
 	}
-	return io.EOF
+	return b
 }

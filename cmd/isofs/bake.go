@@ -26,8 +26,9 @@ func newBakeTiny() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "tiny",
 		Short: "Make the tiny base: Debian's kernel and busybox, which say what the image carries",
-		Long: `tiny makes a base of some 60 MB that boots under UEFI, Secure Boot included, and says on
-screen and serial port which piece the image carries. It is for trying and testing.
+		Long: `tiny makes a base of some 60 MB that boots as a disk and as a CD-ROM, by UEFI, Secure Boot
+included, and by BIOS, and says on screen and serial port which piece the image carries. It
+is for trying and testing. For real machines name another kernel: --kernel linux-image-amd64.
 
 It downloads some 30 MB of Debian packages once, through apt, and takes seconds then. It
 needs no root, installs nothing and mounts nothing. The same packages give the same bytes.

@@ -97,6 +97,7 @@ func checks() []check {
 		{"bake", "mke2fs", "e2fsprogs"},
 		{"bake", "debugfs", "e2fsprogs"},
 		{"bake", "gzip", "gzip"},
+		{"bake", "grub-mkimage", "grub-common"},
 		{"test", "e2fsck", "e2fsprogs"},
 		{"test", "cpio", "cpio"},
 		{"test", "sgdisk", "gdisk"},
@@ -104,6 +105,8 @@ func checks() []check {
 		{"test", "curl", "curl"},
 		{"test", "aria2c", "aria2"},
 		{"test", "qemu-system-x86_64", "qemu-system-x86"},
+		{"test", "xorriso", "xorriso"},
+		{"test", "isoinfo", "genisoimage"},
 		{"test", "shellcheck", "shellcheck"},
 		{"test", "node", "nodejs"},
 		{"test", "npm", "npm"},
@@ -111,7 +114,8 @@ func checks() []check {
 	} {
 		list = append(list, check{t.purpose, t.command, onPath(t.command), []string{t.pkg}, ""})
 	}
-	return append(list, check{"test", "UEFI firmware", readable("/usr/share/OVMF/OVMF_CODE.fd"), []string{"ovmf"}, ""})
+	return append(list, check{"test", "UEFI firmware", readable("/usr/share/OVMF/OVMF_CODE_4M.fd"), []string{"ovmf"}, ""},
+		check{"test", "UEFI firmware with Secure Boot", readable("/usr/share/OVMF/OVMF_CODE_4M.secboot.fd"), []string{"ovmf"}, ""})
 }
 
 func readable(path string) func(context.Context) error {

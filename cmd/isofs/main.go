@@ -112,7 +112,7 @@ the environment, the environment over the file.`,
 	flags.String("log-level", "info", "debug, info, warn or error")
 	flags.String("log-format", "text", "text or json")
 	root.AddCommand(
-		newServe(), newMount(), newPack(), newInspect(), newBase(), newBake(),
+		newServe(), newMount(), newPack(), newInspect(), newBase(), newBake(), newBootTest(),
 		newWarm(), newNginxConfig(), newAdmin(), newDoctor(),
 	)
 	return root

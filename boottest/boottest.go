@@ -1,0 +1,211 @@
+// Package boottest boots an image in a machine of QEMU and judges what is seen:
+// lines on the serial port, and a color on the screen.
+//
+// It knows the ways in which an image must boot (package bake, DESIGN.md section
+// 4): as a stick, a disk or a CD-ROM, by UEFI, with Secure Boot or without, or
+// by BIOS. It says when the splash and when the piece came, keeps pictures of
+// the screen, and ends the machine in every case.
+//
+// The package leaves out what a right picture looks like beyond one color, and
+// knows nothing of what is in the image but the lines that begin with ISOFS-.
+package boottest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"image/color"
+	"os"
+	"regexp"
+	"runtime"
+	"slices"
+	"strings"
+	"time"
+
+	"aesthetic.computer/isofs/fault"
+)
+
+// Media are the ways to attach an image: a USB stick, a disk of virtio or SATA,
+// a CD-ROM drive of SATA or virtio. The kernel for clouds, which tiny has, knows
+// virtio only.
+var Media = []string{"usb", "disk", "sata", "cd", "virtio-cd"}
+
+// Firmwares are what starts the image. With secureboot it is UEFI that has
+// Microsoft's keys.
+var Firmwares = []string{"uefi", "secureboot", "bios"}
+
+// Accelerators are how the machine runs: by KVM, emulated (tcg), or by KVM if a
+// trial shows that it runs this image.
+var Accelerators = []string{"auto", "kvm", "tcg"}
+
+// Options are the inputs of Run.
+type Options struct {
+	Image    string // path, or address of http or https
+	As       string // one of Media; "": usb
+	Firmware string // one of Firmwares; "": uefi
+	Accel    string // one of Accelerators; "": auto
+	Memory   int    // MiB; 0: 2048
+	Timeout  time.Duration
+	Expect   Expect
+	Shots    string // folder for pictures of the screen; "": none are kept
+}
+
+// Expect is what must be seen. All that is set must be, in any order.
+type Expect struct {
+	Piece    string         // the name in the line ISOFS-JSON
+	Serial   *regexp.Regexp // a line on the serial port
+	Color    *color.RGBA    // of the screen
+	Fraction float64        // of the screen that has Color, above 0 up to 1
+}
+
+// A Result is what was seen. Times are seconds since the machine was started.
+type Result struct {
+	Image    string   `json:"image"`
+	As       string   `json:"as"`
+	Firmware string   `json:"firmware"`
+	Accel    string   `json:"accel"` // kvm or tcg
+	Passed   bool     `json:"passed"`
+	Reason   string   `json:"reason"` // why not; "" if passed
+	Times    Times    `json:"times"`
+	Checks   []Check  `json:"expected"`
+	Shots    []Shot   `json:"screenshots"`
+	Serial   []string `json:"serial"` // the lines that begin with ISOFS-, and the last others
+}
+
+// Times are when something was first seen, null if it was not.
+type Times struct {
+	Handover *float64 `json:"handover"` // the firmware starts what is on the image
+	Splash   *float64 `json:"splash"`   // the first picture after that; text is none
+	Piece    *float64 `json:"piece"`    // all that was expected
+	End      float64  `json:"end"`
+}
+
+// A Check is one thing that was expected.
+type Check struct {
+	What string   `json:"what"`
+	Seen *float64 `json:"seen"`
+}
+
+// A Shot is a picture of the screen.
+type Shot struct {
+	Path string  `json:"path"`
+	Why  string  `json:"why"` // splash, change, piece or end
+	At   float64 `json:"at"`
+}
+
+// Run boots the image and watches until all that is expected was seen, the
+// machine says that it failed, or the time is over. A machine that does not show
+// it is a Result that has not passed, and no error.
+//
+// Errors: fault.Invalid for options that cannot be, fault.NotFound for an image,
+// QEMU or firmware that is not there, fault.Unavailable for a machine that
+// cannot be run, and ctx.
+func Run(ctx context.Context, o Options) (*Result, error) {
+	if err := o.complete(); err != nil {
+		return nil, fmt.Errorf("boot %s: %w", o.Image, err)
+	}
+	// The machine dies with the thread that started it, so that one is kept.
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	dir, err := os.MkdirTemp("", "isofs-boot-")
+	if err != nil {
+		return nil, fmt.Errorf("boot %s: %w: %w", o.Image, fault.Unavailable, err)
+	}
+	defer os.RemoveAll(dir)
+	r, err := o.run(ctx, dir)
+	if err != nil && fault.Kind(err) == nil {
+		err = fmt.Errorf("%w: %w", fault.Unavailable, err)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("boot %s: %w", o.Image, err)
+	}
+	return r, nil
+}
+
+func (o *Options) run(ctx context.Context, dir string) (*Result, error) {
+	accel := o.Accel
+	if accel == "auto" {
+		accel = "tcg"
+		if o.kvmRuns(ctx, dir) {
+			accel = "kvm"
+		}
+	}
+	m, err := o.start(ctx, dir, accel)
+	if err != nil {
+		return nil, err
+	}
+	defer m.stop()
+	w := newWatch(o.Expect, o.Shots)
+	limit, cancel := context.WithTimeout(ctx, o.Timeout)
+	defer cancel()
+	reason, err := w.watch(limit, m)
+	if err != nil {
+		return nil, err
+	}
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	}
+	if reason == ended {
+		m.stop()
+		if err := m.complaint(); err != nil {
+			return nil, err
+		}
+	}
+	if reason == "" {
+		reason = fmt.Sprintf("not seen within %s", o.Timeout)
+	}
+	r := w.result(reason)
+	r.Image, r.As, r.Firmware, r.Accel = o.Image, o.As, o.Firmware, accel
+	return r, nil
+}
+
+// complete fills in the defaults and checks the rest.
+func (o *Options) complete() error {
+	for _, f := range []struct {
+		value *string
+		what  string
+		of    []string
+	}{{&o.As, "medium", Media}, {&o.Firmware, "firmware", Firmwares}, {&o.Accel, "accelerator", Accelerators}} {
+		if *f.value == "" {
+			*f.value = f.of[0]
+		}
+		if !slices.Contains(f.of, *f.value) {
+			return fmt.Errorf("%s %.40q is none of %s: %w", f.what, *f.value, strings.Join(f.of, ", "), fault.Invalid)
+		}
+	}
+	if o.Memory == 0 {
+		o.Memory = 2048
+	}
+	if o.Memory < 128 || o.Memory > 1<<20 {
+		return fmt.Errorf("memory of %d MiB is not in 128..%d: %w", o.Memory, 1<<20, fault.Invalid)
+	}
+	if o.Timeout <= 0 {
+		return fmt.Errorf("a timeout of %s is none: %w", o.Timeout, fault.Invalid)
+	}
+	e := o.Expect
+	if e.Piece == "" && e.Serial == nil && e.Color == nil {
+		return fmt.Errorf("nothing is expected: name a piece, a line on the serial port or a color: %w", fault.Invalid)
+	}
+	if e.Color != nil && (e.Fraction <= 0 || e.Fraction > 1) {
+		return fmt.Errorf("fraction %g of the screen is not above 0 and up to 1: %w", e.Fraction, fault.Invalid)
+	}
+	if o.Shots != "" {
+		if err := os.MkdirAll(o.Shots, 0o755); err != nil {
+			return fmt.Errorf("make the folder of screenshots: %w: %w", fault.Invalid, err)
+		}
+	}
+	if isAddress(o.Image) {
+		return nil
+	}
+	if _, err := os.Stat(o.Image); errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("%w: %w", fault.NotFound, err)
+	} else if err != nil {
+		return fmt.Errorf("%w: %w", fault.Invalid, err)
+	}
+	return nil
+}
+
+// isAddress tells an address from a path.
+func isAddress(image string) bool {
+	return strings.HasPrefix(image, "http://") || strings.HasPrefix(image, "https://")
+}

@@ -1,0 +1,45 @@
+package boottest
+
+import (
+	"context"
+	"os"
+	"regexp"
+	"time"
+)
+
+// trialPatience is for a machine that is not emulated.
+const trialPatience = 15 * time.Second
+
+// system is what a kernel or its first programs write, and no firmware does.
+var system = regexp.MustCompile(`ISOFS-|Linux version|\] systemd|systemd\[`)
+
+// kvmRuns tries whether this image's kernel runs by KVM. That /dev/kvm is there
+// and that firmware runs are no proof: kernels were seen to hang behind both.
+// An image that is silent on its serial port counts as one that does not run.
+func (o *Options) kvmRuns(ctx context.Context, dir string) bool {
+	if f, err := os.OpenFile("/dev/kvm", os.O_RDWR, 0); err != nil {
+		return false
+	} else if err := f.Close(); err != nil {
+		return false
+	}
+	ctx, cancel := context.WithTimeout(ctx, trialPatience)
+	defer cancel()
+	m, err := o.start(ctx, dir, "kvm")
+	if err != nil {
+		return false
+	}
+	defer m.stop()
+	for {
+		select {
+		case line, ok := <-m.lines():
+			if !ok {
+				return false
+			}
+			if system.MatchString(line) {
+				return true
+			}
+		case <-ctx.Done():
+			return false
+		}
+	}
+}

@@ -1,0 +1,100 @@
+package main
+
+import (
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"image/color"
+	"os"
+	"regexp"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"aesthetic.computer/isofs/boottest"
+)
+
+// bootFlags are what the flags of boot-test say before they are understood.
+type bootFlags struct {
+	serial, color, json string
+}
+
+func newBootTest() *cobra.Command {
+	o := boottest.Options{}
+	var f bootFlags
+	cmd := &cobra.Command{
+		Use:   "boot-test IMAGE",
+		Short: "Boot an image in a machine of QEMU and judge what it shows",
+		Long: `boot-test boots IMAGE, a file or an address of http or https, and watches the serial port
+and the screen until all that is expected was seen. What it saw is printed as JSON: times
+in seconds to the firmware's end, to the splash and to the piece, the pictures it kept, the
+lines that begin with ISOFS-. The exit status is 0 only if all that is expected was seen.
+
+The image is not changed. KVM is used if a short trial shows that this image's kernel runs
+by it, and emulation, which takes several times as long, if not.`,
+		Example: `  isofs boot-test notepat-os.iso --piece notepat
+  isofs boot-test http://127.0.0.1:8080/notepat-os.iso --as cd --firmware bios --piece notepat
+  isofs boot-test notepat-os.iso --expect-color '#ff6ec7' --fraction 0.6 --screenshots shots`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			o.Image = args[0]
+			if err := f.parse(&o.Expect); err != nil {
+				return err
+			}
+			r, err := boottest.Run(cmd.Context(), o)
+			if err != nil {
+				return err
+			}
+			data, err := json.MarshalIndent(r, "", "  ")
+			if err != nil {
+				return err
+			}
+			data = append(data, '\n')
+			if _, err := cmd.OutOrStdout().Write(data); err != nil {
+				return err
+			}
+			if f.json != "" {
+				if err := os.WriteFile(f.json, data, 0o644); err != nil {
+					return fmt.Errorf("write the result: %w", err)
+				}
+			}
+			if !r.Passed {
+				return errors.New(r.Reason)
+			}
+			return nil
+		},
+	}
+	flags := cmd.Flags()
+	flags.StringVar(&o.As, "as", "usb", "how the image is attached: "+strings.Join(boottest.Media, ", ")+"; the base tiny knows disk and virtio-cd only")
+	flags.StringVar(&o.Firmware, "firmware", "uefi", "what starts it: "+strings.Join(boottest.Firmwares, ", "))
+	flags.StringVar(&o.Accel, "accel", "auto", "how the machine runs: "+strings.Join(boottest.Accelerators, ", "))
+	flags.IntVar(&o.Memory, "memory", 2048, "the machine's memory in MiB")
+	flags.DurationVar(&o.Timeout, "timeout", 240*time.Second, "how long to watch")
+	flags.StringVar(&o.Expect.Piece, "piece", "", "expect that the machine names this piece on its serial port (ISOFS-JSON)")
+	flags.StringVar(&f.serial, "expect-serial", "", "expect a line on the serial port, a regular expression")
+	flags.StringVar(&f.color, "expect-color", "", "expect a color on the screen, such as '#ff6ec7'")
+	flags.Float64Var(&o.Expect.Fraction, "fraction", 0.6, "how much of the screen must have the color")
+	flags.StringVar(&o.Shots, "screenshots", "", "folder for pictures of the screen: the splash, changes, the end")
+	flags.StringVar(&f.json, "json", "", "write the result to this file too")
+	return cmd
+}
+
+// parse understands the flags.
+func (f *bootFlags) parse(e *boottest.Expect) (err error) {
+	if f.serial != "" {
+		if e.Serial, err = regexp.Compile(f.serial); err != nil {
+			return fmt.Errorf("--expect-serial: %w: %w", err, errUsage)
+		}
+	}
+	if f.color == "" {
+		return nil
+	}
+	rgb, err := hex.DecodeString(strings.TrimPrefix(f.color, "#"))
+	if err != nil || len(rgb) != 3 {
+		return fmt.Errorf("--expect-color %.20q is not like #ff6ec7: %w", f.color, errUsage)
+	}
+	e.Color = &color.RGBA{R: rgb[0], G: rgb[1], B: rgb[2], A: 255}
+	return nil
+}
