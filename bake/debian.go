@@ -115,6 +115,7 @@ func (d *debianKitchen) bake(ctx context.Context) (*Result, error) {
 		return nil, err
 	}
 	defer out.close()
+	pruneSteps(d.steps, false)
 	rootfs, err := d.rootfsTar(ctx)
 	if err != nil {
 		return nil, err
@@ -146,6 +147,7 @@ func (d *debianKitchen) bake(ctx context.Context) (*Result, error) {
 	if err != nil {
 		return nil, err
 	}
+	pruneSteps(d.steps, true)
 	d.Log.Info("baked", "flavor", FlavorDebian, "version", d.Version, "size", m.TotalSize, "sha256", m.SHA256.String(), "unchanged", unchanged)
 	return &Result{Dir: out.dir, Image: filepath.Join(out.dir, ImageName), Manifest: m, Packages: packages, Unchanged: unchanged}, nil
 }

@@ -249,3 +249,91 @@ func TestStep(t *testing.T) {
 		t.Errorf("%v is left", left)
 	}
 }
+
+// What a killed bake left goes at once, what another recipe made when this one
+// is done.
+func TestPruneSteps(t *testing.T) {
+	dir := t.TempDir()
+	for _, path := range []string{"mine/rootfs", "mine/erofs.tmp", "other/rootfs", "other/erofs.tmp"} {
+		if err := os.MkdirAll(filepath.Join(dir, path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	left := func() (names []string) {
+		paths, _ := filepath.Glob(filepath.Join(dir, "*", "*"))
+		for _, p := range paths {
+			name, _ := filepath.Rel(dir, p)
+			names = append(names, name)
+		}
+		return names
+	}
+	keep := filepath.Join(dir, "mine")
+	pruneSteps(keep, false)
+	if got := left(); !slices.Equal(got, []string{"mine/rootfs", "other/rootfs"}) {
+		t.Errorf("at first: %v", got)
+	}
+	pruneSteps(keep, true)
+	if got := left(); !slices.Equal(got, []string{"mine/rootfs"}) {
+		t.Errorf("in the end: %v", got)
+	}
+}
+
+// session runs one try with programs of ours instead of compositor and browser,
+// and returns what it says. The compositor is the text of a script.
+func session(t *testing.T, compositor string, env ...string) (said, run string) {
+	t.Helper()
+	root, _ := layOut(t)
+	dir := t.TempDir()
+	run = filepath.Join(dir, "run")
+	bin := filepath.Join(dir, "bin")
+	for _, d := range []string{run, bin} {
+		if err := os.Mkdir(d, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// sleep does not: the session's seconds pass at once.
+	for name, text := range map[string]string{"cage": compositor, "sleep": "exit 0"} {
+		if err := os.WriteFile(filepath.Join(bin, name), []byte("#!/bin/sh\n"+text+"\n"), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, e := range env {
+		if tries, ok := strings.CutPrefix(e, "TRIES="); ok {
+			if err := os.WriteFile(filepath.Join(run, "tries"), []byte(tries), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	cmd := exec.CommandContext(t.Context(), "sh", filepath.Join(root, "usr/lib/isofs/session"))
+	cmd.Env = append(append(os.Environ(), "HOME="+dir, "ISOFS_RUN="+run, "ISOFS_SHARE="+filepath.Join(root, "usr/lib/isofs"),
+		"PATH="+bin+":"+os.Getenv("PATH")), env...)
+	out, _ := cmd.CombinedOutput() // it always ends with 1, so that systemd starts the next
+	return string(out), run
+}
+
+func TestSession(t *testing.T) {
+	for name, c := range map[string]struct {
+		compositor string
+		env        []string
+		want       []string
+		tries      string
+	}{
+		"the browser crashes": {"exit 3", nil, []string{"try 1, graphics none", "ended with 3"}, "1\n"},
+		"nothing is painted":  {"exec /bin/sleep 1000", []string{"ISOFS_PATIENCE=20"}, []string{"nothing shown in 20 s, starting the browser again"}, "1\n"},
+		"painted, then ended": {": >$ISOFS_RUN/shown; exec /bin/sleep 0.5", []string{"ISOFS_PATIENCE=1000000000"}, []string{"shown after about", "the browser ended"}, ""},
+		"the fourth time":     {"exit 9", []string{"TRIES=3", "ISOFS_REST=7"}, []string{"has not shown this piece, three times", "Ctrl+Alt+F2", "giving up for 7 s"}, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			said, run := session(t, c.compositor, c.env...)
+			for _, want := range c.want {
+				if !strings.Contains(said, want) {
+					t.Errorf("no %q in:\n%s", want, said)
+				}
+			}
+			tries, _ := os.ReadFile(filepath.Join(run, "tries"))
+			if string(tries) != c.tries {
+				t.Errorf("tries %q, want %q", tries, c.tries)
+			}
+		})
+	}
+}

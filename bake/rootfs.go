@@ -41,6 +41,22 @@ func (s step) do(make func(dir string) error) error {
 	return os.Rename(tmp, s.dir)
 }
 
+// pruneSteps removes what killed bakes left, and if all is set also the steps of
+// other recipes than the one in keep: each is some 2 GB.
+func pruneSteps(keep string, all bool) {
+	recipes, _ := filepath.Glob(filepath.Join(filepath.Dir(keep), "*"))
+	for _, r := range recipes {
+		if all && r != keep {
+			_ = os.RemoveAll(r) // what cannot go now goes with the next bake
+			continue
+		}
+		parts, _ := filepath.Glob(filepath.Join(r, "*.tmp"))
+		for _, p := range parts {
+			_ = os.RemoveAll(p)
+		}
+	}
+}
+
 // rootfsTar makes the root file system in a tar, and beside it what boots it:
 //
 //	rootfs.tar
