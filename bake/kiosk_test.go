@@ -92,6 +92,12 @@ func TestRecipeFiles(t *testing.T) {
 			t.Errorf("%s has mode %v and time %v, want %v", path, info.Mode(), info.ModTime(), want)
 		}
 	}
+	// plymouth says nothing of a key that it does not know, and shows nothing.
+	for _, key := range []string{"\nModuleName=script\n", "\n[script]\n", "\nScriptFile=/usr/share/plymouth/themes/isofs/isofs.script\n"} {
+		if !strings.Contains(string(r.files["usr/share/plymouth/themes/isofs/isofs.plymouth"]), key) {
+			t.Errorf("the theme has no %q", key)
+		}
+	}
 	dot, err := png.Decode(bytes.NewReader(r.files["usr/share/plymouth/themes/isofs/dot.png"]))
 	if err != nil {
 		t.Fatal(err)
@@ -182,7 +188,7 @@ func TestKioskPiece(t *testing.T) {
 		shown, said string
 	}{
 		"a piece":          {map[string]string{"piece.html": page, "piece.json": about(sum)}, "piece", line},
-		"a damaged piece":  {map[string]string{"piece.html": page, "piece.json": about(strings.Repeat("0", 64))}, "damaged", line + "ISOFS-JSON " + strings.ReplaceAll(about(strings.Repeat("0", 64)), "\n", " ") + "\r\nISOFS-FAIL piece.html is not what piece.json says"},
+		"a damaged piece":  {map[string]string{"piece.html": page, "piece.json": about(strings.Repeat("0", 64))}, "damaged", line + "ISOFS-JSON " + strings.TrimSpace(strings.ReplaceAll(about(strings.Repeat("0", 64)), "\n", " ")) + "\r\nISOFS-FAIL piece.html is not what piece.json says"},
 		"no piece.json":    {map[string]string{"piece.html": page}, "piece", "ISOFS-PIECE - sha256=" + sum},
 		"the placeholder":  {map[string]string{"piece.html": page, "piece.json": `{"piece":null,"bundle":"x"}`}, "piece", "ISOFS-PIECE - sha256=" + sum},
 		"an empty page":    {map[string]string{"piece.html": "", "piece.json": about(sum)}, "placeholder", "ISOFS-FAIL no piece.html in FEDAC-PIECE, or an empty one"},
