@@ -63,7 +63,7 @@ func TestFindToolsNamesAll(t *testing.T) {
 			t.Errorf("%s is not named in: %v", tool, err)
 		}
 	}
-	if want := "apt-get install apt dosfstools dpkg e2fsprogs erofs-utils gzip mtools"; !strings.Contains(err.Error(), want) {
+	if want := "apt-get install apt dosfstools dpkg e2fsprogs erofs-utils grub-common gzip mtools"; !strings.Contains(err.Error(), want) {
 		t.Errorf("no %q in: %v", want, err)
 	}
 }
