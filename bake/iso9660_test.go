@@ -112,6 +112,9 @@ func checkShell(t *testing.T, r *Result) {
 	if strings.Contains(out, "GPT partname local :   4") {
 		t.Errorf("xorriso: a fourth partition:\n%s", out)
 	}
+	if out := run(t, needTool(t, "sfdisk", "fdisk"), "--verify", r.Image); !strings.Contains(out, "No errors detected") || !strings.Contains(out, "Using 3 out of 128 partitions") {
+		t.Errorf("sfdisk: %s", out)
+	}
 	if out := run(t, needTool(t, "file", "file"), "--brief", r.Image); !strings.Contains(out, "'ISOFS_TINY' (bootable)") {
 		t.Errorf("file: %s", out)
 	}

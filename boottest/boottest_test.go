@@ -2,6 +2,8 @@ package boottest
 
 import (
 	"bufio"
+	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -9,7 +11,9 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -128,6 +132,43 @@ func TestQEMUThatEndsAtOnce(t *testing.T) {
 	_, err := Run(t.Context(), Options{Image: image, Firmware: "bios", Accel: "tcg", Timeout: time.Minute, Expect: Expect{Serial: regexp.MustCompile("x")}})
 	if fault.Kind(err) != fault.Unavailable || !strings.Contains(err.Error(), "QEMU: qemu: cannot do that") {
 		t.Errorf("got %v", err)
+	}
+}
+
+// Whoever gives up leaves no machine behind.
+func TestTheMachineEndsWithTheTest(t *testing.T) {
+	dir := t.TempDir()
+	fifo := filepath.Join(dir, "pid")
+	if err := syscall.Mkfifo(fifo, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	// It makes no monitor, so Run waits for that.
+	fake := "#!/bin/sh\necho $$ >" + fifo + "\nexec sleep 1000\n"
+	if err := os.WriteFile(filepath.Join(dir, qemu), []byte(fake), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	ended := make(chan error, 1)
+	go func() {
+		_, err := Run(ctx, Options{Image: fifo, Firmware: "bios", Accel: "tcg", Timeout: time.Minute, Expect: Expect{Piece: "x"}})
+		ended <- err
+	}()
+	text, err := os.ReadFile(fifo)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pid, err := strconv.Atoi(strings.TrimSpace(string(text)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	cancel()
+	if err := <-ended; fault.Kind(err) != fault.Unavailable || !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v", err)
+	}
+	if err := syscall.Kill(pid, 0); !errors.Is(err, syscall.ESRCH) {
+		t.Errorf("the machine is still there (%v)", err)
 	}
 }
 
