@@ -16,7 +16,7 @@ import (
 const FlavorDebian = "debian"
 
 // DebianNeeds says what a bake of the flavor debian takes.
-const DebianNeeds = "It downloads some 350 MB, once, needs 5 GB of disk in the work directory, and takes 10 to 20 minutes."
+const DebianNeeds = "It downloads some 360 MB, once, needs 5 GB of disk in the work directory, and takes 10 to 20 minutes."
 
 // debianSpace is the disk that it needs, in bytes.
 const debianSpace = 5 << 30

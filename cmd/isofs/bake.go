@@ -61,11 +61,12 @@ func newBakeDebian() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "debian",
 		Short: "Make the base that people boot: a splash, then the piece fullscreen in a browser",
-		Long: `debian makes a base of Debian ` + bake.DebianRelease + `: Debian's signed boot chain, a read-only root in memory's care,
-a compositor and a browser that shows the piece and nothing else.
+		Long: `debian makes a base of Debian ` + bake.DebianRelease + `: Debian's signed boot chain, a read-only root
+under a layer in memory, a compositor and a browser that shows the piece and nothing else.
 
 It installs packages into a root file system of its own and needs root for that, in name
-spaces that end with it: nothing is installed here, nothing stays mounted. ` + bake.DebianNeeds + `
+spaces that end with it: nothing is installed here, nothing stays mounted.
+` + bake.DebianNeeds + `
 The long steps are kept in the work directory; a bake that was ended goes on with the step
 that it was in. The folder of the base is printed.`,
 		Example: "  isofs bake debian -o bases",
