@@ -2,7 +2,7 @@
 
 BIN := bin/isofs
 
-.PHONY: demo test setup build lint fuzz boot-matrix bench bench-peers clean
+.PHONY: demo test setup build lint fuzz boot-matrix bench bench-peers base-debian boot-debian clean
 
 demo: ## set up, bake the tiny base, mount, serve on DEMO_LISTEN (127.0.0.1:8080)
 	scripts/setup serve bake
@@ -34,6 +34,16 @@ bench: ## the Go benchmarks
 bench-peers: ## isofs beside its peers, in one run; BENCHFLAGS=-quick for a look
 	scripts/setup serve bake bench
 	go run ./bench $(BENCHFLAGS)
+
+BASES := build/bases
+
+base-debian: build ## bake the base that people boot, as root, to BASES (build/bases)
+	scripts/setup bake debian
+	$(BIN) bake debian -o $(BASES) --work build/debian
+
+boot-debian: build ## boot the newest of them in an emulator until its browser has painted
+	scripts/setup test
+	$(BIN) boot-test "$$(ls -t $(BASES)/debian/*/*/base.iso | head -n 1)" --expect-serial '^ISOFS-SHOWN' --timeout 9m --memory 3072 --screenshots build/boot-debian
 
 clean: ## forget what was built and cached in the tree
 	rm -rf bin build

@@ -7,13 +7,19 @@
 // found in the slot, and stays. It is what the tests boot, and the least
 // machine on which a slot can be seen to arrive.
 //
-// A bake is reproducible: the same packages and options give the same bytes.
-// It needs no root, installs nothing, mounts nothing and uses no loop device;
-// killed at any moment it leaves files in its work directory only, which the
-// next one there clears, and half a version in the output never.
+// A bake of it is reproducible: the same packages and options give the same
+// bytes. It needs no root, installs nothing, mounts nothing and uses no loop
+// device.
 //
-// The package leaves out browsers and desktops (a base with those is made
-// elsewhere and indexed with package base), signing and publishing.
+// The flavor debian is the base that people boot: a splash, then the piece
+// fullscreen in a browser. Its recipe is in kiosk/. It needs root, in name
+// spaces of its own.
+//
+// Killed at any moment a bake leaves files in its work directory only, which
+// the next one there clears or goes on with, and half a version in the output
+// never.
+//
+// The package leaves out signing and publishing.
 package bake
 
 import (
@@ -198,7 +204,7 @@ func (k *kitchen) bake(ctx context.Context) (*Result, error) {
 	}
 	defer image.Close()
 	k.Progress(stageImage, 1, 1)
-	m, err := k.index(ctx, image)
+	m, err := k.index(ctx, image, Flavor)
 	if err != nil {
 		return nil, err
 	}

@@ -133,13 +133,13 @@ func copySparse(w io.WriterAt, off int64, r io.ReaderAt, n int64) error {
 }
 
 // index makes the manifest of the finished image.
-func (k *kitchen) index(ctx context.Context, image *os.File) (*base.Manifest, error) {
+func (k *kitchen) index(ctx context.Context, image *os.File, flavor string) (*base.Manifest, error) {
 	info, err := image.Stat()
 	if err != nil {
 		return nil, err
 	}
 	return base.Index(ctx, image, info.Size(), base.IndexOptions{
-		Version: k.Version, Flavor: Flavor, Arch: k.Arch,
+		Version: k.Version, Flavor: flavor, Arch: k.Arch,
 		CreatedAt: k.time().Format(time.RFC3339),
 		Progress:  func(done, total int64) { k.Progress(stageIndex, done, total) },
 		Omitted: func(path, reason string) {

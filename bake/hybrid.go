@@ -39,7 +39,10 @@ type hybrid struct {
 }
 
 // The identities of the flavors.
-const identityTiny identity = 0
+const (
+	identityTiny   identity = 0
+	identityDebian identity = 1
+)
 
 // hybridPackages are the Debian packages that a hybrid boots by: the chain that
 // Secure Boot accepts, and GRUB for BIOS.

@@ -1,21 +1,23 @@
 package bake
 
 import (
-	"bytes"
 	"context"
+	"crypto/sha256"
 	"fmt"
+	"io"
 	"os"
 
 	"aesthetic.computer/isofs/fault"
 )
 
-// FEDAC-LIVE holds one small file, but it is found and mounted as that of a
-// base of gigabytes is.
+// FEDAC-LIVE holds one file. That of tiny is small, but it is found and mounted
+// as that of a base of gigabytes is.
 const (
-	liveSize  = 4 << 20
-	liveLabel = "FEDAC-LIVE"
-	liveUUID  = "15050f00-0000-4000-8000-00000000011e"
-	erofsUUID = "15050f00-0000-4000-8000-0000000e05f5"
+	liveMinSize = 4 << 20
+	liveReserve = 2 << 20 // inodes, directories, superblocks
+	liveLabel   = "FEDAC-LIVE"
+	liveUUID    = "15050f00-0000-4000-8000-00000000011e"
+	erofsUUID   = "15050f00-0000-4000-8000-0000000e05f5"
 )
 
 // squashfsPath is where a live system keeps its root, whatever its format.
@@ -25,15 +27,31 @@ const squashfsPath = "/LiveOS/squashfs.img"
 // e2fsprogs. No journal, as nobody writes to it.
 const liveFeatures = "none,extent,filetype,64bit,sparse_super,large_file,huge_file,dir_nlink,extra_isize,metadata_csum"
 
-// live writes the partition FEDAC-LIVE and returns its path.
+// live writes the partition FEDAC-LIVE of tiny and returns its path.
 func (k *kitchen) live(ctx context.Context, baseID string) (path string, err error) {
-	k.Progress(stageLive, 0, 1)
 	rootfs, err := k.rootfs(ctx, baseID)
 	if err != nil {
 		return "", err
 	}
+	return k.liveVolume(ctx, rootfs)
+}
+
+// liveVolume writes the partition FEDAC-LIVE with the EROFS rootfs in it, and
+// returns its path.
+func (k *kitchen) liveVolume(ctx context.Context, rootfs string) (path string, err error) {
+	k.Progress(stageLive, 0, 1)
+	info, err := os.Stat(rootfs)
+	if err != nil {
+		return "", err
+	}
+	// debugfs does not quote names.
+	if err := os.Symlink(rootfs, k.path("squashfs.img")); err != nil {
+		return "", err
+	}
 	path = k.path("live.img")
-	if err := sparseFile(path, liveSize); err != nil {
+	// Of the bitmaps and the extents, a hundredth is more than enough.
+	size := info.Size() + info.Size()/100 + liveReserve
+	if err := sparseFile(path, roundUp(max(size, liveMinSize), partitionAlign)); err != nil {
 		return "", err
 	}
 	if _, err := k.run.output(ctx, k.scratch, "mke2fs", "-q", "-F", "-t", "ext4", "-b", "4096", "-I", "256", "-N", "64", "-m", "0",
@@ -42,7 +60,7 @@ func (k *kitchen) live(ctx context.Context, baseID string) (path string, err err
 		return "", err
 	}
 	// mke2fs -d would copy the file's change time, which nobody can set.
-	for _, request := range []string{"mkdir /LiveOS", "write " + rootfs + " " + squashfsPath} {
+	for _, request := range []string{"mkdir /LiveOS", "write squashfs.img " + squashfsPath} {
 		if _, err := k.run.output(ctx, k.scratch, "debugfs", "-w", "-R", request, path); err != nil {
 			return "", err
 		}
@@ -54,8 +72,7 @@ func (k *kitchen) live(ctx context.Context, baseID string) (path string, err err
 	return path, nil
 }
 
-// rootfs writes the EROFS and returns its path relative to the scratch
-// directory, as debugfs does not quote names.
+// rootfs writes the EROFS of tiny and returns its path.
 func (k *kitchen) rootfs(ctx context.Context, baseID string) (string, error) {
 	dir := k.path("rootfs")
 	if err := os.Mkdir(dir, 0o755); err != nil {
@@ -73,7 +90,7 @@ func (k *kitchen) rootfs(ctx context.Context, baseID string) (string, error) {
 		return "", err
 	}
 	_, err := k.run.output(ctx, k.scratch, "mkfs.erofs", "-T", fmt.Sprint(k.SourceDateEpoch), "-U", erofsUUID, "--all-root", "rootfs.erofs", "rootfs")
-	return "rootfs.erofs", err
+	return k.path("rootfs.erofs"), err
 }
 
 // readBack compares what is in the volume: debugfs exits with 0 when it fails.
@@ -81,13 +98,28 @@ func (k *kitchen) readBack(ctx context.Context, volume, rootfs string) error {
 	if _, err := k.run.output(ctx, k.scratch, "debugfs", "-R", "dump "+squashfsPath+" readback", volume); err != nil {
 		return err
 	}
-	want, err := os.ReadFile(k.path(rootfs))
+	defer os.Remove(k.path("readback"))
+	want, err := fileSum(rootfs)
 	if err != nil {
 		return err
 	}
-	got, err := os.ReadFile(k.path("readback"))
-	if err != nil || !bytes.Equal(got, want) {
-		return fmt.Errorf("%s reads back as %d bytes other than the %d written (%v): %w", squashfsPath, len(got), len(want), err, fault.Unavailable)
+	got, err := fileSum(k.path("readback"))
+	if err != nil || got != want {
+		return fmt.Errorf("%s reads back as other bytes than those written, sha256 %x instead of %x (%v): %w", squashfsPath, got, want, err, fault.Unavailable)
 	}
 	return nil
+}
+
+// fileSum returns the SHA-256 of a file.
+func fileSum(path string) (sum [sha256.Size]byte, err error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return sum, err
+	}
+	defer f.Close()
+	h := sha256.New()
+	if _, err := io.Copy(h, f); err != nil {
+		return sum, fmt.Errorf("read %s: %w", path, err)
+	}
+	return [sha256.Size]byte(h.Sum(nil)), nil
 }

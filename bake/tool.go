@@ -34,13 +34,18 @@ var toolPackages = map[string]string{
 	"grub-mkimage": "grub-common",
 }
 
-// findTools returns the path of every tool. It looks into the sbin folders
-// too, which are not in everybody's PATH. One error names all that are missing.
+// findTools returns the path of every tool of a bake. It looks into the sbin
+// folders too, which are not in everybody's PATH. One error names all that are missing.
 func findTools() (map[string]string, error) {
-	return findToolsIn(append(filepath.SplitList(os.Getenv("PATH")), "/usr/sbin", "/sbin"))
+	return findToolsIn(searchPath(), toolPackages)
 }
 
-func findToolsIn(dirs []string) (map[string]string, error) {
+// searchPath is where tools are looked for: PATH, and the sbin folders.
+func searchPath() []string {
+	return append(filepath.SplitList(os.Getenv("PATH")), "/usr/sbin", "/sbin")
+}
+
+func findToolsIn(dirs []string, toolPackages map[string]string) (map[string]string, error) {
 	found := map[string]string{}
 	var missing, packages []string
 	for tool, pkg := range toolPackages {

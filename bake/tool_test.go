@@ -54,7 +54,7 @@ func TestCancelKillsChildren(t *testing.T) {
 }
 
 func TestFindToolsNamesAll(t *testing.T) {
-	_, err := findToolsIn([]string{t.TempDir()})
+	_, err := findToolsIn([]string{t.TempDir()}, toolPackages)
 	if fault.Kind(err) != fault.NotFound {
 		t.Fatalf("got %v", err)
 	}

@@ -17,7 +17,7 @@ func newBake() *cobra.Command {
 		Args:  cobra.NoArgs,
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(newBakeTiny())
+	cmd.AddCommand(newBakeTiny(), newBakeDebian())
 	return cmd
 }
 
@@ -39,26 +39,11 @@ The folder of the base is printed.`,
 			if o.WorkDir == "" {
 				o.WorkDir = defaultWork()
 			}
-			stage, end := "", func() {}
-			var show func(done, total int64)
-			o.Progress = func(now string, done, total int64) {
-				if now != stage {
-					end()
-					fmt.Fprintf(cmd.ErrOrStderr(), "bake: %s\n", now)
-					stage = now
-					show, end = progressBar(now)
-				}
-				show(done, total)
-			}
+			progress, end := bakeProgress(cmd)
+			o.Progress = progress
 			result, err := bake.Tiny(cmd.Context(), o)
 			end()
-			if err != nil {
-				return err
-			}
-			m := result.Manifest
-			fmt.Fprintf(cmd.ErrOrStderr(), "bake: %s %s %s, %d MiB, sha256 %s\n", m.Flavor, m.Version, m.Arch, m.TotalSize>>20, m.SHA256)
-			fmt.Fprintln(cmd.OutOrStdout(), result.Dir)
-			return nil
+			return tellBaked(cmd, result, err)
 		},
 	}
 	flags := cmd.Flags()
@@ -69,6 +54,69 @@ The folder of the base is printed.`,
 	flags.StringVar(&o.Version, "base-version", "", "YYYY-MM-DD or YYYY-MM-DD.N (default: the day of --epoch)")
 	flags.Int64Var(&o.SourceDateEpoch, "epoch", bake.DefaultEpoch, "time to stamp on everything, in Unix seconds")
 	return cmd
+}
+
+func newBakeDebian() *cobra.Command {
+	o := bake.DebianOptions{Log: quietLogger()}
+	cmd := &cobra.Command{
+		Use:   "debian",
+		Short: "Make the base that people boot: a splash, then the piece fullscreen in a browser",
+		Long: `debian makes a base of Debian ` + bake.DebianRelease + `: Debian's signed boot chain, a read-only root
+under a layer in memory, a compositor and a browser that shows the piece and nothing else.
+
+It installs packages into a root file system of its own and needs root for that, in name
+spaces that end with it: nothing is installed here, nothing stays mounted.
+` + bake.DebianNeeds + `
+The long steps are kept in the work directory; a bake that was ended goes on with the step
+that it was in. The folder of the base is printed.`,
+		Example: "  isofs bake debian -o bases",
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if o.WorkDir == "" {
+				o.WorkDir = defaultWork()
+			}
+			fmt.Fprintf(cmd.ErrOrStderr(), "bake: %s\n", bake.DebianNeeds)
+			progress, end := bakeProgress(cmd)
+			o.Progress = progress
+			result, err := bake.Debian(cmd.Context(), o)
+			end()
+			return tellBaked(cmd, result, err)
+		},
+	}
+	flags := cmd.Flags()
+	flags.StringVarP(&o.OutDir, "output", "o", "bases", "directory of bases; the result is debian/ARCH/VERSION in it")
+	flags.StringVar(&o.WorkDir, "work", "", "directory of downloaded packages and finished steps (default: the user's cache directory)")
+	flags.StringVar(&o.Mirror, "mirror", "", "address of Debian's archive (default: the one that apt uses here)")
+	flags.StringVar(&o.Version, "base-version", "", "YYYY-MM-DD or YYYY-MM-DD.N (default: the day of --epoch)")
+	flags.Int64Var(&o.SourceDateEpoch, "epoch", bake.DefaultEpoch, "time to stamp on everything, in Unix seconds")
+	return cmd
+}
+
+// bakeProgress shows the stages of a bake on standard error, until end.
+func bakeProgress(cmd *cobra.Command) (progress func(stage string, done, total int64), end func()) {
+	stage, last := "", func() {}
+	var show func(done, total int64)
+	progress = func(now string, done, total int64) {
+		if now != stage {
+			last()
+			fmt.Fprintf(cmd.ErrOrStderr(), "bake: %s\n", now)
+			stage = now
+			show, last = progressBar(now)
+		}
+		show(done, total)
+	}
+	return progress, func() { last() }
+}
+
+// tellBaked prints what a bake made.
+func tellBaked(cmd *cobra.Command, result *bake.Result, err error) error {
+	if err != nil {
+		return err
+	}
+	m := result.Manifest
+	fmt.Fprintf(cmd.ErrOrStderr(), "bake: %s %s %s, %d MiB, sha256 %s\n", m.Flavor, m.Version, m.Arch, m.TotalSize>>20, m.SHA256)
+	fmt.Fprintln(cmd.OutOrStdout(), result.Dir)
+	return nil
 }
 
 func defaultWork() string {

@@ -1,0 +1,103 @@
+package bake
+
+import (
+	"bufio"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"aesthetic.computer/isofs/fault"
+)
+
+// DebianRelease is the release of Debian that the flavor debian is made of.
+const DebianRelease = "trixie"
+
+// archiveKeyring holds the keys that Debian's archive is signed with.
+const archiveKeyring = "/usr/share/keyrings/debian-archive-keyring.gpg"
+
+// An archive is where Debian's packages come from.
+type archive struct {
+	main, security string // addresses; security may be ""
+}
+
+// hostArchive finds the mirrors that this machine's apt uses, under etc, which
+// is /etc/apt. Its release may be another: mirrors have all of them.
+func hostArchive(etc string) (archive, error) {
+	var a archive
+	lists, _ := filepath.Glob(filepath.Join(etc, "sources.list.d", "*.list"))
+	lists = append([]string{filepath.Join(etc, "sources.list")}, lists...)
+	stanzas, _ := filepath.Glob(filepath.Join(etc, "sources.list.d", "*.sources"))
+	for _, name := range append(lists, stanzas...) {
+		data, err := os.ReadFile(name)
+		if err != nil {
+			continue
+		}
+		for _, s := range parseSources(string(data), strings.HasSuffix(name, ".sources")) {
+			a.take(s)
+		}
+	}
+	if a.main == "" {
+		return a, fmt.Errorf("%s names no mirror of Debian: pass one: %w", etc, fault.NotFound)
+	}
+	return a, nil
+}
+
+// take uses an address that looks like Debian's.
+func (a *archive) take(uri string) {
+	uri = strings.TrimSuffix(uri, "/")
+	switch last := uri[strings.LastIndexByte(uri, '/')+1:]; {
+	case !strings.HasPrefix(uri, "http://") && !strings.HasPrefix(uri, "https://"):
+	case last == "debian" && a.main == "":
+		a.main = uri
+	case last == "debian-security" && a.security == "":
+		a.security = uri
+	}
+}
+
+// parseSources reads the addresses out of either form of apt's list of sources.
+func parseSources(text string, stanzas bool) (found []string) {
+	uri := ""
+	for scan := bufio.NewScanner(strings.NewReader(text + "\n\n")); scan.Scan(); {
+		line := strings.TrimSpace(scan.Text())
+		if strings.HasPrefix(line, "#") {
+			continue
+		}
+		if !stanzas {
+			// deb [options] uri suite components
+			f := strings.Fields(line)
+			if len(f) > 1 && f[0] == "deb" && strings.HasPrefix(f[1], "[") {
+				end := slices.IndexFunc(f, func(w string) bool { return strings.HasSuffix(w, "]") })
+				f = slices.Delete(f, 1, end+1)
+			}
+			if len(f) >= 3 && f[0] == "deb" {
+				found = append(found, f[1])
+			}
+			continue
+		}
+		key, value, _ := strings.Cut(line, ":")
+		switch {
+		case line == "":
+			if uri != "" {
+				found = append(found, uri)
+			}
+			uri = ""
+		case strings.EqualFold(key, "URIs"):
+			if f := strings.Fields(value); len(f) > 0 {
+				uri = f[0]
+			}
+		}
+	}
+	return found
+}
+
+// lines are the sources of the release, as mmdebstrap takes them.
+func (a archive) lines() []string {
+	deb := "deb [signed-by=" + archiveKeyring + "] "
+	lines := []string{deb + a.main + " " + DebianRelease + " main", deb + a.main + " " + DebianRelease + "-updates main"}
+	if a.security != "" {
+		lines = append(lines, deb+a.security+" "+DebianRelease+"-security main")
+	}
+	return lines
+}

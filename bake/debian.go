@@ -1,0 +1,178 @@
+package bake
+
+import (
+	"context"
+	_ "embed" // GRUB's configuration
+	"fmt"
+	"log/slog"
+	"maps"
+	"os"
+	"path/filepath"
+
+	"aesthetic.computer/isofs/fault"
+)
+
+// FlavorDebian is the flavor in the manifests that Debian writes.
+const FlavorDebian = "debian"
+
+// DebianNeeds says what a bake of the flavor debian takes.
+const DebianNeeds = "It downloads some 360 MB, once, needs 5 GB of disk in the work directory, and takes 10 to 20 minutes."
+
+// debianSpace is the disk that it needs, in bytes.
+const debianSpace = 5 << 30
+
+// DebianOptions are the inputs of Debian.
+type DebianOptions struct {
+	// WorkDir keeps packages (archives/) and the results of the long steps
+	// (steps/) between bakes. One bake at a time uses it.
+	WorkDir string
+	// OutDir gets debian/<arch>/<version>/{base.iso,manifest.json}.
+	OutDir string
+	// Version is YYYY-MM-DD or YYYY-MM-DD.N; empty: the day of SourceDateEpoch.
+	Version string
+	// Mirror is the address of Debian's archive; empty: the one that this
+	// machine's apt uses.
+	Mirror string
+	// SourceDateEpoch is every time in the image; 0: DefaultEpoch.
+	SourceDateEpoch int64
+	// Progress is told how far a stage is. May be nil.
+	Progress func(stage string, done, total int64)
+	// Log may be nil.
+	Log *slog.Logger
+}
+
+// Debian bakes the flavor debian, the base that people boot: splash, then the
+// piece fullscreen in a browser. The long steps, which are the root file system
+// and its compression, are kept in the work directory by a hash of the recipe:
+// a bake that was ended in the middle goes on at the step that it was in.
+//
+// Errors are as those of Tiny.
+func Debian(ctx context.Context, o DebianOptions) (*Result, error) {
+	fail := func(err error) (*Result, error) {
+		return nil, fmt.Errorf("bake %s: %w", FlavorDebian, kindOf(ctx, err))
+	}
+	tiny := TinyOptions{WorkDir: o.WorkDir, OutDir: o.OutDir, Version: o.Version, SourceDateEpoch: o.SourceDateEpoch, Progress: o.Progress, Log: o.Log}
+	if err := tiny.complete(); err != nil {
+		return fail(err)
+	}
+	tools, err := findDebianTools()
+	if err != nil {
+		return fail(err)
+	}
+	if os.Geteuid() != 0 {
+		return fail(fmt.Errorf("installing packages into a root file system needs root, in name spaces of its own: run it as root: %w", fault.Invalid))
+	}
+	recipe, err := kioskRecipe()
+	if err != nil {
+		return fail(err)
+	}
+	from := archive{main: o.Mirror}
+	if o.Mirror == "" {
+		if from, err = hostArchive("/etc/apt"); err != nil {
+			return fail(err)
+		}
+	}
+	work, err := openWorkspace(o.WorkDir)
+	if err != nil {
+		return fail(err)
+	}
+	defer work.close()
+	if err := needSpace(o.WorkDir, debianSpace); err != nil {
+		return fail(err)
+	}
+	k := &kitchen{TinyOptions: tiny, run: &runner{tools: tools, epoch: tiny.SourceDateEpoch, log: tiny.Log}, scratch: work.scratch}
+	d := &debianKitchen{kitchen: k, recipe: recipe, archive: from}
+	d.steps = filepath.Join(k.WorkDir, "steps", recipe.hash(DebianRelease, k.Version, k.Arch, fmt.Sprint(k.SourceDateEpoch)))
+	r, err := d.bake(ctx)
+	if err != nil {
+		return fail(err)
+	}
+	return r, nil
+}
+
+// findDebianTools finds what the root file system is made with, beside the
+// tools of every bake.
+func findDebianTools() (map[string]string, error) {
+	tools := map[string]string{"mmdebstrap": "mmdebstrap", "unshare": "util-linux", "tar": "tar"}
+	maps.Copy(tools, toolPackages)
+	return findToolsIn(searchPath(), tools)
+}
+
+//go:embed kiosk/grub.cfg
+var kioskGrubConfig []byte
+
+// A debianKitchen is one bake of the flavor debian.
+type debianKitchen struct {
+	*kitchen
+	recipe  *recipe
+	archive archive
+	steps   string // folder of the long steps' results, of this recipe
+}
+
+func (d *debianKitchen) bake(ctx context.Context) (*Result, error) {
+	out, err := openOutput(filepath.Join(d.OutDir, FlavorDebian, d.Arch, d.Version))
+	if err != nil {
+		return nil, err
+	}
+	defer out.close()
+	pruneSteps(d.steps, false)
+	rootfs, err := d.rootfsTar(ctx)
+	if err != nil {
+		return nil, err
+	}
+	packages, err := packageVersions(filepath.Join(rootfs, "packages"))
+	if err != nil {
+		return nil, err
+	}
+	erofs, err := d.compress(ctx, rootfs)
+	if err != nil {
+		return nil, err
+	}
+	disk, err := d.contents(ctx, filepath.Join(rootfs, "tree"), erofs)
+	if err != nil {
+		return nil, err
+	}
+	d.Progress(stageImage, 0, 1)
+	image, err := disk.write(ctx, d.run, d.scratch, out.temp(ImageName))
+	if err != nil {
+		return nil, err
+	}
+	defer image.Close()
+	d.Progress(stageImage, 1, 1)
+	m, err := d.index(ctx, image, FlavorDebian)
+	if err != nil {
+		return nil, err
+	}
+	unchanged, err := out.publish(m)
+	if err != nil {
+		return nil, err
+	}
+	pruneSteps(d.steps, true)
+	d.Log.Info("baked", "flavor", FlavorDebian, "version", d.Version, "size", m.TotalSize, "sha256", m.SHA256.String(), "unchanged", unchanged)
+	return &Result{Dir: out.dir, Image: filepath.Join(out.dir, ImageName), Manifest: m, Packages: packages, Unchanged: unchanged}, nil
+}
+
+// contents makes what goes into the image.
+func (d *debianKitchen) contents(ctx context.Context, tree, erofs string) (*hybrid, error) {
+	live, err := d.liveVolume(ctx, erofs)
+	if err != nil {
+		return nil, fmt.Errorf("make FEDAC-LIVE: %w", err)
+	}
+	slot, err := d.placeholder(fmt.Sprintf("%s %s %s", FlavorDebian, d.Version, d.Arch))
+	if err != nil {
+		return nil, fmt.Errorf("make the placeholder's volume: %w", err)
+	}
+	return &hybrid{
+		root: tree,
+		files: []espFile{
+			{path: "/boot/vmlinuz", source: tree + "/boot/vmlinuz-*"},
+			{path: "/boot/initrd.img", source: tree + "/boot/initrd.img-*"},
+		},
+		config: kioskGrubConfig,
+		live:   live,
+		slot:   slot,
+		volume: "ISOFS_DEBIAN",
+		id:     identityDebian,
+		time:   d.time(),
+	}, nil
+}

@@ -1,0 +1,136 @@
+package bake
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"embed"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"aesthetic.computer/isofs/fault"
+)
+
+// kioskFiles are the recipe of the flavor debian: packages, customize.sh and
+// root/, which is laid over the root file system.
+//
+//go:embed all:kiosk
+var kioskFiles embed.FS
+
+// A recipe is what the root file system of the flavor debian is made of, beside
+// Debian's packages.
+type recipe struct {
+	packages  []string          // names, sorted
+	customize []byte            // the script that finishes the root
+	files     map[string][]byte // by path in the root
+}
+
+// kioskRecipe reads the embedded recipe and draws what is drawn.
+func kioskRecipe() (*recipe, error) {
+	list, err := kioskFiles.ReadFile("kiosk/packages")
+	if err != nil {
+		return nil, err
+	}
+	r := &recipe{files: map[string][]byte{}}
+	if r.packages, err = parsePackageList(list); err != nil {
+		return nil, err
+	}
+	if r.customize, err = kioskFiles.ReadFile("kiosk/customize.sh"); err != nil {
+		return nil, err
+	}
+	const root = "kiosk/root"
+	err = fs.WalkDir(kioskFiles, root, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		r.files[strings.TrimPrefix(path, root+"/")], err = kioskFiles.ReadFile(path)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	if r.files["usr/share/plymouth/themes/isofs/dot.png"], err = splashDot(); err != nil {
+		return nil, err
+	}
+	r.files["usr/lib/isofs/placeholder/piece.html"] = placeholderHTML
+	return r, nil
+}
+
+// parsePackageList reads a list of packages: one a line, and behind each why it
+// is there.
+func parsePackageList(list []byte) (names []string, err error) {
+	n := 0
+	for line := range strings.Lines(string(list)) {
+		n++
+		line, _, _ = strings.Cut(line, "#")
+		name, reason, _ := strings.Cut(strings.TrimSpace(line), " ")
+		switch {
+		case name == "":
+			continue
+		case !packageName.MatchString(name):
+			return nil, fmt.Errorf("package list, line %d: %.60q is no name of a Debian package: %w", n, name, fault.Invalid)
+		case strings.TrimSpace(reason) == "":
+			return nil, fmt.Errorf("package list, line %d: no reason is given for %s: %w", n, name, fault.Invalid)
+		case slices.Contains(names, name):
+			return nil, fmt.Errorf("package list, line %d: %s is listed twice: %w", n, name, fault.Invalid)
+		}
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	return names, nil
+}
+
+// paths lists the recipe's files in order.
+func (r *recipe) paths() []string {
+	paths := make([]string, 0, len(r.files))
+	for path := range r.files {
+		paths = append(paths, path)
+	}
+	slices.Sort(paths)
+	return paths
+}
+
+// hash is over all that the root file system depends on beside the state of the
+// archive: what was made of the same recipe can be used again.
+func (r *recipe) hash(inputs ...string) string {
+	h := sha256.New()
+	for _, s := range append(inputs, r.packages...) {
+		fmt.Fprintf(h, "%q\n", s)
+	}
+	fmt.Fprintf(h, "%x\n", sha256.Sum256(r.customize))
+	for _, path := range r.paths() {
+		fmt.Fprintf(h, "%q %x\n", path, sha256.Sum256(r.files[path]))
+	}
+	return hex.EncodeToString(h.Sum(nil)[:8])
+}
+
+// write lays the recipe's files out under dir. A file that begins as a script
+// does is a program.
+func (r *recipe) write(dir string, t time.Time) error {
+	for _, path := range r.paths() {
+		name, mode := filepath.Join(dir, path), fs.FileMode(0o644)
+		if bytes.HasPrefix(r.files[path], []byte("#!")) {
+			mode = 0o755
+		}
+		err := os.MkdirAll(filepath.Dir(name), 0o755)
+		if err == nil {
+			// Chmod also, whatever the umask of this process is.
+			err = errors.Join(os.WriteFile(name, r.files[path], mode), os.Chmod(name, mode), os.Chtimes(name, t, t))
+		}
+		if err != nil {
+			return fmt.Errorf("lay out the root's %s: %w", path, err)
+		}
+	}
+	return filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || !d.IsDir() {
+			return err
+		}
+		return errors.Join(os.Chmod(path, 0o755), os.Chtimes(path, t, t))
+	})
+}

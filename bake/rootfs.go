@@ -1,0 +1,181 @@
+package bake
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"aesthetic.computer/isofs/fault"
+)
+
+// The stages of a bake of the flavor debian, beside those of every bake.
+const (
+	stageRootfs   = "root file system"
+	stageCompress = "compress"
+)
+
+// A step is the folder of a finished long step, or of one that is being made.
+// It takes its name when it is whole, so what is there can be used.
+type step struct{ dir string }
+
+// do makes the step unless it is there: make is given a folder to fill.
+func (s step) do(make func(dir string) error) error {
+	if _, err := os.Stat(s.dir); err == nil {
+		return nil
+	}
+	tmp := s.dir + ".tmp"
+	if err := os.RemoveAll(tmp); err != nil {
+		return err
+	}
+	if err := os.MkdirAll(tmp, 0o755); err != nil {
+		return err
+	}
+	if err := make(tmp); err != nil {
+		_ = os.RemoveAll(tmp) // else the next bake does
+		return err
+	}
+	return os.Rename(tmp, s.dir)
+}
+
+// pruneSteps removes what killed bakes left, and if all is set also the steps of
+// other recipes than the one in keep: each is some 2 GB.
+func pruneSteps(keep string, all bool) {
+	recipes, _ := filepath.Glob(filepath.Join(filepath.Dir(keep), "*"))
+	for _, r := range recipes {
+		if all && r != keep {
+			_ = os.RemoveAll(r) // what cannot go now goes with the next bake
+			continue
+		}
+		parts, _ := filepath.Glob(filepath.Join(r, "*.tmp"))
+		for _, p := range parts {
+			_ = os.RemoveAll(p)
+		}
+	}
+}
+
+// rootfsTar makes the root file system in a tar, and beside it what boots it:
+//
+//	rootfs.tar
+//	packages     name and version of each
+//	tree/        boot/, usr/lib/shim, usr/lib/grub
+func (d *debianKitchen) rootfsTar(ctx context.Context) (dir string, err error) {
+	d.Progress(stageRootfs, 0, 1)
+	dir = filepath.Join(d.steps, "rootfs")
+	err = step{dir}.do(func(tmp string) error {
+		overlay, customize := d.path("overlay"), d.path("customize.sh")
+		if err := d.recipe.write(overlay, d.time()); err != nil {
+			return err
+		}
+		if err := os.WriteFile(customize, d.recipe.customize, 0o755); err != nil {
+			return err
+		}
+		if err := os.Mkdir(filepath.Join(tmp, "tree"), 0o755); err != nil {
+			return err
+		}
+		args, err := d.mmdebstrap(tmp, overlay, customize)
+		if err != nil {
+			return err
+		}
+		if _, err := d.run.output(ctx, d.scratch, "unshare", args...); err != nil {
+			return fmt.Errorf("make the root file system: %w", err)
+		}
+		return nil
+	})
+	if err == nil {
+		d.Progress(stageRootfs, 1, 1)
+	}
+	return dir, err
+}
+
+// mmdebstrap is the command that makes the root file system, for unshare: what
+// it mounts it mounts in name spaces of its own, and it and all its children
+// end with this process. So nothing stays mounted, whatever ends the bake.
+func (d *debianKitchen) mmdebstrap(out, overlay, customize string) ([]string, error) {
+	archives, err := filepath.Abs(filepath.Join(d.WorkDir, "archives"))
+	if err != nil {
+		return nil, err
+	}
+	if err := os.MkdirAll(filepath.Join(archives, "partial"), 0o755); err != nil {
+		return nil, err
+	}
+	for _, path := range []string{archives, out, overlay, customize} {
+		if strings.ContainsAny(path, " '\"\\$`") {
+			return nil, fmt.Errorf("the work directory's path %q has a space or quote in it, which mmdebstrap's hooks do not take: choose another: %w", path, fault.Invalid)
+		}
+	}
+	args := []string{
+		"--mount", "--pid", "--fork", "--kill-child", "--mount-proc",
+		"env", "TMPDIR=" + d.scratch, d.run.tools["mmdebstrap"],
+		"--variant=minbase", "--architectures=" + d.Arch, "--format=tar", "--include=" + strings.Join(d.recipe.packages, ","),
+		"--aptopt=APT::Install-Recommends false", "--aptopt=Acquire::Retries 3",
+		"--dpkgopt=path-exclude=/usr/share/man/*", "--dpkgopt=path-exclude=/usr/share/info/*", "--dpkgopt=path-exclude=/usr/share/locale/*",
+		// Packages stay in the work directory, also those of a bake that was killed.
+		"--skip=essential/unlink,download/empty",
+		`--setup-hook=mkdir -p "$1/var/cache/apt/archives" && mount --bind ` + archives + ` "$1/var/cache/apt/archives"`,
+		"--customize-hook=sync-in " + overlay + " /",
+		"--customize-hook=sh " + customize + ` "$1"`,
+		`--customize-hook=umount "$1/var/cache/apt/archives"`,
+		`--customize-hook=chroot "$1" dpkg-query -W -f '${Package} ${Version}\n' >` + filepath.Join(out, "packages"),
+		// What boots the base is outside of it.
+		`--customize-hook=cd "$1" && cp -R --parents boot usr/lib/shim usr/lib/grub ` + filepath.Join(out, "tree"),
+		`--customize-hook=rm -rf "$1/boot" "$1/usr/lib/shim" "$1/usr/lib/grub" && mkdir "$1/boot"`,
+		DebianRelease, filepath.Join(out, "rootfs.tar"),
+	}
+	return append(args, d.archive.lines()...), nil
+}
+
+// erofsFiles are mkfs.erofs of the release, its loader and libraries: the one of
+// this machine may know fewer ways to compress.
+var erofsFiles = []string{
+	"./usr/bin/mkfs.erofs", "./usr/lib64/ld-linux-x86-64.so.2", "./usr/lib/x86_64-linux-gnu/ld-linux-x86-64.so.2",
+	"./usr/lib/x86_64-linux-gnu/lib[ceglmpsuz]*.so.[0-9]*",
+}
+
+// compress makes the EROFS of the root file system's tar and returns its path.
+func (d *debianKitchen) compress(ctx context.Context, rootfs string) (path string, err error) {
+	d.Progress(stageCompress, 0, 1)
+	dir := filepath.Join(d.steps, "erofs")
+	err = step{dir}.do(func(tmp string) error {
+		tar, tools := filepath.Join(rootfs, "rootfs.tar"), d.path("erofs-utils")
+		if err := os.Mkdir(tools, 0o755); err != nil {
+			return err
+		}
+		if _, err := d.run.output(ctx, d.scratch, "tar", append([]string{"-x", "-f", tar, "-C", tools, "--wildcards"}, erofsFiles...)...); err != nil {
+			return err
+		}
+		lib := filepath.Join(tools, "usr/lib/x86_64-linux-gnu")
+		d.run.tools["ld.so"] = filepath.Join(lib, "ld-linux-x86-64.so.2")
+		_, err := d.run.output(ctx, d.scratch, "ld.so", "--library-path", lib, filepath.Join(tools, "usr/bin/mkfs.erofs"),
+			"-T", fmt.Sprint(d.SourceDateEpoch), "-U", erofsUUID, "-z", "zstd,level=6", "-C", "131072", "-E", "ztailpacking",
+			"--tar=f", filepath.Join(tmp, "rootfs.erofs"), tar)
+		return err
+	})
+	if err != nil {
+		return "", fmt.Errorf("compress the root file system: %w", err)
+	}
+	d.Progress(stageCompress, 1, 1)
+	return filepath.Join(dir, "rootfs.erofs"), nil
+}
+
+// packageVersions reads what the base is made of.
+func packageVersions(path string) (found []Package, err error) {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	for line := range strings.Lines(string(data)) {
+		name, version, ok := strings.Cut(strings.TrimSpace(line), " ")
+		if !ok {
+			return nil, fmt.Errorf("%s has the line %.80q, expected a package and its version: %w", path, line, fault.Corrupt)
+		}
+		found = append(found, Package{Name: name, Version: version})
+	}
+	if len(found) == 0 {
+		return nil, errors.Join(fmt.Errorf("%s names no package: %w", path, fault.Corrupt), fs.ErrInvalid)
+	}
+	return found, nil
+}
