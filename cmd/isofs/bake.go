@@ -86,7 +86,7 @@ that it was in. The folder of the base is printed.`,
 	flags := cmd.Flags()
 	flags.StringVarP(&o.OutDir, "output", "o", "bases", "directory of bases; the result is debian/ARCH/VERSION in it")
 	flags.StringVar(&o.WorkDir, "work", "", "directory of downloaded packages and finished steps (default: the user's cache directory)")
-	flags.StringVar(&o.Mirror, "mirror", "", "address of Debian's archive (default: the one that apt uses here)")
+	flags.StringVar(&o.Mirror, "archive", "", "address of Debian's archive (default: the one that apt uses here)")
 	flags.StringVar(&o.Version, "base-version", "", "YYYY-MM-DD or YYYY-MM-DD.N (default: the day of --epoch)")
 	flags.Int64Var(&o.SourceDateEpoch, "epoch", bake.DefaultEpoch, "time to stamp on everything, in Unix seconds")
 	return cmd
