@@ -114,21 +114,27 @@ func (p *peer) get(at, n int64) (body []byte, cached string, err error) {
 	return body, resp.Header.Get("X-Cache"), err
 }
 
-// slice is the file with the cached slice that has this byte of the base.
-func (p *peer) slice(at int64) string {
+// slice is the file with the cached slice that has this byte of the base. nginx
+// gives it its name after the answer.
+func (p *peer) slice(at int64) (file string) {
 	p.t.Helper()
-	files, err := filepath.Glob(filepath.Join(p.dir, "cache", "*"))
-	if err != nil {
-		p.t.Fatal(err)
-	}
 	key := fmt.Sprintf("KEY: /base.isobytes=%d-%d\n", at>>20<<20, at>>20<<20+1<<20-1)
-	for _, file := range files {
-		if text, _ := os.ReadFile(file); bytes.Contains(text[:min(len(text), 4096)], []byte(key)) {
-			return file
+	until(p.t, "slice of the peer with "+strings.TrimSpace(key), func() bool {
+		files, err := filepath.Glob(filepath.Join(p.dir, "cache", "*"))
+		if err != nil {
+			p.t.Fatal(err)
 		}
-	}
-	p.t.Fatalf("the peer has no slice %q", strings.TrimSpace(key))
-	return ""
+		for _, file = range files {
+			if filepath.Ext(file) != "" {
+				continue // it has no name of its own yet
+			}
+			if text, _ := os.ReadFile(file); bytes.Contains(text[:min(len(text), 4096)], []byte(key)) {
+				return true
+			}
+		}
+		return false
+	})
+	return file
 }
 
 func TestRow23PeerWithWrongBytes(t *testing.T) {
