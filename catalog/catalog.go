@@ -41,8 +41,10 @@ type Config struct {
 	Source bundle.Source
 	// Density is the pixel density that Source packs for by itself.
 	Density int
-	Limits  Limits
-	Log     *slog.Logger
+	// Sidecars make the small files beside an image; .sha256 is always there.
+	Sidecars []SidecarMaker
+	Limits   Limits
+	Log      *slog.Logger
 	// Now is the clock, time.Now if nil.
 	Now func() time.Time
 }
@@ -54,6 +56,7 @@ type Catalog struct {
 	bases    *baseList
 	shown    *index
 	shelf    *shelf
+	sidecars *sidecars
 	clients  *clientLog
 	failures *failures
 	asks     *asks
@@ -85,6 +88,10 @@ func Open(c Config) (*Catalog, error) {
 	if c.Log == nil {
 		c.Log = slog.Default()
 	}
+	sidecars, err := newSidecars(c.Sidecars)
+	if err != nil {
+		return nil, err
+	}
 	disk, err := openLedger(c.Dir, c.Log)
 	if err != nil {
 		return nil, err
@@ -99,7 +106,7 @@ func Open(c Config) (*Catalog, error) {
 	}
 	cat := &Catalog{
 		cfg: c, disk: disk, bases: bases, shown: newIndex(),
-		shelf: newShelf(c.Limits.Open), clients: clients, failures: newFailures(c.Limits, c.Now), asks: newAsks(c.Limits, c.Now),
+		shelf: newShelf(c.Limits.Open), sidecars: sidecars, clients: clients, failures: newFailures(c.Limits, c.Now), asks: newAsks(c.Limits, c.Now),
 		progress: newProgress(c.Now), slots: make(chan struct{}, c.Limits.Flights),
 	}
 	cat.life, cat.end = context.WithCancelCause(context.Background())

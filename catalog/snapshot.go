@@ -63,19 +63,6 @@ func (s *Snapshot) Bundle() base.Hash { return s.record.Bundle }
 // Base describes the base that the image is made on.
 func (s *Snapshot) Base() *base.Manifest { return s.base.Manifest }
 
-// Suffixes lists the sidecars that the image has.
-func (s *Snapshot) Suffixes() []string { return []string{"sha256"} }
-
-// Sidecar returns the small file FileName()+"."+suffix; fault.NotFound if there
-// is none of that kind.
-func (s *Snapshot) Sidecar(suffix string) ([]byte, error) {
-	if suffix != "sha256" {
-		return nil, fmt.Errorf("%s has no sidecar .%s: %w", s.FileName(), suffix, fault.NotFound)
-	}
-	// The form of sha256sum(1), text mode.
-	return fmt.Appendf(nil, "%s  %s\n", s.record.SHA256, s.FileName()), nil
-}
-
 // Open opens the image for reading. The handle stays readable until it is
 // closed, whatever becomes of the snapshot. It reads a bundle whole on its
 // first open since the start, to compare its digest. A bundle that is lost or

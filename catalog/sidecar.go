@@ -1,0 +1,109 @@
+package catalog
+
+import (
+	"fmt"
+	"slices"
+	"sync"
+
+	"github.com/hashicorp/golang-lru/v2/simplelru"
+
+	"aesthetic.computer/isofs/fault"
+	"aesthetic.computer/isofs/image"
+)
+
+// A SidecarMaker makes one kind of small file beside the images.
+type SidecarMaker struct {
+	// Suffix is that of its name: "zsync" for notepat-os.iso.zsync.
+	Suffix string
+	// Make returns the sidecar of an image that is open meanwhile. It reads
+	// nothing of the base (invariant 4), may be called by many at once, and
+	// gives the same bytes for the same snapshot.
+	Make func(s *Snapshot, img *image.Image) ([]byte, error)
+}
+
+// sha256Suffix is that of the sidecar which every image has.
+const sha256Suffix = "sha256"
+
+// keptSidecars is how many bytes of sidecars are kept in memory: each is asked
+// for at least twice, when its name is looked up and when it is opened.
+const keptSidecars = 16 << 20
+
+// Suffixes lists the sidecars that the image has, in alphabetical order.
+func (s *Snapshot) Suffixes() []string { return s.catalog.sidecars.suffixes }
+
+// Sidecar returns the small file FileName()+"."+suffix; fault.NotFound if there
+// is none of that kind. The caller must not change it.
+func (s *Snapshot) Sidecar(suffix string) ([]byte, error) {
+	if suffix == sha256Suffix {
+		// The form of sha256sum(1), text mode.
+		return fmt.Appendf(nil, "%s  %s\n", s.record.SHA256, s.FileName()), nil
+	}
+	maker, ok := s.catalog.sidecars.makers[suffix]
+	if !ok {
+		return nil, fmt.Errorf("%s has no sidecar .%s: %w", s.FileName(), suffix, fault.NotFound)
+	}
+	return s.catalog.sidecars.get(s.record.ID+"."+suffix, func() ([]byte, error) {
+		h, err := s.Open()
+		if err != nil {
+			return nil, err
+		}
+		defer h.Close()
+		content, err := maker.Make(s, h.img.image)
+		if err != nil {
+			return nil, fmt.Errorf("make %s.%s of snapshot %s: %w", s.FileName(), suffix, s.record.ID, err)
+		}
+		return content, nil
+	})
+}
+
+// sidecars makes sidecars and keeps the ones that were asked for last.
+type sidecars struct {
+	makers   map[string]SidecarMaker
+	suffixes []string
+
+	mu   sync.Mutex // guards all below
+	kept *simplelru.LRU[string, []byte]
+	size int
+}
+
+func newSidecars(makers []SidecarMaker) (*sidecars, error) {
+	s := &sidecars{makers: map[string]SidecarMaker{}, suffixes: []string{sha256Suffix}}
+	for _, m := range makers {
+		if m.Suffix == "" || m.Make == nil || slices.Contains(s.suffixes, m.Suffix) {
+			return nil, fmt.Errorf("open the catalog: the sidecar %q is there twice, or lacks its name or its maker: %w", m.Suffix, fault.Invalid)
+		}
+		s.makers[m.Suffix] = m
+		s.suffixes = append(s.suffixes, m.Suffix)
+	}
+	slices.Sort(s.suffixes)
+	// The bound is in bytes, so that of the number is out of reach.
+	kept, err := simplelru.NewLRU(keptSidecars, func(_ string, content []byte) { s.size -= len(content) })
+	if err != nil {
+		return nil, fmt.Errorf("open the catalog: %w: %w", fault.Invalid, err)
+	}
+	s.kept = kept
+	return s, nil
+}
+
+// get returns what is kept under key, or else what makes it and keeps that.
+func (s *sidecars) get(key string, makes func() ([]byte, error)) ([]byte, error) {
+	s.mu.Lock()
+	content, ok := s.kept.Get(key)
+	s.mu.Unlock()
+	if ok {
+		return content, nil
+	}
+	content, err := makes()
+	if err != nil || len(content) > keptSidecars {
+		return content, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.kept.Remove(key) // of another who made it meanwhile
+	s.kept.Add(key, content)
+	s.size += len(content)
+	for s.size > keptSidecars {
+		s.kept.RemoveOldest()
+	}
+	return content, nil
+}

@@ -1,0 +1,59 @@
+package catalog
+
+import (
+	"bytes"
+	"errors"
+	"testing"
+
+	"aesthetic.computer/isofs/fault"
+	"aesthetic.computer/isofs/image"
+)
+
+func TestSidecarsAreMadeOnceAndBounded(t *testing.T) {
+	made := 0
+	s, err := newSidecars([]SidecarMaker{{Suffix: "zsync", Make: func(*Snapshot, *image.Image) ([]byte, error) { return nil, nil }}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := s.suffixes; len(got) != 2 || got[0] != "sha256" || got[1] != "zsync" {
+		t.Errorf("suffixes are %q", got)
+	}
+	of := func(key string, n int) {
+		t.Helper()
+		content, err := s.get(key, func() ([]byte, error) { made++; return bytes.Repeat([]byte(key[:1]), n), nil })
+		if err != nil || len(content) != n || content[0] != key[0] {
+			t.Fatalf("%s: %d bytes, %v", key, len(content), err)
+		}
+	}
+	of("a", 5)
+	of("a", 5)
+	if made != 1 {
+		t.Errorf("made %d times", made)
+	}
+	of("b", keptSidecars-5)
+	of("a", 5)
+	of("c", 1) // pushes out b, which was asked for before a
+	if s.size != 6 || made != 3 {
+		t.Errorf("%d bytes kept, %d made", s.size, made)
+	}
+	of("b", keptSidecars+1) // is not kept, and pushes out nothing
+	of("a", 5)
+	if s.size != 6 || made != 4 {
+		t.Errorf("%d bytes kept, %d made", s.size, made)
+	}
+	if _, err := s.get("d", func() ([]byte, error) { return nil, fault.Corrupt }); !errors.Is(err, fault.Corrupt) {
+		t.Errorf("the error of the maker became %v", err)
+	}
+	of("d", 1)
+}
+
+func TestSidecarMakersAreChecked(t *testing.T) {
+	make := func(*Snapshot, *image.Image) ([]byte, error) { return nil, nil }
+	for _, bad := range [][]SidecarMaker{
+		{{Suffix: "sha256", Make: make}}, {{Suffix: "", Make: make}}, {{Suffix: "asc"}}, {{Suffix: "asc", Make: make}, {Suffix: "asc", Make: make}},
+	} {
+		if _, err := newSidecars(bad); !errors.Is(err, fault.Invalid) {
+			t.Errorf("%v: %v", bad, err)
+		}
+	}
+}
