@@ -92,12 +92,15 @@ func parseSources(text string, stanzas bool) (found []string) {
 	return found
 }
 
-// lines are the sources of the release, as mmdebstrap takes them.
+// lines are the sources of the release, as mmdebstrap takes them: all that is
+// free, and firmware.
 func (a archive) lines() []string {
-	deb := "deb [signed-by=" + archiveKeyring + "] "
-	lines := []string{deb + a.main + " " + DebianRelease + " main", deb + a.main + " " + DebianRelease + "-updates main"}
+	line := func(address, suite string) string {
+		return "deb [signed-by=" + archiveKeyring + "] " + address + " " + suite + " main non-free-firmware"
+	}
+	lines := []string{line(a.main, DebianRelease), line(a.main, DebianRelease+"-updates")}
 	if a.security != "" {
-		lines = append(lines, deb+a.security+" "+DebianRelease+"-security main")
+		lines = append(lines, line(a.security, DebianRelease+"-security"))
 	}
 	return lines
 }

@@ -82,6 +82,7 @@ func Debian(ctx context.Context, o DebianOptions) (*Result, error) {
 	}
 	k := &kitchen{TinyOptions: tiny, run: &runner{tools: tools, epoch: tiny.SourceDateEpoch, log: tiny.Log}, scratch: work.scratch}
 	d := &debianKitchen{kitchen: k, recipe: recipe, archive: from}
+	d.installed = filepath.Join(k.WorkDir, "steps", recipe.installHash(installFormat, DebianRelease, k.Arch, fmt.Sprint(k.SourceDateEpoch)))
 	d.steps = filepath.Join(k.WorkDir, "steps", recipe.hash(DebianRelease, k.Version, k.Arch, fmt.Sprint(k.SourceDateEpoch)))
 	r, err := d.bake(ctx)
 	if err != nil {
@@ -104,9 +105,10 @@ var kioskGrubConfig []byte
 // A debianKitchen is one bake of the flavor debian.
 type debianKitchen struct {
 	*kitchen
-	recipe  *recipe
-	archive archive
-	steps   string // folder of the long steps' results, of this recipe
+	recipe    *recipe
+	archive   archive
+	installed string // folder of the installed packages, of this list
+	steps     string // folder of the other long steps' results, of this recipe
 }
 
 func (d *debianKitchen) bake(ctx context.Context) (*Result, error) {
@@ -115,12 +117,17 @@ func (d *debianKitchen) bake(ctx context.Context) (*Result, error) {
 		return nil, err
 	}
 	defer out.close()
-	pruneSteps(d.steps, false)
-	rootfs, err := d.rootfsTar(ctx)
+	steps := filepath.Dir(d.steps)
+	pruneSteps(steps, false)
+	installed, err := d.install(ctx)
 	if err != nil {
 		return nil, err
 	}
-	packages, err := packageVersions(filepath.Join(rootfs, "packages"))
+	packages, err := packageVersions(filepath.Join(installed, "packages"))
+	if err != nil {
+		return nil, err
+	}
+	rootfs, err := d.rootfsTar(ctx, installed)
 	if err != nil {
 		return nil, err
 	}
@@ -147,7 +154,7 @@ func (d *debianKitchen) bake(ctx context.Context) (*Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	pruneSteps(d.steps, true)
+	pruneSteps(steps, true, d.installed, d.steps)
 	d.Log.Info("baked", "flavor", FlavorDebian, "version", d.Version, "size", m.TotalSize, "sha256", m.SHA256.String(), "unchanged", unchanged)
 	return &Result{Dir: out.dir, Image: filepath.Join(out.dir, ImageName), Manifest: m, Packages: packages, Unchanged: unchanged}, nil
 }

@@ -17,7 +17,7 @@ import (
 	"aesthetic.computer/isofs/fault"
 )
 
-// kioskFiles are the recipe of the flavor debian: packages, customize.sh and
+// kioskFiles are the recipe of the flavor debian: packages, finish.sh, customize.sh and
 // root/, which is laid over the root file system.
 //
 //go:embed all:kiosk
@@ -27,7 +27,8 @@ var kioskFiles embed.FS
 // Debian's packages.
 type recipe struct {
 	packages  []string          // names, sorted
-	customize []byte            // the script that finishes the root
+	customize []byte            // the script that changes the root once all is in it
+	finish    []byte            // the script that calls it
 	files     map[string][]byte // by path in the root
 }
 
@@ -42,6 +43,9 @@ func kioskRecipe() (*recipe, error) {
 		return nil, err
 	}
 	if r.customize, err = kioskFiles.ReadFile("kiosk/customize.sh"); err != nil {
+		return nil, err
+	}
+	if r.finish, err = kioskFiles.ReadFile("kiosk/finish.sh"); err != nil {
 		return nil, err
 	}
 	const root = "kiosk/root"
@@ -96,14 +100,23 @@ func (r *recipe) paths() []string {
 	return paths
 }
 
-// hash is over all that the root file system depends on beside the state of the
-// archive: what was made of the same recipe can be used again.
+// installHash is over all that the installed packages depend on beside the
+// state of the archive: what was made of the same list can be used again.
+func (r *recipe) installHash(inputs ...string) string {
+	h := sha256.New()
+	for _, s := range append(inputs, r.packages...) {
+		fmt.Fprintf(h, "%q\n", s)
+	}
+	return hex.EncodeToString(h.Sum(nil)[:8])
+}
+
+// hash is over all that the root file system depends on, likewise.
 func (r *recipe) hash(inputs ...string) string {
 	h := sha256.New()
 	for _, s := range append(inputs, r.packages...) {
 		fmt.Fprintf(h, "%q\n", s)
 	}
-	fmt.Fprintf(h, "%x\n", sha256.Sum256(r.customize))
+	fmt.Fprintf(h, "%x %x\n", sha256.Sum256(r.customize), sha256.Sum256(r.finish))
 	for _, path := range r.paths() {
 		fmt.Fprintf(h, "%q %x\n", path, sha256.Sum256(r.files[path]))
 	}

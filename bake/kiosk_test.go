@@ -62,6 +62,7 @@ func TestRecipeHash(t *testing.T) {
 	for what, change := range map[string]func(r *recipe){
 		"a package":     func(r *recipe) { r.packages = append(r.packages, "sl") },
 		"the script":    func(r *recipe) { r.customize = append(r.customize, '\n') },
+		"the end":       func(r *recipe) { r.finish = append(r.finish, '\n') },
 		"a file":        func(r *recipe) { r.files["etc/x"] = nil },
 		"a file's byte": func(r *recipe) { r.files["etc/x"] = []byte("1") },
 	} {
@@ -74,6 +75,16 @@ func TestRecipeHash(t *testing.T) {
 	}
 	if _, twice := hashes[r.hash("y")]; twice {
 		t.Error("the inputs are not in the hash")
+	}
+	// What is laid over the packages does not have them installed anew.
+	installed := r.installHash("x")
+	r.files["etc/x"] = nil
+	if r.installHash("x") != installed {
+		t.Error("a file is in the hash of the packages")
+	}
+	r.packages = append(r.packages, "sl")
+	if r.installHash("x") == installed {
+		t.Error("a package is not in the hash of the packages")
 	}
 }
 
@@ -114,7 +125,7 @@ func TestRecipeFiles(t *testing.T) {
 func TestUnits(t *testing.T) {
 	analyze := needTool(t, "systemd-analyze", "systemd")
 	root, r := layOut(t)
-	for _, program := range []string{"bin/busybox", "usr/bin/plymouth", "sbin/agetty"} {
+	for _, program := range []string{"bin/busybox", "usr/bin/plymouth", "usr/bin/dbus-run-session", "sbin/agetty"} {
 		name := filepath.Join(root, program)
 		if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
 			t.Fatal(err)
@@ -226,7 +237,7 @@ func TestParseSources(t *testing.T) {
 	if want := (archive{main: "http://a.example/debian", security: "https://b.example/debian-security"}); err != nil || a != want {
 		t.Errorf("got %v, %v", a, err)
 	}
-	if lines := a.lines(); len(lines) != 3 || !strings.HasSuffix(lines[2], "https://b.example/debian-security trixie-security main") {
+	if lines := a.lines(); len(lines) != 3 || !strings.HasSuffix(lines[2], "https://b.example/debian-security trixie-security main non-free-firmware") {
 		t.Errorf("lines %q", lines)
 	}
 }
@@ -274,11 +285,11 @@ func TestPruneSteps(t *testing.T) {
 		return names
 	}
 	keep := filepath.Join(dir, "mine")
-	pruneSteps(keep, false)
+	pruneSteps(dir, false)
 	if got := left(); !slices.Equal(got, []string{"mine/rootfs", "other/rootfs"}) {
 		t.Errorf("at first: %v", got)
 	}
-	pruneSteps(keep, true)
+	pruneSteps(dir, true, keep)
 	if got := left(); !slices.Equal(got, []string{"mine/rootfs"}) {
 		t.Errorf("in the end: %v", got)
 	}

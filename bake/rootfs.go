@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"aesthetic.computer/isofs/fault"
@@ -14,6 +15,7 @@ import (
 
 // The stages of a bake of the flavor debian, beside those of every bake.
 const (
+	stageInstall  = "install packages"
 	stageRootfs   = "root file system"
 	stageCompress = "compress"
 )
@@ -41,12 +43,12 @@ func (s step) do(make func(dir string) error) error {
 	return os.Rename(tmp, s.dir)
 }
 
-// pruneSteps removes what killed bakes left, and if all is set also the steps of
-// other recipes than the one in keep: each is some 2 GB.
-func pruneSteps(keep string, all bool) {
-	recipes, _ := filepath.Glob(filepath.Join(filepath.Dir(keep), "*"))
+// pruneSteps removes what killed bakes left in the folder dir, and if all is set
+// also the steps of other recipes than the ones in keep: each is some 2 GB.
+func pruneSteps(dir string, all bool, keep ...string) {
+	recipes, _ := filepath.Glob(filepath.Join(dir, "*"))
 	for _, r := range recipes {
-		if all && r != keep {
+		if all && !slices.Contains(keep, r) {
 			_ = os.RemoveAll(r) // what cannot go now goes with the next bake
 			continue
 		}
@@ -57,44 +59,51 @@ func pruneSteps(keep string, all bool) {
 	}
 }
 
-// rootfsTar makes the root file system in a tar, and beside it what boots it:
+// install makes the root file system of Debian's packages alone:
 //
-//	rootfs.tar
-//	packages     name and version of each
-//	tree/        boot/, usr/lib/shim, usr/lib/grub
-func (d *debianKitchen) rootfsTar(ctx context.Context) (dir string, err error) {
-	d.Progress(stageRootfs, 0, 1)
-	dir = filepath.Join(d.steps, "rootfs")
+//	installed.tar
+//	packages       name and version of each
+//
+// It is the longest step, and the same for all that is laid over it.
+func (d *debianKitchen) install(ctx context.Context) (dir string, err error) {
+	dir = filepath.Join(d.installed, "install")
+	d.Progress(stageInstall, 0, installPhases)
 	err = step{dir}.do(func(tmp string) error {
-		overlay, customize := d.path("overlay"), d.path("customize.sh")
-		if err := d.recipe.write(overlay, d.time()); err != nil {
-			return err
-		}
-		if err := os.WriteFile(customize, d.recipe.customize, 0o755); err != nil {
-			return err
-		}
-		if err := os.Mkdir(filepath.Join(tmp, "tree"), 0o755); err != nil {
-			return err
-		}
-		args, err := d.mmdebstrap(tmp, overlay, customize)
+		args, err := d.mmdebstrap(tmp)
 		if err != nil {
 			return err
 		}
-		if _, err := d.run.output(ctx, d.scratch, "unshare", args...); err != nil {
-			return fmt.Errorf("make the root file system: %w", err)
+		phase := int64(0)
+		err = d.run.follow(ctx, d.scratch, func(line string) {
+			if strings.HasPrefix(line, "I: ") {
+				phase++
+				d.Progress(stageInstall, min(phase, installPhases-1), installPhases)
+			}
+		}, "unshare", args...)
+		if err != nil {
+			return fmt.Errorf("install the packages: %w", err)
 		}
 		return nil
 	})
 	if err == nil {
-		d.Progress(stageRootfs, 1, 1)
+		d.Progress(stageInstall, installPhases, installPhases)
 	}
 	return dir, err
 }
 
-// mmdebstrap is the command that makes the root file system, for unshare: what
-// it mounts it mounts in name spaces of its own, and it and all its children
-// end with this process. So nothing stays mounted, whatever ends the bake.
-func (d *debianKitchen) mmdebstrap(out, overlay, customize string) ([]string, error) {
+// installFormat stands for the way of installing: another way, another folder.
+const installFormat = "1"
+
+// installPhases is how many phases mmdebstrap tells of ("I: ..."), roughly.
+const installPhases = 12
+
+// unshared begins the command of unshare(1): what runs so has its mounts in name
+// spaces of its own, and it and all its children end with this process. So
+// nothing stays mounted, whatever ends the bake.
+var unshared = []string{"--mount", "--pid", "--fork", "--kill-child", "--mount-proc"}
+
+// mmdebstrap is the command that installs the packages, for unshare.
+func (d *debianKitchen) mmdebstrap(out string) ([]string, error) {
 	archives, err := filepath.Abs(filepath.Join(d.WorkDir, "archives"))
 	if err != nil {
 		return nil, err
@@ -102,30 +111,52 @@ func (d *debianKitchen) mmdebstrap(out, overlay, customize string) ([]string, er
 	if err := os.MkdirAll(filepath.Join(archives, "partial"), 0o755); err != nil {
 		return nil, err
 	}
-	for _, path := range []string{archives, out, overlay, customize} {
+	for _, path := range []string{archives, out} {
 		if strings.ContainsAny(path, " '\"\\$`") {
 			return nil, fmt.Errorf("the work directory's path %q has a space or quote in it, which mmdebstrap's hooks do not take: choose another: %w", path, fault.Invalid)
 		}
 	}
-	args := []string{
-		"--mount", "--pid", "--fork", "--kill-child", "--mount-proc",
-		"env", "TMPDIR=" + d.scratch, d.run.tools["mmdebstrap"],
+	args := slices.Concat(unshared, []string{
+		// The initrd is made when all is there that goes into it, and once.
+		"env", "INITRD=No", "TMPDIR=" + d.scratch, d.run.tools["mmdebstrap"],
 		"--variant=minbase", "--architectures=" + d.Arch, "--format=tar", "--include=" + strings.Join(d.recipe.packages, ","),
 		"--aptopt=APT::Install-Recommends false", "--aptopt=Acquire::Retries 3",
 		"--dpkgopt=path-exclude=/usr/share/man/*", "--dpkgopt=path-exclude=/usr/share/info/*", "--dpkgopt=path-exclude=/usr/share/locale/*",
 		// Packages stay in the work directory, also those of a bake that was killed.
 		"--skip=essential/unlink,download/empty",
 		`--setup-hook=mkdir -p "$1/var/cache/apt/archives" && mount --bind ` + archives + ` "$1/var/cache/apt/archives"`,
-		"--customize-hook=sync-in " + overlay + " /",
-		"--customize-hook=sh " + customize + ` "$1"`,
 		`--customize-hook=umount "$1/var/cache/apt/archives"`,
 		`--customize-hook=chroot "$1" dpkg-query -W -f '${Package} ${Version}\n' >` + filepath.Join(out, "packages"),
-		// What boots the base is outside of it.
-		`--customize-hook=cd "$1" && cp -R --parents boot usr/lib/shim usr/lib/grub ` + filepath.Join(out, "tree"),
-		`--customize-hook=rm -rf "$1/boot" "$1/usr/lib/shim" "$1/usr/lib/grub" && mkdir "$1/boot"`,
-		DebianRelease, filepath.Join(out, "rootfs.tar"),
-	}
+		DebianRelease, filepath.Join(out, "installed.tar"),
+	})
 	return append(args, d.archive.lines()...), nil
+}
+
+// rootfsTar lays the recipe over the packages of the folder installed. It makes the root file
+// system in a tar, and beside it what boots it:
+//
+//	rootfs.tar
+//	tree/        boot/, usr/lib/shim, usr/lib/grub
+func (d *debianKitchen) rootfsTar(ctx context.Context, installed string) (dir string, err error) {
+	d.Progress(stageRootfs, 0, 1)
+	dir = filepath.Join(d.steps, "rootfs")
+	err = step{dir}.do(func(tmp string) error {
+		overlay, finish, customize := d.path("overlay"), d.path("finish.sh"), d.path("customize.sh")
+		if err := d.recipe.write(overlay, d.time()); err != nil {
+			return err
+		}
+		if err := errors.Join(os.WriteFile(finish, d.recipe.finish, 0o755), os.WriteFile(customize, d.recipe.customize, 0o755)); err != nil {
+			return err
+		}
+		args := append(slices.Clone(unshared), "sh", finish, filepath.Join(installed, "installed.tar"), overlay, customize, tmp)
+		_, err := d.run.output(ctx, d.scratch, "unshare", args...)
+		return err
+	})
+	if err != nil {
+		return "", fmt.Errorf("make the root file system: %w", err)
+	}
+	d.Progress(stageRootfs, 1, 1)
+	return dir, nil
 }
 
 // erofsFiles are mkfs.erofs of the release, its loader and libraries: the one of

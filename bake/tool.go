@@ -1,10 +1,12 @@
 package bake
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"os/exec"
@@ -92,6 +94,31 @@ func (e *toolError) Unwrap() error { return e.err }
 // output runs a tool in dir and returns what it prints on standard output.
 // When ctx ends, the tool and all its children are killed.
 func (r *runner) output(ctx context.Context, dir, tool string, args ...string) (string, error) {
+	var stdout bytes.Buffer
+	err := r.start(ctx, dir, &stdout, io.Discard, tool, args)
+	return stdout.String(), err
+}
+
+// follow is output for a tool that tells on standard error how far it is: each
+// line is passed to tell.
+func (r *runner) follow(ctx context.Context, dir string, tell func(line string), tool string, args ...string) error {
+	read, write := io.Pipe()
+	told := make(chan struct{})
+	go func() {
+		defer close(told)
+		for lines := bufio.NewScanner(read); lines.Scan(); {
+			tell(lines.Text())
+		}
+		_, _ = io.Copy(io.Discard, read) // of a line too long
+	}()
+	err := r.start(ctx, dir, io.Discard, write, tool, args)
+	write.Close()
+	<-told
+	return err
+}
+
+// start runs a tool until it ends.
+func (r *runner) start(ctx context.Context, dir string, out, progress io.Writer, tool string, args []string) error {
 	cmd := exec.CommandContext(ctx, r.tools[tool], args...)
 	cmd.Dir = dir
 	cmd.Env = append(os.Environ(),
@@ -102,7 +129,7 @@ func (r *runner) output(ctx context.Context, dir, tool string, args ...string) (
 		"MKE2FS_CONFIG=/dev/null", "MTOOLSRC=/dev/null",
 	)
 	var stdout, stderr bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	cmd.Stdout, cmd.Stderr = io.MultiWriter(&stdout, out), io.MultiWriter(&stderr, progress)
 	// A group of its own, as apt-get downloads through children. And if this
 	// process is killed, so is the tool: the kernel does that when the thread
 	// ends that started it, so this goroutine keeps its thread.
@@ -115,9 +142,9 @@ func (r *runner) output(ctx context.Context, dir, tool string, args ...string) (
 	err := cmd.Run()
 	r.log.Debug("ran", "tool", tool, "args", args, "took", time.Since(start), "err", err)
 	if err != nil {
-		return "", &toolError{Tool: tool, Output: lastLines(stderr.String()+stdout.String(), 5), err: err}
+		return &toolError{Tool: tool, Output: lastLines(stderr.String()+stdout.String(), 5), err: err}
 	}
-	return stdout.String(), nil
+	return nil
 }
 
 // lastLines returns the last n lines that are not empty, joined by "; ".

@@ -14,16 +14,36 @@ mkdir -p "$root/mnt/piece"
 ln -s /run/isofs/piece "$root/usr/lib/isofs/www/piece"
 
 inside systemctl -q set-default graphical.target
-inside systemctl -q enable isofs-piece.service isofs-kiosk.service isofs-shown.path getty@tty2.service
+inside systemctl -q enable isofs-piece.service isofs-kiosk.service isofs-shown.path isofs-sound.service getty@tty2.service
 # The console of tty1 is the piece's; the session ends the splash; nothing is kept of a boot, and the
 # stick is not looked for updates. Clock and network wait for who needs them: no network is set up.
 inside systemctl -q mask getty@tty1.service plymouth-quit.service plymouth-quit-wait.service systemd-firstboot.service \
 	apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer e2scrub_all.timer e2scrub_reap.service \
 	fstrim.timer systemd-networkd.service systemd-timesyncd.service systemd-pstore.service
 
-inside update-initramfs -u -k all
+# Modules of what a machine that shows a piece has no use for. They are compressed already, so they
+# weigh twice in the image. No network is set up, so its drivers go too; webcams (uvc) stay.
+release=$(ls "$root/usr/lib/modules")
+modules=$root/usr/lib/modules/$release/kernel
+for dir in accel atm comedi crypto gnss iio infiniband isdn md mtd net nfc parport staging target vdpa vfio vhost w1; do
+	rm -rf "$modules/drivers/$dir"
+done
+find "$modules/net" -mindepth 1 -maxdepth 1 ! -name rfkill -exec rm -rf {} +
+find "$modules/fs" -mindepth 1 -maxdepth 1 ! \( -name 'mbcache*' -o -name 'binfmt_misc*' -o -name autofs -o -name configfs -o -name efivarfs -o -name erofs \
+	-o -name exfat -o -name ext4 -o -name fat -o -name fuse -o -name isofs -o -name jbd2 -o -name nls -o -name ntfs3 -o -name overlayfs -o -name pstore \
+	-o -name squashfs -o -name udf \) -exec rm -rf {} +
+find "$modules/drivers/media" -mindepth 1 -maxdepth 1 ! \( -name common -o -name mc -o -name usb -o -name v4l2-core \) -exec rm -rf {} +
+find "$modules/drivers/media/usb" -mindepth 1 -maxdepth 1 ! -name uvc -exec rm -rf {} +
+rm -rf "$modules/arch/x86/kvm"
+inside depmod "$release"
+
+inside update-initramfs -c -k "$release"
 
 # What a running system does not read. The licences stay.
 find "$root/usr/share/doc" -mindepth 1 ! -type d ! -name copyright -delete
 rm -rf "$root"/var/lib/apt/lists/* "$root"/var/cache/apt/*.bin "$root"/var/log/* "$root"/usr/share/man "$root"/usr/share/info \
 	"$root"/var/cache/debconf/*-old "$root"/var/lib/dpkg/*-old "$root"/var/cache/ldconfig/aux-cache "$root"/usr/lib/python3*/__pycache__
+# Chromium's checks of Vulkan, icons that no window shows (the pointer is one of cursors/), the text that
+# udev's database was made of, and GRUB's tools: it is outside of the root.
+rm -rf "$root"/usr/lib/chromium/libVkLayer_khronos_validation.so "$root"/usr/share/icons/hicolor \
+	"$root"/usr/share/icons/Adwaita/[0-9s]* "$root"/usr/lib/udev/hwdb.d "$root"/usr/share/grub "$root"/usr/bin/grub-* "$root"/usr/sbin/grub-*
