@@ -2,7 +2,7 @@
 
 BIN := bin/isofs
 
-.PHONY: demo test setup build lint fuzz boot-matrix bench bench-peers base-debian boot-debian clean
+.PHONY: demo test setup build lint fuzz boot-matrix bench bench-peers base-debian boot-debian boot-table boot-odd clean
 
 demo: ## set up, bake the tiny base, mount, serve on DEMO_LISTEN (127.0.0.1:8080)
 	scripts/setup serve bake
@@ -44,6 +44,14 @@ base-debian: build ## bake the base that people boot, as root, to BASES (build/b
 boot-debian: build ## boot the newest of them in an emulator until its browser has painted
 	scripts/setup test
 	$(BIN) boot-test "$$(ls -t $(BASES)/debian/*/*/base.iso | head -n 1)" --expect-serial '^ISOFS-SHOWN' --timeout 9m --memory 3072 --screenshots build/boot-debian
+
+boot-table: build ## boot it BOOTS (20) times as mount and nginx serve it, USB and CD, UEFI, Secure Boot and BIOS, and print the table: an hour
+	scripts/setup serve test
+	scripts/boot-table "$$(ls -td $(BASES)/debian/*/* | head -n 1)" $(or $(BOOTS),20)
+
+boot-odd: build ## boot sticks that are damaged, empty, without a piece, or have a large one
+	scripts/setup serve test
+	scripts/boot-odd "$$(ls -td $(BASES)/debian/*/* | head -n 1)"
 
 clean: ## forget what was built and cached in the tree
 	rm -rf bin build

@@ -30,7 +30,7 @@ func boot(t *testing.T, image, as, firmware, expect string) *boottest.Result {
 	t.Helper()
 	r, err := boottest.Run(t.Context(), boottest.Options{
 		Image: image, As: as, Firmware: firmware, Accel: "tcg", Memory: 512, Timeout: bootPatience,
-		Expect: boottest.Expect{Serial: regexp.MustCompile(expect)},
+		Expect: boottest.Expect{Serial: []*regexp.Regexp{regexp.MustCompile(expect)}},
 	})
 	if errors.Is(err, fault.NotFound) {
 		missing(t, "QEMU and its firmware", "qemu-system-x86 ovmf")

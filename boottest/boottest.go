@@ -52,10 +52,10 @@ type Options struct {
 
 // Expect is what must be seen. All that is set must be, in any order.
 type Expect struct {
-	Piece    string         // the name in the line ISOFS-JSON
-	Serial   *regexp.Regexp // a line on the serial port
-	Color    *color.RGBA    // of the screen
-	Fraction float64        // of the screen that has Color, above 0 up to 1
+	Piece    string           // the name in the line ISOFS-JSON
+	Serial   []*regexp.Regexp // for each a line on the serial port; ISOFS-FAIL too, if it is expected
+	Color    *color.RGBA      // of the screen
+	Fraction float64          // of the screen that has Color, above 0 up to 1
 }
 
 // A Result is what was seen. Times are seconds since the machine was started.
@@ -183,7 +183,7 @@ func (o *Options) complete() error {
 		return fmt.Errorf("a timeout of %s is none: %w", o.Timeout, fault.Invalid)
 	}
 	e := o.Expect
-	if e.Piece == "" && e.Serial == nil && e.Color == nil {
+	if e.Piece == "" && len(e.Serial) == 0 && e.Color == nil {
 		return fmt.Errorf("nothing is expected: name a piece, a line on the serial port or a color: %w", fault.Invalid)
 	}
 	if e.Color != nil && (e.Fraction <= 0 || e.Fraction > 1) {

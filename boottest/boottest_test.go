@@ -129,7 +129,7 @@ func TestQEMUThatEndsAtOnce(t *testing.T) {
 	if err := os.WriteFile(image, nil, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	_, err := Run(t.Context(), Options{Image: image, Firmware: "bios", Accel: "tcg", Timeout: time.Minute, Expect: Expect{Serial: regexp.MustCompile("x")}})
+	_, err := Run(t.Context(), Options{Image: image, Firmware: "bios", Accel: "tcg", Timeout: time.Minute, Expect: Expect{Serial: []*regexp.Regexp{regexp.MustCompile("x")}}})
 	if fault.Kind(err) != fault.Unavailable || !strings.Contains(err.Error(), "QEMU: qemu: cannot do that") {
 		t.Errorf("got %v", err)
 	}

@@ -132,7 +132,7 @@ func TestSplashAndPieceAreTimed(t *testing.T) {
 }
 
 func TestWhatIsNotThePiece(t *testing.T) {
-	ok := Expect{Serial: regexp.MustCompile("^ISOFS-OK$")}
+	ok := Expect{Serial: []*regexp.Regexp{regexp.MustCompile("^ISOFS-OK$")}}
 	for _, tt := range []struct {
 		name  string
 		e     Expect
@@ -159,8 +159,20 @@ func TestWhatIsNotThePiece(t *testing.T) {
 	}
 }
 
+// A boot that is to fail is watched to the end of what is expected of it.
+func TestAnExpectedFailure(t *testing.T) {
+	e := Expect{Serial: []*regexp.Regexp{regexp.MustCompile("^ISOFS-FAIL no partition"), regexp.MustCompile("^ISOFS-SHOWN")}}
+	r, _, err := follow(t, e, "", says("ISOFS-FAIL no partition"), says("ISOFS-SHOWN up=3"))
+	if err != nil || !r.Passed {
+		t.Errorf("passed %v, reason %q, %v", r.Passed, r.Reason, err)
+	}
+	if r, _, err = follow(t, e, "", says("ISOFS-FAIL damaged"), says("ISOFS-SHOWN up=3")); err != nil || r.Passed {
+		t.Errorf("another failure: passed %v, %v", r.Passed, err)
+	}
+}
+
 func TestBIOSTextIsNoSplash(t *testing.T) {
-	r, _, err := follow(t, Expect{Serial: regexp.MustCompile("never")}, "",
+	r, _, err := follow(t, Expect{Serial: []*regexp.Regexp{regexp.MustCompile("never")}}, "",
 		func(g *script) { g.bios = true }, shows(paint(720, 400, 1, white, white)))
 	if err != nil || r.Times.Handover == nil || r.Times.Splash != nil {
 		t.Errorf("%+v, %v", r.Times, err)
@@ -175,7 +187,7 @@ func TestABrokenMonitorIsAnError(t *testing.T) {
 }
 
 func TestFewLinesAreKept(t *testing.T) {
-	w := newWatch(Expect{Serial: regexp.MustCompile("x")}, "")
+	w := newWatch(Expect{Serial: []*regexp.Regexp{regexp.MustCompile("x")}}, "")
 	g := &script{}
 	w.line("ISOFS-BOOT a", g)
 	for range 3 * maxLines {

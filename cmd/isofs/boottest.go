@@ -18,7 +18,8 @@ import (
 
 // bootFlags are what the flags of boot-test say before they are understood.
 type bootFlags struct {
-	serial, color, json string
+	serial      []string
+	color, json string
 }
 
 func newBootTest() *cobra.Command {
@@ -73,7 +74,7 @@ by it, and emulation, which takes several times as long, if not.`,
 	flags.IntVar(&o.Memory, "memory", 2048, "the machine's memory in MiB")
 	flags.DurationVar(&o.Timeout, "timeout", 240*time.Second, "how long to watch")
 	flags.StringVar(&o.Expect.Piece, "piece", "", "expect that the machine names this piece on its serial port (ISOFS-JSON)")
-	flags.StringVar(&f.serial, "expect-serial", "", "expect a line on the serial port, a regular expression")
+	flags.StringArrayVar(&f.serial, "expect-serial", nil, "expect a line on the serial port, a regular expression (repeatable); a boot that is to fail names its ISOFS-FAIL")
 	flags.StringVar(&f.color, "expect-color", "", "expect a color on the screen, such as '#ff6ec7'")
 	flags.Float64Var(&o.Expect.Fraction, "fraction", 0.6, "how much of the screen must have the color")
 	flags.StringVar(&o.Shots, "screenshots", "", "folder for pictures of the screen: the splash, changes, the end")
@@ -83,10 +84,12 @@ by it, and emulation, which takes several times as long, if not.`,
 
 // parse understands the flags.
 func (f *bootFlags) parse(e *boottest.Expect) (err error) {
-	if f.serial != "" {
-		if e.Serial, err = regexp.Compile(f.serial); err != nil {
+	for _, text := range f.serial {
+		line, err := regexp.Compile(text)
+		if err != nil {
 			return fmt.Errorf("--expect-serial: %w: %w", err, errUsage)
 		}
+		e.Serial = append(e.Serial, line)
 	}
 	if f.color == "" {
 		return nil
