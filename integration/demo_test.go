@@ -78,6 +78,9 @@ func (s *server) launchDemo(command ...string) {
 			_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGTERM)
 			<-ended
 		}
+		if s.t.Failed() {
+			_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) // what it left
+		}
 	})
 	for deadline := time.Now().Add(demoPatience); !strings.Contains(s.log.String(), "until you press ctrl-C"); time.Sleep(20 * time.Millisecond) {
 		select {
