@@ -1,14 +1,20 @@
-# The two commands of README.md are `make demo` and `make test`.
+# The two commands of README.md are `make demo` and `make test`. A comment behind ## is what `make help` says.
 
 BIN := bin/isofs
+BASES := build/bases
+# What bakes need root for they do by sudo, if need be.
+SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 
-.PHONY: demo test setup build lint fuzz boot-matrix bench bench-peers base-debian boot-debian boot-table boot-odd clean
+.PHONY: help demo test setup build lint fuzz boot-matrix bench bench-peers base-tiny base-debian boot-debian boot-table boot-odd publish-debian release clean
+
+help: ## say what there is
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /\1\t/' | awk -F'\t' '{ printf "  %-16s %s\n", $$1, $$2 }'
 
 demo: ## set up, bake the tiny base, mount, serve on DEMO_LISTEN (127.0.0.1:8080)
 	scripts/setup serve bake
 	scripts/demo
 
-test: ## set up, then pass all tests
+test: ## set up, then pass all tests: less than a quarter of an hour
 	scripts/setup serve bake test browser
 	scripts/test
 
@@ -18,15 +24,16 @@ setup: ## install what the tests and the demo need
 build: ## bin/isofs
 	go build -o $(BIN) ./cmd/isofs
 
-lint: ## vet, golangci-lint, shellcheck
+lint: ## vet, golangci-lint, shellcheck, actionlint
 	scripts/lint
+
+clean: ## forget what was built and cached in the tree
+	rm -rf bin build
+
+# What takes long. Each is a target of its own, and `make test` runs none of them.
 
 fuzz: ## every fuzz target for FUZZTIME (30s) each
 	scripts/fuzz
-
-boot-matrix: ## boot the tiny base every way, Secure Boot and real machines' buses included: some ten minutes
-	scripts/setup bake test
-	CI=true go test -count=1 -timeout 60m -v -run TestMatrix ./bake -bake.matrix -bake.work "$(CURDIR)/build/bake"
 
 bench: ## the Go benchmarks
 	go test -run '^$$' -bench . -benchmem ./...
@@ -35,11 +42,20 @@ bench-peers: ## isofs beside its peers, in one run; BENCHFLAGS=-quick for a look
 	scripts/setup serve bake bench
 	go run ./bench $(BENCHFLAGS)
 
-BASES := build/bases
+boot-matrix: ## boot the tiny base every way, Secure Boot and real machines' buses included: some ten minutes
+	scripts/setup bake test
+	CI=true go test -count=1 -timeout 60m -v -run TestMatrix ./bake -bake.matrix -bake.work "$(CURDIR)/build/bake"
+
+# base-FLAVOR bakes into BASES and hands BAKEFLAGS on; boot-FLAVOR boots the newest one there.
+# scripts/release-base FLAVOR, which publishes, goes by base-FLAVOR alone.
+
+base-tiny: build ## bake the base of the demo to BASES (build/bases); BAKEFLAGS are those of isofs bake
+	scripts/setup bake
+	$(BIN) bake tiny -o $(BASES) --work build/bake $(BAKEFLAGS)
 
 base-debian: build ## bake the base that people boot, as root, to BASES (build/bases)
 	scripts/setup bake debian
-	$(BIN) bake debian -o $(BASES) --work build/debian
+	$(SUDO) $(BIN) bake debian -o $(BASES) --work build/debian $(BAKEFLAGS)
 
 boot-debian: build ## boot the newest of them in an emulator until its browser has painted
 	scripts/setup test
@@ -53,5 +69,18 @@ boot-odd: build ## boot sticks that are damaged, empty, without a piece, or have
 	scripts/setup serve test
 	scripts/boot-odd "$$(ls -td $(BASES)/debian/*/* | head -n 1)"
 
-clean: ## forget what was built and cached in the tree
-	rm -rf bin build
+publish-debian: ## bake the base, boot it with a test piece, publish it to ISOFS_TO; RELEASEFLAGS=--dry-run says how
+	scripts/release-base debian $(RELEASEFLAGS)
+
+# What `make release` runs, in this order. A new long target, such as another base or more boots, is added here.
+RELEASE := test
+RELEASE += boot-matrix
+RELEASE += base-debian
+RELEASE += boot-debian
+RELEASE += boot-odd
+RELEASE += boot-table
+RELEASE += bench-peers
+RELEASE += fuzz
+
+release: ## all of the above before a release: some hours; RELEASE='test fuzz' for a part; ends with a summary
+	BENCHFLAGS="$(or $(BENCHFLAGS),-quick)" scripts/release $(RELEASE)
