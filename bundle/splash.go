@@ -71,7 +71,7 @@ func (f *finding) picture(what string, data []byte) {
 // is noted and harms nobody.
 func findSplash(head []byte) (f finding) {
 	var theme, colors, picture string // the first of each
-	tags(head, titleRegion, func(name string, attribute map[string]string) {
+	whole := tags(head, titleRegion, func(name string, attribute map[string]string) {
 		first := func(have *string, value string) {
 			if *have == "" {
 				*have = value
@@ -86,6 +86,9 @@ func findSplash(head []byte) (f finding) {
 			first(&picture, attribute["href"])
 		}
 	})
+	if !whole {
+		f.note("a <meta> or <link>", fmt.Errorf("it does not end in the first %d bytes", len(head)))
+	}
 	f.colors(splashMeta, colors)
 	f.colors(themeColor, theme)
 	if picture != "" {

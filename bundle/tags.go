@@ -12,13 +12,14 @@ const maxAttributes = 16
 // tags calls found with each <meta> and <link> of head that begins before limit
 // and is whole, up to the body. The names of attributes are in lower case, their
 // values without quotes and references; of two of a name the first counts. It
-// steps over what title steps over, and over the title.
-func tags(head []byte, limit int, found func(name string, attributes map[string]string)) {
+// steps over what title steps over, and over the title. It is false if one does
+// not end in head.
+func tags(head []byte, limit int, found func(name string, attributes map[string]string)) (whole bool) {
 	low := asciiLower(head)
 	for at := 0; at < min(limit, len(low)); {
 		open := bytes.IndexByte(low[at:], '<')
 		if open < 0 || at+open >= limit {
-			return
+			return true
 		}
 		at += open
 		rest := low[at:]
@@ -32,12 +33,12 @@ func tags(head []byte, limit int, found func(name string, attributes map[string]
 		case isTag(rest, "title"):
 			at += past(rest, "</title")
 		case isTag(rest, "body") || bytes.HasPrefix(rest, []byte("</head")):
-			return
+			return true
 		case isTag(rest, "meta") || isTag(rest, "link"):
 			const tag = len("<meta")
 			attributes, n := readAttributes(head[at+tag:])
 			if n < 0 {
-				return // it is cut off
+				return false
 			}
 			found(string(rest[1:tag]), attributes)
 			at += tag + n
@@ -45,6 +46,7 @@ func tags(head []byte, limit int, found func(name string, attributes map[string]
 			at++
 		}
 	}
+	return true
 }
 
 // readAttributes reads the attributes of a tag up to its ">", and returns what

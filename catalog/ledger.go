@@ -5,8 +5,10 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 
 	"aesthetic.computer/isofs/base"
@@ -120,7 +122,7 @@ func (l *ledger) claim(sums ...base.Hash) (release func()) {
 }
 
 // spare keeps what r is made of from being swept for good.
-func (l *ledger) spare(r record) { l.claim(r.Bundle, r.Splash.Picture) }
+func (l *ledger) spare(r record) { l.claim(slices.Collect(maps.Keys(r.files()))...) }
 
 // discard removes a record that is not in the index.
 func (l *ledger) discard(r record) error {
