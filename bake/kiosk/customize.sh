@@ -12,9 +12,11 @@ rm -f "$root/etc/resolv.conf"
 mkdir -p "$root/mnt/piece"
 # What /usr/lib/isofs/piece chose is /piece/ of the server.
 ln -s /run/isofs/piece "$root/usr/lib/isofs/www/piece"
+# What /usr/lib/isofs/splash left is /splash/ of it.
+ln -s /run/isofs/splash "$root/usr/lib/isofs/www/splash"
 
 inside systemctl -q set-default graphical.target
-inside systemctl -q enable isofs-piece.service isofs-kiosk.service isofs-shown.path getty@tty2.service
+inside systemctl -q enable isofs-piece.service isofs-splash.service isofs-kiosk.service isofs-shown.path getty@tty2.service
 # The console of tty1 is the piece's; the session ends the splash; nothing is kept of a boot, and the
 # stick is not looked for updates. Clock and network wait for who needs them: no network is set up.
 inside systemctl -q mask getty@tty1.service plymouth-quit.service plymouth-quit-wait.service systemd-firstboot.service \
