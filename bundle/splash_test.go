@@ -233,3 +233,26 @@ func FuzzSplash(f *testing.F) {
 		}
 	})
 }
+
+// The example in the documentation does what it says.
+func TestSplashInTheDocs(t *testing.T) {
+	docs, err := os.ReadFile("../docs/bases.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, section, _ := strings.Cut(string(docs), "\n### A splash of its own\n")
+	_, example, _ := strings.Cut(section, "\n```html\n")
+	example, _, ok := strings.Cut(example, "\n```\n")
+	if !ok {
+		t.Fatal("there is no example")
+	}
+	f := findSplash([]byte(example))
+	if s := f.splash; s.Top != "#003300" || s.Bottom != "#007828" || s.Dots != "#ffd700" || s.PictureSize == 0 || len(f.notes) > 0 {
+		t.Errorf("the example gives %+v, %q", s, f.notes)
+	}
+	for _, limit := range []string{"first 64 KiB", "at most 256 KiB", "1920 pixels a side", "1920x1080 in all"} {
+		if !strings.Contains(section, limit) {
+			t.Errorf("no %q is spoken of", limit)
+		}
+	}
+}
