@@ -94,7 +94,7 @@ func Debian(ctx context.Context, o DebianOptions) (*Result, error) {
 // findDebianTools finds what the root file system is made with, beside the
 // tools of every bake.
 func findDebianTools() (map[string]string, error) {
-	tools := map[string]string{"mmdebstrap": "mmdebstrap", "unshare": "util-linux", "tar": "tar"}
+	tools := map[string]string{"mmdebstrap": "mmdebstrap", "unshare": "util-linux", "tar": "tar", "xz": "xz-utils"}
 	maps.Copy(tools, toolPackages)
 	return findToolsIn(searchPath(), tools)
 }

@@ -62,6 +62,9 @@ func kioskRecipe() (*recipe, error) {
 	if r.files["usr/share/plymouth/themes/isofs/dot.png"], err = splashDot(); err != nil {
 		return nil, err
 	}
+	if r.files["usr/lib/isofs/dot.head"], r.files["usr/lib/isofs/dot.tail"], err = splashDotTemplate(); err != nil {
+		return nil, err
+	}
 	r.files["usr/lib/isofs/placeholder/piece.html"] = placeholderHTML
 	return r, nil
 }

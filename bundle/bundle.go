@@ -3,8 +3,8 @@
 // their SHA-256.
 //
 // It leaves out when to fetch: refreshing, holding, retrying and forgetting are
-// the catalog's. It never looks into a bundle, apart from its <title>, and does
-// not know what becomes of one (volumes and images).
+// the catalog's. It never looks into a bundle, apart from its <title> and what
+// its head says of a boot splash, and does not know what becomes of one (volumes and images).
 package bundle
 
 import (
@@ -22,6 +22,12 @@ type Info struct {
 	Size    int64     // bytes
 	ModTime time.Time // whole seconds, UTC: when the bundle was made, as its source tells it
 	Title   string    // of the HTML's <title>, or the name; at most 100 runes, one line
+	Splash  Splash    // what its head, or a file beside it, says of one
+	// PNG is the picture of Splash, from Fetch; whoever stores it lets go of it.
+	PNG string
+	// Beside is by what the source knows again what lay beside the bundle.
+	Beside string
+	Note   string // what was left out of Splash and why, for the log
 }
 
 // A Source has bundles: an oven, or a directory.

@@ -26,15 +26,19 @@ const (
 // errTorn says that a file was written to while it was read.
 var errTorn = errors.New("the file changed while it was read; put files in place by renaming them")
 
+// errTooLarge says that a file is larger than it may be.
+var errTooLarge = errors.New("it is larger than it may be")
+
 // A Dir is a Source that has the HTML files of a directory. A file is called
 // like the image of its piece, with ".html" for "-os.iso": "notepat.html",
 // "at.jeffrey.tone.html", "kidlisp.39j.html". Other files, and directories in
-// it, are ignored. A symbolic link must stay within the directory.
+// it, are ignored, but "notepat.splash.png" beside it is the picture of its
+// splash. A symbolic link must stay within the directory.
 // Safe for concurrent use.
 type Dir struct {
 	path string
 	now  func() time.Time
-	open func(Name) (fs.File, error) // openFile
+	open func(file string) (fs.File, error) // openFile
 }
 
 var (
@@ -79,9 +83,12 @@ func (d *Dir) fetch(ctx context.Context, to *sink) (Info, error) {
 		if err := ctx.Err(); err != nil {
 			return Info{}, err
 		}
-		data, modTime, err := d.read(to.name, to.limit)
+		data, modTime, err := d.read(to.name.stem()+pageSuffix, to.limit)
 		if errors.Is(err, errTorn) && try == 1 {
 			continue
+		}
+		if errors.Is(err, errTooLarge) {
+			err = &TooLargeError{Name: to.name, Limit: to.limit}
 		}
 		if err != nil {
 			return Info{}, err
@@ -92,13 +99,46 @@ func (d *Dir) fetch(ctx context.Context, to *sink) (Info, error) {
 		if _, err := to.Write(data); err != nil {
 			return Info{}, err
 		}
-		return to.info(modTime), nil
+		return d.addPicture(to.name, to.info(modTime)), nil
 	}
 }
 
+// addPicture looks for a picture beside the bundle of info, which takes the
+// place of one that the bundle has. One that is bad harms nobody.
+func (d *Dir) addPicture(name Name, info Info) Info {
+	if info.Beside, info.ModTime = d.beside(name, info.ModTime); info.Beside == "" {
+		return info
+	}
+	f := finding{splash: info.Splash, png: info.PNG}
+	if info.Note != "" {
+		f.notes = []string{info.Note}
+	}
+	file := name.stem() + splashInDir
+	if data, _, err := d.read(file, maxPicture); err != nil {
+		f.note(file, err)
+	} else {
+		f.picture(file, data)
+	}
+	info.take(f)
+	return info
+}
+
+// beside returns by what the file of a picture is known again, "" if there is
+// none, and the later of its time and t, in whole seconds.
+func (d *Dir) beside(name Name, t time.Time) (string, time.Time) {
+	fi, err := d.stat(name.stem() + splashInDir)
+	if err != nil {
+		return "", t
+	}
+	if changed := fi.ModTime().UTC().Truncate(time.Second); changed.After(t) {
+		t = changed
+	}
+	return fmt.Sprintf("%d %d", fi.Size(), fi.ModTime().UnixNano()), t
+}
+
 // read returns the whole file, which had the same size and time before and after.
-func (d *Dir) read(name Name, limit int64) ([]byte, time.Time, error) {
-	f, err := d.open(name)
+func (d *Dir) read(file string, limit int64) ([]byte, time.Time, error) {
+	f, err := d.open(file)
 	if err != nil {
 		return nil, time.Time{}, err
 	}
@@ -111,7 +151,7 @@ func (d *Dir) read(name Name, limit int64) ([]byte, time.Time, error) {
 		return nil, time.Time{}, fmt.Errorf("%w: it is no regular file", fault.NotFound)
 	}
 	if before.Size() > limit {
-		return nil, time.Time{}, &TooLargeError{Name: name, Limit: limit}
+		return nil, time.Time{}, errTooLarge
 	}
 	var data bytes.Buffer
 	data.Grow(int(before.Size()) + bytes.MinRead)
@@ -128,15 +168,15 @@ func (d *Dir) read(name Name, limit int64) ([]byte, time.Time, error) {
 	return data.Bytes(), before.ModTime(), nil
 }
 
-// openFile opens the file of name, which may be anything but outside of d.
-func (d *Dir) openFile(name Name) (fs.File, error) {
+// openFile opens a file, which may be anything but outside of d.
+func (d *Dir) openFile(file string) (fs.File, error) {
 	root, err := os.OpenRoot(d.path)
 	if err != nil {
 		return nil, err
 	}
 	defer root.Close()
 	// Without O_NONBLOCK, opening a named pipe would wait for a writer.
-	f, err := root.OpenFile(name.stem()+pageSuffix, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	f, err := root.OpenFile(file, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fault.NotFound
 	}
@@ -188,15 +228,17 @@ func (d *Dir) list(ctx context.Context) ([]Name, error) {
 	return names, nil
 }
 
-// Changed compares size and time of the file with had. A file that cannot be
+// Changed compares size and time of the file, and of the picture beside it, with
+// had. A file that cannot be
 // looked at may have changed; and so may one that had only just been written
 // when it was read, since a time in whole seconds does not show what followed.
 func (d *Dir) Changed(_ context.Context, name Name, had Info, age time.Duration) bool {
-	fi, err := d.stat(name)
+	fi, err := d.stat(name.stem() + pageSuffix)
 	if err != nil {
 		return true
 	}
-	if fi.Size() != had.Size || !fi.ModTime().UTC().Truncate(time.Second).Equal(had.ModTime) {
+	beside, modTime := d.beside(name, fi.ModTime().UTC().Truncate(time.Second))
+	if fi.Size() != had.Size || !modTime.Equal(had.ModTime) || beside != had.Beside {
 		return true
 	}
 	settled := d.now().Add(-age).Sub(had.ModTime) // when it was read
@@ -205,19 +247,19 @@ func (d *Dir) Changed(_ context.Context, name Name, had Info, age time.Duration)
 
 // holds reports whether there is anything called like name's file.
 func (d *Dir) holds(name Name) bool {
-	_, err := d.stat(name)
+	_, err := d.stat(name.stem() + pageSuffix)
 	return !errors.Is(err, fs.ErrNotExist)
 }
 
 // stat returns fs.ErrNotExist for a file that is missing, not for a directory
 // that is: that one is expected back, and Fetch fails meanwhile.
-func (d *Dir) stat(name Name) (fs.FileInfo, error) {
+func (d *Dir) stat(file string) (fs.FileInfo, error) {
 	root, err := os.OpenRoot(d.path)
 	if err != nil {
 		return nil, fmt.Errorf("open the directory of pieces: %v", err)
 	}
 	defer root.Close()
-	fi, err := root.Stat(name.stem() + pageSuffix)
+	fi, err := root.Stat(file)
 	if err == nil && !fi.Mode().IsRegular() {
 		return nil, fs.ErrNotExist
 	}

@@ -49,7 +49,7 @@ func TestDirFetch(t *testing.T) {
 	for _, s := range []string{"notepat", "@Jeff.b/tone", "$39j", "-x"} {
 		var body bytes.Buffer
 		info, err := d.Fetch(t.Context(), mustName(t, s), &body, int64(len(page)))
-		want := Info{sha256.Sum256([]byte(page)), int64(len(page)), noon().Add(-time.Hour).Truncate(time.Second), "note & pat"}
+		want := Info{SHA256: sha256.Sum256([]byte(page)), Size: int64(len(page)), ModTime: noon().Add(-time.Hour).Truncate(time.Second), Title: "note & pat"}
 		if err != nil || info != want || body.String() != page {
 			t.Errorf("%s: %+v, %v, %q; want %+v", s, info, err, body.String(), want)
 		}
@@ -153,8 +153,8 @@ func TestDirTorn(t *testing.T) {
 		for times := range 3 {
 			d := dir(t, map[string]string{"live.html": page})
 			readings := 0
-			d.open = func(name Name) (fs.File, error) {
-				f, err := d.openFile(name)
+			d.open = func(file string) (fs.File, error) {
+				f, err := d.openFile(file)
 				readings++
 				return &liveFile{f.(*os.File), func() {
 					if readings <= times {

@@ -68,7 +68,7 @@ func TestOvenFetch(t *testing.T) {
 		if err != nil {
 			t.Fatalf("%s: %v", tt.name, err)
 		}
-		want := Info{sha256.Sum256([]byte(page)), int64(len(page)), time.Date(2026, 2, 28, 10, 11, 12, 0, time.UTC), "note & pat"}
+		want := Info{SHA256: sha256.Sum256([]byte(page)), Size: int64(len(page)), ModTime: time.Date(2026, 2, 28, 10, 11, 12, 0, time.UTC), Title: "note & pat"}
 		if info != want || body.String() != page {
 			t.Errorf("%s: %+v, %q; want %+v", tt.name, info, body.String(), want)
 		}

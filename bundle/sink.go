@@ -16,7 +16,7 @@ type sink struct {
 
 	sum  hash.Hash
 	size int64
-	head []byte // the first titleRegion bytes
+	head []byte // the first splashRegion bytes
 }
 
 func newSink(w io.Writer, name Name, limit int64) *sink {
@@ -30,15 +30,19 @@ func (s *sink) Write(p []byte) (int, error) {
 	n, err := s.w.Write(p)
 	s.sum.Write(p[:n])
 	s.size += int64(n)
-	s.head = append(s.head, p[:min(n, titleRegion-len(s.head))]...)
+	s.head = append(s.head, p[:min(n, splashRegion-len(s.head))]...)
 	return n, err
 }
 
 func (s *sink) info(modTime time.Time) Info {
-	info := Info{Size: s.size, ModTime: modTime.UTC().Truncate(time.Second), Title: title(s.head)}
+	info := Info{
+		Size: s.size, ModTime: modTime.UTC().Truncate(time.Second),
+		Title: title(s.head[:min(titleRegion, len(s.head))]),
+	}
 	s.sum.Sum(info.SHA256[:0])
 	if info.Title == "" {
 		info.Title = s.name.String()
 	}
+	info.take(findSplash(s.head))
 	return info
 }

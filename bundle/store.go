@@ -21,39 +21,47 @@ import (
 const leftover = ".put-"
 
 // A Store keeps bundles in a directory, each as "<sha256 in hex>.html" and
-// once, however many pieces have it. What carries a digest for a name is whole
+// once, however many pieces have it; or pictures, as "….png". What carries a digest for a name is whole
 // and durable, whenever the machine stops. Nothing is evicted: who stores must
 // Remove. A directory belongs to one process. Safe for concurrent use.
 type Store struct {
-	dir string
+	dir    string
+	suffix string // of the files
+	what   string // they are, in errors
 
 	mu       sync.Mutex
 	verified map[[32]byte]bool // compared with their digest since the process started
 }
 
-// OpenStore returns the store in dir, which is made if it does not exist, and
-// removes what a killed process left half-written. Errors wrap fault.Unavailable.
-func OpenStore(dir string) (*Store, error) {
+// OpenStore returns the store of bundles in dir, which is made if it does not
+// exist, and removes what a killed process left half-written. Errors wrap
+// fault.Unavailable.
+func OpenStore(dir string) (*Store, error) { return newStore(dir, pageSuffix, "bundle") }
+
+// OpenPictures is OpenStore for the pictures of splashes.
+func OpenPictures(dir string) (*Store, error) { return newStore(dir, ".png", "picture") }
+
+func newStore(dir, suffix, what string) (*Store, error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return nil, fmt.Errorf("open the store of bundles: %w: %w", fault.Unavailable, err)
+		return nil, fmt.Errorf("open the store of %ss: %w: %w", what, fault.Unavailable, err)
 	}
 	entries, err := os.ReadDir(dir)
 	if err != nil {
-		return nil, fmt.Errorf("open the store of bundles: %w: %w", fault.Unavailable, err)
+		return nil, fmt.Errorf("open the store of %ss: %w: %w", what, fault.Unavailable, err)
 	}
 	for _, entry := range entries {
 		if !strings.HasPrefix(entry.Name(), leftover) {
 			continue
 		}
 		if err := os.Remove(filepath.Join(dir, entry.Name())); err != nil {
-			return nil, fmt.Errorf("remove what was half-written to the store of bundles: %w: %w", fault.Unavailable, err)
+			return nil, fmt.Errorf("remove what was half-written to the store of %ss: %w: %w", what, fault.Unavailable, err)
 		}
 	}
-	return &Store{dir: dir, verified: map[[32]byte]bool{}}, nil
+	return &Store{dir: dir, suffix: suffix, what: what, verified: map[[32]byte]bool{}}, nil
 }
 
 func (s *Store) path(sum [32]byte) string {
-	return filepath.Join(s.dir, hex.EncodeToString(sum[:])+pageSuffix)
+	return filepath.Join(s.dir, hex.EncodeToString(sum[:])+s.suffix)
 }
 
 // Put stores what fetch writes and returns the Info that fetch returns, once
@@ -78,13 +86,22 @@ func (s *Store) Put(fetch func(w io.Writer) (Info, error)) (Info, error) {
 		return Info{}, err
 	}
 	if got := [32]byte(sum.Sum(nil)); got != info.SHA256 || disk.size != info.Size {
-		return Info{}, fmt.Errorf("store a bundle: %w: it should be %x with %d bytes, but %x with %d came",
-			fault.Corrupt, info.SHA256, info.Size, got, disk.size)
+		return Info{}, fmt.Errorf("store a %s: %w: it should be %x with %d bytes, but %x with %d came",
+			s.what, fault.Corrupt, info.SHA256, info.Size, got, disk.size)
 	}
 	if err := s.keep(f, info); err != nil {
 		return Info{}, s.diskError(err)
 	}
 	return info, nil
+}
+
+// PutPicture stores the picture that Fetch returned with info.
+func (s *Store) PutPicture(info Info) error {
+	_, err := s.Put(func(w io.Writer) (Info, error) {
+		_, err := io.WriteString(w, info.PNG)
+		return Info{SHA256: info.Splash.Picture, Size: info.Splash.PictureSize}, err
+	})
+	return err
 }
 
 // keep gives f its lasting name. Over a file of that name, too: unless this
@@ -139,9 +156,9 @@ func (d *diskWriter) Write(p []byte) (int, error) {
 
 func (s *Store) diskError(err error) error {
 	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
-		return fmt.Errorf("store a bundle: %w: %w; free some space in %s, or keep fewer snapshots", fault.Unavailable, err, s.dir)
+		return fmt.Errorf("store a %s: %w: %w; free some space in %s, or keep fewer snapshots", s.what, fault.Unavailable, err, s.dir)
 	}
-	return fmt.Errorf("store a bundle: %w: %w", fault.Unavailable, err)
+	return fmt.Errorf("store a %s: %w: %w", s.what, fault.Unavailable, err)
 }
 
 // Open returns the bundle with that digest and its size in bytes; the caller
@@ -151,10 +168,10 @@ func (s *Store) diskError(err error) error {
 func (s *Store) Open(sum [32]byte) (*os.File, int64, error) {
 	f, err := os.Open(s.path(sum))
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, 0, fmt.Errorf("open bundle %x: %w", sum, fault.NotFound)
+		return nil, 0, fmt.Errorf("open %s %x: %w", s.what, sum, fault.NotFound)
 	}
 	if err != nil {
-		return nil, 0, fmt.Errorf("open bundle: %w: %w", fault.Unavailable, err)
+		return nil, 0, fmt.Errorf("open %s: %w: %w", s.what, fault.Unavailable, err)
 	}
 	size, err := s.verify(f, sum)
 	if err != nil {
@@ -169,7 +186,7 @@ func (s *Store) Open(sum [32]byte) (*os.File, int64, error) {
 func (s *Store) verify(f *os.File, sum [32]byte) (int64, error) {
 	fi, err := f.Stat()
 	if err != nil {
-		return 0, fmt.Errorf("open bundle: %w: %w", fault.Unavailable, err)
+		return 0, fmt.Errorf("open %s: %w: %w", s.what, fault.Unavailable, err)
 	}
 	s.mu.Lock()
 	known := s.verified[sum]
@@ -203,7 +220,7 @@ func (s *Store) Remove(sum [32]byte) error {
 	defer s.mu.Unlock()
 	delete(s.verified, sum)
 	if err := os.Remove(s.path(sum)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("remove bundle: %w: %w", fault.Unavailable, err)
+		return fmt.Errorf("remove %s: %w: %w", s.what, fault.Unavailable, err)
 	}
 	return nil
 }
@@ -212,11 +229,11 @@ func (s *Store) Remove(sum [32]byte) error {
 func (s *Store) List() ([][32]byte, error) {
 	entries, err := os.ReadDir(s.dir)
 	if err != nil {
-		return nil, fmt.Errorf("list the store of bundles: %w: %w", fault.Unavailable, err)
+		return nil, fmt.Errorf("list the store of %ss: %w: %w", s.what, fault.Unavailable, err)
 	}
 	var sums [][32]byte
 	for _, entry := range entries {
-		stem, ok := strings.CutSuffix(entry.Name(), pageSuffix)
+		stem, ok := strings.CutSuffix(entry.Name(), s.suffix)
 		sum, err := hex.DecodeString(stem)
 		// The comparison refuses upper case, which path would not find again.
 		if ok && err == nil && len(sum) == 32 && hex.EncodeToString(sum) == stem {

@@ -8,7 +8,7 @@ import (
 )
 
 const (
-	titleRegion = 64 << 10 // bytes of a bundle in which a title is looked for
+	titleRegion = 64 << 10 // bytes of a bundle in which a title is looked for, and tags of a splash
 	titleLength = 100      // runes of it that are kept
 )
 

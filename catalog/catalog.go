@@ -141,7 +141,7 @@ func (c *Catalog) restoreAll() {
 			c.shown.add(s)
 		case errors.Is(err, fault.Unavailable):
 			c.cfg.Log.Warn("snapshot left out until the next start", "id", r.ID, "piece", r.Piece, "err", err)
-			c.disk.spare(r.Bundle)
+			c.disk.spare(r)
 		default:
 			c.cfg.Log.Warn("snapshot forgotten, as it cannot be had any more", "id", r.ID, "piece", r.Piece, "err", err)
 			if err := c.disk.discard(r); err != nil {
@@ -168,6 +168,9 @@ func (c *Catalog) restore(r record) (*Snapshot, error) {
 	}
 	if !c.disk.stored[r.Bundle] {
 		return nil, fmt.Errorf("its bundle %s is gone: %w", r.Bundle, fault.NotFound)
+	}
+	if r.Splash.HasPicture() && !c.disk.stored[r.Splash.Picture] {
+		return nil, fmt.Errorf("the picture of its splash, %s, is gone: %w", r.Splash.Picture, fault.NotFound)
 	}
 	s := newSnapshot(c, r, name, b)
 	// Nobody was told of it since the start, so that nobody is about to open it.

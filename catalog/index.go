@@ -126,13 +126,16 @@ func (i *index) pieces() []bundle.Name {
 	return names
 }
 
-// bundles are those that retained snapshots are made of.
+// bundles are those that retained snapshots are made of, and the pictures of
+// their splashes.
 func (i *index) bundles() map[base.Hash]bool {
 	i.mu.RLock()
 	defer i.mu.RUnlock()
 	all := map[base.Hash]bool{}
 	for _, s := range i.byID {
-		all[s.record.Bundle] = true
+		for sum := range s.record.files() {
+			all[sum] = true
+		}
 	}
 	return all
 }

@@ -1,11 +1,14 @@
 package catalog
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 
 	"aesthetic.computer/isofs/base"
@@ -19,8 +22,9 @@ import (
 // between leaves a bundle that no record names, which sweep removes, and never
 // a record without its bundle.
 type ledger struct {
-	bundles *bundle.Store
-	records recordDir
+	bundles  *bundle.Store
+	pictures *bundle.Store // of splashes; kept as bundles are
+	records  recordDir
 
 	// What was there at the start; not changed afterwards but by restoreAll.
 	found  []record
@@ -30,7 +34,7 @@ type ledger struct {
 	// bundles are swept.
 	mu    sync.Mutex
 	marks *marks
-	// claims are bundles that sweep must leave though no snapshot in the index
+	// claims are bundles and pictures that sweep must leave though no snapshot in the index
 	// is made of them: how many flights are about to make one.
 	claims map[base.Hash]int
 }
@@ -55,12 +59,17 @@ func openLedger(dir string, log *slog.Logger) (*ledger, error) {
 	if l.bundles, err = bundle.OpenStore(filepath.Join(dir, "bundles")); err != nil {
 		return nil, err
 	}
-	stored, err := l.bundles.List()
-	if err != nil {
+	if l.pictures, err = bundle.OpenPictures(filepath.Join(dir, "splashes")); err != nil {
 		return nil, err
 	}
-	for _, sum := range stored {
-		l.stored[sum] = true
+	for _, store := range []*bundle.Store{l.bundles, l.pictures} {
+		stored, err := store.List()
+		if err != nil {
+			return nil, err
+		}
+		for _, sum := range stored {
+			l.stored[sum] = true
+		}
 	}
 	if l.found, err = l.records.readAll(log); err != nil {
 		return nil, err
@@ -79,32 +88,41 @@ func (l *ledger) put(fetch func(io.Writer) (bundle.Info, error)) (info bundle.In
 		if err == nil {
 			// Before the store has it under its name. Otherwise: A stores X, B forgets
 			// the last snapshot of X and sweeps, A finds X gone.
-			release = l.claim(info.SHA256)
+			release = l.claim(info.SHA256, info.Splash.Picture)
 		}
 		return info, err
 	})
+	if err == nil && info.PNG != "" {
+		err = l.pictures.PutPicture(info)
+	}
 	if err != nil {
 		release()
 		return bundle.Info{}, nil, err
 	}
+	info.PNG = ""
 	return info, release, nil
 }
 
-func (l *ledger) claim(sum base.Hash) (release func()) {
+// claim keeps bundles and pictures from being swept until release.
+func (l *ledger) claim(sums ...base.Hash) (release func()) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.claims[sum]++
+	for _, sum := range sums {
+		l.claims[sum]++
+	}
 	return func() {
 		l.mu.Lock()
 		defer l.mu.Unlock()
-		if l.claims[sum]--; l.claims[sum] == 0 {
-			delete(l.claims, sum)
+		for _, sum := range sums {
+			if l.claims[sum]--; l.claims[sum] == 0 {
+				delete(l.claims, sum)
+			}
 		}
 	}
 }
 
-// spare keeps a bundle from being swept for good.
-func (l *ledger) spare(sum base.Hash) { l.claim(sum) }
+// spare keeps what r is made of from being swept for good.
+func (l *ledger) spare(r record) { l.claim(slices.Collect(maps.Keys(r.files()))...) }
 
 // discard removes a record that is not in the index.
 func (l *ledger) discard(r record) error {
@@ -131,10 +149,14 @@ func (l *ledger) markOf(name bundle.Name) mark {
 	return l.marks.of(name)
 }
 
-// sweep removes the bundles that nobody needs; wanted are those that the
-// index needs.
+// sweep removes the bundles and pictures that nobody needs; wanted are those
+// that the index needs.
 func (l *ledger) sweep(wanted func() map[base.Hash]bool) error {
-	stored, err := l.bundles.List()
+	return errors.Join(l.sweepStore(l.bundles, wanted), l.sweepStore(l.pictures, wanted))
+}
+
+func (l *ledger) sweepStore(store *bundle.Store, wanted func() map[base.Hash]bool) error {
+	stored, err := store.List()
 	if err != nil {
 		return err
 	}
@@ -145,7 +167,7 @@ func (l *ledger) sweep(wanted func() map[base.Hash]bool) error {
 		if keep[sum] || l.claims[sum] > 0 {
 			continue
 		}
-		if err := l.bundles.Remove(sum); err != nil {
+		if err := store.Remove(sum); err != nil {
 			return err
 		}
 	}

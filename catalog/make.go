@@ -8,7 +8,6 @@ import (
 
 	"aesthetic.computer/isofs/base"
 	"aesthetic.computer/isofs/bundle"
-	"aesthetic.computer/isofs/extent"
 	"aesthetic.computer/isofs/image"
 )
 
@@ -23,6 +22,9 @@ func (c *Catalog) fetch(ctx context.Context, name bundle.Name) (*Snapshot, error
 		return nil, err
 	}
 	defer release()
+	if info.Note != "" {
+		c.cfg.Log.Warn("no splash, or not all of it", "piece", name, "note", info.Note)
+	}
 	return c.settle(name, info, b)
 }
 
@@ -60,14 +62,14 @@ func (c *Catalog) confirm(s *Snapshot, info bundle.Info) (bool, error) {
 	if c.shown.find(s.record.ID) != s {
 		return false, nil
 	}
-	if !s.info().ModTime.Equal(info.ModTime) {
+	if had := s.info(); !had.ModTime.Equal(info.ModTime) || had.Beside != info.Beside {
 		r := s.record
-		r.SourceTime = info.ModTime
+		r.SourceTime, r.SourceBeside = info.ModTime, info.Beside
 		if err := c.disk.records.write(r); err != nil {
 			return false, err
 		}
 	}
-	s.confirm(info.ModTime)
+	s.confirm(info)
 	c.shown.unsetGone(s.piece)
 	return true, nil
 }
@@ -76,21 +78,17 @@ func (c *Catalog) confirm(s *Snapshot, info bundle.Info) (bool, error) {
 func (c *Catalog) make(name bundle.Name, info bundle.Info, prev *Snapshot, b image.Base) (*Snapshot, error) {
 	r := date(record{
 		Piece: name.String(), Density: name.Density(), Title: info.Title, Base: b.Manifest.SHA256,
-		Bundle: info.SHA256, BundleSize: info.Size,
-		SourceTime: info.ModTime, Made: c.cfg.Now().UTC(),
+		Bundle: info.SHA256, BundleSize: info.Size, Splash: splashOf(info, b.Manifest),
+		SourceTime: info.ModTime, SourceBeside: info.Beside, Made: c.cfg.Now().UTC(),
 	}, c.disk.markOf(name), prev, b.Manifest)
 	c.progress.enter(name, StageVolume)
-	f, size, err := c.disk.bundles.Open(info.SHA256)
+	open, err := c.compose(r, b)
 	if err != nil {
 		return nil, err
 	}
-	defer f.Close()
-	img, err := image.Compose(b, r.inputs(), extent.File(f, 0, size))
-	if err != nil {
-		return nil, err
-	}
+	defer open.close()
 	c.progress.enter(name, StageDigest)
-	if r.SHA256, err = img.SHA256(); err != nil {
+	if r.SHA256, err = open.image.SHA256(); err != nil {
 		return nil, fmt.Errorf("digest of %s: %w", name, err)
 	}
 	return newSnapshot(c, r, name, b), nil
@@ -126,5 +124,14 @@ func date(r record, last mark, prev *Snapshot, m *base.Manifest) record {
 
 // sameAs reports whether a bundle on a base would give the image that s is.
 func (s *Snapshot) sameAs(info bundle.Info, m *base.Manifest) bool {
-	return s.record.Base == m.SHA256 && s.record.Bundle == base.Hash(info.SHA256) && s.record.Title == info.Title
+	return s.record.Base == m.SHA256 && s.record.Bundle == base.Hash(info.SHA256) && s.record.Title == info.Title &&
+		s.record.Splash == splashOf(info, m)
+}
+
+// splashOf is what an image on m can have of a bundle's splash.
+func splashOf(info bundle.Info, m *base.Manifest) image.Splash {
+	s := info.Splash
+	return image.Splash{
+		Top: s.Top, Bottom: s.Bottom, Dots: s.Dots, Picture: s.Picture, PictureSize: s.PictureSize,
+	}.Fitting(m, info.Size)
 }

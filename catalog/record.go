@@ -27,11 +27,16 @@ type record struct {
 	Base       base.Hash `json:"base"`
 	Bundle     base.Hash `json:"bundle"`
 	BundleSize int64     `json:"bundleSize"`
+	// Splash is what the machine shows before the piece, with the digest of its
+	// picture.
+	Splash image.Splash `json:"splash,omitzero"`
 	// Time is the snapshot's: whole seconds, later than that of the one before.
 	Time time.Time `json:"time"`
 	// SourceTime is the bundle's as its source told it, by which a directory
 	// notices a change.
 	SourceTime time.Time `json:"sourceTime"`
+	// SourceBeside is by what the source knows again what lay beside the bundle.
+	SourceBeside string `json:"sourceBeside,omitempty"`
 	// SHA256 is that of the whole image.
 	SHA256 base.Hash `json:"sha256"`
 	// Made is when this node made the snapshot. Its predecessor is superseded
@@ -42,8 +47,17 @@ type record struct {
 func (r record) inputs() image.Inputs {
 	return image.Inputs{
 		Piece: r.Piece, Title: r.Title, Bundle: r.Bundle, BundleSize: r.BundleSize,
-		Time: r.Time.Unix(), Density: r.Density,
+		Time: r.Time.Unix(), Density: r.Density, Splash: r.Splash,
 	}
+}
+
+// files are what is stored of the snapshot, with their sizes in bytes.
+func (r record) files() map[base.Hash]int64 {
+	files := map[base.Hash]int64{r.Bundle: r.BundleSize}
+	if r.Splash.HasPicture() {
+		files[r.Splash.Picture] = r.Splash.PictureSize
+	}
+	return files
 }
 
 // name is the piece's name, with its density.

@@ -92,8 +92,10 @@ func (c *Catalog) shrink(all []candidate) int {
 	users := map[base.Hash]int{}
 	var bytes int64
 	for _, k := range all {
-		if users[k.snapshot.record.Bundle]++; users[k.snapshot.record.Bundle] == 1 {
-			bytes += k.snapshot.record.BundleSize
+		for sum, size := range k.snapshot.record.files() {
+			if users[sum]++; users[sum] == 1 {
+				bytes += size
+			}
 		}
 	}
 	n := 0
@@ -105,8 +107,10 @@ func (c *Catalog) shrink(all []candidate) int {
 			continue
 		}
 		n++
-		if users[k.snapshot.record.Bundle]--; users[k.snapshot.record.Bundle] == 0 {
-			bytes -= k.snapshot.record.BundleSize
+		for sum, size := range k.snapshot.record.files() {
+			if users[sum]--; users[sum] == 0 {
+				bytes -= size
+			}
 		}
 	}
 	return n

@@ -18,7 +18,7 @@ func newShelf(idle int) *shelf {
 	// The size is at least 1 by Limits.withDefaults, the only error of NewLRU.
 	lru, err := simplelru.NewLRU(max(idle, 1), func(_ string, o *openImage) {
 		if o.refs == 0 {
-			o.file.Close()
+			o.close()
 		}
 	})
 	if err != nil {
@@ -41,7 +41,7 @@ func (s *shelf) take(id string, open func() (*openImage, error)) (*openImage, er
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if o := s.findLocked(id); o != nil {
-		opened.file.Close()
+		opened.close()
 		return o, nil
 	}
 	opened.refs = 1
@@ -82,7 +82,7 @@ func (s *shelf) put(o *openImage) {
 	}
 	delete(s.held, o.id)
 	if o.forgotten {
-		o.file.Close()
+		o.close()
 		return
 	}
 	s.idle.Add(o.id, o)

@@ -24,6 +24,7 @@ type Snapshot struct {
 
 	mu         sync.Mutex // guards all below
 	sourceTime time.Time  // of the bundle as its source tells it, which may change
+	beside     string     // as record.SourceBeside, and may change likewise
 	checked    time.Time  // when the source last said that this is its bundle
 	used       time.Time  // when somebody last asked for it
 }
@@ -31,7 +32,7 @@ type Snapshot struct {
 func newSnapshot(c *Catalog, r record, name bundle.Name, b image.Base) *Snapshot {
 	return &Snapshot{
 		catalog: c, record: r, piece: name, base: b,
-		sourceTime: r.SourceTime, checked: r.Made, used: r.Made,
+		sourceTime: r.SourceTime, beside: r.SourceBeside, checked: r.Made, used: r.Made,
 	}
 }
 
@@ -59,6 +60,9 @@ func (s *Snapshot) SHA256() base.Hash { return s.record.SHA256 }
 
 // Bundle is the digest of the piece's bundle.
 func (s *Snapshot) Bundle() base.Hash { return s.record.Bundle }
+
+// Splash is what the machine shows before the piece.
+func (s *Snapshot) Splash() image.Splash { return s.record.Splash }
 
 // Base describes the base that the image is made on.
 func (s *Snapshot) Base() *base.Manifest { return s.base.Manifest }
@@ -98,21 +102,32 @@ func (s *Snapshot) failed(err error) {
 }
 
 // compose opens the bundle and makes the image of it.
-func (s *Snapshot) compose() (*openImage, error) {
-	f, size, err := s.catalog.disk.bundles.Open(s.record.Bundle)
+func (s *Snapshot) compose() (*openImage, error) { return s.catalog.compose(s.record, s.base) }
+
+// compose opens what the image of a record is made of, and makes it.
+func (c *Catalog) compose(r record, b image.Base) (*openImage, error) {
+	o := &openImage{id: r.ID}
+	f, size, err := c.disk.bundles.Open(r.Bundle)
 	if err != nil {
 		return nil, err
 	}
-	img, err := image.Compose(s.base, s.record.inputs(), extent.File(f, 0, size))
-	if err != nil {
-		f.Close()
+	o.file = f
+	var picture []extent.Source
+	if r.Splash.HasPicture() {
+		p, size, err := c.disk.pictures.Open(r.Splash.Picture)
+		if err != nil {
+			o.close()
+			return nil, err
+		}
+		o.picture, picture = p, []extent.Source{extent.File(p, 0, size)}
+	}
+	if o.image, err = image.Compose(b, r.inputs(), extent.File(f, 0, size), picture...); err != nil {
+		o.close()
 		return nil, err
 	}
-	m := s.base.Manifest
-	return &openImage{
-		id: s.record.ID, file: f, image: img,
-		layout: layoutOf(img.Map, span{m.PiecePartitionOffset, m.SlotEnd()}),
-	}, nil
+	m := b.Manifest
+	o.layout = layoutOf(o.image.Map, span{m.PiecePartitionOffset, m.SlotEnd()})
+	return o, nil
 }
 
 // info is what the source said of the bundle when it was last asked.
@@ -121,7 +136,7 @@ func (s *Snapshot) info() bundle.Info {
 	defer s.mu.Unlock()
 	return bundle.Info{
 		SHA256: s.record.Bundle, Size: s.record.BundleSize,
-		ModTime: s.sourceTime, Title: s.record.Title,
+		ModTime: s.sourceTime, Title: s.record.Title, Beside: s.beside,
 	}
 }
 
@@ -138,12 +153,12 @@ func (s *Snapshot) lastUsed() time.Time {
 	return s.used
 }
 
-// confirm notes that the source has this bundle, with that time.
-func (s *Snapshot) confirm(sourceTime time.Time) {
+// confirm notes that the source has this bundle, as info has it.
+func (s *Snapshot) confirm(info bundle.Info) {
 	now := s.catalog.cfg.Now()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.sourceTime, s.checked, s.used = sourceTime, now, now
+	s.sourceTime, s.beside, s.checked, s.used = info.ModTime, info.Beside, now, now
 }
 
 // unconfirm notes that nobody knows whether the source has this bundle.
@@ -179,8 +194,16 @@ func (h *Handle) Close() error {
 type openImage struct {
 	id        string
 	file      *os.File
+	picture   *os.File // of its splash, or nil
 	image     *image.Image
 	layout    layout
 	refs      int  // guarded by the shelf
 	forgotten bool // guarded by the shelf: close it as soon as nobody reads it
+}
+
+// close closes the files. That of a picture that there is not refuses, which is
+// all right.
+func (o *openImage) close() {
+	o.file.Close()
+	o.picture.Close()
 }

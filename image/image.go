@@ -54,6 +54,9 @@ type Inputs struct {
 	// Density is the pixel density that the piece is packed for, if that is
 	// another than its source is configured with; else 0.
 	Density int
+	// Splash is what the machine shows until the piece is there. None changes
+	// neither id nor bytes.
+	Splash Splash
 }
 
 // An Image is a base with a volume in its slot.
@@ -78,6 +81,7 @@ type pieceJSON struct {
 	Arch         string    `json:"arch"`
 	Layout       int       `json:"layout"`
 	Density      int       `json:"density,omitempty"`
+	Splash       Splash    `json:"splash,omitzero"`
 }
 
 // ID returns the image's id: IDLength hex digits of a SHA-256 over all that
@@ -99,6 +103,9 @@ func ID(m *base.Manifest, in Inputs) string {
 	if in.Density != 0 {
 		fields = append(fields, fmt.Sprint("density ", in.Density))
 	}
+	if s := in.Splash; s != (Splash{}) {
+		fields = append(fields, "splash", s.Top, s.Bottom, s.Dots, s.Picture.String(), fmt.Sprint(s.PictureSize))
+	}
 	h := sha256.New()
 	for _, field := range fields {
 		fmt.Fprintf(h, "%d:%s", len(field), field)
@@ -113,13 +120,17 @@ func MaxBundle(m *base.Manifest) int64 {
 }
 
 // Compose makes the image of inputs on b; bundle holds in.BundleSize bytes
-// whose SHA-256 is in.Bundle (the caller has checked). It reads neither. An
-// error wraps fault.Invalid: too big is an *ext4gen.TooBigError.
-func Compose(b Base, in Inputs, bundle extent.Source) (*Image, error) {
+// whose SHA-256 is in.Bundle, and so does picture for in.Splash, if that has one
+// (the caller has checked). It reads none of them. An error wraps fault.Invalid:
+// too big is an *ext4gen.TooBigError.
+func Compose(b Base, in Inputs, bundle extent.Source, picture ...extent.Source) (*Image, error) {
 	if bundle.Size() != in.BundleSize {
 		return nil, fmt.Errorf("compose %s: bundle has %d bytes, not %d: %w", in.Piece, bundle.Size(), in.BundleSize, fault.Corrupt)
 	}
-	volume, err := buildVolume(b.Manifest, in, bundle)
+	if err := in.Splash.check(picture); err != nil {
+		return nil, fmt.Errorf("compose %s: %w", in.Piece, err)
+	}
+	volume, err := buildVolume(b.Manifest, in, bundle, picture)
 	if err != nil {
 		return nil, fmt.Errorf("compose %s: %w", in.Piece, err)
 	}
@@ -147,14 +158,14 @@ func (i *Image) SHA256() (base.Hash, error) {
 	return i.Manifest.ImageSHA256(io.NewSectionReader(i.Volume, 0, i.Volume.Size()))
 }
 
-func buildVolume(m *base.Manifest, in Inputs, bundle extent.Source) (*extent.Map, error) {
+func buildVolume(m *base.Manifest, in Inputs, bundle extent.Source, picture []extent.Source) (*extent.Map, error) {
 	id := ID(m, in)
 	about, err := json.MarshalIndent(pieceJSON{
 		Piece: in.Piece, Title: in.Title, Snapshot: id,
 		Time:         time.Unix(in.Time, 0).UTC().Format(time.RFC3339),
 		BundleSHA256: in.Bundle, BundleSize: in.BundleSize,
 		BaseSHA256: m.SHA256, BaseVersion: m.Version, BaseFlavor: m.Flavor, Arch: m.Arch,
-		Layout: LayoutVersion, Density: in.Density,
+		Layout: LayoutVersion, Density: in.Density, Splash: in.Splash,
 	}, "", "  ")
 	if err != nil {
 		return nil, fmt.Errorf("write piece.json: %w: %w", fault.Invalid, err)
@@ -163,16 +174,20 @@ func buildVolume(m *base.Manifest, in Inputs, bundle extent.Source) (*extent.Map
 	if len(about) > jsonRoom {
 		return nil, fmt.Errorf("piece.json has %d bytes, more than %d: %w", len(about), jsonRoom, fault.Invalid)
 	}
+	files := []ext4gen.File{
+		{Name: "piece.html", Source: bundle},
+		{Name: "piece.json", Source: extent.Bytes(about)},
+	}
+	for _, p := range picture {
+		files = append(files, ext4gen.File{Name: PictureFile, Source: p})
+	}
 	return ext4gen.Build(ext4gen.Options{
 		Size:     m.PiecePartitionSize,
 		Label:    VolumeLabel,
 		UUID:     derivedUUID("volume", id),
 		HashSeed: derivedUUID("hash seed", id),
 		Time:     in.Time,
-	},
-		ext4gen.File{Name: "piece.html", Source: bundle},
-		ext4gen.File{Name: "piece.json", Source: extent.Bytes(about)},
-	)
+	}, files...)
 }
 
 // derivedUUID is a version 8 UUID (RFC 9562, section 5.8) of a purpose and an id.

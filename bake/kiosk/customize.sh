@@ -12,9 +12,11 @@ rm -f "$root/etc/resolv.conf"
 mkdir -p "$root/mnt/piece"
 # What /usr/lib/isofs/piece chose is /piece/ of the server.
 ln -s /run/isofs/piece "$root/usr/lib/isofs/www/piece"
+# What /usr/lib/isofs/splash left is /splash/ of it.
+ln -s /run/isofs/splash "$root/usr/lib/isofs/www/splash"
 
 inside systemctl -q set-default graphical.target
-inside systemctl -q enable isofs-piece.service isofs-kiosk.service isofs-shown.path isofs-sound.service getty@tty2.service
+inside systemctl -q enable isofs-piece.service isofs-splash.service isofs-kiosk.service isofs-shown.path isofs-sound.service getty@tty2.service
 # The console of tty1 is the piece's; the session ends the splash; nothing is kept of a boot, and the
 # stick is not looked for updates. Clock and network wait for who needs them: no network is set up.
 inside systemctl -q mask getty@tty1.service plymouth-quit.service plymouth-quit-wait.service systemd-firstboot.service \
@@ -37,6 +39,21 @@ find "$modules/drivers/media/usb" -mindepth 1 -maxdepth 1 ! -name uvc -exec rm -
 rm -rf "$modules/arch/x86/kvm"
 inside depmod "$release"
 
+# Firmware: not that of cameras and of what computes; each file compressed by itself, which the kernel undoes.
+firmware=$root/usr/lib/firmware
+rm -rf "$firmware/amdnpu" "$firmware/intel/ipu" "$firmware/intel/vsc" "$firmware"/intel/irci_* "$firmware"/amdgpu/isp_*
+find "$firmware" -type f ! -name '*.xz' ! -name '*.zst' -exec xz -f -9 -C crc32 {} +
+for pass in links 'links to links'; do
+	find "$firmware" -type l | while read -r link; do
+		target=$(readlink "$link")
+		[ ! -e "$link" ] && [ -e "$(dirname "$link")/$target.xz" ] || continue
+		rm "$link"
+		ln -s "$target.xz" "$link.xz"
+	done
+	echo "firmware: $pass are done"
+done
+[ -z "$(find "$firmware" -xtype l)" ] || { echo "firmware: links that lead nowhere: $(find "$firmware" -xtype l | head -n 3)" >&2; exit 1; }
+
 inside update-initramfs -c -k "$release"
 
 # What a running system does not read. The licences stay.
@@ -46,4 +63,4 @@ rm -rf "$root"/var/lib/apt/lists/* "$root"/var/cache/apt/*.bin "$root"/var/log/*
 # Chromium's checks of Vulkan, icons that no window shows (the pointer is one of cursors/), the text that
 # udev's database was made of, and GRUB's tools: it is outside of the root.
 rm -rf "$root"/usr/lib/chromium/libVkLayer_khronos_validation.so "$root"/usr/share/icons/hicolor \
-	"$root"/usr/share/icons/Adwaita/[0-9s]* "$root"/usr/lib/udev/hwdb.d "$root"/usr/share/grub "$root"/usr/bin/grub-* "$root"/usr/sbin/grub-*
+	"$root"/usr/share/icons/Adwaita/[0-9s]* "$root"/usr/share/mime/packages "$root"/usr/lib/udev/hwdb.d "$root"/usr/share/grub "$root"/usr/bin/grub-* "$root"/usr/sbin/grub-*

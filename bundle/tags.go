@@ -1,0 +1,114 @@
+package bundle
+
+import (
+	"bytes"
+	"html"
+	"strings"
+)
+
+// maxAttributes is how many attributes of a tag are read.
+const maxAttributes = 16
+
+// tags calls found with each <meta> and <link> of head that begins before limit
+// and is whole, up to the body. The names of attributes are in lower case, their
+// values without quotes and references; of two of a name the first counts. It
+// steps over what title steps over, and over the title. It is false if one does
+// not end in head.
+func tags(head []byte, limit int, found func(name string, attributes map[string]string)) (whole bool) {
+	low := asciiLower(head)
+	for at := 0; at < min(limit, len(low)); {
+		open := bytes.IndexByte(low[at:], '<')
+		if open < 0 || at+open >= limit {
+			return true
+		}
+		at += open
+		rest := low[at:]
+		switch {
+		case bytes.HasPrefix(rest, []byte("<!--")):
+			at += past(rest, "-->")
+		case isTag(rest, "script"):
+			at += past(rest, "</script")
+		case isTag(rest, "style"):
+			at += past(rest, "</style")
+		case isTag(rest, "title"):
+			at += past(rest, "</title")
+		case isTag(rest, "body") || bytes.HasPrefix(rest, []byte("</head")):
+			return true
+		case isTag(rest, "meta") || isTag(rest, "link"):
+			const tag = len("<meta")
+			attributes, n := readAttributes(head[at+tag:])
+			if n < 0 {
+				return false
+			}
+			found(string(rest[1:tag]), attributes)
+			at += tag + n
+		default:
+			at++
+		}
+	}
+	return true
+}
+
+// readAttributes reads the attributes of a tag up to its ">", and returns what
+// lies behind that. It is negative if the tag does not end.
+func readAttributes(b []byte) (attributes map[string]string, end int) {
+	attributes = map[string]string{}
+	at := 0
+	for {
+		at += skip(b[at:], " \t\r\n\f/")
+		if at == len(b) {
+			return nil, -1
+		}
+		if b[at] == '>' {
+			return attributes, at + 1
+		}
+		start := at
+		at++ // a "=" here is part of the name
+		at += until(b[at:], " \t\r\n\f/>=")
+		name := strings.ToLower(string(b[start:at]))
+		value, n, whole := readValue(b[at:])
+		if !whole {
+			return nil, -1
+		}
+		at += n
+		if _, twice := attributes[name]; !twice && len(attributes) < maxAttributes {
+			attributes[name] = html.UnescapeString(value)
+		}
+	}
+}
+
+// readValue reads what follows an attribute's name, which may be nothing.
+func readValue(b []byte) (value string, end int, whole bool) {
+	at := skip(b, " \t\r\n\f")
+	if at == len(b) || b[at] != '=' {
+		return "", 0, at < len(b)
+	}
+	at++
+	at += skip(b[at:], " \t\r\n\f")
+	if at == len(b) {
+		return "", 0, false
+	}
+	if quote := b[at]; quote == '"' || quote == '\'' {
+		at++
+		n := bytes.IndexByte(b[at:], quote)
+		if n < 0 {
+			return "", 0, false
+		}
+		return string(b[at : at+n]), at + n + 1, true
+	}
+	n := until(b[at:], " \t\r\n\f>")
+	return string(b[at : at+n]), at + n, at+n < len(b)
+}
+
+// skip returns how many bytes of b are of those in set.
+func skip(b []byte, set string) int {
+	return len(b) - len(bytes.TrimLeft(b, set))
+}
+
+// until returns how many bytes of b come before one of set.
+func until(b []byte, set string) int {
+	if i := bytes.IndexAny(b, set); i >= 0 {
+		return i
+	}
+	return len(b)
+}
