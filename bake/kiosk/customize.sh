@@ -46,9 +46,10 @@ find "$firmware" -type f ! -name '*.xz' ! -name '*.zst' -exec xz -f -9 -C crc32 
 for pass in links 'links to links'; do
 	find "$firmware" -type l | while read -r link; do
 		target=$(readlink "$link")
-		[ ! -e "$link" ] && [ -e "$(dirname "$link")/$target.xz" ] || continue
-		rm "$link"
-		ln -s "$target.xz" "$link.xz"
+		if [ ! -e "$link" ] && [ -e "$(dirname "$link")/$target.xz" ]; then
+			rm "$link"
+			ln -s "$target.xz" "$link.xz"
+		fi
 	done
 	echo "firmware: $pass are done"
 done
