@@ -49,8 +49,8 @@ func (k *kitchen) liveVolume(ctx context.Context, rootfs string) (path string, e
 		return "", err
 	}
 	path = k.path("live.img")
-	// Of the bitmaps and the extents, a hundredth is more than enough.
-	size := info.Size() + info.Size()/100 + liveReserve
+	// For bitmaps, copies of the superblock and extents a thousandth is more than enough.
+	size := info.Size() + info.Size()/1000 + liveReserve
 	if err := sparseFile(path, roundUp(max(size, liveMinSize), partitionAlign)); err != nil {
 		return "", err
 	}

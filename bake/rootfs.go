@@ -181,7 +181,7 @@ func (d *debianKitchen) compress(ctx context.Context, rootfs string) (path strin
 		lib := filepath.Join(tools, "usr/lib/x86_64-linux-gnu")
 		d.run.tools["ld.so"] = filepath.Join(lib, "ld-linux-x86-64.so.2")
 		_, err := d.run.output(ctx, d.scratch, "ld.so", "--library-path", lib, filepath.Join(tools, "usr/bin/mkfs.erofs"),
-			"-T", fmt.Sprint(d.SourceDateEpoch), "-U", erofsUUID, "-z", "zstd,level=6", "-C", "524288", "-E", "ztailpacking",
+			"-T", fmt.Sprint(d.SourceDateEpoch), "-U", erofsUUID, "-z", "zstd,level=12", "-C", "524288", "-E", "ztailpacking",
 			"--tar=f", filepath.Join(tmp, "rootfs.erofs"), tar)
 		return err
 	})

@@ -36,6 +36,9 @@ find "$modules/fs" -mindepth 1 -maxdepth 1 ! \( -name 'mbcache*' -o -name 'binfm
 	-o -name squashfs -o -name udf \) -exec rm -rf {} +
 find "$modules/drivers/media" -mindepth 1 -maxdepth 1 ! \( -name common -o -name mc -o -name usb -o -name v4l2-core \) -exec rm -rf {} +
 find "$modules/drivers/media/usb" -mindepth 1 -maxdepth 1 ! -name uvc -exec rm -rf {} +
+# Of the host adapters those of virtual machines.
+find "$modules/drivers/scsi" -mindepth 1 -maxdepth 1 ! \( -name 'sd_mod*' -o -name 'sr_mod*' -o -name 'sg.*' -o -name 'scsi_*' -o -name 'virtio_scsi*' \
+	-o -name 'vmw_pvscsi*' -o -name 'hv_storvsc*' -o -name 'ufs*' -o -name 'raid_class*' \) -exec rm -rf {} +
 rm -rf "$modules/arch/x86/kvm"
 inside depmod "$release"
 
