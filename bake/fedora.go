@@ -106,7 +106,7 @@ const fedoraFormat = "1"
 // of every bake.
 func findFedoraTools(keyring bool) (map[string]string, error) {
 	tools := map[string]string{
-		"xorriso": "xorriso", "unsquashfs": "squashfs-tools", "fsck.erofs": "erofs-utils", "fuse2fs": "fuse2fs",
+		"xorriso": "xorriso", "unsquashfs": "squashfs-tools", "fuse2fs": "fuse2fs",
 		"unshare": "util-linux", "tar": "tar", "cp": "coreutils",
 	}
 	if keyring {

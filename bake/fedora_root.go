@@ -144,20 +144,25 @@ func (f *fedoraKitchen) unpackImage(ctx context.Context, image, tree string) err
 	switch kind {
 	case formatSquashfs:
 		_, err = f.run.output(ctx, f.scratch, "unsquashfs", "-n", "-strict-errors", "-d", tree, image)
+	// fsck.erofs --extract loses capabilities, as it sets the owner behind them;
+	// debugfs loses all extended attributes and makes two files of a hard link.
 	case formatEROFS:
-		_, err = f.erofs(ctx, "fsck.erofs", "--extract="+tree, "--preserve", "--xattrs", image)
+		err = f.copyMounted(ctx, tree, f.erofsCommand("erofsfuse", image))
 	case formatExt4:
-		// debugfs forgets extended attributes and makes two files of a hard link.
-		// What FUSE mounts here is in a name space that ends with the command.
-		script := `mkdir "$2" "$3" && "$4" -o ro,norecovery "$1" "$2" && "$5" -dR --preserve=mode,ownership,timestamps,links,xattr "$2/." "$3/"`
-		mount := f.path("ext4")
-		args := append(slices.Clone(unshared), "sh", "-c", script, "sh", image, mount, tree, f.run.tools["fuse2fs"], f.run.tools["cp"])
-		_, err = f.run.output(ctx, f.scratch, "unshare", args...)
+		err = f.copyMounted(ctx, tree, []string{f.run.tools["fuse2fs"], "-o", "ro,norecovery", image})
 	}
 	var tool *toolError
 	if errors.As(err, &tool) && ctx.Err() == nil && !strings.Contains(tool.Output, "No space left") {
 		return fmt.Errorf("the %s is damaged, or this machine's tools are older than it: %w: %w", kind, fault.Corrupt, err)
 	}
+	return err
+}
+
+// copyMounted copies what FUSE mounts by a command to tree. The mount is in a
+// name space that ends with the copy.
+func (f *fedoraKitchen) copyMounted(ctx context.Context, tree string, command []string) error {
+	const script = `at=$1 tree=$2 cp=$3; shift 3; mkdir -p "$at" "$tree" && "$@" "$at" && "$cp" -dR --preserve=mode,ownership,timestamps,links,xattr "$at/." "$tree/"`
+	_, err := f.run.output(ctx, f.scratch, "unshare", slices.Concat(unshared, []string{"sh", "-c", script, "sh", f.path("mounted"), tree, f.run.tools["cp"]}, command)...)
 	return err
 }
 
@@ -282,8 +287,9 @@ func (f *fedoraKitchen) compress(ctx context.Context, root string) (path string,
 		if err != nil {
 			return err
 		}
-		_, err = f.erofs(ctx, "mkfs.erofs", "-T", fmt.Sprint(f.SourceDateEpoch), "-U", erofsUUID, "-z", string(compressor),
+		command := f.erofsCommand("mkfs.erofs", "-T", fmt.Sprint(f.SourceDateEpoch), "-U", erofsUUID, "-z", string(compressor),
 			"-C", "131072", "-E", "ztailpacking", filepath.Join(tmp, "rootfs.erofs"), filepath.Join(root, "tree"))
+		_, err = f.run.output(ctx, f.scratch, "unshare", append([]string{"--fork", "--kill-child"}, command...)...)
 		return err
 	})
 	if err != nil {
@@ -293,12 +299,16 @@ func (f *fedoraKitchen) compress(ctx context.Context, root string) (path string,
 	return filepath.Abs(filepath.Join(dir, "rootfs.erofs"))
 }
 
-// erofsTools sees to an mkfs.erofs and fsck.erofs that know all ways to compress and extended
-// attributes, as those from 1.8 on do: this machine's, or those of the Debian release that the
-// flavor debian is made of, unpacked in the work directory.
+// erofsTools sees to an erofsfuse and an mkfs.erofs that know all ways to compress, as those
+// from 1.8 on do: this machine's, or those of the Debian release that the flavor debian is
+// made of, unpacked in the work directory.
 func (f *fedoraKitchen) erofsTools(ctx context.Context) error {
-	if help, err := f.run.output(ctx, f.scratch, "fsck.erofs", "--help"); err == nil && strings.Contains(help, "xattrs") && strings.Contains(help, "zstd") {
-		return nil
+	if own, err := findToolsIn(searchPath(), map[string]string{"erofsfuse": "erofsfuse"}); err == nil {
+		help, err := f.run.output(ctx, f.scratch, "mkfs.erofs", "--help")
+		if err == nil && strings.Contains(help, "zstd") {
+			f.run.tools["erofsfuse"] = own["erofsfuse"]
+			return nil
+		}
 	}
 	f.Progress(stageTools, 0, 1)
 	dir, err := filepath.Abs(filepath.Join(f.WorkDir, "tools", "erofs-utils-"+DebianRelease))
@@ -318,7 +328,7 @@ func (f *fedoraKitchen) erofsTools(ctx context.Context) error {
 			}
 		}
 		tar := f.path("erofs-utils.tar")
-		args := append([]string{"--variant=extract", "--architectures=" + f.Arch, "--format=tar", "--include=erofs-utils", DebianRelease, tar}, from.lines()...)
+		args := append([]string{"--variant=extract", "--architectures=" + f.Arch, "--format=tar", "--include=erofs-utils,erofsfuse", DebianRelease, tar}, from.lines()...)
 		if _, err := f.run.output(ctx, f.scratch, "mmdebstrap", args...); err != nil {
 			return err
 		}
@@ -326,7 +336,7 @@ func (f *fedoraKitchen) erofsTools(ctx context.Context) error {
 		return err
 	})
 	if err != nil {
-		return fmt.Errorf("get erofs-utils 1.8 or later, since this machine's know neither zstd nor extended attributes: %w", err)
+		return fmt.Errorf("get erofs-utils 1.8 or later, since this machine's do not know zstd, or erofsfuse is missing: %w", err)
 	}
 	lib := filepath.Join(dir, "usr/lib/x86_64-linux-gnu")
 	f.run.tools["ld.so"] = filepath.Join(lib, "ld-linux-x86-64.so.2")
@@ -334,13 +344,12 @@ func (f *fedoraKitchen) erofsTools(ctx context.Context) error {
 	return nil
 }
 
-// erofs runs a tool of those that erofsTools found.
-func (f *fedoraKitchen) erofs(ctx context.Context, tool string, args ...string) (string, error) {
+// erofsCommand is the command of a tool of those that erofsTools found.
+func (f *fedoraKitchen) erofsCommand(tool string, args ...string) []string {
 	loader := f.run.tools["ld.so"]
 	if loader == "" {
-		return f.run.output(ctx, f.scratch, tool, args...)
+		return append([]string{f.run.tools[tool]}, args...)
 	}
 	lib := filepath.Dir(loader)
-	program := filepath.Join(lib, "../../bin", tool)
-	return f.run.output(ctx, f.scratch, "ld.so", append([]string{"--library-path", lib, program}, args...)...)
+	return append([]string{loader, "--library-path", lib, filepath.Join(lib, "../../bin", tool)}, args...)
 }
