@@ -2,7 +2,7 @@
 
 BIN := bin/isofs
 
-.PHONY: demo test setup build lint fuzz boot-matrix bench bench-peers base-debian boot-debian boot-table boot-odd clean
+.PHONY: demo test setup build lint fuzz boot-matrix bench bench-peers base-debian base-fedora boot-debian boot-table boot-odd clean
 
 demo: ## set up, bake the tiny base, mount, serve on DEMO_LISTEN (127.0.0.1:8080)
 	scripts/setup serve bake
@@ -40,6 +40,10 @@ BASES := build/bases
 base-debian: build ## bake the base that people boot, as root, to BASES (build/bases)
 	scripts/setup bake debian
 	$(BIN) bake debian -o $(BASES) --work build/debian
+
+base-fedora: build ## the same of a Fedora Live ISO: LIVE_ISO=file CHECKSUM=file, which Fedora has beside it
+	scripts/setup bake fedora
+	$(BIN) bake fedora --live-iso "$(LIVE_ISO)" --checksum "$(CHECKSUM)" -o $(BASES) --work build/fedora
 
 boot-debian: build ## boot the newest of them in an emulator until its browser has painted
 	scripts/setup test
