@@ -118,7 +118,9 @@ func formatOf(path string) (format, error) {
 	if _, err := f.ReadAt(p, 0); err != nil && !errors.Is(err, io.EOF) {
 		return "", err
 	}
-	found, size, le := format(""), uint64(0), binary.LittleEndian
+	var found format
+	var size uint64
+	le := binary.LittleEndian
 	switch sb := p[1024:]; {
 	case string(p[:4]) == "hsqs":
 		found, size = formatSquashfs, le.Uint64(p[40:])
