@@ -5,7 +5,7 @@ BASES := build/bases
 # What bakes need root for they do by sudo, if need be.
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 
-.PHONY: help demo test setup build lint fuzz boot-matrix bench bench-peers base-tiny base-debian boot-debian boot-table boot-odd publish-debian release clean
+.PHONY: help demo test setup build lint fuzz boot-matrix bench bench-peers base-tiny base-debian base-fedora boot-debian boot-table boot-odd publish-debian release clean
 
 help: ## say what there is
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /\1\t/' | awk -F'\t' '{ printf "  %-16s %s\n", $$1, $$2 }'
@@ -56,6 +56,10 @@ base-tiny: build ## bake the base of the demo to BASES (build/bases); BAKEFLAGS 
 base-debian: build ## bake the base that people boot, as root, to BASES (build/bases)
 	scripts/setup bake debian
 	$(SUDO) $(BIN) bake debian -o $(BASES) --work build/debian $(BAKEFLAGS)
+
+base-fedora: build ## the same of a Fedora Live ISO: LIVE_ISO=file CHECKSUM=file, which Fedora has beside it
+	scripts/setup bake fedora
+	$(SUDO) $(BIN) bake fedora --live-iso "$(LIVE_ISO)" --checksum "$(CHECKSUM)" -o $(BASES) --work build/fedora $(BAKEFLAGS)
 
 boot-debian: build ## boot the newest of them in an emulator until its browser has painted
 	scripts/setup test

@@ -197,22 +197,10 @@ func (k *kitchen) bake(ctx context.Context) (*Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	k.Progress(stageImage, 0, 1)
-	image, err := disk.write(ctx, k.run, k.scratch, out.temp(ImageName))
+	m, unchanged, err := k.assemble(ctx, out, disk, Flavor, nil)
 	if err != nil {
 		return nil, err
 	}
-	defer image.Close()
-	k.Progress(stageImage, 1, 1)
-	m, err := k.index(ctx, image, Flavor)
-	if err != nil {
-		return nil, err
-	}
-	unchanged, err := out.publish(m)
-	if err != nil {
-		return nil, err
-	}
-	k.Log.Info("baked", "flavor", Flavor, "version", k.Version, "size", m.TotalSize, "sha256", m.SHA256.String(), "unchanged", unchanged)
 	return &Result{Dir: out.dir, Image: filepath.Join(out.dir, ImageName), Manifest: m, Packages: packages, Unchanged: unchanged}, nil
 }
 

@@ -139,23 +139,11 @@ func (d *debianKitchen) bake(ctx context.Context) (*Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	d.Progress(stageImage, 0, 1)
-	image, err := disk.write(ctx, d.run, d.scratch, out.temp(ImageName))
-	if err != nil {
-		return nil, err
-	}
-	defer image.Close()
-	d.Progress(stageImage, 1, 1)
-	m, err := d.index(ctx, image, FlavorDebian)
-	if err != nil {
-		return nil, err
-	}
-	unchanged, err := out.publish(m)
+	m, unchanged, err := d.assemble(ctx, out, disk, FlavorDebian, nil)
 	if err != nil {
 		return nil, err
 	}
 	pruneSteps(steps, true, d.installed, d.steps)
-	d.Log.Info("baked", "flavor", FlavorDebian, "version", d.Version, "size", m.TotalSize, "sha256", m.SHA256.String(), "unchanged", unchanged)
 	return &Result{Dir: out.dir, Image: filepath.Join(out.dir, ImageName), Manifest: m, Packages: packages, Unchanged: unchanged}, nil
 }
 

@@ -147,3 +147,29 @@ func (k *kitchen) index(ctx context.Context, image *os.File, flavor string) (*ba
 		},
 	})
 }
+
+// assemble writes the image, makes its manifest, of which describe may say more,
+// and gives both their names.
+func (k *kitchen) assemble(ctx context.Context, out *output, disk *hybrid, flavor string, describe func(*base.Manifest)) (m *base.Manifest, unchanged bool, err error) {
+	k.Progress(stageImage, 0, 1)
+	image, err := disk.write(ctx, k.run, k.scratch, out.temp(ImageName))
+	if err != nil {
+		return nil, false, err
+	}
+	defer image.Close()
+	k.Progress(stageImage, 1, 1)
+	if m, err = k.index(ctx, image, flavor); err != nil {
+		return nil, false, err
+	}
+	if describe != nil {
+		describe(m)
+		if err := m.Validate(); err != nil {
+			return nil, false, err
+		}
+	}
+	if unchanged, err = out.publish(m); err != nil {
+		return nil, false, err
+	}
+	k.Log.Info("baked", "flavor", flavor, "version", k.Version, "size", m.TotalSize, "sha256", m.SHA256.String(), "unchanged", unchanged)
+	return m, unchanged, nil
+}

@@ -30,13 +30,7 @@ type espFile struct {
 // one by one in a fixed order to an empty FAT, so each is contiguous, and the
 // bytes do not depend on the order in which this machine lists a folder.
 func (h *hybrid) esp(ctx context.Context, run *runner, scratch string) (path string, err error) {
-	files := append([]espFile{
-		{path: "/EFI/BOOT/BOOTX64.EFI", source: h.root + "/usr/lib/shim/shimx64.efi.signed"},
-		// grubx64 and not gcdx64: this one looks for its configuration on the
-		// disk that it came from, that one on any with a certain file.
-		{path: "/EFI/BOOT/grubx64.efi", source: h.root + "/usr/lib/grub/x86_64-efi-signed/grubx64.efi.signed"},
-		{path: grubPrefix + "/grub.cfg", data: h.config},
-	}, h.files...)
+	files := slices.Concat(h.bootChain(), []espFile{{path: h.folder() + "/grub.cfg", data: h.config}}, h.files)
 	size := int64(espReserve)
 	staged := make([]string, len(files))
 	for i, f := range files {
@@ -64,6 +58,19 @@ func (h *hybrid) esp(ctx context.Context, run *runner, scratch string) (path str
 		}
 	}
 	return path, nil
+}
+
+// bootChain is what the firmware starts.
+func (h *hybrid) bootChain() []espFile {
+	if h.chain != nil {
+		return h.chain
+	}
+	return []espFile{
+		{path: "/EFI/BOOT/BOOTX64.EFI", source: h.root + "/usr/lib/shim/shimx64.efi.signed"},
+		// grubx64 and not gcdx64: this one looks for its configuration on the
+		// disk that it came from, that one on any with a certain file.
+		{path: "/EFI/BOOT/grubx64.efi", source: h.root + "/usr/lib/grub/x86_64-efi-signed/grubx64.efi.signed"},
+	}
 }
 
 // espFolders lists the folders that the files are in, as mmd wants them: each

@@ -1,6 +1,7 @@
 package bake
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -31,6 +32,8 @@ type hybrid struct {
 	root   string      // where hybridPackages are unpacked
 	files  []espFile   // of p1 beside the boot chain: kernel, initrd
 	config []byte      // GRUB's, with p1 as its root
+	prefix string      // where it is in p1; "": grubPrefix
+	chain  []espFile   // of p1, what the firmware starts; nil: Debian's, of root
 	live   string      // path of p2's contents
 	slot   *extent.Map // p3's contents
 	volume string      // name of the ISO 9660: A-Z, 0-9 and _
@@ -42,6 +45,7 @@ type hybrid struct {
 const (
 	identityTiny   identity = 0
 	identityDebian identity = 1
+	identityFedora identity = 2
 )
 
 // hybridPackages are the Debian packages that a hybrid boots by: the chain that
@@ -85,12 +89,15 @@ func (h *hybrid) write(ctx context.Context, run *runner, scratch, path string) (
 // biosCore makes GRUB for BIOS of the unpacked modules.
 func (h *hybrid) biosCore(ctx context.Context, run *runner, scratch string) ([]byte, error) {
 	path := filepath.Join(scratch, "eltorito.img")
-	args := append([]string{"-O", "i386-pc-eltorito", "-d", h.biosModules(), "-p", grubPrefix, "-o", path}, coreModules...)
+	args := append([]string{"-O", "i386-pc-eltorito", "-d", h.biosModules(), "-p", h.folder(), "-o", path}, coreModules...)
 	if _, err := run.output(ctx, scratch, "grub-mkimage", args...); err != nil {
 		return nil, err
 	}
 	return os.ReadFile(path)
 }
+
+// folder is where GRUB's configuration is in p1.
+func (h *hybrid) folder() string { return cmp.Or(h.prefix, grubPrefix) }
 
 func (h *hybrid) biosModules() string { return filepath.Join(h.root, "usr/lib/grub/i386-pc") }
 
@@ -125,5 +132,5 @@ func (h *hybrid) writeShell(f *os.File, core []byte) error {
 // from first, so that of two sticks in one machine each boots its own.
 func (h *hybrid) stub() []byte {
 	id := h.id.fatID()
-	return fmt.Appendf(nil, "search --no-floppy --fs-uuid --set=root --hint=$root,gpt1 %04X-%04X\nconfigfile %s/grub.cfg\n", id>>16, id&0xffff, grubPrefix)
+	return fmt.Appendf(nil, "search --no-floppy --fs-uuid --set=root --hint=$root,gpt1 %04X-%04X\nconfigfile %s/grub.cfg\n", id>>16, id&0xffff, h.folder())
 }

@@ -17,7 +17,7 @@ func newBake() *cobra.Command {
 		Args:  cobra.NoArgs,
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(newBakeTiny(), newBakeDebian())
+	cmd.AddCommand(newBakeTiny(), newBakeDebian(), newBakeFedora())
 	return cmd
 }
 

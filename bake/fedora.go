@@ -1,0 +1,251 @@
+package bake
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"aesthetic.computer/isofs/base"
+	"aesthetic.computer/isofs/fault"
+)
+
+// FlavorFedora is the flavor in the manifests that Fedora writes.
+const FlavorFedora = "fedora"
+
+// FedoraNeeds says what a bake of the flavor fedora takes.
+const FedoraNeeds = "It needs root, nine times the ISO's size and 2 GB of disk in the work directory (some 25 GB for Fedora Workstation), and is expected to take 20 to 40 minutes."
+
+// FedoraOptions are the inputs of Fedora.
+type FedoraOptions struct {
+	// LiveISO is the path of a Fedora Live ISO.
+	LiveISO string
+	// What LiveISO must be. One of SHA256 and Checksum is demanded.
+	Want ISODigest
+	// NoInstall refuses a root without the packages of the recipe, instead of
+	// installing them.
+	NoInstall bool
+	// The rest is as for the flavor debian. Its Mirror is where erofs-utils are
+	// taken from if those of this machine are too old.
+	DebianOptions
+}
+
+// A fedoraKitchen is one bake of the flavor fedora.
+type fedoraKitchen struct {
+	*kitchen
+	iso       string // path of the ISO, whose digest was compared
+	release   release
+	noInstall bool
+	mirror    string
+	recipe    *recipe
+	steps     string // folder of the long steps' results, of this recipe and this ISO
+}
+
+// Fedora bakes the flavor fedora: the root file system of a Fedora Live ISO with the
+// session of the flavor debian laid over it, and Fedora's own boot chain. Long steps
+// are kept in the work directory by a hash over recipe and ISO.
+//
+// Errors are as those of Tiny; an ISO that is not the one demanded or that is
+// damaged is fault.Corrupt.
+func Fedora(ctx context.Context, o FedoraOptions) (*Result, error) {
+	r, err := fedora(ctx, o)
+	if err != nil {
+		return nil, fmt.Errorf("bake %s: %w", FlavorFedora, kindOf(ctx, err))
+	}
+	return r, nil
+}
+
+func fedora(ctx context.Context, o FedoraOptions) (*Result, error) {
+	tiny := TinyOptions{WorkDir: o.WorkDir, OutDir: o.OutDir, Version: o.Version, SourceDateEpoch: o.SourceDateEpoch, Progress: o.Progress, Log: o.Log}
+	if err := errors.Join(tiny.complete(), o.Want.check()); err != nil {
+		return nil, err
+	}
+	if os.Geteuid() != 0 {
+		return nil, fmt.Errorf("keeping the owners of a root file system and installing into it needs root, in name spaces of its own: run it as root: %w", fault.Invalid)
+	}
+	tools, err := findFedoraTools(o.Want.Keyring != "")
+	if err != nil {
+		return nil, err
+	}
+	volume, size, err := readVolume(o.LiveISO)
+	if err != nil {
+		return nil, err
+	}
+	recipe, err := fedoraRecipe()
+	if err != nil {
+		return nil, err
+	}
+	work, err := openWorkspace(o.WorkDir)
+	if err != nil {
+		return nil, err
+	}
+	defer work.close()
+	if err := needSpace(o.WorkDir, 9*size+2<<30); err != nil {
+		return nil, err
+	}
+	k := &kitchen{TinyOptions: tiny, run: &runner{tools: tools, epoch: tiny.SourceDateEpoch, log: tiny.Log}, scratch: work.scratch}
+	digest, err := k.verifyISO(ctx, o.LiveISO, o.Want)
+	if err != nil {
+		return nil, err
+	}
+	f := &fedoraKitchen{kitchen: k, iso: o.LiveISO, noInstall: o.NoInstall, mirror: o.Mirror, recipe: recipe}
+	f.release = releaseOf(filepath.Base(o.LiveISO), volume)
+	f.steps = filepath.Join(k.WorkDir, "steps", recipe.hash(fedoraFormat, FlavorFedora, digest, k.Arch, fmt.Sprint(k.SourceDateEpoch), fmt.Sprint(o.NoInstall)))
+	return f.bake(ctx)
+}
+
+// fedoraFormat stands for the way in which the steps are made: another way,
+// another folder.
+const fedoraFormat = "1"
+
+// findFedoraTools finds what an ISO and its root are read with, beside the tools
+// of every bake.
+func findFedoraTools(keyring bool) (map[string]string, error) {
+	tools := map[string]string{
+		"xorriso": "xorriso", "unsquashfs": "squashfs-tools", "fuse2fs": "fuse2fs",
+		"unshare": "util-linux", "tar": "tar", "cp": "coreutils",
+	}
+	if keyring {
+		tools["gpgv"] = "gpgv"
+	}
+	maps.Copy(tools, toolPackages)
+	return findToolsIn(searchPath(), tools)
+}
+
+// fedoraRecipe is the recipe of the flavor debian with what is Debian's in it
+// replaced by Fedora's.
+func fedoraRecipe() (*recipe, error) {
+	r, err := kioskRecipe()
+	if err != nil {
+		return nil, err
+	}
+	for path := range r.files {
+		// Fedora has dracut, and no triggerhappy.
+		if strings.HasPrefix(path, "etc/initramfs-tools/") || strings.Contains(path, "triggerhappy") {
+			delete(r.files, path)
+		}
+	}
+	list, err := kioskFiles.ReadFile("kiosk/fedora/packages")
+	if err != nil {
+		return nil, err
+	}
+	if r.packages, err = parsePackageList(list); err != nil {
+		return nil, err
+	}
+	if r.customize, err = kioskFiles.ReadFile("kiosk/fedora/customize.sh"); err != nil {
+		return nil, err
+	}
+	if r.finish, err = kioskFiles.ReadFile("kiosk/fedora/root.sh"); err != nil {
+		return nil, err
+	}
+	const root = "kiosk/fedora/root"
+	return r, fs.WalkDir(kioskFiles, root, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		r.files[strings.TrimPrefix(path, root+"/")], err = kioskFiles.ReadFile(path)
+		return err
+	})
+}
+
+func (f *fedoraKitchen) bake(ctx context.Context) (*Result, error) {
+	out, err := openOutput(filepath.Join(f.OutDir, FlavorFedora, f.Arch, f.Version))
+	if err != nil {
+		return nil, err
+	}
+	defer out.close()
+	steps := filepath.Dir(f.steps)
+	pruneSteps(steps, false)
+	root, err := f.root(ctx)
+	if err != nil {
+		return nil, err
+	}
+	packages, err := packageVersions(filepath.Join(root, "packages"))
+	if err != nil {
+		return nil, err
+	}
+	name, err := os.ReadFile(filepath.Join(root, "release"))
+	if err != nil {
+		return nil, err
+	}
+	erofs, err := f.compress(ctx, root)
+	if err != nil {
+		return nil, err
+	}
+	disk, err := f.contents(ctx, root, erofs)
+	if err != nil {
+		return nil, err
+	}
+	m, unchanged, err := f.assemble(ctx, out, disk, FlavorFedora, func(m *base.Manifest) { m.Fedora = string(name) })
+	if err != nil {
+		return nil, err
+	}
+	pruneSteps(steps, true, f.steps)
+	return &Result{Dir: out.dir, Image: filepath.Join(out.dir, ImageName), Manifest: m, Packages: packages, Unchanged: unchanged}, nil
+}
+
+// fedoraPrefix is where GRUB as Fedora installs it looks for its configuration.
+// The one of Fedora's ISOs looks beside itself.
+const fedoraPrefix = "/EFI/fedora"
+
+// contents makes what goes into the image.
+func (f *fedoraKitchen) contents(ctx context.Context, root, erofs string) (*hybrid, error) {
+	config, err := kioskFiles.ReadFile("kiosk/fedora/grub.cfg")
+	if err != nil {
+		return nil, err
+	}
+	// GRUB for BIOS is signed by nobody, so it need not be Fedora's.
+	modules, err := f.biosPackage(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("get GRUB for BIOS: %w", err)
+	}
+	live, err := f.liveVolume(ctx, erofs)
+	if err != nil {
+		return nil, fmt.Errorf("make FEDAC-LIVE: %w", err)
+	}
+	slot, err := f.placeholder(fmt.Sprintf("%s %s %s", FlavorFedora, f.Version, f.Arch))
+	if err != nil {
+		return nil, fmt.Errorf("make the placeholder's volume: %w", err)
+	}
+	chain := []espFile{{path: "/EFI/BOOT/grub.cfg", data: config}}
+	efi, err := filepath.Glob(filepath.Join(root, "efi", "*"))
+	if err != nil {
+		return nil, err
+	}
+	for _, path := range efi {
+		chain = append(chain, espFile{path: "/EFI/BOOT/" + filepath.Base(path), source: path})
+	}
+	return &hybrid{
+		root: modules,
+		files: []espFile{
+			{path: "/boot/vmlinuz", source: filepath.Join(root, "vmlinuz")},
+			{path: "/boot/initrd.img", source: filepath.Join(root, "initrd.img")},
+		},
+		config: config,
+		prefix: fedoraPrefix,
+		chain:  chain,
+		live:   live,
+		slot:   slot,
+		volume: "ISOFS_FEDORA",
+		id:     identityFedora,
+		time:   f.time(),
+	}, nil
+}
+
+// biosPackage unpacks GRUB's modules for BIOS and returns the folder.
+func (f *fedoraKitchen) biosPackage(ctx context.Context) (root string, err error) {
+	packages, err := f.resolve(ctx, []string{"grub-pc-bin"})
+	if err != nil {
+		return "", err
+	}
+	for _, p := range packages {
+		if err := f.download(ctx, p); err != nil {
+			return "", fmt.Errorf("get package %s: %w", p.Name, err)
+		}
+	}
+	return f.extract(ctx, packages)
+}
