@@ -16,6 +16,9 @@ import (
 // the first and the last of each partition.
 const spread = 32
 
+// smallest is what a partition table takes.
+const smallest = 34 * sector
+
 // A basis is what a stick has beside its slot, seen next to a base.
 type basis struct {
 	m     *base.Manifest
@@ -40,6 +43,8 @@ func lookAtBasis(t Target, m *base.Manifest) (*basis, error) {
 	b.parts = b.table.partitions()
 	has, err := readTable(t, 1)
 	switch {
+	case t.Size() < smallest:
+		return nil, fmt.Errorf("this is not a stick of isofs: it has only %d bytes: %w", t.Size(), fault.Invalid)
 	case errors.Is(err, fault.Unavailable):
 		return nil, err
 	case errors.Is(err, fault.Corrupt):
@@ -93,7 +98,8 @@ func (b *basis) lookForMove(t Target, has *table) error {
 	shown := withTablesOf(t, b.m, b.table)
 	b.seen = shown
 	// It may have written the size of the disk into the MBR, too.
-	for _, mbr := range [][]overlaid{nil, {protective(b.m.TotalSize / sector)}, {protective(1 << 33)}} {
+	sectors := b.m.TotalSize / sector
+	for _, mbr := range [][]overlaid{nil, {protective(sectors, false)}, {protective(sectors, true)}, {protective(1<<33, true)}} {
 		try := &overlay{t, append(slices.Clone(shown.pieces), mbr...)}
 		same, err := b.sameBlock(try, 0, make([]byte, b.m.BlockSize))
 		if err != nil {

@@ -203,8 +203,13 @@ func withTablesOf(r io.ReaderAt, m *base.Manifest, t *table) *overlay {
 
 // protective is the one entry of the MBR before a GPT of a disk of that many
 // sectors, as the UEFI specification has it (5.2.3).
-func protective(sectors int64) overlaid {
-	entry := []byte{0, 0, 2, 0, 0xee, 0xff, 0xff, 0xff, 1, 0, 0, 0, 0, 0, 0, 0}
+//
+// isofs's own bases have no cylinders in it.
+func protective(sectors int64, cylinders bool) overlaid {
+	entry := []byte{0, 0, 0, 0, 0xee, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0}
+	if cylinders {
+		copy(entry, []byte{0, 0, 2, 0, 0xee, 0xff, 0xff, 0xff})
+	}
 	binary.LittleEndian.PutUint32(entry[12:], uint32(min(sectors-1, 0xffffffff)))
 	return overlaid{446, entry}
 }
