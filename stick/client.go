@@ -45,6 +45,8 @@ type Snapshot struct {
 const (
 	// maxSmall bounds what a sidecar with a digest, or a signature, may have.
 	maxSmall = 64 << 10
+	// stall is how long a download may stand still.
+	stall = time.Minute
 	// attempts is how often in a row a download may break off without a byte.
 	attempts = 6
 )
@@ -296,8 +298,14 @@ func (s *Snapshot) fetch(ctx context.Context, file string, size int64, sink func
 // A sinkError is of who takes the bytes, not of the download.
 type sinkError struct{ error }
 
+var errStalled = fmt.Errorf("nothing came for %s", stall)
+
 // part downloads from off on, for as long as it comes.
 func (s *Snapshot) part(ctx context.Context, u *url.URL, off, size int64, sink func([]byte) error) (n int64, err error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	patience := time.AfterFunc(stall, func() { cancel(errStalled) })
+	defer patience.Stop()
 	resp, err := s.client.do(ctx, http.MethodGet, u, fmt.Sprintf("bytes=%d-%d", off, size-1))
 	if err != nil {
 		return 0, err
@@ -318,7 +326,12 @@ func (s *Snapshot) part(ctx context.Context, u *url.URL, off, size int64, sink f
 	}
 	buf := make([]byte, 256<<10)
 	for {
+		patience.Reset(stall)
 		got, err := resp.Body.Read(buf)
+		patience.Stop() // the stick may take its time
+		if err != nil && errors.Is(context.Cause(ctx), errStalled) {
+			err = errStalled
+		}
 		if n+int64(got) > size-off {
 			return n, fmt.Errorf("more than %d bytes came: %w", size, fault.Corrupt)
 		}

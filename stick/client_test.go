@@ -2,12 +2,17 @@ package stick
 
 import (
 	"bytes"
+	"context"
 	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
+	"net/url"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"aesthetic.computer/isofs/fault"
 )
@@ -162,4 +167,48 @@ func TestSignatures(t *testing.T) {
 			t.Errorf("signature %q: the stick: %v", text, err)
 		}
 	}
+}
+
+// stalling is a transport whose first answer ends nowhere.
+type stalling struct {
+	http.RoundTripper
+	stalled bool
+}
+
+func (s *stalling) RoundTrip(r *http.Request) (*http.Response, error) {
+	content := []byte("0123456789")
+	resp := &http.Response{StatusCode: http.StatusPartialContent, Header: http.Header{}, Request: r, ContentLength: 10}
+	var from int
+	if _, err := fmt.Sscanf(r.Header.Get("Range"), "bytes=%d-9", &from); err != nil {
+		return nil, err
+	}
+	resp.Header.Set("Content-Range", fmt.Sprintf("bytes %d-9/10", from))
+	resp.Body = io.NopCloser(bytes.NewReader(content[from:]))
+	if !s.stalled {
+		s.stalled = true
+		resp.Body = io.NopCloser(io.MultiReader(bytes.NewReader(content[:4]), waiting{r.Context()}))
+	}
+	return resp, nil
+}
+
+type waiting struct{ ctx context.Context }
+
+func (w waiting) Read([]byte) (int, error) {
+	<-w.ctx.Done()
+	return 0, w.ctx.Err()
+}
+
+func TestAStalledDownloadIsGoneOnWith(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &Snapshot{client: &Client{HTTP: &http.Client{Transport: &stalling{}}}, folder: &url.URL{Scheme: "http", Host: "x"}}
+		var got []byte
+		err := s.fetch(t.Context(), "file", 10, func(p []byte) error {
+			time.Sleep(time.Hour) // a slow stick is no stalled download
+			got = append(got, p...)
+			return nil
+		}, nil)
+		if err != nil || string(got) != "0123456789" {
+			t.Errorf("%q (%v)", got, err)
+		}
+	})
 }
