@@ -94,18 +94,18 @@ func TestStick(t *testing.T) {
 	_, one := s.get("/one-os.iso")
 	_, two := s.get("/two-os.iso")
 	file := flashed(t, one)
-	two2 := s.url("/os:two")
+	address := s.url("/os:two")
 
-	if said, status := runStick(t, "update", file, two2, "--dry-run"); status != 0 || !strings.Contains(said, `"one"`) || !strings.Contains(said, "writes    20971520 bytes") || !holds(t, file, one) {
+	if said, status := runStick(t, "update", file, address, "--dry-run"); status != 0 || !strings.Contains(said, `"one"`) || !strings.Contains(said, "writes    20971520 bytes") || !holds(t, file, one) {
 		t.Errorf("a dry run: %d\n%s", status, said)
 	}
-	if said, status := runStick(t, "update", file, two2); status != 2 || !strings.Contains(said, "--yes") || !holds(t, file, one) {
+	if said, status := runStick(t, "update", file, address); status != 2 || !strings.Contains(said, "--yes") || !holds(t, file, one) {
 		t.Errorf("without a terminal: %d\n%s", status, said)
 	}
-	if said, status := runStick(t, "update", file, two2, "--yes", "--verify-base"); status != 0 || !holds(t, file, two) {
+	if said, status := runStick(t, "update", file, address, "--yes", "--verify-base"); status != 0 || !holds(t, file, two) {
 		t.Errorf("an update: %d\n%s", status, said)
 	}
-	if said, status := runStick(t, "update", file, two2, "--yes"); status != 0 || !strings.Contains(said, "nothing was written") {
+	if said, status := runStick(t, "update", file, address, "--yes"); status != 0 || !strings.Contains(said, "nothing was written") {
 		t.Errorf("a second one: %d\n%s", status, said)
 	}
 	if said, status := runStick(t, "verify", file, s.url("/")); status != 0 || !strings.Contains(said, fmt.Sprintf("%x", sha256.Sum256(two))) {
@@ -135,7 +135,8 @@ func TestStick(t *testing.T) {
 	if said, status := runStick(t, "write", file, s.url("/one-os.iso"), "--yes"); status != 0 || !holds(t, file, one) {
 		t.Errorf("all of it: %d\n%s", status, said)
 	}
-	if said, status := runStick(t, "update", os.Args[0], two2, "--yes"); status != 2 || !strings.Contains(said, "not a stick of isofs") {
+	none := flashed(t, make([]byte, len(one)))
+	if said, status := runStick(t, "update", none, address, "--yes"); status != 2 || !strings.Contains(said, "not a stick of isofs") {
 		t.Errorf("a file that is none: %d\n%s", status, said)
 	}
 }

@@ -104,10 +104,10 @@ func readContents(t Target, m *base.Manifest) (*Contents, error) {
 		return nil, fmt.Errorf("read what is on the stick: %w", err)
 	}
 	var c Contents
-	if err != nil || json.Unmarshal(data, &c) != nil {
-		return nil, nil //nolint:nilnil // the stick says nothing
+	if err == nil && json.Unmarshal(data, &c) == nil {
+		return &c, nil
 	}
-	return &c, nil
+	return nil, nil // the stick says nothing
 }
 
 // readAt reads all of p at off. What the medium refuses is fault.Unavailable.

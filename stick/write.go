@@ -42,7 +42,7 @@ func readMarker(t Target, slot int64) (*Contents, error) {
 	}
 	text, _, _ := bytes.Cut(p, []byte{0})
 	if !strings.HasPrefix(string(text), markerHead) {
-		return nil, nil //nolint:nilnil // no marker
+		return nil, nil // no marker
 	}
 	c := &Contents{Unfinished: true}
 	for line := range strings.Lines(string(text)) {
