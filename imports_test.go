@@ -27,7 +27,8 @@ var allowed = map[string]string{
 	"vfs":         "catalog extent",
 	"api":         "catalog bundle quota",
 	"boottest":    "",
-	"cmd/isofs":   "api bake base boottest bundle cache catalog extent image nginx origin quota store vfs",
+	"stick":       "base bundle",
+	"cmd/isofs":   "api bake base boottest bundle cache catalog extent image nginx origin quota stick store vfs",
 	"integration": "",
 	// What tests run, and no part of the program imports.
 	"integration/s3test": "",

@@ -18,33 +18,65 @@ func (s *server) bySnapshot(w http.ResponseWriter, r *http.Request) error {
 	snap, err := s.Catalog.ByID(r.PathValue("id"))
 	if err != nil {
 		text := "this snapshot is not kept here, or never was"
-		if _, err := bundle.ParseFileName(file); err == nil {
+		if _, err := parseFileName(file); err == nil {
 			text += "; the latest image is at /" + file
 		}
 		return &statusError{http.StatusNotFound, text}
 	}
-	if file != snap.FileName() {
+	if file != snap.FileName() && file != snap.Slot().FileName() {
 		return &statusError{http.StatusNotFound, fmt.Sprintf("this snapshot is named %s", snap.FileName())}
 	}
-	return s.hand(w, snap, suffix, "public, max-age=31536000, immutable")
+	return s.hand(w, snap, file, suffix, "public, max-age=31536000, immutable")
 }
 
-// byName answers /<piece>-os.iso and its sidecars with the snapshot that this
-// request means.
+// byName answers /<piece>-os.iso, /<piece>-piece.img and their sidecars with the
+// snapshot that this request means.
 func (s *server) byName(w http.ResponseWriter, r *http.Request) error {
 	file, suffix := splitSidecar(r.PathValue("file"))
-	name, err := bundle.ParseFileName(file)
+	name, err := parseFileName(file)
 	if err != nil {
-		if !strings.HasSuffix(file, "-os.iso") {
+		if !strings.HasSuffix(file, "-os.iso") && !bundle.IsSlotFileName(file) {
 			return errNothingHere
 		}
 		return &statusError{http.StatusBadRequest, err.Error()}
 	}
-	snap, err := s.choose(r, name, suffix)
+	choose := s.choose
+	if bundle.IsSlotFileName(file) {
+		choose = s.chooseSlot
+	}
+	snap, err := choose(r, name, suffix)
 	if err != nil {
 		return nameMissing(name, err)
 	}
-	return s.hand(w, snap, suffix, "no-cache")
+	return s.hand(w, snap, file, suffix, "no-cache")
+}
+
+// parseFileName reads the name of an image or of a slot.
+func parseFileName(file string) (bundle.Name, error) {
+	if bundle.IsSlotFileName(file) {
+		return bundle.ParseSlotFileName(file)
+	}
+	return bundle.ParseFileName(file)
+}
+
+// chooseSlot finds the snapshot of which a request for a slot alone by its plain
+// name gets the slot. The memory of what clients began with is of images; here a
+// resume is answered if its validator says of what, and else refused: no part of
+// a slot is like that of another snapshot.
+func (s *server) chooseSlot(r *http.Request, name bundle.Name, suffix string) (*catalog.Snapshot, error) {
+	if suffix == "" {
+		if validator, ok := validatorOf(r.Header); ok {
+			if t, ok := validatorTime(validator); ok {
+				if snap, err := s.Catalog.At(name, t); err == nil {
+					return snap, nil
+				}
+			}
+		} else if want := parseRange(r.Header.Get("Range")); r.Method != http.MethodHead && want.start > 0 {
+			return nil, &statusError{http.StatusPreconditionFailed, "a part of " + name.SlotFileName() +
+				" has to be asked for with If-Range, or at the snapshot's own address, which the header Link of the whole names"}
+		}
+	}
+	return s.Catalog.Current(r.Context(), name)
 }
 
 // choose finds the snapshot that a request for a plain name means. What a
@@ -88,10 +120,14 @@ func (s *server) choose(r *http.Request, name bundle.Name, suffix string) (*cata
 // hand sets the headers that nginx cannot know and sends it to the file.
 // Content-Disposition it knows: and were it set here, nginx would save the
 // text that says why an image cannot be read under the image's name.
-func (s *server) hand(w http.ResponseWriter, snap *catalog.Snapshot, suffix, caching string) error {
-	file := snap.FileName()
-	if suffix != "" && !slices.Contains(snap.Suffixes(), suffix) {
-		return &statusError{http.StatusNotFound, fmt.Sprintf("%s has no sidecar of that kind; there is .%s", file, strings.Join(snap.Suffixes(), ", ."))}
+func (s *server) hand(w http.ResponseWriter, snap *catalog.Snapshot, file, suffix, caching string) error {
+	suffixes := snap.Suffixes()
+	slot := bundle.IsSlotFileName(file)
+	if slot {
+		suffixes = snap.Slot().Suffixes()
+	}
+	if suffix != "" && !slices.Contains(suffixes, suffix) {
+		return &statusError{http.StatusNotFound, fmt.Sprintf("%s has no sidecar of that kind; there is .%s", file, strings.Join(suffixes, ", ."))}
 	}
 	h := w.Header()
 	h.Set("X-Isofs-Piece", snap.Piece().String())
@@ -103,23 +139,30 @@ func (s *server) hand(w http.ResponseWriter, snap *catalog.Snapshot, suffix, cac
 		return nil
 	}
 	sum := snap.SHA256()
+	if slot {
+		var err error
+		if sum, err = snap.Slot().SHA256(); err != nil {
+			return err
+		}
+	}
 	digest := base64.StdEncoding.EncodeToString(sum[:])
 	h.Set("Digest", "SHA-256="+digest)           // RFC 3230: aria2 checks it
 	h.Set("Repr-Digest", "sha-256=:"+digest+":") // RFC 9530
 	h.Set("Content-Type", "application/octet-stream")
 	h.Set("Access-Control-Expose-Headers", exposed)
-	h.Set("Link", linksOf(snap))
+	h.Set("Link", linksTo("/s/"+snap.ID()+"/"+file, suffixes))
 	h.Set("X-Accel-Redirect", mountPrefix+snap.ID()+"/"+file)
 	return nil
 }
 
 // splitSidecar splits "notepat-os.iso.sha256" into the image's name and the
-// sidecar's suffix, "" for the image itself.
+// sidecar's suffix, "" for the image itself; the same for the slot's.
 func splitSidecar(s string) (file, suffix string) {
-	const ext = "-os.iso."
-	i := strings.LastIndex(s, ext)
-	if end := i + len(ext); i >= 0 && end < len(s) {
-		return s[:end-1], s[end:]
+	for _, ext := range []string{"-os.iso.", "-piece.img."} {
+		i := strings.LastIndex(s, ext)
+		if end := i + len(ext); i >= 0 && end < len(s) {
+			return s[:end-1], s[end:]
+		}
 	}
 	return s, ""
 }

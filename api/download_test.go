@@ -177,6 +177,59 @@ func TestHeadersOfASidecar(t *testing.T) {
 	}
 }
 
+// What is in the slot alone is a file too, with a digest of its own.
+func TestSlotAlone(t *testing.T) {
+	r := newRig(t, catalog.Limits{})
+	old := r.current("notepat", 0)
+	sum, err := old.Slot().SHA256()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if sum == old.SHA256() {
+		t.Fatal("the slot has the digest of the image")
+	}
+	digest := "SHA-256=" + base64.StdEncoding.EncodeToString(sum[:])
+	link := "</s/" + old.ID() + `/notepat-piece.img>; rel="canonical", </s/` + old.ID() + `/notepat-piece.img.sha256>; rel="describedby"`
+	for path, caching := range map[string]string{"/notepat-piece.img": "no-cache", "/s/" + old.ID() + "/notepat-piece.img": "public, max-age=31536000, immutable"} {
+		h := r.ask("GET", path).Header()
+		for key, want := range map[string]string{
+			"X-Accel-Redirect": "/_mount/" + old.ID() + "/notepat-piece.img", "Digest": digest, "Link": link,
+			"Cache-Control": caching, "X-Isofs-Snapshot": old.ID(), "Content-Type": "application/octet-stream",
+		} {
+			if h.Get(key) != want {
+				t.Errorf("%s: %s is %q, want %q", path, key, h.Get(key), want)
+			}
+		}
+	}
+	current := r.current("notepat", 1)
+	tag := fmt.Sprintf(`"%x-%x"`, old.Time().Unix(), int64(slotSize))
+	for _, c := range []struct {
+		path, headers string
+		want          string // a snapshot's id, or a status
+	}{
+		{"/notepat-piece.img", "", current.ID()},
+		{"/notepat-piece.img", "Range: bytes=0-", current.ID()},
+		{"/notepat-piece.img.sha256", "", current.ID()},
+		{"/notepat-piece.img", "Range: bytes=5-", "412"},
+		{"/notepat-piece.img", "Range: bytes=5-; If-Range: " + tag, old.ID()},
+		{"/notepat-piece.img", `Range: bytes=5-; If-Range: "1-1"`, current.ID()}, // nginx sends all of it
+		{"/s/" + old.ID() + "/other-piece.img", "", "404"},
+		{"/s/" + old.ID() + "/notepat-piece.img.zip", "", "404"},
+		{"/-x-piece.img", "", "400"},
+		{"/-piece.img", "", "400"},
+		{"/nobody-piece.img", "", "404"},
+	} {
+		var headers []string
+		if c.headers != "" {
+			headers = strings.Split(c.headers, "; ")
+		}
+		got := r.ask("GET", c.path, headers...)
+		if id := got.Header().Get("X-Isofs-Snapshot"); id != c.want && fmt.Sprint(got.Code) != c.want {
+			t.Errorf("%s with %q: %d, snapshot %q, want %s", c.path, c.headers, got.Code, id, c.want)
+		}
+	}
+}
+
 // What nginx puts into X-Accel-Redirect is safe in a path, whatever the piece.
 func TestNamesOfPieces(t *testing.T) {
 	r := newRig(t, catalog.Limits{})

@@ -140,10 +140,11 @@ func (s *server) address(r *http.Request) string {
 func snapshotPath(snap *catalog.Snapshot) string { return "/s/" + snap.ID() + "/" + snap.FileName() }
 
 // linksOf is the Link header of an image: its own address, and its sidecars'.
-func linksOf(snap *catalog.Snapshot) string {
-	path := snapshotPath(snap)
+func linksOf(snap *catalog.Snapshot) string { return linksTo(snapshotPath(snap), snap.Suffixes()) }
+
+func linksTo(path string, suffixes []string) string {
 	links := []string{fmt.Sprintf("<%s>; rel=\"canonical\"", path)}
-	for _, suffix := range snap.Suffixes() {
+	for _, suffix := range suffixes {
 		links = append(links, fmt.Sprintf("<%s.%s>; rel=\"describedby\"", path, suffix))
 	}
 	return strings.Join(links, ", ")

@@ -213,7 +213,7 @@ func (d *Dir) list(ctx context.Context) ([]Name, error) {
 		if !ok {
 			continue
 		}
-		name, problem := parseStem(stem)
+		name, problem := parseStem(stem, imageSuffix)
 		if problem != "" {
 			continue
 		}

@@ -62,7 +62,7 @@ func (embedded) Names(context.Context) ([]Name, error) {
 	}
 	var names []Name
 	for _, entry := range entries {
-		name, problem := parseStem(strings.TrimSuffix(entry.Name(), pageSuffix))
+		name, problem := parseStem(strings.TrimSuffix(entry.Name(), pageSuffix), imageSuffix)
 		if problem != "" {
 			return nil, fmt.Errorf("embedded %s: %w: %s", entry.Name(), fault.Invalid, problem)
 		}

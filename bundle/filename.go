@@ -7,8 +7,12 @@ import (
 	"aesthetic.computer/isofs/fault"
 )
 
-// imageSuffix ends the file name of every image.
-const imageSuffix = "-os.iso"
+// imageSuffix ends the file name of every image, slotSuffix that of what is in
+// an image's slot alone.
+const (
+	imageSuffix = "-os.iso"
+	slotSuffix  = "-piece.img"
+)
 
 // A stem is a file name without its suffix. That of a slug is the slug. All
 // others have a dot, which a slug has not, and say before the first one what
@@ -29,14 +33,20 @@ const (
 
 // FileName returns the name of its image, safe in any file system, URL and
 // header, and reversible: "notepat-os.iso". It has letters, digits, '-', '_'
-// and '.' only, begins with a letter, digit or '_', and is at most 91 bytes.
+// and '.' only, begins with a letter, digit or '_', and is at most 94 bytes.
 // Names that differ in case only have file names that differ in case only.
 // The zero Name has none ("").
-func (n Name) FileName() string {
+func (n Name) FileName() string { return n.fileName(imageSuffix) }
+
+// SlotFileName returns the name of what is in its image's slot as a file of its
+// own, with all that FileName promises: "notepat-piece.img".
+func (n Name) SlotFileName() string { return n.fileName(slotSuffix) }
+
+func (n Name) fileName(suffix string) string {
 	if n.IsZero() {
 		return ""
 	}
-	return n.stem() + imageSuffix
+	return n.stem() + suffix
 }
 
 func (n Name) stem() string {
@@ -53,12 +63,20 @@ func (n Name) stem() string {
 
 // ParseFileName is the inverse of FileName: "notepat-os.iso" to notepat.
 // It takes nothing that FileName does not give. Errors wrap fault.Invalid.
-func ParseFileName(s string) (Name, error) {
-	stem, found := strings.CutSuffix(s, imageSuffix)
+func ParseFileName(s string) (Name, error) { return parseFileName(s, imageSuffix) }
+
+// IsSlotFileName reports whether s ends as the names do that SlotFileName gives.
+func IsSlotFileName(s string) bool { return strings.HasSuffix(s, slotSuffix) }
+
+// ParseSlotFileName is the inverse of SlotFileName, as strict as ParseFileName.
+func ParseSlotFileName(s string) (Name, error) { return parseFileName(s, slotSuffix) }
+
+func parseFileName(s, suffix string) (Name, error) {
+	stem, found := strings.CutSuffix(s, suffix)
 	if !found {
-		return Name{}, fmt.Errorf("%w image name %.100q: it does not end in %s", fault.Invalid, s, imageSuffix)
+		return Name{}, fmt.Errorf("%w image name %.100q: it does not end in %s", fault.Invalid, s, suffix)
 	}
-	n, problem := parseStem(stem)
+	n, problem := parseStem(stem, suffix)
 	if problem != "" {
 		return Name{}, fmt.Errorf("%w image name %.100q: %s", fault.Invalid, s, problem)
 	}
@@ -66,7 +84,7 @@ func ParseFileName(s string) (Name, error) {
 }
 
 // parseStem returns the name that has the stem, or in words why there is none.
-func parseStem(stem string) (n Name, problem string) {
+func parseStem(stem, suffix string) (n Name, problem string) {
 	said := stem
 	if rest, ok := strings.CutPrefix(stem, handleStem); ok {
 		if dot := strings.LastIndexByte(rest, '.'); dot >= 0 {
@@ -80,7 +98,7 @@ func parseStem(stem string) (n Name, problem string) {
 	n, problem = parseName(said)
 	if problem == "" && n.stem() != stem {
 		// A handle in upper case, a dash without its prefix or a prefix without need.
-		problem = fmt.Sprintf("the image of %s is called %s", n, n.FileName())
+		problem = fmt.Sprintf("the image of %s is called %s", n, n.fileName(suffix))
 	}
 	return n, problem
 }

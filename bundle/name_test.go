@@ -41,6 +41,10 @@ func TestNames(t *testing.T) {
 		if back, err := ParseFileName(tt.file); err != nil || back != n {
 			t.Errorf("ParseFileName(%q) = %q, %v; want %q", tt.file, back, err, n)
 		}
+		slot := strings.TrimSuffix(tt.file, "-os.iso") + "-piece.img"
+		if back, err := ParseSlotFileName(slot); err != nil || back != n || n.SlotFileName() != slot || !IsSlotFileName(slot) || IsSlotFileName(tt.file) {
+			t.Errorf("ParseSlotFileName(%q) = %q, %v; want %q, whose is %q", slot, back, err, n, n.SlotFileName())
+		}
 	}
 	if zero := (Name{}); !zero.IsZero() || zero.FileName() != "" || zero.String() != "" {
 		t.Error("the zero Name is something")
@@ -104,11 +108,25 @@ func TestFileNamesRefused(t *testing.T) {
 		if n, err := ParseFileName(s); !errors.Is(err, fault.Invalid) || !n.IsZero() {
 			t.Errorf("ParseFileName(%q) = %q, %v; want it refused", s, n, err)
 		}
+		slot := strings.Replace(s, "-os.iso", "-piece.img", 1)
+		if n, err := ParseSlotFileName(slot); !errors.Is(err, fault.Invalid) || !n.IsZero() {
+			t.Errorf("ParseSlotFileName(%q) = %q, %v; want it refused", slot, n, err)
+		}
+	}
+	for _, s := range []string{"notepat-os.iso", "notepat-piece.img.sha256", "notepat.img", "notepat-piece.IMG"} {
+		if n, err := ParseSlotFileName(s); !errors.Is(err, fault.Invalid) || !n.IsZero() {
+			t.Errorf("ParseSlotFileName(%q) = %q, %v; want it refused", s, n, err)
+		}
+	}
+	for _, s := range []string{"notepat-piece.img", "notepat-piece.img-os.iso.x"} {
+		if n, err := ParseFileName(s); !errors.Is(err, fault.Invalid) || !n.IsZero() {
+			t.Errorf("ParseFileName(%q) = %q, %v; want it refused", s, n, err)
+		}
 	}
 }
 
 // plain is what no shell, URL, header or file system gives a meaning.
-func plain() *regexp.Regexp { return regexp.MustCompile(`^[a-zA-Z0-9_][a-zA-Z0-9._-]{0,90}$`) }
+func plain() *regexp.Regexp { return regexp.MustCompile(`^[a-zA-Z0-9_][a-zA-Z0-9._-]{0,93}$`) }
 
 // spec is what the names look like on aesthetic.computer, by its own patterns.
 func spec() *regexp.Regexp {
@@ -166,6 +184,10 @@ func FuzzParseFileName(f *testing.F) {
 			}
 			if n.FileName() != s {
 				t.Fatalf("%q was taken as %q, which is in %q", s, n, n.FileName())
+			}
+			slot := strings.TrimSuffix(s, imageSuffix) + slotSuffix
+			if again, err := ParseSlotFileName(slot); err != nil || again != n || n.SlotFileName() != slot {
+				t.Fatalf("ParseSlotFileName(%q) = %q, %v, want %q", slot, again, err, n)
 			}
 			if again, err := ParseName(n.String()); err != nil || again != n {
 				t.Fatalf("%q gives %q, which is no name: %v", s, n, err)

@@ -29,9 +29,14 @@ func (e *BusyError) Unwrap() error { return fault.Unavailable }
 // busyRetry is how long a client that met a full house is asked to wait.
 const busyRetry = 5 * time.Second
 
-// CurrentFile is Current by the name of an image: "notepat-os.iso".
+// CurrentFile is Current by the name of an image, "notepat-os.iso", or of what
+// is in its slot, "notepat-piece.img".
 func (c *Catalog) CurrentFile(ctx context.Context, fileName string) (*Snapshot, error) {
-	name, err := bundle.ParseFileName(fileName)
+	parse := bundle.ParseFileName
+	if bundle.IsSlotFileName(fileName) {
+		parse = bundle.ParseSlotFileName
+	}
+	name, err := parse(fileName)
 	if err != nil {
 		return nil, err
 	}

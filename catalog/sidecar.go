@@ -19,6 +19,9 @@ type SidecarMaker struct {
 	// nothing of the base (invariant 4), may be called by many at once, and
 	// gives the same bytes for the same snapshot.
 	Make func(s *Snapshot, img *image.Image) ([]byte, error)
+	// MakeForSlot does the same for what is in the slot as a file of its own
+	// (SlotImage); nil if that has no sidecar of this kind.
+	MakeForSlot func(s *Snapshot, img *image.Image) ([]byte, error)
 }
 
 // sha256Suffix is that of the sidecar which every image has.
@@ -42,15 +45,20 @@ func (s *Snapshot) Sidecar(suffix string) ([]byte, error) {
 	if !ok {
 		return nil, fmt.Errorf("%s has no sidecar .%s: %w", s.FileName(), suffix, fault.NotFound)
 	}
-	return s.catalog.sidecars.get(s.record.ID+"."+suffix, func() ([]byte, error) {
+	return s.makeSidecar(s.FileName()+"."+suffix, maker.Make)
+}
+
+// makeSidecar returns the file of that name, which is kept, or made by maker.
+func (s *Snapshot) makeSidecar(name string, maker func(*Snapshot, *image.Image) ([]byte, error)) ([]byte, error) {
+	return s.catalog.sidecars.get(s.record.ID+"/"+name, func() ([]byte, error) {
 		h, err := s.Open()
 		if err != nil {
 			return nil, err
 		}
 		defer h.Close()
-		content, err := maker.Make(s, h.img.image)
+		content, err := maker(s, h.img.image)
 		if err != nil {
-			return nil, fmt.Errorf("make %s.%s of snapshot %s: %w", s.FileName(), suffix, s.record.ID, err)
+			return nil, fmt.Errorf("make %s of snapshot %s: %w", name, s.record.ID, err)
 		}
 		return content, nil
 	})
@@ -59,7 +67,8 @@ func (s *Snapshot) Sidecar(suffix string) ([]byte, error) {
 // sidecars makes sidecars and keeps the ones that were asked for last.
 type sidecars struct {
 	makers   map[string]SidecarMaker
-	suffixes []string
+	suffixes []string // of images
+	ofSlots  []string
 
 	mu   sync.Mutex // guards all below
 	kept *simplelru.LRU[string, []byte]
@@ -67,15 +76,19 @@ type sidecars struct {
 }
 
 func newSidecars(makers []SidecarMaker) (*sidecars, error) {
-	s := &sidecars{makers: map[string]SidecarMaker{}, suffixes: []string{sha256Suffix}}
+	s := &sidecars{makers: map[string]SidecarMaker{}, suffixes: []string{sha256Suffix}, ofSlots: []string{sha256Suffix}}
 	for _, m := range makers {
 		if m.Suffix == "" || m.Make == nil || slices.Contains(s.suffixes, m.Suffix) {
 			return nil, fmt.Errorf("open the catalog: the sidecar %q is there twice, or lacks its name or its maker: %w", m.Suffix, fault.Invalid)
 		}
 		s.makers[m.Suffix] = m
 		s.suffixes = append(s.suffixes, m.Suffix)
+		if m.MakeForSlot != nil {
+			s.ofSlots = append(s.ofSlots, m.Suffix)
+		}
 	}
 	slices.Sort(s.suffixes)
+	slices.Sort(s.ofSlots)
 	// The bound is in bytes, so that of the number is out of reach.
 	kept, err := simplelru.NewLRU(keptSidecars, func(_ string, content []byte) { s.size -= len(content) })
 	if err != nil {

@@ -27,6 +27,7 @@ type Snapshot struct {
 	beside     string     // as record.SourceBeside, and may change likewise
 	checked    time.Time  // when the source last said that this is its bundle
 	used       time.Time  // when somebody last asked for it
+	slotSum    *base.Hash // of what is in the slot; nil until somebody asks
 }
 
 func newSnapshot(c *Catalog, r record, name bundle.Name, b image.Base) *Snapshot {
@@ -175,11 +176,12 @@ func (s *Snapshot) age() time.Duration {
 	return now.Sub(s.checked)
 }
 
-// A Handle is an open image: a Source that can wait with a context and be
+// A Handle is an open image, or the slot of one: a Source that can wait with a context and be
 // pinned. Reading after Close is an error of the caller's.
 type Handle struct {
 	*extent.Map
 	img   *openImage
+	start int64 // where in the image the map begins
 	shelf *shelf
 	once  sync.Once
 }

@@ -31,7 +31,8 @@ func layoutOf(whole *extent.Map, slot span) layout {
 // Sources tells of how many of the n bytes from off on the base, the generated
 // volume and the bundle are the source. It costs next to nothing.
 func (h *Handle) Sources(off, n int64) (base, volume, bundle int64) {
-	end := min(off+n, h.Size())
+	end := min(off+n, h.Size()) + h.start
+	off += h.start
 	inSlot := h.img.layout.slot.within(off, end)
 	for _, s := range h.img.layout.bundle {
 		bundle += s.within(off, end)

@@ -70,6 +70,8 @@ func configIn(t *testing.T, dir string) Config {
 	}
 	write(t, filepath.Join(s, "notepat-os.iso"), body)
 	write(t, filepath.Join(s, "$39j-os.iso"), body)
+	write(t, filepath.Join(s, "notepat-piece.img"), body)
+	write(t, filepath.Join(s, "notepat-piece.img.sha256"), "abc  notepat-piece.img\n")
 	write(t, filepath.Join(s, "notepat-os.iso.sha256"), "abc  notepat-os.iso\n")
 	write(t, filepath.Join(s, "notepat-os.iso.bmap.asc"), "signature\n")
 	write(t, filepath.Join(s, "notepat-os.iso.zsync"), "zsync\n")

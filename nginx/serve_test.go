@@ -157,6 +157,8 @@ func TestHeaders(t *testing.T) {
 		{image, "Range: bytes=3-5", false, direct("notepat-os.iso")},
 		{"/s/" + id + "/$39j-os.iso", "Range: bytes=3-5", false, direct("$39j-os.iso")},
 		{"/s/" + id + "/%2439j-os.iso", "Range: bytes=3-5", false, direct("$39j-os.iso")},
+		{"/s/" + id + "/notepat-piece.img", "Range: bytes=3-5", false, direct("notepat-piece.img")},
+		{"/s/" + id + "/notepat-piece.img.sha256", "X-None: 1", false, sidecar},
 		{image + ".sha256", "X-None: 1", false, sidecar},
 		{image + ".sha256", "Range: bytes=0-2", false, sidecar},
 		{image + ".bmap.asc", "X-None: 1", false, sidecar},
@@ -187,12 +189,13 @@ func TestSidecarByPlainName(t *testing.T) {
 	r.handler = func(w http.ResponseWriter, q *http.Request) {
 		w.Header().Set("X-Accel-Redirect", "/_mount/"+id+q.URL.Path)
 	}
-	for name, want := range map[string]string{"/notepat-os.iso.sha256": "text/plain", "/notepat-os.iso.zsync": "application/x-zsync", "/notepat-os.iso": "application/octet-stream"} {
+	for name, want := range map[string]string{"/notepat-os.iso.sha256": "text/plain", "/notepat-os.iso.zsync": "application/x-zsync", "/notepat-os.iso": "application/octet-stream", "/notepat-piece.img": "application/octet-stream"} {
 		got := r.do("GET", name)
 		if got.StatusCode != 200 || got.Header.Get("Content-Type") != want {
 			t.Errorf("%s: %d %q, want %q", name, got.StatusCode, got.Header.Get("Content-Type"), want)
 		}
-		if d := got.Header.Get("Content-Disposition"); (d == `attachment; filename="notepat-os.iso"`) != (name == "/notepat-os.iso") {
+		attached := strings.HasSuffix(name, ".iso") || strings.HasSuffix(name, ".img")
+		if d := got.Header.Get("Content-Disposition"); (d == `attachment; filename="`+name[1:]+`"`) != attached {
 			t.Errorf("%s: Content-Disposition is %q", name, d)
 		}
 		for _, absent := range []string{"Digest", "Link", "Vary", "Cache-Control"} {

@@ -25,7 +25,7 @@ func (t catalogTree) Current(ctx context.Context, fileName string) (Image, error
 	if err != nil {
 		return nil, err
 	}
-	return snapshotImage{s}, nil
+	return fileOf(snapshotImage{s}, fileName), nil
 }
 
 func (t catalogTree) IDs() []string { return t.c.IDs() }
@@ -40,6 +40,20 @@ func (t catalogTree) Image(id string) (Image, error) {
 
 // snapshotImage is a snapshot whose Open returns this package's Handle.
 type snapshotImage struct{ *catalog.Snapshot }
+
+// Slot implements Slotted.
+func (i snapshotImage) Slot() Image { return slotImage{i.Snapshot.Slot()} }
+
+// slotImage is what is in a snapshot's slot, likewise.
+type slotImage struct{ *catalog.SlotImage }
+
+func (i slotImage) Open() (Handle, error) {
+	h, err := i.SlotImage.Open()
+	if err != nil {
+		return nil, err
+	}
+	return h, nil
+}
 
 func (i snapshotImage) Open() (Handle, error) {
 	h, err := i.Snapshot.Open()

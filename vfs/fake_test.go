@@ -45,6 +45,7 @@ type fakeImage struct {
 	pinned   int64
 	mu       sync.Mutex // guards sidecars
 	sidecars map[string]string
+	slot     *fakeImage // beside it
 	// before is called before each read and pin, if not nil.
 	before     func(ctx context.Context, off, n int64) error
 	unpinnable bool // what is in the file, too
@@ -86,6 +87,13 @@ func (f *fakeImage) ID() string       { return f.id }
 func (f *fakeImage) FileName() string { return f.name }
 func (f *fakeImage) Time() time.Time  { return f.at }
 func (f *fakeImage) Size() int64      { return f.size }
+
+func (f *fakeImage) Slot() Image {
+	if f.slot == nil {
+		return nil
+	}
+	return f.slot
+}
 
 func (f *fakeImage) Suffixes() []string {
 	f.mu.Lock()

@@ -21,7 +21,7 @@ import (
 func (c *core) file(ctx context.Context, parent *fs.Inode, img Image, suffix string, attr *fuse.Attr) (*fs.Inode, error) {
 	if suffix == "" {
 		c.fileAttr(attr, img.Size(), img.Time())
-		return parent.NewInode(ctx, &imageFile{core: c, img: img}, c.ids.of(img.ID(), "")), nil
+		return parent.NewInode(ctx, &imageFile{core: c, img: img}, c.ids.ofFile(img, "")), nil
 	}
 	if !slices.Contains(img.Suffixes(), suffix) {
 		return nil, fmt.Errorf("sidecar %s of %s: %w", suffix, img.FileName(), fault.NotFound)
@@ -31,7 +31,7 @@ func (c *core) file(ctx context.Context, parent *fs.Inode, img Image, suffix str
 		return nil, err
 	}
 	node := &sidecarFile{core: c, img: img, suffix: suffix, size: int64(len(content)), sum: sha256.Sum256(content)}
-	id := c.ids.of(img.ID(), suffix)
+	id := c.ids.ofFile(img, suffix)
 	// A sidecar that was made anew (signed by another key, say) is another file.
 	id.Ino = number(id.Ino ^ binary.BigEndian.Uint64(node.sum[8:16]))
 	id.Gen ^= binary.BigEndian.Uint64(node.sum[:8])
@@ -91,6 +91,9 @@ func (f *imageFile) hold() (Image, Handle, error) {
 	}
 	again, errAgain := f.core.tree.Image(f.img.ID())
 	if errAgain != nil {
+		return nil, nil, err
+	}
+	if again = fileOf(again, f.img.FileName()); again == nil {
 		return nil, nil, err
 	}
 	if again.Size() != f.img.Size() {

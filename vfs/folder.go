@@ -166,10 +166,11 @@ func (s *snapshot) Lookup(ctx context.Context, name string, out *fuse.EntryOut) 
 		if err != nil {
 			return nil, err
 		}
-		if img.FileName() != fileName {
+		file := fileOf(img, fileName)
+		if file == nil {
 			return nil, fmt.Errorf("snapshot %s is of %s: %s: %w", s.id, img.FileName(), fileName, fault.NotFound)
 		}
-		return s.core.file(ctx, s.EmbeddedInode(), img, suffix, &out.Attr)
+		return s.core.file(ctx, s.EmbeddedInode(), file, suffix, &out.Attr)
 	}()
 	if err != nil {
 		return nil, s.core.lookupErrno(context.Background(), snapshotsName+"/"+s.id+"/"+name, err)
@@ -183,7 +184,11 @@ func (s *snapshot) Readdir(context.Context) (fs.DirStream, syscall.Errno) {
 	if err != nil {
 		return nil, s.core.lookupErrno(context.Background(), snapshotsName+"/"+s.id, err)
 	}
-	return fs.NewListDirStream(s.core.imageEntries(img, img.FileName())), 0
+	list := s.core.imageEntries(img, img.FileName())
+	if slot := slotOf(img); slot != nil {
+		list = append(list, s.core.imageEntries(slot, slot.FileName())...)
+	}
+	return fs.NewListDirStream(list), 0
 }
 
 // imageEntries lists an image and its sidecars. The numbers of these depend on
@@ -191,7 +196,7 @@ func (s *snapshot) Readdir(context.Context) (fs.DirStream, syscall.Errno) {
 func (c *core) imageEntries(img Image, fileName string) []fuse.DirEntry {
 	suffixes := slices.Sorted(slices.Values(img.Suffixes()))
 	list := make([]fuse.DirEntry, 0, 1+len(suffixes))
-	list = append(list, fuse.DirEntry{Mode: fuse.S_IFREG, Name: fileName, Ino: c.ids.of(img.ID(), "").Ino})
+	list = append(list, fuse.DirEntry{Mode: fuse.S_IFREG, Name: fileName, Ino: c.ids.ofFile(img, "").Ino})
 	for _, suffix := range suffixes {
 		list = append(list, fuse.DirEntry{Mode: fuse.S_IFREG, Name: sidecarName(fileName, suffix)})
 	}

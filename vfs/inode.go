@@ -3,6 +3,7 @@ package vfs
 import (
 	"crypto/sha256"
 	"encoding/binary"
+	"strings"
 
 	"github.com/hanwen/go-fuse/v2/fs"
 	"github.com/hanwen/go-fuse/v2/fuse"
@@ -27,6 +28,15 @@ func (m identities) of(id, suffix string) fs.StableAttr {
 		Ino:  number(binary.BigEndian.Uint64(sum[:8]) ^ uint64(m)),
 		Gen:  binary.BigEndian.Uint64(sum[8:16]),
 	}
+}
+
+// ofFile returns the numbers of img (suffix "") or of one of its sidecars. No
+// suffix of a sidecar has a "/".
+func (m identities) ofFile(img Image, suffix string) fs.StableAttr {
+	if strings.HasSuffix(img.FileName(), slotEnd) {
+		suffix = "slot/" + suffix
+	}
+	return m.of(img.ID(), suffix)
 }
 
 // number makes an inode number of x. The upper half of them is go-fuse's, for

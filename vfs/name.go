@@ -3,8 +3,10 @@ package vfs
 import "strings"
 
 const (
-	// imageEnd ends the file name of every image.
+	// imageEnd ends the file name of every image, slotEnd that of what is in an
+	// image's slot alone.
 	imageEnd = "-os.iso"
+	slotEnd  = "-piece.img"
 	// snapshotsName is the folder of the snapshots in the root.
 	snapshotsName = "s"
 	// idDigits is the length of a snapshot's id.
@@ -16,18 +18,11 @@ const (
 // names that no image can have, so that the probes of desktops and crawlers
 // (".Trash", "autorun.inf", "favicon.ico") never reach the Tree.
 func splitName(name string) (fileName, suffix string, ok bool) {
-	fileName = name
-	if !strings.HasSuffix(name, imageEnd) {
-		at := strings.LastIndex(name, imageEnd+".")
-		if at < 0 {
-			return "", "", false
-		}
-		fileName, suffix = name[:at+len(imageEnd)], name[at+len(imageEnd)+1:]
-		if !validSuffix(suffix) {
-			return "", "", false
-		}
+	fileName, suffix, end := splitAt(name, imageEnd)
+	if end == "" {
+		fileName, suffix, end = splitAt(name, slotEnd)
 	}
-	if len(fileName) == len(imageEnd) || fileName[0] == '.' {
+	if end == "" || suffix != "" && !validSuffix(suffix) || fileName == end || fileName[0] == '.' {
 		return "", "", false
 	}
 	for _, b := range []byte(fileName) {
@@ -36,6 +31,18 @@ func splitName(name string) (fileName, suffix string, ok bool) {
 		}
 	}
 	return fileName, suffix, true
+}
+
+// splitAt splits name behind end, which it returns if it is there.
+func splitAt(name, end string) (fileName, suffix, found string) {
+	if strings.HasSuffix(name, end) {
+		return name, "", end
+	}
+	at := strings.LastIndex(name, end+".")
+	if at < 0 || at+len(end)+1 == len(name) {
+		return "", "", ""
+	}
+	return name[:at+len(end)], name[at+len(end)+1:], end
 }
 
 // validSuffix admits "sha256" and "bmap.asc", and no empty part.

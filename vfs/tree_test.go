@@ -1,8 +1,11 @@
 package vfs
 
 import (
+	"bytes"
+	"errors"
 	"fmt"
 	"io"
+	"os"
 	"strings"
 	"testing"
 )
@@ -227,6 +230,13 @@ func TestSplitName(t *testing.T) {
 		{"notepat-os.iso.sha256", "notepat-os.iso", "sha256", true},
 		{"notepat-os.iso.bmap.asc", "notepat-os.iso", "bmap.asc", true},
 		{"a-os.iso.b-os.iso", "a-os.iso.b-os.iso", "", true},
+		{"notepat-piece.img", "notepat-piece.img", "", true},
+		{"notepat-piece.img.sha256", "notepat-piece.img", "sha256", true},
+		{"a-os.iso.b-piece.img", "", "", false},
+		{"a-piece.img.b-os.iso", "a-piece.img.b-os.iso", "", true}, // as everywhere
+		{"-piece.img", "", "", false},
+		{"a-piece.img.", "", "", false},
+		{".a-piece.img", "", "", false},
 		{"-os.iso", "", "", false},
 		{"-os.iso.sha256", "", "", false},
 		{".a-os.iso", "", "", false},
@@ -248,13 +258,51 @@ func TestSplitName(t *testing.T) {
 	}
 }
 
+// What is in the slot is a file of the snapshot's folder, and of the root for who
+// asks for it; one inode, and not that of the image.
+func TestSlotAlone(t *testing.T) {
+	img := newImage(t, "notepat-os.iso", 1, 1<<20, 4096)
+	slot := newImage(t, "notepat-piece.img", 2, 64<<10, 4096)
+	slot.id, slot.at = img.id, img.at
+	slot.sidecars = map[string]string{"sha256": "sum of the slot"}
+	img.slot = slot
+	tree := newTree(img)
+	tree.current[slot.name] = slot
+	m := mountTree(t, tree)
+	folder := "s/" + img.id + "/"
+	if got, want := run(t, "ls", m.path(folder)), "notepat-os.iso\nnotepat-os.iso.sha256\nnotepat-piece.img\nnotepat-piece.img.sha256"; got != want {
+		t.Errorf("the folder has %q", got)
+	}
+	want := make([]byte, slot.size)
+	fill(want, slot.seed, 0)
+	inodes := map[string]string{}
+	for _, name := range []string{"notepat-piece.img", folder + "notepat-piece.img"} {
+		if got, err := os.ReadFile(m.path(name)); err != nil || !bytes.Equal(got, want) {
+			t.Errorf("%s: %d bytes (%v)", name, len(got), err)
+		}
+		if got := run(t, "cat", m.path(name+".sha256")); got != "sum of the slot" {
+			t.Errorf("%s.sha256 is %q", name, got)
+		}
+		inodes[run(t, "stat", "-c", "%i", m.path(name))] = name
+	}
+	inodes[run(t, "stat", "-c", "%i", m.path(folder+"notepat-os.iso"))] = "image"
+	inodes[run(t, "stat", "-c", "%i", m.path(folder+"notepat-os.iso.sha256"))] = "its sidecar"
+	inodes[run(t, "stat", "-c", "%i", m.path(folder+"notepat-piece.img.sha256"))] = "the slot's"
+	if len(inodes) != 4 {
+		t.Errorf("the inodes are %v", inodes)
+	}
+	if _, err := os.Stat(m.path(folder + "other-piece.img")); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the slot of another: %v", err)
+	}
+}
+
 func FuzzSplitName(f *testing.F) {
 	for _, seed := range []string{"notepat-os.iso", "a-os.iso.sha256", ".Trash", "-os.iso.-os.iso.x"} {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, name string) {
 		file, suffix, ok := splitName(name)
-		if ok && (sidecarName(file, suffix) != name || !strings.HasSuffix(file, imageEnd) || file[0] == '.') {
+		if ok && (sidecarName(file, suffix) != name || !strings.HasSuffix(file, imageEnd) && !strings.HasSuffix(file, slotEnd) || file[0] == '.') {
 			t.Errorf("splitName(%q) = %q, %q", name, file, suffix)
 		}
 	})

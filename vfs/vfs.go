@@ -7,6 +7,9 @@
 //	notepat-os.iso.sha256    a sidecar of it
 //	s/<id>/notepat-os.iso    one snapshot, the same bytes for ever
 //	s/<id>/notepat-os.iso.sha256
+//	s/<id>/notepat-piece.img what is in its slot, alone; with sidecars too
+//
+// notepat-piece.img is in the root as well, for who asks for it.
 //
 // A snapshot is one inode, whichever of its names led there, and an open file
 // keeps its snapshot until it is closed. Data never change under an inode, so
@@ -36,7 +39,8 @@ import (
 type Tree interface {
 	// FileNames lists the images known now ("notepat-os.iso").
 	FileNames() []string
-	// Current returns the image that fileName names now; it may wait for the oven.
+	// Current returns the image, or slot of one, that fileName names now; it may
+	// wait for the oven.
 	Current(ctx context.Context, fileName string) (Image, error)
 	// IDs lists the snapshots that are retained.
 	IDs() []string
@@ -56,6 +60,32 @@ type Image interface {
 	Sidecar(suffix string) ([]byte, error) // "sha256"
 	// Suffixes lists the sidecars that there are: "sha256".
 	Suffixes() []string
+}
+
+// A Slotted is an Image whose slot is a file of its own.
+type Slotted interface {
+	Image
+	// Slot returns it, "notepat-piece.img" of the same ID and Time, or nil.
+	Slot() Image
+}
+
+// slotOf returns the slot of img as a file of its own, or nil.
+func slotOf(img Image) Image {
+	if s, ok := img.(Slotted); ok {
+		return s.Slot()
+	}
+	return nil
+}
+
+// fileOf returns the file of that name of the snapshot of img, or nil.
+func fileOf(img Image, name string) Image {
+	if img.FileName() == name {
+		return img
+	}
+	if slot := slotOf(img); slot != nil && slot.FileName() == name {
+		return slot
+	}
+	return nil
 }
 
 // A Handle is an open image: package extent's optional interfaces, all of them.

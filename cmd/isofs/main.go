@@ -19,6 +19,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"aesthetic.computer/isofs/fault"
+	"aesthetic.computer/isofs/stick"
 	"aesthetic.computer/isofs/store"
 )
 
@@ -28,6 +29,7 @@ const (
 	exitUsage    = 2 // wrong flags, arguments or configuration
 	exitCorrupt  = 3 // bytes were not what they should be
 	exitConflict = 4 // somebody else published at the same time
+	exitOther    = 5 // the stick has another base than the piece needs
 )
 
 func main() {
@@ -65,6 +67,9 @@ func exitStatus(err error) int {
 		if status := child.status(); status > 0 {
 			return status
 		}
+	}
+	if _, other := errors.AsType[*stick.OtherBaseError](err); other {
+		return exitOther
 	}
 	switch {
 	case errors.Is(err, store.ErrConflict):
@@ -117,7 +122,7 @@ the environment, the environment over the file.`,
 	flags.String("log-format", "text", "text or json")
 	root.AddCommand(
 		newServe(), newMount(), newPack(), newInspect(), newBase(), newBake(), newBootTest(),
-		newWarm(), newNginxConfig(), newAdmin(), newDoctor(),
+		newWarm(), newNginxConfig(), newAdmin(), newDoctor(), newStick(),
 	)
 	return root
 }

@@ -196,7 +196,7 @@ func openStack(ctx context.Context, o *stackFlags, log *slog.Logger) (*stack, er
 	}
 	s.catalog, err = catalog.Open(catalog.Config{
 		Dir: o.state, Base: s.base, OpenBase: s.bases.bySum, Source: source, Density: o.oven.density,
-		Limits: o.limits.catalog(), Log: log,
+		Limits: o.limits.catalog(), Log: log, Sidecars: []catalog.SidecarMaker{catalog.ManifestSidecar()},
 	})
 	if err != nil {
 		return nil, errors.Join(err, s.Close())

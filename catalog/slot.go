@@ -1,0 +1,101 @@
+package catalog
+
+import (
+	"crypto/sha256"
+	"fmt"
+	"io"
+	"time"
+
+	"aesthetic.computer/isofs/base"
+	"aesthetic.computer/isofs/fault"
+	"aesthetic.computer/isofs/image"
+)
+
+// A SlotImage is what a snapshot has in its slot, as a file of its own: all
+// that an image has to be given to become another one of the same base.
+type SlotImage struct{ snapshot *Snapshot }
+
+// Slot returns what is in the slot as a file of its own.
+func (s *Snapshot) Slot() *SlotImage { return &SlotImage{s} }
+
+// ID is the snapshot's.
+func (i *SlotImage) ID() string { return i.snapshot.ID() }
+
+// FileName is the name of the file: "notepat-piece.img".
+func (i *SlotImage) FileName() string { return i.snapshot.piece.SlotFileName() }
+
+// Time is the snapshot's modification time.
+func (i *SlotImage) Time() time.Time { return i.snapshot.Time() }
+
+// Size is the slot's length in bytes.
+func (i *SlotImage) Size() int64 { return i.snapshot.Base().PiecePartitionSize }
+
+// Open opens it as Snapshot.Open opens the image.
+func (i *SlotImage) Open() (*Handle, error) {
+	h, err := i.snapshot.Open()
+	if err != nil {
+		return nil, err
+	}
+	h.Map, h.start = h.img.image.Volume, i.snapshot.Base().PiecePartitionOffset
+	return h, nil
+}
+
+// SHA256 is the digest of the file. It is computed when somebody first asks,
+// which reads the slot and nothing of the base.
+func (i *SlotImage) SHA256() (base.Hash, error) {
+	s := i.snapshot
+	s.mu.Lock()
+	known := s.slotSum
+	s.mu.Unlock()
+	if known != nil {
+		return *known, nil
+	}
+	h, err := i.Open()
+	if err != nil {
+		return base.Hash{}, err
+	}
+	defer h.Close()
+	hash := sha256.New()
+	if _, err := io.Copy(hash, io.NewSectionReader(h, 0, h.Size())); err != nil {
+		return base.Hash{}, fmt.Errorf("compute the digest of %s of snapshot %s: %w", i.FileName(), i.ID(), err)
+	}
+	sum := base.Hash(hash.Sum(nil))
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.slotSum = &sum
+	return sum, nil
+}
+
+// Suffixes lists the sidecars that it has, in alphabetical order.
+func (i *SlotImage) Suffixes() []string { return i.snapshot.catalog.sidecars.ofSlots }
+
+// Sidecar is Snapshot.Sidecar for this file.
+func (i *SlotImage) Sidecar(suffix string) ([]byte, error) {
+	if suffix == sha256Suffix {
+		sum, err := i.SHA256()
+		if err != nil {
+			return nil, err
+		}
+		return fmt.Appendf(nil, "%s  %s\n", sum, i.FileName()), nil
+	}
+	maker := i.snapshot.catalog.sidecars.makers[suffix]
+	if maker.MakeForSlot == nil {
+		return nil, fmt.Errorf("%s has no sidecar .%s: %w", i.FileName(), suffix, fault.NotFound)
+	}
+	return i.snapshot.makeSidecar(i.FileName()+"."+suffix, maker.MakeForSlot)
+}
+
+// ManifestSuffix is that of the sidecar with the manifest of an image's base.
+const ManifestSuffix = "manifest"
+
+// ManifestSidecar makes the sidecar with the manifest of the base that an image
+// is made on: who has written the image to a stick learns by it where the slot
+// is, and whether the rest is what it should be. It leaves out other addresses
+// of the base, which may be the operator's own affair.
+func ManifestSidecar() SidecarMaker {
+	return SidecarMaker{Suffix: ManifestSuffix, Make: func(_ *Snapshot, img *image.Image) ([]byte, error) {
+		m := *img.Manifest
+		m.Mirrors = nil
+		return m.Marshal()
+	}}
+}

@@ -1,0 +1,220 @@
+package stick
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+
+	"aesthetic.computer/isofs/base"
+	"aesthetic.computer/isofs/fault"
+)
+
+// spread is how many blocks a quick look takes from all over the base, beside
+// the first and the last of each partition.
+const spread = 32
+
+// smallest is what a partition table takes.
+const smallest = 34 * sector
+
+// A basis is what a stick has beside its slot, seen next to a base.
+type basis struct {
+	m     *base.Manifest
+	table *table // of the base
+	parts []partition
+	// seen is the stick, with the base's tables where another tool changed them.
+	seen io.ReaderAt
+	// Moved is true if it did.
+	moved bool
+	// found is all that differs from the base, notes what is only worth telling.
+	found, notes []string
+}
+
+// lookAtBasis reads the partition tables of a stick. One without a slot is
+// fault.Invalid; one of another base has findings.
+func lookAtBasis(t Target, m *base.Manifest) (*basis, error) {
+	b := &basis{m: m, seen: t}
+	var err error
+	if b.table, err = tableOf(m); err != nil {
+		return nil, err
+	}
+	b.parts = b.table.partitions()
+	has, err := readTable(t, 1)
+	switch {
+	case t.Size() < smallest:
+		return nil, fmt.Errorf("this is not a stick of isofs: it has only %d bytes: %w", t.Size(), fault.Invalid)
+	case errors.Is(err, fault.Unavailable):
+		return nil, err
+	case errors.Is(err, fault.Corrupt):
+		b.found = append(b.found, err.Error())
+		return b, nil
+	case err != nil:
+		return nil, fmt.Errorf("this is not a stick of isofs: %w", err)
+	}
+	if !slices.ContainsFunc(has.partitions(), func(p partition) bool { return p.name == base.SlotLabel || isSlot(t, p) }) {
+		return nil, fmt.Errorf("this is not a stick of isofs: none of its %d partitions is %s: %w", len(has.partitions()), base.SlotLabel, fault.Invalid)
+	}
+	if t.Size() < m.TotalSize {
+		b.found = append(b.found, fmt.Sprintf("it has %d bytes, and images of this base have %d", t.Size(), m.TotalSize))
+		return b, nil
+	}
+	missing, more := has.compare(b.table)
+	for _, p := range missing {
+		b.found = append(b.found, fmt.Sprintf("%s is not at bytes %d to %d, or not the same", p, p.off, p.end-1))
+	}
+	for _, p := range more {
+		if p.off < m.SlotEnd() {
+			b.found = append(b.found, fmt.Sprintf("%s, which the base has not, begins at byte %d, inside of the image", p, p.off))
+		}
+		b.notes = append(b.notes, fmt.Sprintf("%s was added by somebody; it stays as it is", p))
+	}
+	if len(b.found) > 0 {
+		return b, nil
+	}
+	return b, b.lookForMove(t, has)
+}
+
+// isSlot reports whether there is the volume of a slot in a partition.
+func isSlot(r io.ReaderAt, p partition) bool {
+	label := make([]byte, len(base.SlotLabel))
+	return readAt(r, label, p.off+1024+0x78) == nil && string(label) == base.SlotLabel
+}
+
+// lookForMove finds out whether the tables are where the image has them. Tools
+// that find a disk larger than its table says offer to move one of the two to
+// the end of the disk, and write the other anew to say so.
+func (b *basis) lookForMove(t Target, has *table) error {
+	tail := make([]byte, len(b.m.Tail))
+	if err := readAt(t, tail, b.m.SlotEnd()); err != nil {
+		return err
+	}
+	if has.equal(b.table) && string(tail) == string(b.m.Tail) {
+		return nil
+	}
+	b.moved = true
+	b.notes = append(b.notes, "another tool wrote its partition table anew, with the same partitions; it stays as it is")
+	shown := withTablesOf(t, b.m, b.table)
+	b.seen = shown
+	// It may have written the size of the disk into the MBR, too.
+	sectors := b.m.TotalSize / sector
+	for _, mbr := range [][]overlaid{nil, {protective(sectors, false)}, {protective(sectors, true)}, {protective(1<<33, true)}} {
+		try := &overlay{t, append(slices.Clone(shown.pieces), mbr...)}
+		same, err := b.sameBlock(try, 0, make([]byte, b.m.BlockSize))
+		if err != nil {
+			return err
+		}
+		if same {
+			b.seen = try
+			break
+		}
+	}
+	return nil
+}
+
+// sameBlock compares one block with its hash in the manifest.
+func (b *basis) sameBlock(r io.ReaderAt, i int, buf []byte) (bool, error) {
+	off, n := b.m.BlockRange(i)
+	if err := readAt(r, buf[:n], off); err != nil {
+		return false, err
+	}
+	return sha256.Sum256(buf[:n]) == b.m.Blocks[i], nil
+}
+
+// inBase reports whether all of a block is the base's, and nothing the slot's.
+func (b *basis) inBase(i int) bool {
+	off, n := b.m.BlockRange(i)
+	return off+n <= b.m.PiecePartitionOffset || off >= b.m.SlotEnd()
+}
+
+// differs describes a block that is not the base's.
+func (b *basis) differs(i int) string {
+	off, n := b.m.BlockRange(i)
+	return fmt.Sprintf("block %d (bytes %d to %d, %s) is not that of the base", i, off, off+n-1, b.where(off))
+}
+
+// where names the part of the image that has the byte at off.
+func (b *basis) where(off int64) string {
+	for _, p := range b.parts {
+		if p.off <= off && off < p.end {
+			return p.String()
+		}
+	}
+	if off >= b.m.SlotEnd() {
+		return "the partition table at the end"
+	}
+	return "before the first partition"
+}
+
+// lookQuickly compares the first and the last block of each partition and some
+// from all over the base.
+func (b *basis) lookQuickly(ctx context.Context) error {
+	var look []int
+	for _, p := range b.parts {
+		look = append(look, int(p.off/b.m.BlockSize), int((p.off+b.m.BlockSize-1)/b.m.BlockSize), int((p.end-1)/b.m.BlockSize), int(p.end/b.m.BlockSize)-1)
+	}
+	for n := range spread {
+		look = append(look, n*int(b.m.PiecePartitionOffset/b.m.BlockSize)/spread)
+	}
+	slices.Sort(look)
+	buf := make([]byte, b.m.BlockSize)
+	for _, i := range slices.Compact(look) {
+		if i < 0 || i >= len(b.m.Blocks) || !b.inBase(i) {
+			continue
+		}
+		if err := ctx.Err(); err != nil {
+			return fmt.Errorf("look at the base on the stick: %w: %w", fault.Unavailable, err)
+		}
+		same, err := b.sameBlock(b.seen, i, buf)
+		if err != nil {
+			return err
+		}
+		if !same {
+			b.found = append(b.found, b.differs(i))
+		}
+	}
+	return nil
+}
+
+// lookAtAll compares every block of the base, and the digest of an image with
+// these bytes and slot in its slot: that is proof, also for the blocks that
+// the slot begins or ends in.
+func (b *basis) lookAtAll(ctx context.Context, slot []byte, want base.Hash, show Progress) error {
+	sum, err := b.scan(ctx, &overlay{b.seen, []overlaid{{b.m.PiecePartitionOffset, slot}}}, show)
+	if err == nil && len(b.found) == 0 && sum != want {
+		b.found = append(b.found, fmt.Sprintf("some bytes next to the slot are not those of the base: with this piece the image would have sha256 %s, not %s", sum, want))
+	}
+	return err
+}
+
+// maxFound bounds how much is told of a stick that has nothing right.
+const maxFound = 5
+
+// scan reads an image whole from r. It notes the blocks that are not the
+// base's, and returns the digest of all.
+func (b *basis) scan(ctx context.Context, r io.ReaderAt, show Progress) (base.Hash, error) {
+	whole := sha256.New()
+	buf := make([]byte, b.m.BlockSize)
+	wrong := 0
+	for i, want := range b.m.Blocks {
+		if err := ctx.Err(); err != nil {
+			return base.Hash{}, fmt.Errorf("read the stick: %w: %w", fault.Unavailable, err)
+		}
+		off, n := b.m.BlockRange(i)
+		if err := readAt(r, buf[:n], off); err != nil {
+			return base.Hash{}, err
+		}
+		whole.Write(buf[:n])
+		if b.inBase(i) && sha256.Sum256(buf[:n]) != want {
+			if wrong++; wrong <= maxFound {
+				b.found = append(b.found, b.differs(i))
+			}
+		}
+		show.tell(off+n, b.m.TotalSize)
+	}
+	if wrong > maxFound {
+		b.found = append(b.found, fmt.Sprintf("and %d blocks more", wrong-maxFound))
+	}
+	return base.Hash(whole.Sum(nil)), nil
+}

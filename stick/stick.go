@@ -1,0 +1,125 @@
+// Package stick looks after sticks that isofs's images were written to: it
+// gives one another piece by writing its slot alone, which is some 20 MiB and
+// not gigabytes, writes whole images, and tells whether a stick has what the
+// server signed.
+//
+// Everything is read back from the medium and compared before it counts as
+// written. An update that was interrupted leaves a stick that says so, and that
+// the next one puts right.
+//
+// The package leaves out how images are made and served (what it knows of a
+// server is in docs/http.md), questions to the user, and anything but Linux.
+package stick
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+
+	"aesthetic.computer/isofs/base"
+	"aesthetic.computer/isofs/fault"
+)
+
+// A Target is an open stick, or a file with an image in it.
+type Target interface {
+	// ReadAt reads what is on the medium, whatever a cache says.
+	io.ReaderAt
+	io.WriterAt
+	// Size is the number of bytes that there are.
+	Size() int64
+	// Sync returns when all that was written is on the medium.
+	Sync() error
+}
+
+// A Progress is told how far something is. It may be nil.
+type Progress func(done, total int64)
+
+func (p Progress) tell(done, total int64) {
+	if p != nil {
+		p(done, total)
+	}
+}
+
+// A Verifier checks signatures.
+type Verifier interface {
+	// Verify reads all that is signed, and returns who signed it; a signature
+	// that is none of somebody known is fault.Corrupt.
+	Verify(signed io.Reader, signature []byte) (by string, err error)
+}
+
+// An OtherBaseError says that a stick has not the base that a piece needs, so
+// that only the whole image helps. It wraps fault.Invalid.
+type OtherBaseError struct{ Findings []string }
+
+// Error lists the findings.
+func (e *OtherBaseError) Error() string {
+	s := "the stick does not have the base of this image, so its piece alone cannot be changed"
+	for _, f := range e.Findings {
+		s += "\n  " + f
+	}
+	return s
+}
+
+// Unwrap returns fault.Invalid.
+func (e *OtherBaseError) Unwrap() error { return fault.Invalid }
+
+// An UnfinishedError says that writing ended halfway. It wraps the cause.
+type UnfinishedError struct{ Cause error }
+
+// Error says what state the stick is in.
+func (e *UnfinishedError) Error() string {
+	return fmt.Sprintf("%v\nthe stick is now without a piece and must not be used as it is: run the same command again, which begins anew", e.Cause)
+}
+
+// Unwrap returns the cause.
+func (e *UnfinishedError) Unwrap() error { return e.Cause }
+
+// Contents is what a stick says that it carries (piece.json in the slot). None
+// of it is proof.
+type Contents struct {
+	Piece       string    `json:"piece"`
+	Title       string    `json:"title"`
+	Snapshot    string    `json:"snapshot"`
+	Time        string    `json:"time"`
+	BaseSHA256  base.Hash `json:"baseSha256"`
+	BaseVersion string    `json:"baseVersion"`
+	BaseFlavor  string    `json:"baseFlavor"`
+	// Unfinished is true if an update to that snapshot was interrupted.
+	Unfinished bool `json:"-"`
+}
+
+// contentsFile is what the volume in the slot says of itself.
+const contentsFile = "piece.json"
+
+// readContents reads what the slot of an image like m's says. nil without an
+// error means that it says nothing that can be read.
+func readContents(t Target, m *base.Manifest) (*Contents, error) {
+	if c, err := readMarker(t, m.PiecePartitionOffset); c != nil || err != nil {
+		return c, err
+	}
+	slot := base.Partition{Label: base.SlotLabel, Offset: m.PiecePartitionOffset, Size: m.PiecePartitionSize}
+	data, err := slot.ReadFile(t, m.TotalSize, contentsFile)
+	if errors.Is(err, fault.Unavailable) {
+		return nil, fmt.Errorf("read what is on the stick: %w", err)
+	}
+	var c Contents
+	if err == nil && json.Unmarshal(data, &c) == nil {
+		return &c, nil
+	}
+	return nil, nil // the stick says nothing
+}
+
+// readAt reads all of p at off. What the medium refuses is fault.Unavailable.
+func readAt(r io.ReaderAt, p []byte, off int64) error {
+	n, err := r.ReadAt(p, off)
+	switch {
+	case n == len(p):
+		return nil
+	case err == nil || errors.Is(err, io.EOF):
+		return fmt.Errorf("read %d bytes at %d: there are only %d: %w", len(p), off, n, fault.Corrupt)
+	case fault.Kind(err) != nil:
+		return err
+	}
+	return fmt.Errorf("read %d bytes at %d: %w: %w", len(p), off, fault.Unavailable, err)
+}

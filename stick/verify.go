@@ -1,0 +1,167 @@
+package stick
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+
+	"aesthetic.computer/isofs/base"
+	"aesthetic.computer/isofs/fault"
+)
+
+// A Verdict is what verifying a stick found.
+type Verdict struct {
+	// SHA256 is that of the image's length of bytes on the stick.
+	SHA256 base.Hash
+	// Same is true if that is the snapshot's.
+	Same bool
+	// SignedBy is who signed the image, if that was checked.
+	SignedBy string
+	// TableOnly is true if nothing differs but the partition table, which
+	// another tool wrote anew.
+	TableOnly bool
+	// Differences say where, the first bytes first.
+	Differences []string
+}
+
+// Err is nil if the stick is the snapshot's, and else fault.Corrupt.
+func (v *Verdict) Err() error {
+	switch {
+	case v.Same:
+		return nil
+	case v.TableOnly:
+		return fmt.Errorf("the stick is not byte for byte what the server has: its partition table was written anew by another tool, with the same partitions; all else is the same: %w", fault.Corrupt)
+	}
+	s := "the stick is not what the server has:"
+	for _, d := range v.Differences {
+		s += "\n  " + d
+	}
+	return fmt.Errorf("%s\n%w", s, fault.Corrupt)
+}
+
+// WhatItCarries is what a stick says that it carries, to be compared with that.
+// It finds the slot by the partition table. fault.Invalid if it is no stick of
+// isofs; fault.NotFound if it does not say.
+func WhatItCarries(t Target) (*Contents, error) {
+	has, err := readTable(t, 1)
+	if err != nil {
+		return nil, fmt.Errorf("this is not a stick of isofs, or a broken one: %w", err)
+	}
+	for _, p := range has.partitions() {
+		if p.name != base.SlotLabel && !isSlot(t, p) {
+			continue
+		}
+		// The volume's reader needs to know no more than this of the image.
+		c, err := readContents(t, &base.Manifest{PiecePartitionOffset: p.off, PiecePartitionSize: p.end - p.off, TotalSize: t.Size()})
+		if err == nil && c == nil {
+			err = fmt.Errorf("%s does not say what it carries: give the address of the image that it should be: %w", p, fault.NotFound)
+		}
+		return c, err
+	}
+	return nil, fmt.Errorf("this is not a stick of isofs: it has no partition %s: %w", base.SlotLabel, fault.Invalid)
+}
+
+// Verify reads the length of the image from a stick and compares it with what
+// the server says of the snapshot, and, if the client has a Verifier, with what
+// was signed. Where it differs is in the verdict; errors are of reading.
+func Verify(ctx context.Context, t Target, s *Snapshot, show Progress) (*Verdict, error) {
+	m := s.Manifest
+	b, err := lookAtBasis(t, m)
+	if err != nil {
+		return nil, err
+	}
+	if t.Size() < m.TotalSize {
+		return &Verdict{Differences: b.found}, nil
+	}
+	tables := slices.Clone(b.found)
+	b.found = nil
+	v := &Verdict{}
+	if v.SHA256, v.SignedBy, err = scanSigned(ctx, b, t, s, show); err != nil {
+		return nil, err
+	}
+	if v.Same = v.SHA256 == s.SHA256; v.Same {
+		return v, nil
+	}
+	v.Differences = append(tables, b.found...)
+	if slot := firstInSlot(ctx, t, s); slot != "" {
+		v.Differences = append(v.Differences, slot)
+	}
+	if b.moved {
+		b.found = nil
+		sum, err := b.scan(ctx, b.seen, nil)
+		if err != nil {
+			return nil, err
+		}
+		v.TableOnly = sum == s.SHA256
+	}
+	if len(v.Differences) == 0 {
+		v.Differences = []string{"in a block that the slot begins or ends in, or in the partition table at the end"}
+	}
+	return v, nil
+}
+
+// scanSigned reads the image once, for its digest and for the signature. That
+// a digest is not the signed one is found by comparing it; so what the Verifier
+// says of other bytes is no error.
+func scanSigned(ctx context.Context, b *basis, t Target, s *Snapshot, show Progress) (sum base.Hash, by string, err error) {
+	if s.client.Verifier == nil {
+		sum, err = b.scan(ctx, t, show)
+		return sum, "", err
+	}
+	r, w := io.Pipe()
+	type answer struct {
+		by  string
+		err error
+	}
+	checked := make(chan answer, 1)
+	go func() {
+		by, err := s.verify(ctx, s.Name.FileName(), r)
+		// Whatever it left unread must not stop who writes.
+		_, _ = io.Copy(io.Discard, r)
+		checked <- answer{by, err}
+	}()
+	sum, err = b.scan(ctx, &teeReader{t, w}, show)
+	w.CloseWithError(err) // nil is the end
+	a := <-checked
+	if err == nil && sum == s.SHA256 {
+		err = a.err
+	}
+	return sum, a.by, err
+}
+
+// A teeReader writes all that is read to w. Reads are in order.
+type teeReader struct {
+	r io.ReaderAt
+	w io.Writer
+}
+
+func (t *teeReader) ReadAt(p []byte, off int64) (int, error) {
+	if err := readAt(t.r, p, off); err != nil {
+		return 0, err
+	}
+	return t.w.Write(p)
+}
+
+// firstInSlot tells at which byte the slot differs, "" if nowhere.
+func firstInSlot(ctx context.Context, t Target, s *Snapshot) string {
+	off := s.Manifest.PiecePartitionOffset
+	unchecked := *s
+	unchecked.client = &Client{HTTP: s.client.HTTP, Pause: s.client.Pause}
+	want, err := unchecked.Slot(ctx, nil)
+	if err != nil {
+		return fmt.Sprintf("whether the piece (%s) differs is not known: %v", s.Name.SlotFileName(), err)
+	}
+	got := make([]byte, chunk)
+	for at := 0; at < len(want); at += chunk {
+		part := want[at:min(len(want), at+chunk)]
+		if err := readAt(t, got[:len(part)], off+int64(at)); err != nil && !errors.Is(err, io.EOF) {
+			return fmt.Sprintf("the piece's partition (%s) cannot be read: %v", base.SlotLabel, err)
+		}
+		if first := firstDifference(got[:len(part)], part); first >= 0 {
+			return fmt.Sprintf("the piece's partition (%s) differs from byte %d of it on (byte %d of the stick)", base.SlotLabel, at+first, off+int64(at+first))
+		}
+	}
+	return ""
+}
