@@ -18,6 +18,7 @@ var allowed = map[string]string{
 	"quota":       "",
 	"bundle":      "",
 	"nginx":       "",
+	"signature":   "",
 	"ext4gen":     "extent",
 	"base":        "extent",
 	"store":       "base origin",
@@ -27,7 +28,7 @@ var allowed = map[string]string{
 	"vfs":         "catalog extent",
 	"api":         "catalog bundle quota",
 	"boottest":    "",
-	"cmd/isofs":   "api bake base boottest bundle cache catalog extent image nginx origin quota store vfs",
+	"cmd/isofs":   "api bake base boottest bundle cache catalog extent image nginx origin quota signature store vfs",
 	"integration": "",
 	// What tests run, and no part of the program imports.
 	"integration/s3test": "",
