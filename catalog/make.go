@@ -30,12 +30,17 @@ func (c *Catalog) fetch(ctx context.Context, name bundle.Name) (*Snapshot, error
 // piece has. It runs in the piece's flight, so never twice at once for a piece.
 func (c *Catalog) settle(name bundle.Name, info bundle.Info, b image.Base) (*Snapshot, error) {
 	prev, _ := c.shown.newest(name)
-	if prev != nil && prev.sameAs(info, b.Manifest) {
+	signing, signErr := c.signing()
+	// While nothing can be signed, what is there is served on.
+	if prev != nil && prev.sameAs(info, b.Manifest) && (signErr != nil || prev.record.Signers == signing.Keys) {
 		if confirmed, err := c.confirm(prev, info); confirmed || err != nil {
 			return prev, err
 		}
 	}
-	s, err := c.make(name, info, prev, b)
+	if signErr != nil {
+		return nil, signErr
+	}
+	s, err := c.make(name, info, prev, b, signing)
 	if err != nil {
 		return nil, err
 	}
@@ -72,12 +77,12 @@ func (c *Catalog) confirm(s *Snapshot, info bundle.Info) (bool, error) {
 	return true, nil
 }
 
-// make composes the snapshot and computes its digest.
-func (c *Catalog) make(name bundle.Name, info bundle.Info, prev *Snapshot, b image.Base) (*Snapshot, error) {
+// make composes the snapshot, computes its digest and has it signed.
+func (c *Catalog) make(name bundle.Name, info bundle.Info, prev *Snapshot, b image.Base, signing Signing) (*Snapshot, error) {
 	r := date(record{
 		Piece: name.String(), Density: name.Density(), Title: info.Title, Base: b.Manifest.SHA256,
 		Bundle: info.SHA256, BundleSize: info.Size,
-		SourceTime: info.ModTime, Made: c.cfg.Now().UTC(),
+		SourceTime: info.ModTime, Made: c.cfg.Now().UTC(), Signers: signing.Keys,
 	}, c.disk.markOf(name), prev, b.Manifest)
 	c.progress.enter(name, StageVolume)
 	f, size, err := c.disk.bundles.Open(info.SHA256)
@@ -85,15 +90,30 @@ func (c *Catalog) make(name bundle.Name, info bundle.Info, prev *Snapshot, b ima
 		return nil, err
 	}
 	defer f.Close()
+	if r, err = signing.sign(r, b.Manifest); err != nil {
+		return nil, err
+	}
 	img, err := image.Compose(b, r.inputs(), extent.File(f, 0, size))
 	if err != nil {
 		return nil, err
 	}
 	c.progress.enter(name, StageDigest)
-	if r.SHA256, err = img.SHA256(); err != nil {
+	h, err := img.Hash()
+	if err == nil {
+		r.SHA256 = base.Hash(h.Sum(nil))
+		r.HashState, err = b.Manifest.ImageState(h)
+	}
+	if err != nil {
 		return nil, fmt.Errorf("digest of %s: %w", name, err)
 	}
-	return newSnapshot(c, r, name, b), nil
+	s := newSnapshot(c, r, name, b)
+	if c.sidecars.signs() {
+		c.progress.enter(name, StageSignature)
+		if err := c.sidecars.sign(s, img); err != nil {
+			return nil, err
+		}
+	}
+	return s, nil
 }
 
 // date gives a record its time and its id.

@@ -19,6 +19,9 @@ type SidecarMaker struct {
 	// nothing of the base (invariant 4), may be called by many at once, and
 	// gives the same bytes for the same snapshot.
 	Make func(s *Snapshot, img *image.Image) ([]byte, error)
+	// Early makers are those of signatures: theirs are made with the snapshot,
+	// in StageSignature, so that there is no image that cannot be signed.
+	Early bool
 }
 
 // sha256Suffix is that of the sidecar which every image has.
@@ -56,6 +59,9 @@ func (s *Snapshot) Sidecar(suffix string) ([]byte, error) {
 	})
 }
 
+// Signs reports whether a signature is made with each image.
+func (c *Catalog) Signs() bool { return c.sidecars.signs() }
+
 // sidecars makes sidecars and keeps the ones that were asked for last.
 type sidecars struct {
 	makers   map[string]SidecarMaker
@@ -83,6 +89,30 @@ func newSidecars(makers []SidecarMaker) (*sidecars, error) {
 	}
 	s.kept = kept
 	return s, nil
+}
+
+// signs reports whether some are made with the snapshot.
+func (s *sidecars) signs() bool {
+	for _, m := range s.makers {
+		if m.Early {
+			return true
+		}
+	}
+	return false
+}
+
+// sign makes those of a new snapshot.
+func (s *sidecars) sign(snap *Snapshot, img *image.Image) error {
+	for suffix, m := range s.makers {
+		if !m.Early {
+			continue
+		}
+		_, err := s.get(snap.record.ID+"."+suffix, func() ([]byte, error) { return m.Make(snap, img) })
+		if err != nil {
+			return fmt.Errorf("make %s.%s of snapshot %s: %w", snap.FileName(), suffix, snap.record.ID, err)
+		}
+	}
+	return nil
 }
 
 // get returns what is kept under key, or else what makes it and keeps that.
