@@ -23,6 +23,7 @@ type fakeChannel struct {
 	*follower
 	text string // "": it cannot be had
 	fail error  // of open
+	bad  error  // of its signature
 	open []string
 	said strings.Builder
 }
@@ -50,6 +51,7 @@ func newFakeChannel(t *testing.T) *fakeChannel {
 			}
 			return []byte(c.text), nil
 		},
+		trust: func(context.Context, *base.Channel, []byte) error { return c.bad },
 		open: func(_ context.Context, address string, now *base.Channel) (image.Base, error) {
 			if want := "https://h/x/bases/tiny/amd64/" + now.Current.Version; address != want {
 				t.Errorf("opened at %s, want %s", address, want)

@@ -117,7 +117,7 @@ the environment, the environment over the file.`,
 	flags.String("log-format", "text", "text or json")
 	root.AddCommand(
 		newServe(), newMount(), newPack(), newInspect(), newBase(), newBake(), newBootTest(),
-		newWarm(), newNginxConfig(), newAdmin(), newDoctor(),
+		newWarm(), newNginxConfig(), newAdmin(), newDoctor(), newKey(), newVerify(),
 	)
 	return root
 }
