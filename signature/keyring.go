@@ -259,6 +259,21 @@ func (k *Keyring) String() string {
 	return strings.Join(names, ", ")
 }
 
+// Owners names the keys' owners for people.
+func (k *Keyring) Owners() string {
+	var names []string
+	for _, e := range k.keys {
+		name := userOf(e, time.Now())
+		if name == "" {
+			name = "key " + fingerprintOf(e.PrimaryKey)
+		}
+		if !slices.Contains(names, name) {
+			names = append(names, name)
+		}
+	}
+	return strings.Join(names, " or ")
+}
+
 // Armored returns the keys as a file that gpg --import reads.
 func (k *Keyring) Armored() ([]byte, error) {
 	return armored(publicType, func(w io.Writer) error { return public(w, k.keys...) })

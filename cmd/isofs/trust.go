@@ -93,11 +93,11 @@ func openKeyring(path string) (*signature.Keyring, error) {
 	}
 	data, err := os.ReadFile(path)
 	if err != nil {
-		return nil, fmt.Errorf("--keyring: %w: %w", fault.Invalid, err)
+		return nil, fmt.Errorf("keyring: %w: %w", fault.Invalid, err)
 	}
 	ring, err := signature.ParseKeyring(data)
 	if err != nil {
-		return nil, fmt.Errorf("--keyring %s: %w", path, err)
+		return nil, fmt.Errorf("keyring %s: %w", path, err)
 	}
 	return ring, nil
 }
