@@ -3,6 +3,7 @@ package integration
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"os"
 	"os/exec"
@@ -133,6 +134,7 @@ func TestSignedImage(t *testing.T) {
 	}
 	good(image)
 	// In the slot, for the machine that boots.
+	sqvSays(t, image, ring)
 	if status, out, stderr := isofsCommand(t, nil, "inspect", image); status != 0 || !strings.Contains(out, "piece.json is signed") {
 		t.Errorf("isofs inspect: %d %s %s", status, out, stderr)
 	}
@@ -145,8 +147,8 @@ func TestSignedImage(t *testing.T) {
 	if _, page := s.get("/os:notepat"); !bytes.Contains(page, []byte("notepat-os.iso.asc")) {
 		t.Error("the page does not tell of the signature")
 	}
-	if _, events := s.get("/os?piece=starfield&format=stream"); !bytes.Contains(events, []byte(`"stage":"signature"`)) {
-		t.Logf("%s", events)
+	if _, events := s.get("/os?piece=clock&format=stream"); !bytes.Contains(events, []byte(`{"stage":"signature","message":"Signing the image","step":5,"totalSteps":7}`)) {
+		t.Errorf("%s", events)
 	}
 	// A web key directory, in both forms.
 	out, err := gpg("--with-wkd-hash", "--list-keys")
@@ -169,6 +171,40 @@ func TestSignedImage(t *testing.T) {
 				t.Errorf("%s: %v\n%s", path, err, out)
 			}
 		}
+	}
+}
+
+// sqvSays has sqv, which is in the machine that boots, look at piece.json.
+func sqvSays(t *testing.T, image, ring string) {
+	t.Helper()
+	need(t, "debugfs", "sqv")
+	var m struct{ PiecePartitionOffset, PiecePartitionSize int64 }
+	if err := json.Unmarshal([]byte(read(t, filepath.Join(baseDir, "manifest.json"))), &m); err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	slot := make([]byte, m.PiecePartitionSize)
+	f, err := os.Open(image)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if _, err := f.ReadAt(slot, m.PiecePartitionOffset); err != nil {
+		t.Fatal(err)
+	}
+	volume := filepath.Join(dir, "volume")
+	write(t, volume, string(slot))
+	for _, name := range []string{"piece.json", "piece.json.asc"} {
+		if err := command("debugfs", "-R", "dump /"+name+" "+filepath.Join(dir, name), volume); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := command("sqv", "--keyring", ring, filepath.Join(dir, "piece.json.asc"), filepath.Join(dir, "piece.json")); err != nil {
+		t.Error(err)
+	}
+	write(t, filepath.Join(dir, "piece.json"), strings.Replace(read(t, filepath.Join(dir, "piece.json")), "notepat", "notepad", 1))
+	if err := command("sqv", "--keyring", ring, filepath.Join(dir, "piece.json.asc"), filepath.Join(dir, "piece.json")); err == nil {
+		t.Error("sqv takes another piece.json")
 	}
 }
 
