@@ -18,6 +18,7 @@ var allowed = map[string]string{
 	"quota":       "",
 	"bundle":      "",
 	"nginx":       "",
+	"signature":   "",
 	"ext4gen":     "extent",
 	"base":        "extent",
 	"store":       "base origin",
@@ -28,7 +29,7 @@ var allowed = map[string]string{
 	"api":         "catalog bundle quota",
 	"boottest":    "",
 	"stick":       "base bundle",
-	"cmd/isofs":   "api bake base boottest bundle cache catalog extent image nginx origin quota stick store vfs",
+	"cmd/isofs":   "api bake base boottest bundle cache catalog extent image nginx origin quota signature stick store vfs",
 	"integration": "",
 	// What tests run, and no part of the program imports.
 	"integration/s3test": "",

@@ -40,6 +40,7 @@ type Config struct {
 	Watched  func(more int)
 	// Stopping is closed when the streams have to end.
 	Stopping <-chan struct{}
+	Trust    Trust
 }
 
 // mountPrefix is where nginx has the mount's s directory, for redirects only.
@@ -59,6 +60,7 @@ type server struct {
 	Config
 	pages    *pages
 	watchers chan struct{} // one is in it for each stream
+	sums     sums
 }
 
 // New returns the handler of all paths.
@@ -72,7 +74,7 @@ func New(c Config) http.Handler {
 	if c.Watched == nil {
 		c.Watched = func(int) {}
 	}
-	s := &server{c, newPages(), make(chan struct{}, c.Watchers)}
+	s := &server{Config: c, pages: newPages(), watchers: make(chan struct{}, c.Watchers)}
 	mux := http.NewServeMux()
 	mux.Handle("GET /{$}", s.answer(s.index))
 	mux.Handle("GET /healthz", s.answer(s.health))
@@ -80,6 +82,7 @@ func New(c Config) http.Handler {
 	mux.Handle("GET /os", s.answerJSON(s.os))
 	mux.Handle("GET /api/os", s.answerJSON(s.os)) // as aesthetic.computer calls it
 	mux.Handle("GET /os-status", s.answerJSON(s.osStatus))
+	s.registerTrust(mux)
 	mux.Handle("GET /s/{id}/preview", s.answer(s.preview))
 	mux.Handle("GET /s/{id}/{file}", s.answer(s.bySnapshot))
 	mux.Handle("GET /{file}", s.answer(s.byName))

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"time"
 
 	"aesthetic.computer/isofs/bundle"
@@ -33,6 +34,9 @@ var errStopping = &statusError{http.StatusServiceUnavailable, "the server is bei
 // steps are the stages of a stream, in order. One that has nothing to do is
 // left out: of an image that is there already nothing is made.
 var steps = []string{"name", "bundle", "volume", "digest", "warm", "done"}
+
+// signedSteps are those of a server that signs.
+var signedSteps = []string{"name", "bundle", "volume", "digest", "signature", "warm", "done"}
 
 // An event is one frame of a stream.
 type event struct {
@@ -69,12 +73,14 @@ type timingsData struct {
 	Bundle int64 `json:"bundle"`
 	Volume int64 `json:"volume"`
 	Digest int64 `json:"digest"`
-	Warm   int64 `json:"warm"`
-	Total  int64 `json:"total"`
+	// Signature is there where images are signed.
+	Signature int64 `json:"signature,omitempty"`
+	Warm      int64 `json:"warm"`
+	Total     int64 `json:"total"`
 }
 
 func newTimings(t catalog.Timings, warm, total time.Duration) timingsData {
-	return timingsData{t.Bundle.Milliseconds(), t.Volume.Milliseconds(), t.Digest.Milliseconds(), warm.Milliseconds(), total.Milliseconds()}
+	return timingsData{t.Bundle.Milliseconds(), t.Volume.Milliseconds(), t.Digest.Milliseconds(), t.Signature.Milliseconds(), warm.Milliseconds(), total.Milliseconds()}
 }
 
 // errorData is the data of an error event.
@@ -165,24 +171,30 @@ func writeEvent(w io.Writer, e event) error {
 // waits for who reads the events.
 func (s *server) follow(ctx context.Context, name bundle.Name, address string, events chan<- event) {
 	start := time.Now()
-	progress := func(step int, format string, args ...any) {
-		events <- event{"progress", progressData{steps[step-1], fmt.Sprintf(format, args...), step, len(steps)}}
+	all := steps
+	if s.Catalog.Signs() {
+		all = signedSteps
 	}
-	progress(1, "Looking for %s", name)
+	progress := func(step string, format string, args ...any) {
+		events <- event{"progress", progressData{step, fmt.Sprintf(format, args...), slices.Index(all, step) + 1, len(all)}}
+	}
+	progress("name", "Looking for %s", name)
 	build, err := s.Catalog.Watch(ctx, name, func(stage catalog.Stage) {
 		switch stage {
 		case catalog.StageBundle:
-			progress(2, "Fetching the bundle of %s", name)
+			progress("bundle", "Fetching the bundle of %s", name)
 		case catalog.StageVolume:
-			progress(3, "Laying out the volume")
+			progress("volume", "Laying out the volume")
 		case catalog.StageDigest:
-			progress(4, "Computing the digest of the image")
+			progress("digest", "Computing the digest of the image")
+		case catalog.StageSignature:
+			progress("signature", "Signing the image")
 		}
 	})
 	snap := build.Snapshot
 	warmStart := time.Now()
 	if err == nil {
-		progress(5, "Fetching the beginning of %s", snap.FileName())
+		progress("warm", "Fetching the beginning of %s", snap.FileName())
 		err = s.warm(ctx, snap)
 	}
 	if err != nil {
@@ -191,7 +203,7 @@ func (s *server) follow(ctx context.Context, name bundle.Name, address string, e
 		}
 		return
 	}
-	progress(6, "%s is ready", snap.FileName())
+	progress("done", "%s is ready", snap.FileName())
 	end := time.Now()
 	events <- event{"complete", completeData{
 		Message:     snap.FileName() + " is ready",

@@ -35,6 +35,8 @@ type DebianOptions struct {
 	Mirror string
 	// SourceDateEpoch is every time in the image; 0: DefaultEpoch.
 	SourceDateEpoch int64
+	// Trust are the keys by which pieces must be signed; none: they need not be.
+	Trust TrustKey
 	// Progress is told how far a stage is. May be nil.
 	Progress func(stage string, done, total int64)
 	// Log may be nil.
@@ -66,6 +68,7 @@ func Debian(ctx context.Context, o DebianOptions) (*Result, error) {
 	if err != nil {
 		return fail(err)
 	}
+	recipe.trust(o.Trust)
 	from := archive{main: o.Mirror}
 	if o.Mirror == "" {
 		if from, err = hostArchive("/etc/apt"); err != nil {

@@ -155,7 +155,7 @@ func TestUnits(t *testing.T) {
 
 // kioskPiece runs the script that looks at the slot and returns where it leads
 // the server, and what it says on the serial port.
-func kioskPiece(t *testing.T, slot map[string]string) (shown, said string) {
+func kioskPiece(t *testing.T, slot map[string]string, env ...string) (shown, said string) {
 	t.Helper()
 	root, _ := layOut(t)
 	dir := t.TempDir()
@@ -170,6 +170,7 @@ func kioskPiece(t *testing.T, slot map[string]string) (shown, said string) {
 	}
 	cmd := exec.Command("sh", filepath.Join(root, "usr/lib/isofs/piece"))
 	cmd.Env = append(os.Environ(), "ISOFS_PIECE="+piece, "ISOFS_RUN="+run, "ISOFS_SERIAL="+serial, "ISOFS_SHARE="+filepath.Join(root, "usr/lib/isofs"))
+	cmd.Env = append(append(cmd.Env, "ISOFS_KEYRING="+filepath.Join(dir, "none")), env...)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}

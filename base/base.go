@@ -34,6 +34,8 @@ const (
 	MaxTailSize     = 1 << 20
 	MaxImageSize    = 1 << 40
 	MaxManifestSize = 128 << 20
+	// MaxSignatureSize is that of the signature of a manifest or channel.
+	MaxSignatureSize = 64 << 10
 
 	minBlockSize = 4 << 10
 	maxBlockSize = 1 << 20 // what the cache fetches at once

@@ -3,33 +3,44 @@ package base
 import (
 	"errors"
 	"fmt"
+	"hash"
 	"io"
 
 	"aesthetic.computer/isofs/fault"
 )
 
 // ImageSHA256 returns the SHA-256 of the image that has the bytes of slot in
-// the slot: exactly PiecePartitionSize of them, or the error wraps
-// fault.Invalid. It reads nothing of the base. An error of the reader is
-// wrapped as it is, and as fault.Unavailable if it has no kind.
+// the slot, as ImageHash has it.
 func (m *Manifest) ImageSHA256(slot io.Reader) (Hash, error) {
-	h, err := m.ResumeSHA256()
+	h, err := m.ImageHash(slot)
 	if err != nil {
 		return Hash{}, err
+	}
+	return Hash(h.Sum(nil)), nil
+}
+
+// ImageHash returns a SHA-256 that has taken in the image that has the bytes of
+// slot in the slot: exactly PiecePartitionSize of them, or the error wraps
+// fault.Invalid. It reads nothing of the base. An error of the reader is
+// wrapped as it is, and as fault.Unavailable if it has no kind.
+func (m *Manifest) ImageHash(slot io.Reader) (hash.Hash, error) {
+	h, err := m.ResumeSHA256()
+	if err != nil {
+		return nil, err
 	}
 	// One byte more than fits shows a slot that is too long.
 	n, err := io.Copy(h, io.LimitReader(slot, m.PiecePartitionSize+1))
 	if err != nil {
-		return Hash{}, fmt.Errorf("read the slot at byte %d of %d: %w", n, m.PiecePartitionSize, classify(err, fault.Unavailable))
+		return nil, fmt.Errorf("read the slot at byte %d of %d: %w", n, m.PiecePartitionSize, classify(err, fault.Unavailable))
 	}
 	if n > m.PiecePartitionSize {
-		return Hash{}, fmt.Errorf("the slot has more than the %d bytes of piecePartitionSize: %w", m.PiecePartitionSize, fault.Invalid)
+		return nil, fmt.Errorf("the slot has more than the %d bytes of piecePartitionSize: %w", m.PiecePartitionSize, fault.Invalid)
 	}
 	if n < m.PiecePartitionSize {
-		return Hash{}, fmt.Errorf("the slot ends after %d of the %d bytes of piecePartitionSize: %w", n, m.PiecePartitionSize, fault.Invalid)
+		return nil, fmt.Errorf("the slot ends after %d of the %d bytes of piecePartitionSize: %w", n, m.PiecePartitionSize, fault.Invalid)
 	}
 	h.Write(m.Tail)
-	return Hash(h.Sum(nil)), nil
+	return h, nil
 }
 
 // VerifySlot compares the digest that follows from the midstate, the base's

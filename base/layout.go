@@ -2,6 +2,7 @@ package base
 
 import (
 	"cmp"
+	"crypto/sha256"
 	"fmt"
 	"path"
 	"strconv"
@@ -11,12 +12,14 @@ import (
 	"aesthetic.computer/isofs/fault"
 )
 
-// Names of the files of a version. A signature of either lies beside it, with
-// ".asc" behind the name.
+// Names of the files of a version.
 const (
-	ImageName    = "base.iso"
-	ManifestName = "manifest.json"
+	ImageName             = "base.iso"
+	ManifestName          = "manifest.json"
+	ManifestSignatureName = ManifestName + signatureSuffix
 )
+
+const signatureSuffix = ".asc"
 
 // Folders in a place where bases are published.
 const (
@@ -39,6 +42,24 @@ func ChannelDir() string { return channelsDir }
 // ChannelPath is the file of a channel.
 func ChannelPath(flavor, arch string) string {
 	return path.Join(channelsDir, flavor+"-"+arch+".json")
+}
+
+// ChannelSignaturePath is the file of the signature of a channel, whose file has
+// the given content: channels/tiny-amd64.7-0123456789abcdef.asc. It is another
+// one for each content, so that none is ever with a channel that it is not of.
+func ChannelSignaturePath(c *Channel, content []byte) string {
+	sum := sha256.Sum256(content)
+	return fmt.Sprintf("%s/%s-%s.%d-%x%s", channelsDir, c.Flavor, c.Arch, c.Revision, sum[:8], signatureSuffix)
+}
+
+// SplitChannelSignature returns the revision whose signature a file is; ok is
+// false if it is none of this channel.
+func SplitChannelSignature(name, flavor, arch string) (revision int64, ok bool) {
+	rest, mine := strings.CutPrefix(name, channelsDir+"/"+flavor+"-"+arch+".")
+	rest, isSignature := strings.CutSuffix(rest, signatureSuffix)
+	digits, _, hasSum := strings.Cut(rest, "-")
+	revision, err := strconv.ParseInt(digits, 10, 64)
+	return revision, mine && isSignature && hasSum && err == nil && revision > 0
 }
 
 // SplitChannelPath takes the path or URL of a channel apart: what comes before

@@ -67,6 +67,23 @@ func (m *Manifest) ResumeSHA256() (hash.Hash, error) {
 	return h, nil
 }
 
+// ImageState returns the state of a hash that ImageHash returned, by which
+// ResumeImage has it again without reading anything. Errors wrap fault.Invalid.
+func (m *Manifest) ImageState(h hash.Hash) (string, error) { return midstate(h, m.TotalSize) }
+
+// ResumeImage returns a SHA-256 that has taken in a whole image, whose state
+// and digest are given. A state that is not of that digest is fault.Corrupt.
+func (m *Manifest) ResumeImage(state string, sum Hash) (hash.Hash, error) {
+	h := sha256.New()
+	if err := resume(h, state, m.TotalSize); err != nil {
+		return nil, fmt.Errorf("the hash's state: %w", err)
+	}
+	if got := Hash(h.Sum(nil)); got != sum {
+		return nil, fmt.Errorf("the hash's state is of an image with sha256 %s, not %s: %w", got, sum, fault.Corrupt)
+	}
+	return h, nil
+}
+
 // ResumeSHA1 is ResumeSHA256 for SHA-1, which zsync files carry.
 func (m *Manifest) ResumeSHA1() (hash.Hash, error) {
 	h := sha1.New()

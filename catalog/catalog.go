@@ -43,8 +43,11 @@ type Config struct {
 	Density int
 	// Sidecars make the small files beside an image; .sha256 is always there.
 	Sidecars []SidecarMaker
-	Limits   Limits
-	Log      *slog.Logger
+	// Signing returns what signs the piece.json of an image that is made now;
+	// nil: none is signed. If it fails, no new image is made.
+	Signing func() (Signing, error)
+	Limits  Limits
+	Log     *slog.Logger
 	// Now is the clock, time.Now if nil.
 	Now func() time.Time
 }
@@ -165,6 +168,9 @@ func (c *Catalog) restore(r record) (*Snapshot, error) {
 	}
 	if id := image.ID(b.Manifest, r.inputs()); id != r.ID {
 		return nil, fmt.Errorf("its inputs give id %s now: %w", id, fault.Corrupt)
+	}
+	if err := r.checkSignature(); err != nil {
+		return nil, err
 	}
 	if !c.disk.stored[r.Bundle] {
 		return nil, fmt.Errorf("its bundle %s is gone: %w", r.Bundle, fault.NotFound)

@@ -32,12 +32,17 @@ func (c *Catalog) fetch(ctx context.Context, name bundle.Name) (*Snapshot, error
 // piece has. It runs in the piece's flight, so never twice at once for a piece.
 func (c *Catalog) settle(name bundle.Name, info bundle.Info, b image.Base) (*Snapshot, error) {
 	prev, _ := c.shown.newest(name)
-	if prev != nil && prev.sameAs(info, b.Manifest) {
+	signing, signErr := c.signing()
+	// While nothing can be signed, what is there is served on.
+	if prev != nil && prev.sameAs(info, b.Manifest) && (signErr != nil || prev.record.Signers == signing.Keys) {
 		if confirmed, err := c.confirm(prev, info); confirmed || err != nil {
 			return prev, err
 		}
 	}
-	s, err := c.make(name, info, prev, b)
+	if signErr != nil {
+		return nil, signErr
+	}
+	s, err := c.make(name, info, prev, b, signing)
 	if err != nil {
 		return nil, err
 	}
@@ -74,24 +79,40 @@ func (c *Catalog) confirm(s *Snapshot, info bundle.Info) (bool, error) {
 	return true, nil
 }
 
-// make composes the snapshot and computes its digest.
-func (c *Catalog) make(name bundle.Name, info bundle.Info, prev *Snapshot, b image.Base) (*Snapshot, error) {
+// make composes the snapshot, computes its digest and has it signed.
+func (c *Catalog) make(name bundle.Name, info bundle.Info, prev *Snapshot, b image.Base, signing Signing) (*Snapshot, error) {
 	r := date(record{
 		Piece: name.String(), Density: name.Density(), Title: info.Title, Base: b.Manifest.SHA256,
 		Bundle: info.SHA256, BundleSize: info.Size, Splash: splashOf(info, b.Manifest),
-		SourceTime: info.ModTime, SourceBeside: info.Beside, Made: c.cfg.Now().UTC(),
+		SourceTime: info.ModTime, SourceBeside: info.Beside, Made: c.cfg.Now().UTC(), Signers: signing.Keys,
 	}, c.disk.markOf(name), prev, b.Manifest)
 	c.progress.enter(name, StageVolume)
+	r, err := signing.sign(r, b.Manifest)
+	if err != nil {
+		return nil, err
+	}
 	open, err := c.compose(r, b)
 	if err != nil {
 		return nil, err
 	}
 	defer open.close()
 	c.progress.enter(name, StageDigest)
-	if r.SHA256, err = open.image.SHA256(); err != nil {
+	h, err := open.image.Hash()
+	if err == nil {
+		r.SHA256 = base.Hash(h.Sum(nil))
+		r.HashState, err = b.Manifest.ImageState(h)
+	}
+	if err != nil {
 		return nil, fmt.Errorf("digest of %s: %w", name, err)
 	}
-	return newSnapshot(c, r, name, b), nil
+	s := newSnapshot(c, r, name, b)
+	if c.sidecars.signs() {
+		c.progress.enter(name, StageSignature)
+		if err := c.sidecars.sign(s, open.image); err != nil {
+			return nil, err
+		}
+	}
+	return s, nil
 }
 
 // date gives a record its time and its id.

@@ -39,6 +39,14 @@ type record struct {
 	SourceBeside string `json:"sourceBeside,omitempty"`
 	// SHA256 is that of the whole image.
 	SHA256 base.Hash `json:"sha256"`
+	// HashState is the state of its hash at its end, for signatures.
+	HashState string `json:"hashState,omitempty"`
+	// Signers and PieceSignature are those of piece.json, if it is signed: the
+	// key may be gone when the image is composed again. The id tells of the
+	// first, the sum, a SHA-256, whether the second is what it was.
+	Signers           string     `json:"signers,omitempty"`
+	PieceSignature    string     `json:"pieceSignature,omitempty"`
+	PieceSignatureSum *base.Hash `json:"pieceSignatureSum,omitempty"`
 	// Made is when this node made the snapshot. Its predecessor is superseded
 	// since then.
 	Made time.Time `json:"made"`
@@ -48,6 +56,7 @@ func (r record) inputs() image.Inputs {
 	return image.Inputs{
 		Piece: r.Piece, Title: r.Title, Bundle: r.Bundle, BundleSize: r.BundleSize,
 		Time: r.Time.Unix(), Density: r.Density, Splash: r.Splash,
+		Signers: r.Signers, PieceSignature: r.PieceSignature,
 	}
 }
 

@@ -22,6 +22,9 @@ type SidecarMaker struct {
 	// MakeForSlot does the same for what is in the slot as a file of its own
 	// (SlotImage); nil if that has no sidecar of this kind.
 	MakeForSlot func(s *Snapshot, img *image.Image) ([]byte, error)
+	// Early makers are those of signatures: theirs are made with the snapshot,
+	// in StageSignature, so that there is no image that cannot be signed.
+	Early bool
 }
 
 // sha256Suffix is that of the sidecar which every image has.
@@ -48,9 +51,12 @@ func (s *Snapshot) Sidecar(suffix string) ([]byte, error) {
 	return s.makeSidecar(s.FileName()+"."+suffix, maker.Make)
 }
 
+// sidecarKey is under what a file of a snapshot is kept.
+func sidecarKey(id, name string) string { return id + "/" + name }
+
 // makeSidecar returns the file of that name, which is kept, or made by maker.
 func (s *Snapshot) makeSidecar(name string, maker func(*Snapshot, *image.Image) ([]byte, error)) ([]byte, error) {
-	return s.catalog.sidecars.get(s.record.ID+"/"+name, func() ([]byte, error) {
+	return s.catalog.sidecars.get(sidecarKey(s.record.ID, name), func() ([]byte, error) {
 		h, err := s.Open()
 		if err != nil {
 			return nil, err
@@ -63,6 +69,9 @@ func (s *Snapshot) makeSidecar(name string, maker func(*Snapshot, *image.Image) 
 		return content, nil
 	})
 }
+
+// Signs reports whether a signature is made with each image.
+func (c *Catalog) Signs() bool { return c.sidecars.signs() }
 
 // sidecars makes sidecars and keeps the ones that were asked for last.
 type sidecars struct {
@@ -96,6 +105,30 @@ func newSidecars(makers []SidecarMaker) (*sidecars, error) {
 	}
 	s.kept = kept
 	return s, nil
+}
+
+// signs reports whether some are made with the snapshot.
+func (s *sidecars) signs() bool {
+	for _, m := range s.makers {
+		if m.Early {
+			return true
+		}
+	}
+	return false
+}
+
+// sign makes those of a new snapshot.
+func (s *sidecars) sign(snap *Snapshot, img *image.Image) error {
+	for suffix, m := range s.makers {
+		if !m.Early {
+			continue
+		}
+		_, err := s.get(sidecarKey(snap.record.ID, snap.FileName()+"."+suffix), func() ([]byte, error) { return m.Make(snap, img) })
+		if err != nil {
+			return fmt.Errorf("make %s.%s of snapshot %s: %w", snap.FileName(), suffix, snap.record.ID, err)
+		}
+	}
+	return nil
 }
 
 // get returns what is kept under key, or else what makes it and keeps that.

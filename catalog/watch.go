@@ -14,13 +14,14 @@ type Stage int
 
 // The stages, in order.
 const (
-	StageBundle Stage = iota + 1 // the bundle comes from its source
-	StageVolume                  // the volume is laid out around it
-	StageDigest                  // the digest of the whole image is computed
+	StageBundle    Stage = iota + 1 // the bundle comes from its source
+	StageVolume                     // the volume is laid out around it
+	StageDigest                     // the digest of the whole image is computed
+	StageSignature                  // it is signed; only where it is
 )
 
 // Timings are how long each stage took.
-type Timings struct{ Bundle, Volume, Digest time.Duration }
+type Timings struct{ Bundle, Volume, Digest, Signature time.Duration }
 
 // A Build is how a piece's snapshot was had.
 type Build struct {
@@ -30,17 +31,12 @@ type Build struct {
 	Unchanged bool
 	Timings   Timings   // zero if nothing was fetched
 	Ended     time.Time // zero if nothing was fetched
+	last      Stage     // that there was
 }
 
 // passed is the last stage that there was.
 func (b Build) passed() Stage {
-	switch {
-	case b.Ended.IsZero():
-		return 0
-	case b.Unchanged:
-		return StageBundle
-	}
-	return StageDigest
+	return b.last
 }
 
 // Watch is Current for who wants to see how it goes: tell is called, before
@@ -77,7 +73,7 @@ type progress struct {
 // A making is one flight.
 type making struct {
 	stage Stage
-	began [StageDigest + 1]time.Time // by stage
+	began [StageSignature + 1]time.Time // by stage
 }
 
 func newProgress(now func() time.Time) *progress {
@@ -125,7 +121,7 @@ func (p *progress) leave(name bundle.Name, s *Snapshot, err error) Build {
 	if err != nil || m == nil {
 		return Build{}
 	}
-	b := Build{Snapshot: s, Unchanged: m.stage < StageVolume, Timings: m.timings(p.now()), Ended: p.now()}
+	b := Build{Snapshot: s, Unchanged: m.stage < StageVolume, Timings: m.timings(p.now()), Ended: p.now(), last: m.stage}
 	p.recent = slices.Insert(p.recent, 0, b)
 	p.recent = p.recent[:min(len(p.recent), buildsKept)]
 	return b
@@ -141,5 +137,5 @@ func (m *making) timings(end time.Time) Timings {
 		}
 		return m.began[s+1].Sub(m.began[s])
 	}
-	return Timings{took(StageBundle), took(StageVolume), took(StageDigest)}
+	return Timings{took(StageBundle), took(StageVolume), took(StageDigest), took(StageSignature)}
 }

@@ -12,6 +12,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"hash"
 	"io"
 	"time"
 
@@ -33,6 +34,9 @@ const IDLength = 32
 
 // jsonRoom is what piece.json may take of the volume: one block.
 const jsonRoom = ext4gen.BlockSize
+
+// signatureRoom is what its signature may take.
+const signatureRoom = ext4gen.BlockSize
 
 // A Base is a base whose bytes can be read.
 type Base struct {
@@ -57,6 +61,10 @@ type Inputs struct {
 	// Splash is what the machine shows until the piece is there. None changes
 	// neither id nor bytes.
 	Splash Splash
+	// Signers names the keys that sign piece.json, if it is signed, and
+	// PieceSignature is their signature of About. The keys are an input of the
+	// id, and the signature follows from it.
+	Signers, PieceSignature string
 }
 
 // An Image is a base with a volume in its slot.
@@ -106,6 +114,9 @@ func ID(m *base.Manifest, in Inputs) string {
 	if s := in.Splash; s != (Splash{}) {
 		fields = append(fields, "splash", s.Top, s.Bottom, s.Dots, s.Picture.String(), fmt.Sprint(s.PictureSize))
 	}
+	if in.Signers != "" {
+		fields = append(fields, "signed by "+in.Signers)
+	}
 	h := sha256.New()
 	for _, field := range fields {
 		fmt.Fprintf(h, "%d:%s", len(field), field)
@@ -114,7 +125,7 @@ func ID(m *base.Manifest, in Inputs) string {
 }
 
 // MaxBundle returns how many bytes a bundle may have to fit the slot of m,
-// beside the block of piece.json.
+// beside the block of piece.json. What signs piece.json takes another block.
 func MaxBundle(m *base.Manifest) int64 {
 	return ext4gen.Capacity(m.PiecePartitionSize) - jsonRoom
 }
@@ -155,13 +166,23 @@ func Compose(b Base, in Inputs, bundle extent.Source, picture ...extent.Source) 
 // SHA256 returns the digest of the whole image. It reads the volume only: some
 // PiecePartitionSize bytes, most of them zeroes.
 func (i *Image) SHA256() (base.Hash, error) {
-	return i.Manifest.ImageSHA256(io.NewSectionReader(i.Volume, 0, i.Volume.Size()))
+	h, err := i.Hash()
+	if err != nil {
+		return base.Hash{}, err
+	}
+	return base.Hash(h.Sum(nil)), nil
 }
 
-func buildVolume(m *base.Manifest, in Inputs, bundle extent.Source, picture []extent.Source) (*extent.Map, error) {
-	id := ID(m, in)
+// Hash returns a SHA-256 that has taken in the whole image, from which a
+// signature goes on. It reads what SHA256 reads.
+func (i *Image) Hash() (hash.Hash, error) {
+	return i.Manifest.ImageHash(io.NewSectionReader(i.Volume, 0, i.Volume.Size()))
+}
+
+// About is the content of piece.json, which says what a stick carries.
+func About(m *base.Manifest, in Inputs) ([]byte, error) {
 	about, err := json.MarshalIndent(pieceJSON{
-		Piece: in.Piece, Title: in.Title, Snapshot: id,
+		Piece: in.Piece, Title: in.Title, Snapshot: ID(m, in),
 		Time:         time.Unix(in.Time, 0).UTC().Format(time.RFC3339),
 		BundleSHA256: in.Bundle, BundleSize: in.BundleSize,
 		BaseSHA256: m.SHA256, BaseVersion: m.Version, BaseFlavor: m.Flavor, Arch: m.Arch,
@@ -174,12 +195,30 @@ func buildVolume(m *base.Manifest, in Inputs, bundle extent.Source, picture []ex
 	if len(about) > jsonRoom {
 		return nil, fmt.Errorf("piece.json has %d bytes, more than %d: %w", len(about), jsonRoom, fault.Invalid)
 	}
+	return about, nil
+}
+
+func buildVolume(m *base.Manifest, in Inputs, bundle extent.Source, picture []extent.Source) (*extent.Map, error) {
+	id := ID(m, in)
+	about, err := About(m, in)
+	if err != nil {
+		return nil, err
+	}
 	files := []ext4gen.File{
 		{Name: "piece.html", Source: bundle},
 		{Name: "piece.json", Source: extent.Bytes(about)},
 	}
 	for _, p := range picture {
 		files = append(files, ext4gen.File{Name: PictureFile, Source: p})
+	}
+	if (in.Signers == "") != (in.PieceSignature == "") {
+		return nil, fmt.Errorf("piece.json is signed by %q, and its signature has %d bytes: %w", in.Signers, len(in.PieceSignature), fault.Invalid)
+	}
+	if in.PieceSignature != "" {
+		if len(in.PieceSignature) > signatureRoom {
+			return nil, fmt.Errorf("the signature of piece.json has %d bytes, more than %d: give fewer signing keys: %w", len(in.PieceSignature), signatureRoom, fault.Invalid)
+		}
+		files = append(files, ext4gen.File{Name: "piece.json.asc", Source: extent.Bytes([]byte(in.PieceSignature))})
 	}
 	return ext4gen.Build(ext4gen.Options{
 		Size:     m.PiecePartitionSize,

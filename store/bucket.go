@@ -68,6 +68,9 @@ func (b *bucket) Put(ctx context.Context, name string, data []byte, tag string) 
 	in := &s3.PutObjectInput{
 		Bucket: &b.name, Key: b.key(name), Body: bytes.NewReader(data), ContentType: aws.String("application/json"),
 	}
+	if path.Ext(name) == ".asc" {
+		in.ContentType = aws.String("application/pgp-signature")
+	}
 	if tag == "" {
 		in.IfNoneMatch = aws.String("*")
 	} else {
@@ -110,11 +113,17 @@ func (b *bucket) Remove(ctx context.Context, folder, first string) error {
 		names = append(names, name)
 	}
 	for _, name := range names {
-		if _, err := b.client.DeleteObject(ctx, &s3.DeleteObjectInput{Bucket: &b.name, Key: b.key(name)}); err != nil {
-			return b.refused("remove", name, err)
+		if err := b.Delete(ctx, name); err != nil {
+			return err
 		}
 	}
 	return nil
+}
+
+// Delete implements Store.
+func (b *bucket) Delete(ctx context.Context, name string) error {
+	_, err := b.client.DeleteObject(ctx, &s3.DeleteObjectInput{Bucket: &b.name, Key: b.key(name)})
+	return b.refused("remove", name, err)
 }
 
 // Open implements Store.

@@ -34,7 +34,7 @@ func Channels(ctx context.Context, s Store) ([]*base.Channel, error) {
 		if err != nil {
 			continue // a signature, or something else
 		}
-		c, _, err := readChannel(ctx, s, flavor, arch)
+		c, err := readChannel(ctx, s, flavor, arch)
 		if err != nil {
 			return nil, err
 		}
@@ -70,10 +70,14 @@ func Versions(ctx context.Context, s Store, flavor, arch string) ([]Version, err
 }
 
 // Rollback makes another version the channel's current one: the previous one,
-// if version is "".
-func Rollback(ctx context.Context, s Store, flavor, arch, version string, now time.Time) (*base.Channel, error) {
-	c, tag, err := readChannel(ctx, s, flavor, arch)
+// if version is "". With a signer the new channel is signed, and the version
+// must be.
+func Rollback(ctx context.Context, s Store, flavor, arch, version string, sign Signer, now time.Time) (*base.Channel, error) {
+	c, data, tag, err := readChannelData(ctx, s, flavor, arch)
 	if err != nil {
+		return nil, err
+	}
+	if err := mustSign(ctx, s, sign, c, data); err != nil {
 		return nil, err
 	}
 	if version == "" {
@@ -89,26 +93,32 @@ func Rollback(ctx context.Context, s Store, flavor, arch, version string, now ti
 		return nil, fmt.Errorf("version %s was removed: %w", version, fault.NotFound)
 	}
 	folder := base.VersionPath(flavor, arch, version)
-	m, err := readManifest(ctx, s, folder)
+	m, text, err := readManifest(ctx, s, folder)
 	if err != nil {
 		return nil, err
 	}
 	if m.Version != version || m.Flavor != flavor || m.Arch != arch {
 		return nil, fmt.Errorf("the manifest in %s is of %s: %w", folder, m.Entry().Path, fault.Corrupt)
 	}
+	if err := checkSigned(ctx, s, sign, folder, text); err != nil {
+		return nil, err
+	}
 	next := c.Next(now)
 	next.Move(m.Entry())
-	return next, putChannel(ctx, s, next, tag)
+	return next, putChannel(ctx, s, sign, next, tag)
 }
 
 // Prune removes what is not among the keep newest versions, nor named by the
 // channel, which is shortened to keep versions first.
-func Prune(ctx context.Context, s Store, flavor, arch string, keep int, now time.Time, dry bool) (removed []string, err error) {
+func Prune(ctx context.Context, s Store, flavor, arch string, keep int, sign Signer, now time.Time, dry bool) (removed []string, err error) {
 	if keep < 1 || keep > base.MaxKeep {
 		return nil, fmt.Errorf("keep %d is not between 1 and %d: %w", keep, base.MaxKeep, fault.Invalid)
 	}
-	c, tag, err := readChannel(ctx, s, flavor, arch)
+	c, data, tag, err := readChannelData(ctx, s, flavor, arch)
 	if err != nil {
+		return nil, err
+	}
+	if err := mustSign(ctx, s, sign, c, data); err != nil {
 		return nil, err
 	}
 	there, err := removable(ctx, s, c)
@@ -120,7 +130,7 @@ func Prune(ctx context.Context, s Store, flavor, arch string, keep int, now time
 	if dry || len(next.Removing) == 0 && len(next.Previous) == len(c.Previous) {
 		return next.Removing, nil
 	}
-	if err := putChannel(ctx, s, next, tag); err != nil {
+	if err := putChannel(ctx, s, sign, next, tag); err != nil {
 		return nil, err
 	}
 	return remove(ctx, s, next)
@@ -154,28 +164,40 @@ func remove(ctx context.Context, s Store, c *base.Channel) (removed []string, er
 	return removed, nil
 }
 
-func readChannel(ctx context.Context, s Store, flavor, arch string) (*base.Channel, string, error) {
+func readChannel(ctx context.Context, s Store, flavor, arch string) (*base.Channel, error) {
+	c, _, _, err := readChannelData(ctx, s, flavor, arch)
+	return c, err
+}
+
+// readChannelData returns a channel, the bytes that it was read of, and their tag.
+func readChannelData(ctx context.Context, s Store, flavor, arch string) (*base.Channel, []byte, string, error) {
 	name := base.ChannelPath(flavor, arch)
 	data, tag, err := s.Read(ctx, name, base.MaxChannelSize)
 	if err != nil {
-		return nil, "", err
+		return nil, nil, "", err
 	}
 	c, err := base.ParseChannel(data)
 	if err != nil {
-		return nil, "", fmt.Errorf("%s: %w", name, err)
+		return nil, nil, "", fmt.Errorf("%s: %w", name, err)
 	}
 	if c.Flavor != flavor || c.Arch != arch {
-		return nil, "", fmt.Errorf("%s is of %s and %s: %w", name, c.Flavor, c.Arch, fault.Corrupt)
+		return nil, nil, "", fmt.Errorf("%s is of %s and %s: %w", name, c.Flavor, c.Arch, fault.Corrupt)
 	}
-	return c, tag, nil
+	return c, data, tag, nil
 }
 
 // putChannel writes the channel over the one that had the tag, and reads it
 // again: what is there then is what was written, or somebody else's.
-func putChannel(ctx context.Context, s Store, c *base.Channel, tag string) error {
+func putChannel(ctx context.Context, s Store, sign Signer, c *base.Channel, tag string) error {
 	data, err := c.Marshal()
 	if err != nil {
 		return err
+	}
+	if err := signChannel(ctx, s, sign, c, data); err != nil {
+		return err
+	}
+	if sign != nil {
+		defer forgetSignatures(ctx, s, c)
 	}
 	name := base.ChannelPath(c.Flavor, c.Arch)
 	// The answer to a request that was done may have been lost, and the next one
@@ -201,15 +223,16 @@ func putChannel(ctx context.Context, s Store, c *base.Channel, tag string) error
 	return fmt.Errorf("the channel was changed meanwhile and has %s now; look at it, then do this again: %w", has, conflict(name))
 }
 
-func readManifest(ctx context.Context, s Store, folder string) (*base.Manifest, error) {
+// readManifest returns a manifest, and the bytes that it was read of.
+func readManifest(ctx context.Context, s Store, folder string) (*base.Manifest, []byte, error) {
 	name := path.Join(folder, base.ManifestName)
 	data, _, err := s.Read(ctx, name, base.MaxManifestSize)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	m, err := base.Parse(data)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", name, err)
+		return nil, nil, fmt.Errorf("%s: %w", name, err)
 	}
-	return m, nil
+	return m, data, nil
 }

@@ -220,6 +220,14 @@ func (f *folder) Remove(_ context.Context, below, first string) error {
 	return nil
 }
 
+// Delete implements Store.
+func (f *folder) Delete(_ context.Context, name string) error {
+	if err := os.Remove(f.path(name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return failed("remove", name, err)
+	}
+	return nil
+}
+
 // Open implements Store.
 func (f *folder) Open(name string, size int64) (origin.Origin, error) {
 	return origin.Open(f.path(name), size)

@@ -84,7 +84,7 @@ func state(t *testing.T, s Store) string {
 		t.Fatal(err)
 	}
 	var words []string
-	c, _, err := readChannel(t.Context(), s, "tiny", "amd64")
+	c, err := readChannel(t.Context(), s, "tiny", "amd64")
 	if err == nil {
 		words = append(words, strings.TrimPrefix(c.Current.Version, day))
 		for _, e := range c.Previous {

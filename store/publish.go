@@ -20,6 +20,7 @@ type Publication struct {
 	Keep     int                                   // versions that the channel keeps
 	Progress func(stage string, done, total int64) // may be nil
 	Now      func() time.Time                      // nil: time.Now
+	Sign     Signer                                // nil: nothing is signed
 }
 
 // The stages of a publication, as Progress names them.
@@ -50,9 +51,12 @@ type publisher struct {
 	store   Store
 	path    string // of the version's folder
 	channel *base.Channel
+	data    []byte // the channel's
 	tag     string // the channel's, as it was read; "": there is none
-	whole   bool   // the manifest is there
-	image   bool   // base.iso is there
+	whole   bool   // the manifest is there,
+	// and has these bytes, which may be another publisher's of the same base.
+	manifest []byte
+	image    bool // base.iso is there
 }
 
 // Preview returns what Publish would do now. It writes nothing.
@@ -97,9 +101,12 @@ func Publish(ctx context.Context, s Store, p Publication) (Result, error) {
 	}
 	if r.Already && len(next.Removing) == 0 {
 		r.Channel = w.channel
+		if err := signChannel(ctx, s, w.Sign, w.channel, w.data); err != nil {
+			return Result{}, w.failed(err)
+		}
 		return r, nil
 	}
-	if err := putChannel(ctx, s, next, w.tag); err != nil {
+	if err := putChannel(ctx, s, w.Sign, next, w.tag); err != nil {
 		return Result{}, w.failed(err)
 	}
 	r.Channel = next
@@ -127,8 +134,11 @@ func begin(ctx context.Context, s Store, p Publication) (*publisher, error) {
 		return w, fmt.Errorf("keep %d is not between 1 and %d: %w", p.Keep, base.MaxKeep, fault.Invalid)
 	}
 	var err error
-	w.channel, w.tag, err = readChannel(ctx, s, m.Flavor, m.Arch)
+	w.channel, w.data, w.tag, err = readChannelData(ctx, s, m.Flavor, m.Arch)
 	if err != nil && !errors.Is(err, fault.NotFound) {
+		return w, err
+	}
+	if err := mustSign(ctx, s, p.Sign, w.channel, w.data); err != nil {
 		return w, err
 	}
 	if err := w.admit(); err != nil {
@@ -160,12 +170,12 @@ func (w *publisher) isCurrent() bool {
 
 // look finds out which files of the version are there.
 func (w *publisher) look(ctx context.Context) error {
-	there, err := readManifest(ctx, w.store, w.path)
+	there, data, err := readManifest(ctx, w.store, w.path)
 	switch {
 	case err == nil && there.SHA256 != w.Manifest.SHA256:
 		return fmt.Errorf("this version is there, with sha256 %s and not %s: give the new base a version of its own: %w", there.SHA256, w.Manifest.SHA256, fault.Invalid)
 	case err == nil:
-		w.whole = true
+		w.whole, w.manifest = true, data
 	case !errors.Is(err, fault.NotFound):
 		return err
 	}
@@ -198,22 +208,42 @@ func (w *publisher) bring(ctx context.Context) error {
 	if err := w.readBack(ctx, image); err != nil {
 		return err
 	}
-	if w.whole {
-		return nil
-	}
 	data, err := w.Manifest.Marshal()
 	if err != nil {
+		return err
+	}
+	if w.whole {
+		return w.signThere(ctx, data)
+	}
+	// Before the manifest: who finds that finds its signature.
+	if err := signManifest(ctx, w.store, w.Sign, w.Manifest, data); err != nil {
 		return err
 	}
 	name := path.Join(w.path, base.ManifestName)
 	if err := w.store.Put(ctx, name, data, ""); err != nil && !errors.Is(err, ErrConflict) {
 		return err
 	}
-	there, _, err := w.store.Read(ctx, name, base.MaxManifestSize)
-	if err == nil && !bytes.Equal(there, data) {
-		return w.look(ctx) // of another publisher of the same base, if it is right
+	w.manifest, _, err = w.store.Read(ctx, name, base.MaxManifestSize)
+	if err == nil && !bytes.Equal(w.manifest, data) {
+		// Of another publisher of the same base, if it is right.
+		if err := w.look(ctx); err != nil {
+			return err
+		}
+		return w.signThere(ctx, data)
 	}
-	return err
+	if err != nil {
+		return err
+	}
+	return w.signThere(ctx, data)
+}
+
+// signThere signs the manifest that is there, if it is ours to the byte. Another
+// one of the same base may say other things of its blocks.
+func (w *publisher) signThere(ctx context.Context, ours []byte) error {
+	if bytes.Equal(w.manifest, ours) {
+		return signManifest(ctx, w.store, w.Sign, w.Manifest, ours)
+	}
+	return checkSigned(ctx, w.store, w.Sign, w.path, w.manifest)
 }
 
 // next is the channel that names the base, and what is too many by then.

@@ -42,6 +42,8 @@ type Store interface {
 	List(ctx context.Context, folder string) (map[string]int64, error)
 	// Remove removes all below a folder, the object called first before others.
 	Remove(ctx context.Context, folder, first string) error
+	// Delete removes one object, or finds that it is not there.
+	Delete(ctx context.Context, name string) error
 	// Open opens an object of that size for reading, by ranges.
 	Open(name string, size int64) (origin.Origin, error)
 	// String is the address of the place, without what is secret.

@@ -58,6 +58,7 @@ The folder of the base is printed.`,
 
 func newBakeDebian() *cobra.Command {
 	o := bake.DebianOptions{Log: quietLogger()}
+	trusted := ""
 	cmd := &cobra.Command{
 		Use:   "debian",
 		Short: "Make the base that people boot: a splash, then the piece fullscreen in a browser",
@@ -71,9 +72,12 @@ The long steps are kept in the work directory; a bake that was ended goes on wit
 that it was in. The folder of the base is printed.`,
 		Example: "  isofs bake debian -o bases",
 		Args:    cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
+		RunE: func(cmd *cobra.Command, _ []string) (err error) {
 			if o.WorkDir == "" {
 				o.WorkDir = defaultWork()
+			}
+			if o.Trust, err = trustKey(trusted); err != nil {
+				return err
 			}
 			fmt.Fprintf(cmd.ErrOrStderr(), "bake: %s\n", bake.DebianNeeds)
 			progress, end := bakeProgress(cmd)
@@ -86,10 +90,21 @@ that it was in. The folder of the base is printed.`,
 	flags := cmd.Flags()
 	flags.StringVarP(&o.OutDir, "output", "o", "bases", "directory of bases; the result is debian/ARCH/VERSION in it")
 	flags.StringVar(&o.WorkDir, "work", "", "directory of downloaded packages and finished steps (default: the user's cache directory)")
+	flags.StringVar(&trusted, "trust-key", "", "file with public OpenPGP keys, one of which must have signed the piece on the stick (isofs key public)")
 	flags.StringVar(&o.Mirror, "archive", "", "address of Debian's archive (default: the one that apt uses here)")
 	flags.StringVar(&o.Version, "base-version", "", "YYYY-MM-DD or YYYY-MM-DD.N (default: the day of --epoch)")
 	flags.Int64Var(&o.SourceDateEpoch, "epoch", bake.DefaultEpoch, "time to stamp on everything, in Unix seconds")
 	return cmd
+}
+
+// trustKey reads the keys that a machine is to trust; none without a file.
+func trustKey(path string) (bake.TrustKey, error) {
+	ring, err := openKeyring(path)
+	if err != nil || ring == nil {
+		return bake.TrustKey{}, err
+	}
+	armored, err := ring.Armored()
+	return bake.TrustKey{Keyring: armored, Name: ring.Owners()}, err
 }
 
 // bakeProgress shows the stages of a bake on standard error, until end.

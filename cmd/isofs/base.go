@@ -21,7 +21,7 @@ func newBase() *cobra.Command {
 		Args:  cobra.NoArgs,
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(newBaseIndex(), newBaseVerify(), newBasePublish(), newBaseList(), newBaseRollback(), newBasePrune())
+	cmd.AddCommand(newBaseIndex(), newBaseVerify(), newBasePublish(), newBaseList(), newBaseRollback(), newBasePrune(), newBaseSign())
 	return cmd
 }
 

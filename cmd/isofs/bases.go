@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -22,6 +23,7 @@ import (
 	"aesthetic.computer/isofs/fault"
 	"aesthetic.computer/isofs/image"
 	"aesthetic.computer/isofs/origin"
+	"aesthetic.computer/isofs/signature"
 )
 
 // maxManifest bounds what is read as a manifest: that of a 1 TiB base has
@@ -45,6 +47,7 @@ type bases struct {
 	log    *slog.Logger
 	origin origin.Options // of the image; a manifest has a patience of its own
 	hedge  bool
+	ring   *signature.Keyring // nil: manifests need no signature
 
 	mu      sync.Mutex // guards what follows
 	open    map[base.Hash]openBase
@@ -89,31 +92,34 @@ func (b *bases) originOf(sum base.Hash) *origin.Mirrors {
 // manifest cannot be had there or from a mirror, the one that was had last is
 // used.
 func (b *bases) byAddress(ctx context.Context, where places) (image.Base, error) {
-	manifest, data, err := b.read(ctx, where)
+	got, err := b.read(ctx, where)
 	if err != nil {
 		if !errors.Is(err, fault.Unavailable) {
 			return image.Base{}, err
 		}
 		known, knownErr := b.lastFrom(where)
-		if knownErr != nil {
+		if errors.Is(knownErr, fs.ErrNotExist) {
 			return image.Base{}, err
+		}
+		if knownErr != nil {
+			return image.Base{}, errors.Join(err, knownErr)
 		}
 		b.log.Warn("the base's address does not answer; going on with the base that it had last", "address", origin.Redact(where.first()), "base", known.Manifest.SHA256, "err", err)
 		return known, nil
 	}
-	opened, err := b.openManifest(manifest, where)
+	opened, err := b.openManifest(got.Manifest, where)
 	if err != nil {
 		return image.Base{}, err
 	}
-	if err := b.keep(manifest, data, where); err != nil {
+	if err := b.keep(got, where); err != nil {
 		return image.Base{}, err
 	}
-	return opened, keepFile(b.lastPath(where.first()), []byte(manifest.SHA256.String()+"\n"))
+	return opened, keepFile(b.lastPath(where.first()), []byte(got.SHA256.String()+"\n"))
 }
 
 // read reads the manifest from the first place, or from a mirror if that one
 // does not answer.
-func (b *bases) read(ctx context.Context, where places) (*base.Manifest, []byte, error) {
+func (b *bases) read(ctx context.Context, where places) (*gotManifest, error) {
 	folders := where.folders()
 	patience := b.origin
 	patience.Timeout = 0 // the usual
@@ -121,19 +127,19 @@ func (b *bases) read(ctx context.Context, where places) (*base.Manifest, []byte,
 		patience.Timeout = knownPatience
 	}
 	b.log.Info("reading the base's manifest", "address", origin.Redact(where.first()))
-	manifest, data, err := readManifest(ctx, "--base", folders.first(), patience)
+	got, err := b.manifestAt(ctx, "--base", folders.first(), patience)
 	if err == nil || !errors.Is(err, fault.Unavailable) {
-		return manifest, data, err
+		return got, err
 	}
 	for _, mirror := range folders[1:] {
 		b.log.Warn("the manifest is read from a mirror", "mirror", origin.Redact(mirror), "err", err)
-		manifest, data, mirrorErr := readManifest(ctx, "--mirror", mirror, patience)
+		got, mirrorErr := b.manifestAt(ctx, "--mirror", mirror, patience)
 		if mirrorErr == nil {
-			return manifest, data, nil
+			return got, nil
 		}
 		err = fmt.Errorf("%w; %v", err, mirrorErr)
 	}
-	return nil, nil, err
+	return nil, err
 }
 
 // bySum opens a base that was opened before, in this run or an earlier one.
@@ -160,6 +166,9 @@ func (b *bases) kept(sum base.Hash) (*base.Manifest, error) {
 	data, err := os.ReadFile(filepath.Join(b.dir, sum.String(), manifestName))
 	if err != nil {
 		return nil, fmt.Errorf("base %s is not known here: %w: %w", sum, fault.NotFound, err)
+	}
+	if err := b.trustKept(sum, data); err != nil {
+		return nil, err
 	}
 	manifest, err := base.Parse(data)
 	if err != nil {
@@ -199,16 +208,17 @@ func (b *bases) named(ctx context.Context, address string, c *base.Channel) (ima
 	want := c.Current
 	how := b.origin
 	how.Timeout = knownPatience
-	manifest, data, err := readManifest(ctx, "--channel", address, how)
+	got, err := b.manifestAt(ctx, "--channel", address, how)
 	if errors.Is(err, fault.Unavailable) {
 		// It may be known from before; its bytes are looked at all the same.
 		if known, knownErr := b.kept(want.SHA256); knownErr == nil {
-			manifest, data, err = known, nil, nil
+			got, err = &gotManifest{Manifest: known}, nil
 		}
 	}
 	if err != nil {
 		return image.Base{}, err
 	}
+	manifest := got.Manifest
 	if manifest.Entry() != want || manifest.Flavor != c.Flavor || manifest.Arch != c.Arch {
 		return image.Base{}, fmt.Errorf("the manifest there is of %s, sha256 %s; the channel wants %s, sha256 %s: %w",
 			manifest.Entry().Path, manifest.SHA256, want.Path, want.SHA256, fault.Corrupt)
@@ -221,21 +231,26 @@ func (b *bases) named(ctx context.Context, address string, c *base.Channel) (ima
 	if _, err := opened.Bytes.ReadAt(one[:], 0); err != nil {
 		return image.Base{}, fmt.Errorf("read its first block: %w", err)
 	}
-	if data == nil {
+	if got.data == nil {
 		return opened, nil
 	}
-	return opened, b.keep(manifest, data, places{address})
+	return opened, b.keep(got, places{address})
 }
 
 // keep writes down what was opened, for starts without a network and for
 // images of earlier bases.
-func (b *bases) keep(m *base.Manifest, data []byte, where places) error {
+func (b *bases) keep(m *gotManifest, where places) error {
 	dir := filepath.Join(b.dir, m.SHA256.String())
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return fmt.Errorf("keep the manifest: %w: %w", fault.Unavailable, err)
 	}
+	if m.signature != nil {
+		if err := keepFile(filepath.Join(dir, base.ManifestSignatureName), m.signature); err != nil {
+			return err
+		}
+	}
 	return errors.Join(
-		keepFile(filepath.Join(dir, manifestName), data),
+		keepFile(filepath.Join(dir, manifestName), m.data),
 		keepFile(filepath.Join(dir, "address"), where.text()),
 	)
 }
@@ -292,22 +307,4 @@ func (b *bases) usable(address string) bool {
 		return false
 	}
 	return opened.Close() == nil
-}
-
-// readManifest reads the manifest of a base published at address, which the
-// flag gave.
-func readManifest(ctx context.Context, flag, address string, patience origin.Options) (*base.Manifest, []byte, error) {
-	where, err := manifestOf(address)
-	if err != nil {
-		return nil, nil, fmt.Errorf("%s: %w", flag, err)
-	}
-	data, err := patience.ReadAll(ctx, where, maxManifest)
-	if err != nil {
-		return nil, nil, fmt.Errorf("read the manifest of %s %s: %w", flag, origin.Redact(address), err)
-	}
-	m, err := base.Parse(data)
-	if err != nil {
-		return nil, nil, fmt.Errorf("manifest of %s %s: %w", flag, origin.Redact(address), err)
-	}
-	return m, data, nil
 }

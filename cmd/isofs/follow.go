@@ -72,6 +72,8 @@ type follower struct {
 	log    *slog.Logger
 
 	read func(ctx context.Context) ([]byte, error) // the channel
+	// trust checks the channel's signature, if there is a keyring.
+	trust func(ctx context.Context, c *base.Channel, data []byte) error
 	// open opens a base that the channel names, published at an address.
 	open func(ctx context.Context, address string, c *base.Channel) (image.Base, error)
 	// known opens a base that was opened before, without a network.
@@ -92,12 +94,18 @@ func newFollower(o *stackFlags, b *bases, log *slog.Logger) (*follower, error) {
 		memory: filepath.Join(b.dir, "channel-"+hex.EncodeToString(sum[:8])),
 		open:   b.named, known: b.bySum, hangups: make(chan os.Signal, 1),
 	}
-	f.read = func(ctx context.Context) ([]byte, error) {
+	how := func() origin.Options {
 		how := b.origin
 		if _, ok := f.last(); ok {
 			how.Timeout = knownPatience // there is something to go on with
 		}
-		return how.ReadAll(ctx, f.address, base.MaxChannelSize)
+		return how
+	}
+	f.read = func(ctx context.Context) ([]byte, error) {
+		return how().ReadAll(ctx, f.address, base.MaxChannelSize)
+	}
+	f.trust = func(ctx context.Context, c *base.Channel, data []byte) error {
+		return b.trustChannel(ctx, root, c, data, how())
 	}
 	// Before all else, since a hangup ends a process that does not listen.
 	signal.Notify(f.hangups, syscall.SIGHUP)
@@ -142,6 +150,9 @@ func (f *follower) look(ctx context.Context, present *published) (*published, er
 	}
 	c, err := base.ParseChannel(data)
 	if err != nil {
+		return nil, fmt.Errorf("channel %s: %w", f, err)
+	}
+	if err := f.trust(ctx, c, data); err != nil {
 		return nil, fmt.Errorf("channel %s: %w", f, err)
 	}
 	if c.Flavor != f.flavor || c.Arch != f.arch {

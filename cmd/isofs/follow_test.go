@@ -23,6 +23,7 @@ type fakeChannel struct {
 	*follower
 	text string // "": it cannot be had
 	fail error  // of open
+	bad  error  // of its signature
 	open []string
 	said strings.Builder
 }
@@ -50,6 +51,7 @@ func newFakeChannel(t *testing.T) *fakeChannel {
 			}
 			return []byte(c.text), nil
 		},
+		trust: func(context.Context, *base.Channel, []byte) error { return c.bad },
 		open: func(_ context.Context, address string, now *base.Channel) (image.Base, error) {
 			if want := "https://h/x/bases/tiny/amd64/" + now.Current.Version; address != want {
 				t.Errorf("opened at %s, want %s", address, want)
@@ -192,5 +194,29 @@ func TestChannelFlags(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), name) || strings.Contains(err.Error(), "hush") {
 			t.Errorf("%s: %v", name, err)
 		}
+	}
+}
+
+// A channel whose signature is not good is not followed; at a start the base
+// that was followed last is gone on with.
+func TestUntrustedChannel(t *testing.T) {
+	c := newFakeChannel(t)
+	c.says(t, "2026-11-01", 3)
+	c.bad = fault.Corrupt
+	if now, err := c.start(t.Context()); !errors.Is(err, fault.Corrupt) || now != nil || len(c.open) != 0 {
+		t.Errorf("a first start: %+v, %v, opened %q", now, err, c.open)
+	}
+	c.bad = nil
+	now, err := c.start(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.says(t, "2026-11-02", 4)
+	c.bad = fault.Corrupt
+	if next, err := c.look(t.Context(), now); !errors.Is(err, fault.Corrupt) {
+		t.Errorf("%+v, %v", next, err)
+	}
+	if again, err := c.start(t.Context()); err != nil || again.by.Version != "2026-11-01" || !strings.Contains(c.said.String(), "going on with the base that it named last") {
+		t.Errorf("a start: %+v, %v", again, err)
 	}
 }

@@ -120,6 +120,9 @@ func describe(out io.Writer, r io.ReaderAt, total int64) error {
 			return err
 		}
 		fmt.Fprintf(out, "\n%s", about)
+		if _, err := p.ReadFile(r, total, "piece.json.asc"); err == nil {
+			fmt.Fprintln(out, "\npiece.json is signed (piece.json.asc)")
+		}
 	}
 	return nil
 }

@@ -122,7 +122,7 @@ the environment, the environment over the file.`,
 	flags.String("log-format", "text", "text or json")
 	root.AddCommand(
 		newServe(), newMount(), newPack(), newInspect(), newBase(), newBake(), newBootTest(),
-		newWarm(), newNginxConfig(), newAdmin(), newDoctor(), newStick(),
+		newWarm(), newNginxConfig(), newAdmin(), newDoctor(), newStick(), newKey(), newVerify(),
 	)
 	return root
 }

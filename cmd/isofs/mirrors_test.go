@@ -71,7 +71,7 @@ func TestMirrorsAreKept(t *testing.T) {
 	b := newBases(&stackFlags{state: t.TempDir()}, nil, nil)
 	m := &base.Manifest{SHA256: base.Hash{1}}
 	where := places{"https://h/x", "https://m/x"}
-	if err := b.keep(m, []byte("{}"), where); err != nil {
+	if err := b.keep(&gotManifest{Manifest: m, data: []byte("{}")}, where); err != nil {
 		t.Fatal(err)
 	}
 	text, err := os.ReadFile(filepath.Join(b.dir, m.SHA256.String(), "address"))

@@ -16,6 +16,7 @@ import (
 	"aesthetic.computer/isofs/bundle"
 	"aesthetic.computer/isofs/catalog"
 	"aesthetic.computer/isofs/fault"
+	"aesthetic.computer/isofs/signature"
 )
 
 func newPack() *cobra.Command {
@@ -26,7 +27,8 @@ func newPack() *cobra.Command {
 		Short: "Write the image of a piece to a file, without a mount",
 		Long: `pack writes the same bytes that the mount shows for the piece: block by block from the
 base's origin, verified, with the piece in its partition. The file's digest is compared
-with the one computed beforehand; if it differs nothing is left behind.
+with the one computed beforehand; if it differs nothing is left behind. With --sign-key its
+signature is beside it.
 
 With the --state of a running server the image is that server's current one; the cache
 needs a directory of its own then (--cache), since one process uses a cache at a time.`,
@@ -63,6 +65,15 @@ func runPack(cmd *cobra.Command, o *stackFlags, piece, out string) (err error) {
 	}
 	if err := writeImage(cmd.Context(), snap, out); err != nil {
 		return fmt.Errorf("pack %s: %w", name, err)
+	}
+	if s.signer != nil {
+		sig, err := snap.Sidecar(ascSuffix)
+		if err == nil {
+			err = renameio.WriteFile(out+signature.Suffix, sig, 0o644)
+		}
+		if err != nil {
+			return fmt.Errorf("pack %s: write its signature: %w", name, err)
+		}
 	}
 	fmt.Fprintf(cmd.OutOrStdout(), "%s  %s\n", snap.SHA256(), out)
 	return nil

@@ -18,6 +18,7 @@ type publishFlags struct {
 	keep int
 	dry  bool
 	s3   s3Flags
+	sign signFlags
 }
 
 func newBasePublish() *cobra.Command {
@@ -31,7 +32,8 @@ this version. Servers that follow the channel take it up. The channel is written
 and only if nobody else wrote it meanwhile: then the exit status is 4.
 
 What an interrupted publication left is gone on with by the same command. A version that is
-there with other bytes is not overwritten. At last, versions beyond --keep are removed, as by
+there with other bytes is not overwritten. With --sign-key manifest and channel are signed, each
+signature before what it is of; a channel that is signed is not written without. At last, versions beyond --keep are removed, as by
 isofs base prune.`,
 		Example: `  isofs base publish bases/tiny/amd64/2026-11-01 --to /srv/www
   isofs base publish bases/tiny/amd64/2026-11-01 --to s3://bucket/images --dry-run`,
@@ -48,6 +50,7 @@ isofs base prune.`,
 	flags.IntVar(&o.keep, "keep", base.DefaultKeep, "versions that are kept")
 	flags.BoolVar(&o.dry, "dry-run", false, "only say what would be done")
 	o.s3.register(flags)
+	o.sign.register(flags)
 	return cmd
 }
 
@@ -76,9 +79,13 @@ func basePublish(cmd *cobra.Command, args []string, o publishFlags) error {
 	if err != nil {
 		return err
 	}
+	sign, err := o.sign.store()
+	if err != nil {
+		return err
+	}
 	stages := &stages{cmd: cmd, what: "publish"}
 	defer stages.end()
-	p := store.Publication{Manifest: b.manifest, Image: b.image, Keep: o.keep, Progress: stages.show}
+	p := store.Publication{Manifest: b.manifest, Image: b.image, Keep: o.keep, Progress: stages.show, Sign: sign}
 	plan, err := store.Preview(cmd.Context(), place, p)
 	if err != nil {
 		return err

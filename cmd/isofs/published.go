@@ -20,6 +20,7 @@ type placeFlags struct {
 	address string
 	kind    kindFlags
 	s3      s3Flags
+	sign    signFlags
 }
 
 func (o *placeFlags) register(flags *pflag.FlagSet, flag string) {
@@ -28,6 +29,9 @@ func (o *placeFlags) register(flags *pflag.FlagSet, flag string) {
 	flags.StringVar(&o.kind.flavor, "flavor", "", "flavor of the bases, if there are several")
 	flags.StringVar(&o.kind.arch, "arch", "", "architecture of the bases, if there are several")
 	o.s3.register(flags)
+	if flag == "at" { // of commands that write
+		o.sign.register(flags)
+	}
 }
 
 // open validates the flags, and those that are wrong beside, and opens the place.
@@ -128,7 +132,11 @@ If somebody else wrote the channel meanwhile, the exit status is 4.`,
 					return err
 				}
 			}
-			c, err := store.Rollback(cmd.Context(), place, now.Flavor, now.Arch, version, time.Now())
+			sign, err := o.sign.store()
+			if err != nil {
+				return err
+			}
+			c, err := store.Rollback(cmd.Context(), place, now.Flavor, now.Arch, version, sign, time.Now())
 			if err != nil {
 				return fmt.Errorf("roll back %s %s at %s: %w", now.Flavor, now.Arch, place, err)
 			}
@@ -161,7 +169,11 @@ left alone: somebody may be publishing them.`,
 			if err != nil {
 				return err
 			}
-			removed, err := store.Prune(cmd.Context(), place, c.Flavor, c.Arch, keep, time.Now(), dry)
+			sign, err := o.sign.store()
+			if err != nil {
+				return err
+			}
+			removed, err := store.Prune(cmd.Context(), place, c.Flavor, c.Arch, keep, sign, time.Now(), dry)
 			how := "removed"
 			if dry {
 				how = "would remove"

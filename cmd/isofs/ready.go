@@ -90,6 +90,9 @@ func startProbes(ctx context.Context, o *serveFlags, s *stack, mounted *vfs.Serv
 	if o.web.enabled {
 		probes = append(probes, probeNginx(o.web.listen[0]))
 	}
+	if s.signer != nil {
+		probes = append(probes, probeKeys(s.signer))
+	}
 	for _, p := range probes {
 		go p.run(ctx, log)
 	}

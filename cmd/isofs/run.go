@@ -155,11 +155,15 @@ func startServices(ctx context.Context, o *serveFlags, s *stack, mounted *vfs.Se
 		s.newBase = prefiller(ctx, log)
 		s.newBase(s.serving.Load().base)
 	}
+	trust, err := trustOf(s.signer)
+	if err != nil {
+		return nil, err
+	}
 	stopAPI, err := startAPI(o.socket(), api.Config{
 		Catalog: s.catalog, Log: log, Healthy: func() error { return mountGone(mounted) }, Ready: ready,
 		PublicURL: o.api.publicURL, BaseURL: func() string { return publicBase(s.serving.Load().address) },
 		Watchers: o.api.watchers, Watched: s.meters.watched, Stopping: stopping,
-		Admin: api.Admin{Key: key.get, SetBase: s.setBase, Follow: s.follow}, Observe: s.meters.answered,
+		Admin: api.Admin{Key: key.get, SetBase: s.setBase, Follow: s.follow}, Observe: s.meters.answered, Trust: trust,
 	}, log)
 	if err != nil {
 		return nil, err
@@ -170,6 +174,7 @@ func startServices(ctx context.Context, o *serveFlags, s *stack, mounted *vfs.Se
 		return nil, err
 	}
 	go keepPruned(ctx, s)
+	go watchExpiry(ctx, s.signer, log)
 	startFollowing(ctx, s)
 	return func() { stopMetrics(); stopAPI() }, nil
 }

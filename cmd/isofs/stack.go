@@ -19,6 +19,7 @@ import (
 	"aesthetic.computer/isofs/fault"
 	"aesthetic.computer/isofs/image"
 	"aesthetic.computer/isofs/origin"
+	"aesthetic.computer/isofs/signature"
 )
 
 // stackFlags are what serve, mount, pack and inspect have in common: where
@@ -36,6 +37,8 @@ type stackFlags struct {
 	limits   limitFlags
 	s3       s3Flags
 	mirrors  mirrorFlags
+	sign     signFlags
+	keyring  string
 }
 
 func (o *stackFlags) register(cmd *cobra.Command) {
@@ -47,6 +50,8 @@ func (o *stackFlags) register(cmd *cobra.Command) {
 	flags.DurationVar(&o.patience, "origin-timeout", 30*time.Second, "how long a read waits for the base's origin, with all retries, before it fails")
 	o.s3.register(flags)
 	o.mirrors.register(flags)
+	o.sign.register(flags)
+	flags.StringVar(&o.keyring, "keyring", "", "file with public OpenPGP keys: manifests and channels that none of them signed are refused")
 	flags.StringSliceVar(&o.pieces, "pieces", []string{"embedded"}, "where bundles are, in order of preference: folders of *.html, or the word embedded")
 	flags.StringVar(&o.oven.url, "oven", "", "URL of the oven that packs pieces that are in none of --pieces")
 	flags.IntVar(&o.oven.density, "density", 8, "pixel density that the oven packs for")
@@ -139,6 +144,7 @@ type stack struct {
 	base    image.Base // that it started with
 	catalog *catalog.Catalog
 	meters  *meters
+	signer  *signature.Signer         // nil: nothing is signed
 	serving atomic.Pointer[published] // what new images are made on
 
 	follower *follower        // of the channel; nil: there is none
@@ -180,6 +186,14 @@ func openStack(ctx context.Context, o *stackFlags, log *slog.Logger) (*stack, er
 	if err != nil {
 		return nil, err
 	}
+	signer, err := o.sign.open()
+	if err != nil {
+		return nil, err
+	}
+	ring, err := openKeyring(o.keyring)
+	if err != nil {
+		return nil, err
+	}
 	lock, err := lockDir(o.state, "--state")
 	if err != nil {
 		return nil, err
@@ -190,14 +204,20 @@ func openStack(ctx context.Context, o *stackFlags, log *slog.Logger) (*stack, er
 	if err != nil {
 		return nil, errors.Join(err, lock.Close())
 	}
-	s := &stack{lock: lock, store: store, meters: measured, bases: newBases(o, store, log)}
+	s := &stack{lock: lock, store: store, meters: measured, signer: signer, bases: newBases(o, store, log)}
+	s.bases.ring = ring
 	if err := s.openBase(ctx, o, log); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
-	s.catalog, err = catalog.Open(catalog.Config{
+	c := catalog.Config{
 		Dir: o.state, Base: s.base, OpenBase: s.bases.bySum, Source: source, Density: o.oven.density,
 		Limits: o.limits.catalog(), Log: log, Sidecars: []catalog.SidecarMaker{catalog.ManifestSidecar()},
-	})
+	}
+	if signer != nil {
+		log.Info("images are signed", "keys", signer)
+		c.Sidecars, c.Signing = append(c.Sidecars, ascMaker(signer)), signing(signer)
+	}
+	s.catalog, err = catalog.Open(c)
 	if err != nil {
 		return nil, errors.Join(err, s.Close())
 	}

@@ -50,11 +50,14 @@ func runWarm(cmd *cobra.Command, o *stackFlags) (err error) {
 	}
 	registry := newBases(o, store, log)
 	defer func() { err = errors.Join(err, store.Close(), registry.Close()) }()
-	manifest, _, err := registry.read(cmd.Context(), o.places())
+	if registry.ring, err = openKeyring(o.keyring); err != nil {
+		return err
+	}
+	got, err := registry.read(cmd.Context(), o.places())
 	if err != nil {
 		return err
 	}
-	opened, err := registry.openManifest(manifest, o.places())
+	opened, err := registry.openManifest(got.Manifest, o.places())
 	if err != nil {
 		return err
 	}
@@ -69,7 +72,7 @@ func runWarm(cmd *cobra.Command, o *stackFlags) (err error) {
 	}
 	st := store.Stats()
 	fmt.Fprintf(cmd.OutOrStdout(), "%s: base %s is there, all %d bytes (%d of them fetched now)\n",
-		o.cache.dir(o.state), manifest.SHA256, manifest.TotalSize, st.FetchedBytes)
+		o.cache.dir(o.state), got.SHA256, got.TotalSize, st.FetchedBytes)
 	return nil
 }
 

@@ -1,0 +1,27 @@
+package bake
+
+import (
+	"html"
+	"regexp"
+)
+
+// A TrustKey is whose signature the machine wants of the piece on its stick.
+type TrustKey struct {
+	Keyring []byte // public OpenPGP keys, in armor
+	Name    string // of their owner, as it is said on the screen
+}
+
+// trustPath is where the machine looks for the keys.
+const trustPath = "etc/isofs/keyring.asc"
+
+var unsignedName = regexp.MustCompile(`<!--name-->.*<!--/name-->`)
+
+// trust has the machine want a signature of a piece.
+func (r *recipe) trust(k TrustKey) {
+	if len(k.Keyring) == 0 {
+		return
+	}
+	r.files[trustPath] = k.Keyring
+	const page = "usr/lib/isofs/unsigned/piece.html"
+	r.files[page] = unsignedName.ReplaceAllLiteral(r.files[page], []byte(html.EscapeString(k.Name)))
+}

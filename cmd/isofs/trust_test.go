@@ -1,0 +1,183 @@
+package main
+
+import (
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"aesthetic.computer/isofs/base"
+	"aesthetic.computer/isofs/extent"
+	"aesthetic.computer/isofs/fault"
+	"aesthetic.computer/isofs/image"
+	"aesthetic.computer/isofs/signature"
+)
+
+// unreadable bytes are those of a base that nobody has.
+type unreadable struct{ size int64 }
+
+func (u unreadable) Size() int64                       { return u.size }
+func (u unreadable) ReadAt([]byte, int64) (int, error) { return 0, errors.New("the base was read") }
+
+func testSigner(t testing.TB) *signature.Signer {
+	t.Helper()
+	key, err := signature.NewKey("Test", "test@example.org", 0, time.Unix(1793491200, 0))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := signature.NewSigner([]signature.Secret{{Name: "test", Data: key}}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// sparseBase is a base of any size, of which there is only the manifest.
+func sparseBase(size int64) image.Base {
+	const slot, tail = 20 << 20, 20 << 10
+	return image.Base{Bytes: unreadable{size}, Manifest: &base.Manifest{
+		Version: "2026-11-01", Flavor: "tiny", Arch: "amd64", CreatedAt: "2026-11-01T00:00:00Z",
+		PiecePartitionOffset: size - slot - tail, PiecePartitionSize: slot, TotalSize: size,
+		SHA256: base.Hash{1}, Tail: make([]byte, tail), Midstates: base.Midstates{SHA256: hex.EncodeToString(make([]byte, 32))},
+	}}
+}
+
+// newSignature is all that a new piece's signature costs: composing, the one
+// pass over the slot, which the digest needs too, and signing.
+func newSignature(b image.Base, s *signature.Signer, n int64) ([]byte, error) {
+	html := fmt.Appendf(nil, "<p>%d</p>", n)
+	img, err := image.Compose(b, image.Inputs{Piece: "notepat", Bundle: base.Hash{2}, BundleSize: int64(len(html)), Time: 1793491200 + n}, extent.Bytes(html))
+	if err != nil {
+		return nil, err
+	}
+	h, err := img.Hash()
+	if err != nil {
+		return nil, err
+	}
+	return s.Sign(h, time.Unix(1793491200+n, 0))
+}
+
+// The signature of a new piece costs the same whatever the base is.
+func BenchmarkSignature(b *testing.B) {
+	s := testSigner(b)
+	for _, size := range []int64{64 << 20, 1 << 30, 4 << 30} {
+		sparse := sparseBase(size)
+		b.Run(fmt.Sprintf("new-piece/base=%dMiB", size>>20), func(b *testing.B) {
+			for i := 0; b.Loop(); i++ {
+				if _, err := newSignature(sparse, s, int64(i)); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+		img, err := image.Compose(sparse, image.Inputs{Piece: "notepat", Time: 1793491200}, extent.Bytes(nil))
+		if err != nil {
+			b.Fatal(err)
+		}
+		h, err := img.Hash()
+		if err != nil {
+			b.Fatal(err)
+		}
+		state, err := sparse.Manifest.ImageState(h)
+		if err != nil {
+			b.Fatal(err)
+		}
+		sum := base.Hash(h.Sum(nil))
+		b.Run(fmt.Sprintf("known-piece/base=%dMiB", size>>20), func(b *testing.B) {
+			for b.Loop() {
+				h, err := sparse.Manifest.ResumeImage(state, sum)
+				if err == nil {
+					_, err = s.Sign(h, time.Unix(1793491200, 0))
+				}
+				if err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
+
+// Signing reads no byte of the base.
+func TestSignatureReadsNothingOfTheBase(t *testing.T) {
+	if _, err := newSignature(sparseBase(4<<30), testSigner(t), 1); err != nil {
+		t.Error(err)
+	}
+}
+
+// What was kept of a base is used without a network only if the keyring of now
+// vouches for it.
+func TestKeptManifestIsVerified(t *testing.T) {
+	b := newBases(&stackFlags{state: t.TempDir()}, nil, nil)
+	us, them := testSigner(t), testSigner(t)
+	m := &gotManifest{Manifest: &base.Manifest{SHA256: base.Hash{1}}, data: []byte("{}")}
+	kept := func() error { return b.trustKept(m.SHA256, m.data) }
+	keep := func(sig []byte) {
+		t.Helper()
+		m.signature = sig
+		if err := b.keep(m, places{"https://h/x"}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	keep(nil)
+	if err := kept(); err != nil {
+		t.Errorf("without a keyring: %v", err)
+	}
+	b.ring = us.Keyring()
+	if err := kept(); !errors.Is(err, fault.Unavailable) || !strings.Contains(err.Error(), "came without a signature") {
+		t.Errorf("unsigned: %v", err)
+	}
+	if _, err := b.kept(m.SHA256); !errors.Is(err, fault.Unavailable) {
+		t.Errorf("unsigned: %v", err)
+	}
+	sign := func(s *signature.Signer, text string) []byte {
+		sig, err := s.SignData([]byte(text), time.Unix(1793491200, 0))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return sig
+	}
+	for what, sig := range map[string][]byte{"another's": sign(them, "{}"), "of another": sign(us, "{ }"), "none": {}} {
+		keep(sig)
+		if err := kept(); !errors.Is(err, fault.Unavailable) {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	keep(sign(us, "{}"))
+	if err := kept(); err != nil {
+		t.Errorf("ours: %v", err)
+	}
+}
+
+// A manifest is looked at after its signature, and each way of lacking one is said.
+func TestManifestWithoutSignature(t *testing.T) {
+	dir := t.TempDir()
+	b := newBases(&stackFlags{state: t.TempDir()}, nil, nil)
+	us := testSigner(t)
+	b.ring = us.Keyring()
+	if err := os.WriteFile(filepath.Join(dir, "manifest.json"), []byte("no JSON"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	at := func(address string) error {
+		_, err := b.manifestAt(t.Context(), "--base", address, b.origin)
+		return err
+	}
+	if err := at(dir); !errors.Is(err, fault.Corrupt) || !strings.Contains(err.Error(), "it is not signed: there is no "+dir+"/manifest.json.asc") {
+		t.Errorf("unsigned: %v", err)
+	}
+	sig, err := us.SignData([]byte("no JSON"), time.Unix(1793491200, 0))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "manifest.json.asc"), sig, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := at(dir); err == nil || !strings.Contains(err.Error(), "parse") {
+		t.Errorf("signed: %v", err)
+	}
+	if _, err := readSignature(t.Context(), "https://h/manifest.json?X-Amz-Signature=1", b.origin); !errors.Is(err, fault.Invalid) {
+		t.Errorf("an address with a query: %v", err)
+	}
+}

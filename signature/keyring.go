@@ -1,0 +1,280 @@
+package signature
+
+import (
+	"bytes"
+	"context"
+	"crypto"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/ProtonMail/go-crypto/openpgp/armor"
+	"github.com/ProtonMail/go-crypto/openpgp/packet"
+	openpgp "github.com/ProtonMail/go-crypto/openpgp/v2"
+
+	"aesthetic.computer/isofs/fault"
+)
+
+// clockSkew is how much later than our clock a signature may be.
+const clockSkew = 10 * time.Minute
+
+// A Keyring has the public keys that are trusted.
+type Keyring struct{ keys openpgp.EntityList }
+
+// ParseKeyring reads public keys, armored or binary, of which at least one must
+// be there. Secret keys are refused: they belong elsewhere. Errors wrap
+// fault.Invalid or fault.Corrupt.
+func ParseKeyring(data []byte) (*Keyring, error) {
+	keys, err := readKeys(data, publicType)
+	if err != nil {
+		return nil, err
+	}
+	if len(keys) > maxKeys {
+		return nil, fmt.Errorf("it has %d keys, at most %d are read: %w", len(keys), maxKeys, fault.Invalid)
+	}
+	for _, k := range keys {
+		if k.PrivateKey != nil {
+			return nil, fmt.Errorf("it has the secret key %s: export the public one (isofs key public) and keep this one where nobody reads it: %w", fingerprintOf(k.PrimaryKey), fault.Invalid)
+		}
+	}
+	return &Keyring{keys}, nil
+}
+
+// A Proof says who signed, and when.
+type Proof struct {
+	Fingerprint string // of the key that signed
+	User        string // its owner
+	Time        time.Time
+}
+
+// Verify checks an armored or binary detached signature over data, by the clock
+// of now. If the file has several, one that is good is enough; none of the
+// others can make it bad. What is wrong with them is fault.Corrupt.
+func (k *Keyring) Verify(data, sig []byte, now time.Time) (Proof, error) {
+	return k.VerifyReader(context.Background(), bytes.NewReader(data), sig, now)
+}
+
+// VerifyReader is Verify of what is not in memory. It stops with ctx.
+func (k *Keyring) VerifyReader(ctx context.Context, data io.Reader, sig []byte, now time.Time) (Proof, error) {
+	all, err := readSignatures(sig)
+	if err != nil {
+		return Proof{}, err
+	}
+	hashes, err := hashFor(ctx, all, data)
+	if err != nil {
+		return Proof{}, err
+	}
+	var wrong []string
+	for _, s := range all {
+		proof, err := k.check(s, hashes, now)
+		if err == nil {
+			return proof, nil
+		}
+		wrong = append(wrong, err.Error())
+	}
+	return Proof{}, fmt.Errorf("the signature is not good: %s: %w", strings.Join(wrong, "; "), fault.Corrupt)
+}
+
+// readSignatures takes the signatures out of a file. What else may lie there
+// is no signature of anything.
+func readSignatures(data []byte) ([]*packet.Signature, error) {
+	if len(data) > MaxSize {
+		return nil, fmt.Errorf("the signature has %d bytes, at most %d are read: %w", len(data), MaxSize, fault.Corrupt)
+	}
+	var body io.Reader = bytes.NewReader(data)
+	if len(data) == 0 || data[0]&0x80 == 0 {
+		block, err := armor.Decode(body)
+		if err != nil {
+			return nil, fmt.Errorf("there is no OpenPGP signature in it: %w: %w", fault.Corrupt, err)
+		}
+		if block.Type != signatureType {
+			return nil, fmt.Errorf("it has a %.40q, wanted %q: %w", block.Type, signatureType, fault.Corrupt)
+		}
+		body = block.Body
+	}
+	var all []*packet.Signature
+	packets := packet.NewReader(body)
+	for {
+		p, err := packets.Next()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			return nil, fmt.Errorf("the signature cannot be read: %w: %w", fault.Corrupt, err)
+		}
+		if s, ok := p.(*packet.Signature); ok {
+			all = append(all, s)
+		}
+	}
+	if len(all) == 0 || len(all) > maxSignatures {
+		return nil, fmt.Errorf("it has %d signatures, wanted 1 to %d: %w", len(all), maxSignatures, fault.Corrupt)
+	}
+	return all, nil
+}
+
+// hashFor reads the data once, for all algorithms that are used.
+func hashFor(ctx context.Context, all []*packet.Signature, data io.Reader) (map[crypto.Hash]hash.Hash, error) {
+	hashes := map[crypto.Hash]hash.Hash{}
+	var to []io.Writer
+	for _, s := range all {
+		if slices.Contains(goodHashes, s.Hash) && hashes[s.Hash] == nil {
+			hashes[s.Hash] = s.Hash.New()
+			to = append(to, hashes[s.Hash])
+		}
+	}
+	if len(to) == 0 {
+		return hashes, nil // none will be good
+	}
+	if _, err := io.CopyBuffer(struct{ io.Writer }{io.MultiWriter(to...)}, &stoppable{ctx, data}, make([]byte, 1<<20)); err != nil {
+		return nil, fmt.Errorf("read what is signed: %w: %w", fault.Unavailable, err)
+	}
+	return hashes, nil
+}
+
+// A stoppable reader ends with its context.
+type stoppable struct {
+	ctx  context.Context
+	from io.Reader
+}
+
+func (s *stoppable) Read(p []byte) (int, error) {
+	if err := s.ctx.Err(); err != nil {
+		return 0, err
+	}
+	return s.from.Read(p)
+}
+
+// check checks one signature. Its errors have no kind.
+func (k *Keyring) check(s *packet.Signature, hashes map[crypto.Hash]hash.Hash, now time.Time) (Proof, error) {
+	if s.Version != 4 || s.IssuerKeyId == nil {
+		return Proof{}, fmt.Errorf("a signature of version %d, or one that names no key, is not looked at", s.Version)
+	}
+	id := fmt.Sprintf("%016X", *s.IssuerKeyId)
+	if s.SigType != packet.SigTypeBinary {
+		return Proof{}, fmt.Errorf("key %s signed a text, or something else, and not this file (type %d)", id, s.SigType)
+	}
+	h := hashes[s.Hash]
+	if h == nil {
+		return Proof{}, fmt.Errorf("key %s signed by a digest that is not trusted (%v); SHA-256 or better is needed", id, s.Hash)
+	}
+	if s.CreationTime.After(now.Add(clockSkew)) {
+		return Proof{}, fmt.Errorf("key %s signed at %s, which is not yet: look at the clocks here and where it was signed", id, s.CreationTime.UTC().Format(time.RFC3339))
+	}
+	if s.SigLifetimeSecs != nil && *s.SigLifetimeSecs != 0 && now.After(s.CreationTime.Add(time.Duration(*s.SigLifetimeSecs)*time.Second)) {
+		return Proof{}, fmt.Errorf("the signature of key %s has expired: sign again", id)
+	}
+	for _, n := range s.Notations {
+		if n.IsCritical {
+			return Proof{}, fmt.Errorf("the signature of key %s has a critical notation %.60q that is not known here", id, n.Name)
+		}
+	}
+	owners := k.keys.EntitiesById(*s.IssuerKeyId)
+	if len(owners) == 0 {
+		return Proof{}, fmt.Errorf("key %s is not in the keyring, which has %s", id, k)
+	}
+	var errs []error
+	for _, e := range owners {
+		proof, err := checkBy(e, s, h, now)
+		if err == nil {
+			return proof, nil
+		}
+		errs = append(errs, err)
+	}
+	return Proof{}, errors.Join(errs...)
+}
+
+// checkBy checks a signature by the key of e that it names.
+func checkBy(e *openpgp.Entity, s *packet.Signature, h hash.Hash, now time.Time) (Proof, error) {
+	key, err := keyAt(e, s, now)
+	if err != nil {
+		return Proof{}, err
+	}
+	name := fingerprintOf(key)
+	if s.CreationTime.Before(key.CreationTime) {
+		return Proof{}, fmt.Errorf("the signature is older than key %s, which is said to have made it", name)
+	}
+	copied, err := h.(hash.Cloner).Clone() // the check writes to it
+	if err != nil {
+		return Proof{}, err
+	}
+	if err := key.VerifySignature(copied, s); err != nil {
+		return Proof{}, fmt.Errorf("key %s (%s) did not sign this: the file or the signature was changed, or they do not belong together", name, userOf(e, now))
+	}
+	return Proof{name, userOf(e, now), s.CreationTime.UTC()}, nil
+}
+
+// keyAt finds the key of e that a signature names, if it could sign then. What
+// is revoked counts for nothing, whenever it signed: who has its secret can
+// write any date. A key that is valid for longer than it was at first is bound
+// anew, later than the signature; so one that may sign now may have then.
+func keyAt(e *openpgp.Entity, s *packet.Signature, now time.Time) (*packet.PublicKey, error) {
+	id := *s.IssuerKeyId
+	name := fingerprintOf(e.PrimaryKey)
+	if e.Revoked(now) || revokedSubkey(e, id, now) {
+		return nil, fmt.Errorf("key %016X of %s (%s) is revoked, and what it signed is not trusted any more: have it signed by the key that took its place", id, name, userOf(e, now))
+	}
+	for _, t := range []time.Time{s.CreationTime, now} {
+		if k, ok := e.SigningKeyById(t, id, settings(t)); ok && k.PublicKey.KeyId == id && soundBindings(k) {
+			return k.PublicKey, nil
+		}
+	}
+	return nil, fmt.Errorf("key %016X of %s (%s) had expired when it signed at %s, or may not sign data, or is too weak: if it is valid for longer by now, put its newer export into the keyring",
+		id, name, userOf(e, now), s.CreationTime.UTC().Format(time.RFC3339))
+}
+
+func revokedSubkey(e *openpgp.Entity, id uint64, now time.Time) bool {
+	for _, sub := range e.Subkeys {
+		if sub.PublicKey.KeyId != id {
+			continue
+		}
+		for _, r := range sub.Revocations {
+			if e.PrimaryKey.VerifySubkeyRevocationSignature(r.Packet, sub.PublicKey) == nil {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// soundBindings reports whether what binds a key is over a good digest.
+func soundBindings(k openpgp.Key) bool {
+	for _, s := range []*packet.Signature{k.PrimarySelfSignature, k.SelfSignature} {
+		if s == nil || !slices.Contains(goodHashes, s.Hash) {
+			return false
+		}
+	}
+	return true
+}
+
+// String names the keys.
+func (k *Keyring) String() string {
+	var names []string
+	for _, e := range k.keys {
+		names = append(names, fingerprintOf(e.PrimaryKey))
+	}
+	return strings.Join(names, ", ")
+}
+
+// Owners names the keys' owners for people.
+func (k *Keyring) Owners() string {
+	var names []string
+	for _, e := range k.keys {
+		name := userOf(e, time.Now())
+		if name == "" {
+			name = "key " + fingerprintOf(e.PrimaryKey)
+		}
+		if !slices.Contains(names, name) {
+			names = append(names, name)
+		}
+	}
+	return strings.Join(names, " or ")
+}
+
+// Armored returns the keys as a file that gpg --import reads.
+func (k *Keyring) Armored() ([]byte, error) {
+	return armored(publicType, func(w io.Writer) error { return public(w, k.keys...) })
+}

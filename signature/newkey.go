@@ -1,0 +1,37 @@
+package signature
+
+import (
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/ProtonMail/go-crypto/openpgp/packet"
+	openpgp "github.com/ProtonMail/go-crypto/openpgp/v2"
+
+	"aesthetic.computer/isofs/fault"
+)
+
+// NewKey makes an Ed25519 key that signs, as gpg would: version 4, with one user
+// id and no subkeys. It returns the secret key in armor.
+func NewKey(name, email string, lifetime time.Duration, now time.Time) ([]byte, error) {
+	if local, domain, ok := strings.Cut(email, "@"); !ok || local == "" || !strings.Contains(domain, ".") || strings.ContainsAny(email, " <>()\"\n") {
+		return nil, fmt.Errorf("make a key: %q is no address like images@example.org: %w", email, fault.Invalid)
+	}
+	if strings.TrimSpace(name) == "" || strings.ContainsAny(name, "<>()\n") {
+		return nil, fmt.Errorf("make a key: %q is no name of its owner: %w", name, fault.Invalid)
+	}
+	if lifetime < 0 || lifetime > 100*366*24*time.Hour || lifetime > 0 && lifetime < time.Hour {
+		return nil, fmt.Errorf("make a key: it cannot be valid for %s: %w", lifetime, fault.Invalid)
+	}
+	how := settings(now)
+	how.Algorithm = packet.PubKeyAlgoEdDSA
+	how.Curve = packet.Curve25519
+	how.KeyLifetimeSecs = uint32(lifetime / time.Second)
+	e, err := openpgp.NewEntity(name, "", email, how)
+	if err != nil {
+		return nil, fmt.Errorf("make a key: %w: %w", fault.Invalid, err)
+	}
+	e.Subkeys = nil // nobody encrypts to it
+	return armored(privateType, func(w io.Writer) error { return e.SerializePrivateWithoutSigning(w, how) })
+}

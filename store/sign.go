@@ -1,0 +1,140 @@
+package store
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"path"
+	"time"
+
+	"aesthetic.computer/isofs/base"
+	"aesthetic.computer/isofs/fault"
+)
+
+// A Signer signs what is published: manifests, and each revision of a channel.
+// Of the same text and time it makes the same bytes.
+type Signer interface {
+	SignData(text []byte, at time.Time) ([]byte, error)
+	// VerifyOwn reports whether a signature is of one of its keys.
+	VerifyOwn(text, signature []byte) error
+}
+
+// keptSignatures is for how many revisions of a channel the signatures stay:
+// somebody may have had an old one from a cache on the way.
+const keptSignatures = 16
+
+// A signature lies beside a manifest; that of a channel is named by its revision
+// and content, and written before it. So both are never changed in a way that
+// leaves a reader with two that do not belong together.
+
+// putSignature has the signature of a text at name, unless it is there.
+func putSignature(ctx context.Context, s Store, sign Signer, name string, text []byte, at string) error {
+	if sign == nil {
+		return nil
+	}
+	t, err := time.Parse(time.RFC3339, at)
+	if err != nil {
+		return fmt.Errorf("sign %s: %w: %w", name, fault.Invalid, err)
+	}
+	signature, err := sign.SignData(text, t)
+	if err != nil {
+		return fmt.Errorf("sign %s: %w", name, err)
+	}
+	there, tag, err := s.Read(ctx, name, base.MaxSignatureSize)
+	switch {
+	case errors.Is(err, fault.NotFound):
+		tag = ""
+	case err != nil:
+		return err
+	case bytes.Equal(there, signature):
+		return nil
+	}
+	return s.Put(ctx, name, signature, tag)
+}
+
+func signChannel(ctx context.Context, s Store, sign Signer, c *base.Channel, data []byte) error {
+	return putSignature(ctx, s, sign, base.ChannelSignaturePath(c, data), data, c.UpdatedAt)
+}
+
+func signManifest(ctx context.Context, s Store, sign Signer, m *base.Manifest, data []byte) error {
+	name := path.Join(base.VersionPath(m.Flavor, m.Arch, m.Version), base.ManifestSignatureName)
+	return putSignature(ctx, s, sign, name, data, m.CreatedAt)
+}
+
+// mustSign refuses to go on without a key from a channel that is signed: who
+// wants a signature would follow it no more.
+func mustSign(ctx context.Context, s Store, sign Signer, c *base.Channel, data []byte) error {
+	if sign != nil || c == nil {
+		return nil
+	}
+	name := base.ChannelSignaturePath(c, data)
+	switch _, _, err := s.Read(ctx, name, base.MaxSignatureSize); {
+	case err == nil:
+		return fmt.Errorf("the channel is signed (%s), and servers that want that would not follow an unsigned one: give --sign-key: %w", name, fault.Invalid)
+	case !errors.Is(err, fault.NotFound):
+		return err
+	}
+	return nil
+}
+
+// checkSigned reports whether a manifest that is there is signed by our key.
+func checkSigned(ctx context.Context, s Store, sign Signer, folder string, data []byte) error {
+	if sign == nil {
+		return nil
+	}
+	name := path.Join(folder, base.ManifestSignatureName)
+	signature, _, err := s.Read(ctx, name, base.MaxSignatureSize)
+	if err == nil {
+		err = sign.VerifyOwn(data, signature)
+	}
+	if err != nil {
+		return fmt.Errorf("the manifest in %s is not signed by this key; if you trust what is there, isofs base sign signs it: %w: %w", folder, fault.Invalid, err)
+	}
+	return nil
+}
+
+// SignAll signs what is at a place: the channel as it is, and the manifests that
+// it names. It returns the names of what it looked after. What is there is
+// believed, so it is for whoever knows what is there.
+func SignAll(ctx context.Context, s Store, flavor, arch string, sign Signer) (signed []string, err error) {
+	c, data, _, err := readChannelData(ctx, s, flavor, arch)
+	if err != nil {
+		return nil, err
+	}
+	for _, e := range append([]base.Entry{c.Current}, c.Previous...) {
+		m, text, err := readManifest(ctx, s, e.Path)
+		if errors.Is(err, fault.NotFound) && e != c.Current {
+			continue // it was removed by hand
+		}
+		if err != nil {
+			return signed, err
+		}
+		if m.Entry() != e {
+			return signed, fmt.Errorf("the manifest in %s is of %s, sha256 %s, the channel names sha256 %s: %w", e.Path, m.Entry().Path, m.SHA256, e.SHA256, fault.Corrupt)
+		}
+		if err := signManifest(ctx, s, sign, m, text); err != nil {
+			return signed, err
+		}
+		signed = append(signed, path.Join(e.Path, base.ManifestName))
+	}
+	// Last: who finds it signed finds signed what it names.
+	if err := signChannel(ctx, s, sign, c, data); err != nil {
+		return signed, err
+	}
+	return append(signed, base.ChannelPath(flavor, arch)), nil
+}
+
+// forgetSignatures removes those of revisions that are long gone. What fails is
+// done by the next writing.
+func forgetSignatures(ctx context.Context, s Store, c *base.Channel) {
+	files, err := s.List(ctx, base.ChannelDir())
+	if err != nil {
+		return
+	}
+	for name := range files {
+		if revision, ok := base.SplitChannelSignature(name, c.Flavor, c.Arch); ok && revision <= c.Revision-keptSignatures {
+			_ = s.Delete(ctx, name)
+		}
+	}
+}
