@@ -141,6 +141,30 @@ func TestStick(t *testing.T) {
 	}
 }
 
+// TestSignedStick: a stick gets, and is said to be, only what a key of the keyring signed.
+func TestSignedStick(t *testing.T) {
+	t.Parallel()
+	_, secret, ring := newSigningKey(t, "sticks")
+	_, _, strangers := newSigningKey(t, "strangers")
+	dir := pieces(t, map[string]string{"one": page("one", 1000), "two": page("two", 2000)})
+	s := serve(t, "--pieces", dir, "--sign-key", secret)
+	_, one := s.get("/one-os.iso")
+	_, two := s.get("/two-os.iso")
+	file := flashed(t, one)
+	if said, status := runStick(t, "update", file, s.url("/os:two"), "--yes", "--keyring", strangers); status != 3 || !holds(t, file, one) {
+		t.Errorf("signed by nobody known: %d\n%s", status, said)
+	}
+	if said, status := runStick(t, "update", file, s.url("/os:two"), "--yes", "--keyring", ring); status != 0 || !holds(t, file, two) {
+		t.Errorf("signed: %d\n%s", status, said)
+	}
+	if said, status := runStick(t, "verify", file, s.url("/"), "--keyring", ring); status != 0 || !strings.Contains(said, "signed    by ") {
+		t.Errorf("verified: %d\n%s", status, said)
+	}
+	if said, status := runStick(t, "verify", file, s.url("/"), "--keyring", strangers); status != 3 || strings.Contains(said, "signed    by ") {
+		t.Errorf("verified by a stranger's keyring: %d\n%s", status, said)
+	}
+}
+
 // TestStickOnALoopDevice: the same with a disk of the kernel's, partitions and
 // all, which is refused while it is mounted.
 func TestStickOnALoopDevice(t *testing.T) {

@@ -8,17 +8,20 @@ import (
 	"io"
 	"os"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
 	"aesthetic.computer/isofs/fault"
+	"aesthetic.computer/isofs/signature"
 	"aesthetic.computer/isofs/stick"
 )
 
 // stickFlags are those of the commands that write to a stick.
 type stickFlags struct {
 	yes, dryRun, force bool
+	keyring            string
 }
 
 func (f *stickFlags) register(cmd *cobra.Command) {
@@ -26,7 +29,10 @@ func (f *stickFlags) register(cmd *cobra.Command) {
 	flags.BoolVarP(&f.yes, "yes", "y", false, "do not ask")
 	flags.BoolVar(&f.dryRun, "dry-run", false, "show what would be done, and do nothing")
 	flags.BoolVar(&f.force, "force", false, "write also to what is mounted or not removable, and what is there already")
+	flags.StringVar(&f.keyring, "keyring", "", stickKeyringUsage)
 }
+
+const stickKeyringUsage = "file with public OpenPGP keys: what none of them signed is refused"
 
 func newStick() *cobra.Command {
 	cmd := &cobra.Command{
@@ -78,7 +84,11 @@ func runStickUpdate(cmd *cobra.Command, path, address string, f *stickFlags, o s
 		return err
 	}
 	defer func() { err = errors.Join(err, disk.Close()) }()
-	snap, err := newStickClient().Resolve(ctx, address)
+	client, err := newStickClient(ctx, f.keyring)
+	if err != nil {
+		return err
+	}
+	snap, err := client.Resolve(ctx, address)
 	if err != nil {
 		return err
 	}
@@ -140,7 +150,11 @@ already, and large enough.`,
 				return err
 			}
 			defer func() { err = errors.Join(err, disk.Close()) }()
-			snap, err := newStickClient().Resolve(ctx, args[1])
+			client, err := newStickClient(ctx, f.keyring)
+			if err != nil {
+				return err
+			}
+			snap, err := client.Resolve(ctx, args[1])
 			if err != nil {
 				return err
 			}
@@ -168,6 +182,7 @@ already, and large enough.`,
 }
 
 func newStickVerify() *cobra.Command {
+	var keyring string
 	cmd := &cobra.Command{
 		Use:   "verify DEVICE|FILE URL",
 		Short: "Compare a stick with what the server has",
@@ -176,14 +191,16 @@ the snapshot which the stick says that it carries, at the server that URL is of;
 URL is that of one snapshot (https://HOST/s/ID/notepat-os.iso), with that one. If they
 differ it says where, and the exit status is 3. Nothing is written.`,
 		Example: `  sudo isofs stick verify /dev/sdb https://HOST/
+  sudo isofs stick verify /dev/sdb https://HOST/ --keyring isofs-key.asc
   sudo isofs stick verify /dev/sdb https://HOST/s/0123456789abcdef0123456789abcdef/notepat-os.iso`,
 		Args: cobra.ExactArgs(2),
-		RunE: func(cmd *cobra.Command, args []string) error { return runStickVerify(cmd, args[0], args[1]) },
+		RunE: func(cmd *cobra.Command, args []string) error { return runStickVerify(cmd, args[0], args[1], keyring) },
 	}
+	cmd.Flags().StringVar(&keyring, "keyring", "", stickKeyringUsage)
 	return cmd
 }
 
-func runStickVerify(cmd *cobra.Command, path, address string) (err error) {
+func runStickVerify(cmd *cobra.Command, path, address, keyring string) (err error) {
 	ctx, out := cmd.Context(), cmd.OutOrStdout()
 	device, err := stick.Host{}.Device(path)
 	if err != nil {
@@ -195,7 +212,11 @@ func runStickVerify(cmd *cobra.Command, path, address string) (err error) {
 	}
 	defer func() { err = errors.Join(err, disk.Close()) }()
 	showTarget(out, device)
-	snap, err := verifiedAgainst(ctx, out, disk, address)
+	client, err := newStickClient(ctx, keyring)
+	if err != nil {
+		return err
+	}
+	snap, err := verifiedAgainst(ctx, out, disk, client, address)
 	if err != nil {
 		return err
 	}
@@ -218,8 +239,7 @@ func runStickVerify(cmd *cobra.Command, path, address string) (err error) {
 }
 
 // verifiedAgainst finds the snapshot to compare a stick with.
-func verifiedAgainst(ctx context.Context, out io.Writer, disk *stick.Disk, address string) (*stick.Snapshot, error) {
-	client := newStickClient()
+func verifiedAgainst(ctx context.Context, out io.Writer, disk *stick.Disk, client *stick.Client, address string) (*stick.Snapshot, error) {
 	if strings.Contains(address, "/s/") {
 		return client.Resolve(ctx, address)
 	}
@@ -238,8 +258,27 @@ func verifiedAgainst(ctx context.Context, out io.Writer, disk *stick.Disk, addre
 	return snap, err
 }
 
-// newStickClient asks servers; signatures are not checked.
-func newStickClient() *stick.Client { return &stick.Client{} }
+// newStickClient asks servers, and believes what a key of the keyring signed if
+// one is given.
+func newStickClient(ctx context.Context, keyring string) (*stick.Client, error) {
+	ring, err := openKeyring(keyring)
+	if err != nil || ring == nil {
+		return &stick.Client{}, err
+	}
+	return &stick.Client{Verifier: ringVerifier{ctx, ring}}, nil
+}
+
+// A ringVerifier is a keyring as package stick wants it.
+type ringVerifier struct {
+	ctx  context.Context // of the command
+	ring *signature.Keyring
+}
+
+// Verify implements stick.Verifier.
+func (v ringVerifier) Verify(signed io.Reader, sig []byte) (by string, err error) {
+	proof, err := v.ring.VerifyReader(v.ctx, signed, sig, time.Now())
+	return proof.Fingerprint + " (" + proof.User + ")", err
+}
 
 // openStick opens what is to be written to, if nothing speaks against it.
 func openStick(path string, f *stickFlags) (*stick.Device, *stick.Disk, error) {

@@ -2,8 +2,10 @@ package main
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"time"
@@ -104,13 +106,23 @@ func openKeyring(path string) (*signature.Keyring, error) {
 
 // ascMaker makes the signatures of images.
 func ascMaker(signer *signature.Signer) catalog.SidecarMaker {
-	return catalog.SidecarMaker{Suffix: ascSuffix, Early: true, Make: func(s *catalog.Snapshot, img *image.Image) ([]byte, error) {
-		h, err := s.ImageHash(img)
-		if err != nil {
-			return nil, err
-		}
-		return signer.Sign(h, s.Time())
-	}}
+	return catalog.SidecarMaker{
+		Suffix: ascSuffix, Early: true,
+		Make: func(s *catalog.Snapshot, img *image.Image) ([]byte, error) {
+			h, err := s.ImageHash(img)
+			if err != nil {
+				return nil, err
+			}
+			return signer.Sign(h, s.Time())
+		},
+		MakeForSlot: func(s *catalog.Snapshot, img *image.Image) ([]byte, error) {
+			h := sha256.New()
+			if _, err := io.Copy(h, io.NewSectionReader(img.Volume, 0, img.Volume.Size())); err != nil {
+				return nil, err
+			}
+			return signer.Sign(h, s.Time())
+		},
+	}
 }
 
 // signing is what signs piece.json now.
