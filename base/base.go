@@ -78,6 +78,8 @@ type Manifest struct {
 	Tail                 []byte     `json:"tail"` // base64: the bytes behind the slot (backup GPT)
 	BootFiles            []BootFile `json:"bootFiles,omitempty"`
 	Mirrors              []string   `json:"mirrors,omitempty"` // other addresses of the image
+	Zsync                *Zsync     `json:"zsync,omitempty"`   // bases of before have none
+	Empty                []BlockRun `json:"empty,omitempty"`   // see EmptyBlocks
 	CreatedAt            string     `json:"createdAt"`         // RFC 3339, UTC
 }
 
