@@ -112,6 +112,9 @@ func (h Hash) String() string { return hex.EncodeToString(h[:]) }
 // MarshalText implements encoding.TextMarshaler.
 func (h Hash) MarshalText() ([]byte, error) { return hex.AppendEncode(nil, h[:]), nil }
 
+// AppendText implements encoding.TextAppender.
+func (h Hash) AppendText(dst []byte) ([]byte, error) { return hex.AppendEncode(dst, h[:]), nil }
+
 // UnmarshalText implements encoding.TextUnmarshaler. It wants exactly 64
 // lower-case digits, so that a hash has one spelling. Errors wrap
 // fault.Invalid.

@@ -172,9 +172,9 @@ func (s *stack) setBase(ctx context.Context, address string) error {
 	return nil
 }
 
-// openStack opens the layers. It needs the base's address to answer only if
+// openStack opens the layers, with makers of sidecars for those who show them. It needs the base's address to answer only if
 // the base was never opened before with this state.
-func openStack(ctx context.Context, o *stackFlags, log *slog.Logger) (*stack, error) {
+func openStack(ctx context.Context, o *stackFlags, log *slog.Logger, sidecars ...catalog.SidecarMaker) (*stack, error) {
 	measured := newMeters()
 	source, err := o.source(measured)
 	if err != nil {
@@ -196,7 +196,7 @@ func openStack(ctx context.Context, o *stackFlags, log *slog.Logger) (*stack, er
 	}
 	s.catalog, err = catalog.Open(catalog.Config{
 		Dir: o.state, Base: s.base, OpenBase: s.bases.bySum, Source: source, Density: o.oven.density,
-		Limits: o.limits.catalog(), Log: log,
+		Limits: o.limits.catalog(), Sidecars: sidecars, Log: log,
 	})
 	if err != nil {
 		return nil, errors.Join(err, s.Close())
