@@ -43,6 +43,7 @@ type facts struct {
 	Preview    string
 	Made       string
 	Signed     bool
+	Beside     []string // suffixes of what else lies beside the image
 }
 
 // osPage answers /os:<piece>. It asks nobody, so that the page is there at once.
@@ -90,6 +91,7 @@ func newFacts(snap *catalog.Snapshot) *facts {
 		Path: snapshotPath(snap), Preview: previewPath(snap.ID()),
 		Made:   snap.Time().UTC().Format("2006-01-02 15:04 UTC"),
 		Signed: slices.Contains(snap.Suffixes(), "asc"),
+		Beside: slices.DeleteFunc(slices.Clone(snap.Suffixes()), func(suffix string) bool { return suffix == "asc" }),
 	}
 }
 

@@ -80,6 +80,8 @@ type Manifest struct {
 	Tail                 []byte     `json:"tail"` // base64: the bytes behind the slot (backup GPT)
 	BootFiles            []BootFile `json:"bootFiles,omitempty"`
 	Mirrors              []string   `json:"mirrors,omitempty"` // other addresses of the image
+	Zsync                *Zsync     `json:"zsync,omitempty"`   // bases of before have none
+	Empty                []BlockRun `json:"empty,omitempty"`   // see EmptyBlocks
 	CreatedAt            string     `json:"createdAt"`         // RFC 3339, UTC
 }
 
@@ -111,6 +113,9 @@ func (h Hash) String() string { return hex.EncodeToString(h[:]) }
 
 // MarshalText implements encoding.TextMarshaler.
 func (h Hash) MarshalText() ([]byte, error) { return hex.AppendEncode(nil, h[:]), nil }
+
+// AppendText implements encoding.TextAppender.
+func (h Hash) AppendText(dst []byte) ([]byte, error) { return hex.AppendEncode(dst, h[:]), nil }
 
 // UnmarshalText implements encoding.TextUnmarshaler. It wants exactly 64
 // lower-case digits, so that a hash has one spelling. Errors wrap

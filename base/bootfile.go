@@ -70,20 +70,34 @@ func openFAT(d *disk, esp span) (fs *fat32.FileSystem, err error) {
 	if err := readFull(d, h, esp.off); err != nil {
 		return nil, err
 	}
-	reserved := int64(binary.LittleEndian.Uint16(h[fatReserved:]))
-	fatBytes := int64(binary.LittleEndian.Uint32(h[fatSectors:])) * sectorSize
-	if binary.LittleEndian.Uint16(h[fatBytesPerSector:]) != sectorSize || h[fatCopies] != 2 ||
-		fatBytes == 0 || fatBytes > maxFATBytes || reserved*sectorSize+2*fatBytes > esp.size {
-		return nil, errors.New("no FAT32 with 512-byte sectors and two FATs")
+	g, err := readFATShape(h, esp)
+	if err != nil {
+		return nil, err
 	}
-	fat := make([]byte, fatBytes)
-	if err := readFull(d, fat, esp.off+reserved*sectorSize); err != nil {
+	fat := make([]byte, g.bytes)
+	if err := readFull(d, fat, esp.off+g.reserved); err != nil {
 		return nil, err
 	}
 	if err := checkChains(fat); err != nil {
 		return nil, err
 	}
 	return fat32.Read(d, esp.size, esp.off, sectorSize)
+}
+
+// A fatShape is where in its partition the first of the two FATs lies.
+type fatShape struct{ reserved, bytes int64 }
+
+// readFATShape takes it from the first bytes of a partition.
+func readFATShape(h []byte, part span) (fatShape, error) {
+	g := fatShape{
+		reserved: int64(binary.LittleEndian.Uint16(h[fatReserved:])) * sectorSize,
+		bytes:    int64(binary.LittleEndian.Uint32(h[fatSectors:])) * sectorSize,
+	}
+	if binary.LittleEndian.Uint16(h[fatBytesPerSector:]) != sectorSize || h[fatCopies] != 2 ||
+		g.bytes == 0 || g.bytes > maxFATBytes || g.reserved+2*g.bytes > part.size {
+		return fatShape{}, errors.New("no FAT32 with 512-byte sectors and two FATs")
+	}
+	return g, nil
 }
 
 // checkChains refuses a FAT with a chain that runs in a circle.

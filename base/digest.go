@@ -20,6 +20,7 @@ type scan struct {
 	slotOff, slotEnd int64
 	blockSize        int64
 	boot             []span
+	zsync            *ZsyncForm              // nil: no such sums
 	progress         func(done, total int64) // may be nil
 }
 
@@ -31,6 +32,7 @@ type digests struct {
 	mid    Midstates
 	tail   []byte
 	boot   []Hash
+	zsync  []byte
 }
 
 // A lane computes one thing; each runs on a core of its own. take is called
@@ -48,8 +50,14 @@ func (s *scan) run(ctx context.Context, r io.ReaderAt, size int64) (*digests, er
 	for range s.boot {
 		rest.hashes = append(rest.hashes, sha256.New())
 	}
+	lanes := []lane{whole, blocks, sha1Head, rest}
+	var zsync *zsyncLane
+	if s.zsync != nil {
+		zsync = newZsyncLane(*s.zsync, s.slotOff)
+		lanes = append(lanes, zsync)
+	}
 	chunk := max(scanChunk, s.blockSize)
-	if err := pump(ctx, r, size, chunk, s.progress, whole, blocks, sha1Head, rest); err != nil {
+	if err := pump(ctx, r, size, chunk, s.progress, lanes...); err != nil {
 		return nil, err
 	}
 	d := &digests{
@@ -57,6 +65,9 @@ func (s *scan) run(ctx context.Context, r io.ReaderAt, size int64) (*digests, er
 		blocks: blocks.hashes,
 		mid:    Midstates{SHA256: whole.mid, SHA1: sha1Head.mid},
 		tail:   rest.bytes,
+	}
+	if zsync != nil {
+		d.zsync = zsync.sums
 	}
 	for _, h := range rest.hashes {
 		d.boot = append(d.boot, Hash(h.Sum(nil)))

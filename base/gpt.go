@@ -21,6 +21,7 @@ import (
 type layout struct {
 	slotOff, slotSize int64
 	esp               []span // the EFI system partitions, in order
+	parts             []span // those before the slot, in order
 }
 
 // A span is a run of bytes.
@@ -88,6 +89,9 @@ func readLayout(r io.ReaderAt, size int64) (*layout, error) {
 	}
 	s := partitionSpan(parts[slot])
 	l.slotOff, l.slotSize = s.off, s.size
+	for _, p := range parts[:slot] {
+		l.parts = append(l.parts, partitionSpan(p))
+	}
 	return &l, checkSlot(s.off, s.size, size)
 }
 

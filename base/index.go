@@ -53,12 +53,17 @@ func Index(ctx context.Context, r io.ReaderAt, size int64, o IndexOptions) (*Man
 	}
 	m.PiecePartitionOffset, m.PiecePartitionSize = l.slotOff, l.slotSize
 	m.BootFiles = findBootFiles(r, size, l.esp, o.Omitted)
+	m.addZsync()
 
 	d, err := m.scan(o.Progress).run(ctx, r, size)
 	if err != nil {
 		return nil, fmt.Errorf("index a base: %w", err)
 	}
 	m.SHA256, m.Blocks, m.Midstates, m.Tail = d.whole, d.blocks, d.mid, d.tail
+	if m.Zsync != nil {
+		m.Zsync.Sums = d.zsync
+	}
+	m.Empty = m.findEmpty(freeSpans(r, l.parts))
 	for i := range m.BootFiles {
 		m.BootFiles[i].SHA256 = d.boot[i]
 	}
@@ -73,6 +78,10 @@ func (m *Manifest) scan(progress func(done, total int64)) *scan {
 	s := &scan{slotOff: m.PiecePartitionOffset, slotEnd: m.SlotEnd(), blockSize: m.BlockSize, progress: progress}
 	for _, f := range m.BootFiles {
 		s.boot = append(s.boot, span{f.Offset, f.Length})
+	}
+	if m.Zsync != nil {
+		form := ZsyncFormOf(m.TotalSize)
+		s.zsync = &form
 	}
 	return s
 }

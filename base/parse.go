@@ -53,7 +53,7 @@ func (m *Manifest) Marshal() ([]byte, error) {
 // fieldNames are the fields of a Manifest.
 var fieldNames = folded(
 	"version", "flavor", "fedora", "arch", "piecePartitionOffset", "piecePartitionSize", "totalSize", "sha256",
-	"blockSize", "blocks", "midstates", "tail", "bootFiles", "mirrors", "createdAt",
+	"blockSize", "blocks", "midstates", "tail", "bootFiles", "mirrors", "zsync", "empty", "createdAt",
 )
 
 // folded are names by their folded name.

@@ -62,6 +62,18 @@ func TestParseRefuses(t *testing.T) {
 		return f
 	}
 	mirrors := func(addresses ...string) func(map[string]any) { return set("mirrors", addresses) }
+	empty := func(runs ...[2]int) func(map[string]any) {
+		list := []any{}
+		for _, r := range runs {
+			list = append(list, map[string]any{"first": r[0], "count": r[1]})
+		}
+		return set("empty", list)
+	}
+	zeroes := func(m map[string]any, blocks ...int) {
+		for _, i := range blocks {
+			m["blocks"].([]any)[i] = (&Manifest{BlockSize: 262144}).zeroBlock().String()
+		}
+	}
 	hash := strings.Repeat("ab", 32)
 	for _, tt := range []struct {
 		name   string
@@ -127,6 +139,27 @@ func TestParseRefuses(t *testing.T) {
 		{"mirror too long", mirrors("https://h/" + strings.Repeat("x", 2048)), fault.Invalid, "2058 bytes"},
 		{"mirror twice", mirrors("https://h/base.iso", "https://h/base.iso"), fault.Corrupt, "there twice"},
 		{"mirror a number", set("mirrors", []any{5}), fault.Corrupt, "mirrors"},
+		{"zsync's block size", in("zsync", "blockSize", 4096), fault.Corrupt, "zsync has blockSize 4096, rsumBytes 2, checksumBytes 4, but zsyncmake takes 2048, 2, 4"},
+		{"zsync's rsum", in("zsync", "rsumBytes", 4), fault.Corrupt, "rsumBytes 4"},
+		{"zsync's checksum", in("zsync", "checksumBytes", -4), fault.Corrupt, "checksumBytes -4"},
+		{"zsync's sums gone", in("zsync", "sums", nil), fault.Corrupt, "zsync.sums has 0 bytes"},
+		{"zsync's sums short", in("zsync", "sums", "AAAA"), fault.Corrupt, "zsync.sums has 3 bytes, but piecePartitionOffset 4194304 makes 12288"},
+		{"zsync's sums no base64", in("zsync", "sums", "*"), fault.Corrupt, "base64"},
+		{"zsync a list", set("zsync", []any{}), fault.Corrupt, "zsync"},
+		{"empty behind the slot", empty([2]int{16, 1}), fault.Corrupt, "does not lie before the slot, which has 16"},
+		{"empty too long", empty([2]int{14, 3}), fault.Corrupt, "does not lie before the slot"},
+		{"empty overflows", empty([2]int{1, 1<<63 - 1}), fault.Corrupt, "does not lie before the slot"},
+		{"empty negative", empty([2]int{-1, 1}), fault.Invalid, "from block -1 on"},
+		{"empty of none", empty([2]int{1, 0}), fault.Invalid, "of 0 blocks"},
+		{"empty of noise", empty([2]int{5, 1}), fault.Corrupt, "block 5 is in run 0, but is not of zeroes"},
+		{"empty out of order", func(m map[string]any) {
+			zeroes(m, 3, 9)
+			empty([2]int{9, 1}, [2]int{3, 1})(m)
+		}, fault.Corrupt, "run 1 begins at block 3"},
+		{"empty not joined", func(m map[string]any) {
+			zeroes(m, 3, 4)
+			empty([2]int{3, 1}, [2]int{4, 1})(m)
+		}, fault.Corrupt, "run 1 begins at block 4"},
 		{"many mirrors", mirrors(make([]string, 17)...), fault.Invalid, "mirrors has 17 entries"},
 		{"other letters", func(m map[string]any) { m["Fedora"] = "43" }, fault.Invalid, `field "Fedora" must be written "fedora"`},
 	} {
@@ -202,10 +235,10 @@ func TestParseRefusesText(t *testing.T) {
 			t.Errorf("%s: got %v, want kind %v with %q", name, err, tt.kind, tt.want)
 		}
 	}
-	if _, err := Parse([]byte(extra(`"zsync":{"name":"x","Name":[1,{"y":null}]}`))); err == nil {
+	if _, err := Parse([]byte(extra(`"parts":{"name":"x","Name":[1,{"y":null}]}`))); err == nil {
 		t.Error("one key in two spellings: accepted")
 	}
-	if _, err := Parse([]byte(extra(`"zsync":{"name":[1,{"y":null}]},"parity":"none"`))); err != nil {
+	if _, err := Parse([]byte(extra(`"parts":{"name":[1,{"y":null}]},"parity":"none"`))); err != nil {
 		t.Errorf("unknown fields: %v", err)
 	}
 }
@@ -221,6 +254,18 @@ func FuzzParse(f *testing.F) {
 	}
 	seed, err := least.Marshal()
 	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(seed)
+	least.addZsync()
+	least.Zsync.Sums = make([]byte, 2*ZsyncFormOf(least.TotalSize).SumBytes())
+	if seed, err = least.Marshal(); err != nil {
+		f.Fatal(err)
+	}
+	f.Add(seed)
+	least.PiecePartitionOffset, least.TotalSize, least.Blocks = mib, 2*mib, []Hash{least.zeroBlock(), {2}}
+	least.Zsync, least.Empty = nil, []BlockRun{{0, 1}}
+	if seed, err = least.Marshal(); err != nil {
 		f.Fatal(err)
 	}
 	f.Add(seed)
@@ -244,6 +289,14 @@ func FuzzParse(f *testing.F) {
 		}
 		if off, n := m.BlockRange(len(m.Blocks) - 1); n <= 0 || off+n != m.TotalSize {
 			t.Fatalf("the last block is [%d, +%d) of %d", off, n, m.TotalSize)
+		}
+		for i, empty := range m.EmptyBlocks() {
+			if off, n := m.BlockRange(i); empty && (off+n > m.PiecePartitionOffset || m.Blocks[i] != m.zeroBlock()) {
+				t.Fatalf("block %d is said to be empty", i)
+			}
+		}
+		if form, ok := m.ZsyncForm(); ok && int64(len(m.Zsync.Sums)) != m.PiecePartitionOffset/form.BlockSize*int64(form.SumBytes()) {
+			t.Fatalf("%d bytes of sums", len(m.Zsync.Sums))
 		}
 	})
 }

@@ -23,6 +23,7 @@ var (
 func (m *Manifest) Validate() error {
 	for _, check := range []func() error{
 		m.validateNames, m.validateSizes, m.validateSlot, m.validateHashes, m.validateBootFiles, m.validateMirrors,
+		m.validateZsync, m.validateEmpty,
 	} {
 		if err := check(); err != nil {
 			return err

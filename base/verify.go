@@ -44,8 +44,8 @@ func (e *VerifyError) add(format string, args ...any) {
 }
 
 // Verify compares the image with the manifest: the size, the GPT and the slot
-// in it, every block, the whole digest, the midstates, the tail and the boot
-// files. It reads the whole image once, reports all that differs in a
+// in it, every block, the whole digest, the midstates, the tail, the boot
+// files, zsync's sums, and that what is said to be empty is free. It reads the whole image once, reports all that differs in a
 // *VerifyError, and goes on behind a difference. An image of another size is
 // compared as far as it goes.
 //
@@ -87,8 +87,29 @@ func (m *Manifest) verifyLayout(r io.ReaderAt, size int64, diff *VerifyError) er
 	case l.slotOff != m.PiecePartitionOffset || l.slotSize != m.PiecePartitionSize:
 		diff.add("slot: the GPT has it at [%d, %d), the manifest at [%d, %d)",
 			l.slotOff, l.slotOff+l.slotSize, m.PiecePartitionOffset, m.SlotEnd())
+	default:
+		m.verifyEmpty(freeSpans(r, l.parts), diff)
 	}
 	return nil
+}
+
+// verifyZsync compares the sums as far as they were computed. Where a block is
+// wrong, its sums are too: it is one finding, however many there are.
+func (m *Manifest) verifyZsync(d *digests, diff *VerifyError) {
+	if m.Zsync == nil {
+		return
+	}
+	n := ZsyncFormOf(m.TotalSize).SumBytes()
+	first, count := 0, 0
+	for i := len(d.zsync) - n; i >= 0; i -= n {
+		if !bytes.Equal(d.zsync[i:i+n], m.Zsync.Sums[i:i+n]) {
+			first, count = i, count+1
+		}
+	}
+	if count > 0 {
+		diff.add("zsync.sums: those of %d blocks of %d bytes differ, first block %d: the image has %x, the manifest says %x",
+			count, m.Zsync.BlockSize, first/n, d.zsync[first:first+n], m.Zsync.Sums[first:first+n])
+	}
 }
 
 // verifyDigests compares what was computed over the first scanned bytes.
@@ -116,6 +137,7 @@ func (m *Manifest) verifyDigests(d *digests, scanned int64, diff *VerifyError) {
 			diff.add("midstates.sha1 at %d: the image has %s, the manifest says %s", m.PiecePartitionOffset, d.mid.SHA1, m.Midstates.SHA1)
 		}
 	}
+	m.verifyZsync(d, diff)
 	if scanned == m.TotalSize && !bytes.Equal(d.tail, m.Tail) {
 		at := 0
 		for d.tail[at] == m.Tail[at] {

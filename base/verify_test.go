@@ -23,22 +23,33 @@ func TestVerifyReports(t *testing.T) {
 		want   []string // what findings begin with, in order
 	}{
 		{"nothing", func(*memDisk, *Manifest) {}, nil},
-		{"first byte", flip(0), []string{"sha256: ", "block 0 (bytes 0..262143)", "midstates.sha256 at 4194304", "midstates.sha1"}},
+		{"first byte", flip(0), []string{"sha256: ", "block 0 (bytes 0..262143)", "midstates.sha256 at 4194304", "midstates.sha1", "zsync.sums: those of 1 blocks of 2048 bytes differ, first block 0:"}},
 		{"in the slot", flip(4*mib + 4096), []string{"sha256: ", "block 16 (bytes 4194304..4456447)"}},
-		{"before the slot", flip(4*mib - 1), []string{"sha256: ", "block 15 ", "midstates.sha256", "midstates.sha1"}},
+		{"before the slot", flip(4*mib - 1), []string{"sha256: ", "block 15 ", "midstates.sha256", "midstates.sha1", "zsync.sums: those of 1 blocks of 2048 bytes differ, first block 2047:"}},
 		{"behind the slot", flip(5 * mib), []string{"sha256: ", "block 20 ", "tail: byte 5242880: "}},
 		{"in the kernel", func(d *memDisk, m *Manifest) { d.data[m.BootFiles[0].Offset+9] ^= 1 },
-			[]string{"sha256: ", "block ", "bootFiles: kernel", "midstates.sha256", "midstates.sha1"}},
+			[]string{"sha256: ", "block ", "bootFiles: kernel", "midstates.sha256", "midstates.sha1", "zsync.sums"}},
 		{"in the backup GPT", flip(standardSize - 400), []string{"sha256: ", "block 20 ", "tail: byte 5262960"}},
-		{"in the primary GPT", flip(512 + 30), []string{"GPT: the primary GPT is damaged", "sha256: ", "block 0 ", "midstates", "midstates"}},
-		{"lying block", func(_ *memDisk, m *Manifest) { m.Blocks[7][0] ^= 1 }, []string{"block 7 (bytes 1835008..2097151)"}},
+		{"in the primary GPT", flip(512 + 30), []string{"GPT: the primary GPT is damaged", "sha256: ", "block 0 ", "midstates", "midstates", "zsync.sums"}},
+		{"lying block", func(_ *memDisk, m *Manifest) { m.Blocks[14][0] ^= 1 }, []string{"block 14 (bytes 3670016..3932159)"}},
 		{"lying sha256", func(_ *memDisk, m *Manifest) { m.SHA256[0] ^= 1 }, []string{"sha256: "}},
 		{"lying midstate", func(_ *memDisk, m *Manifest) { m.Midstates.SHA1 = strings.Repeat("00", 20) }, []string{"midstates.sha1"}},
 		{"lying tail", func(_ *memDisk, m *Manifest) { m.Tail[77] ^= 1 }, []string{"tail: byte 5242957"}},
 		{"lying slot", func(_ *memDisk, m *Manifest) {
 			m.PiecePartitionOffset += 4096
 			m.Tail = m.Tail[4096:]
+			m.Zsync = nil
 		}, []string{"slot: the GPT has it at [4194304, 5242880), the manifest at [4198400, 5246976)", "midstates", "midstates"}},
+		{"lying zsync", func(_ *memDisk, m *Manifest) { m.Zsync.Sums[5] ^= 1; m.Zsync.Sums[6*300] ^= 1 },
+			[]string{"zsync.sums: those of 2 blocks of 2048 bytes differ, first block 0:"}},
+		{"no zsync", func(_ *memDisk, m *Manifest) { m.Zsync = nil }, nil},
+		{"nothing known to be empty", func(_ *memDisk, m *Manifest) { m.Empty = nil }, nil},
+		// A file whose blocks are of zeroes is no free space.
+		{"lying empty", func(d *memDisk, m *Manifest) {
+			clear(d.data[14*256<<10 : 15*256<<10])
+			*m = *index(t, d)
+			m.Empty = append(m.Empty, BlockRun{14, 1})
+		}, []string{"empty: block 14 does not lie in the free space"}},
 		{"truncated", func(d *memDisk, _ *Manifest) { d.data = d.data[:5*mib-512]; d.size = int64(len(d.data)) },
 			[]string{"size: the image has 5242368 bytes, totalSize says 5263360", "GPT: ", "blocks: 2 of 21 lie behind the end of the image, from block 19 (byte 4980736) on"}},
 		{"truncated before the slot", func(d *memDisk, _ *Manifest) { d.data = d.data[:mib]; d.size = mib },

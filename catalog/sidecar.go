@@ -7,6 +7,7 @@ import (
 
 	"github.com/hashicorp/golang-lru/v2/simplelru"
 
+	"aesthetic.computer/isofs/base"
 	"aesthetic.computer/isofs/fault"
 	"aesthetic.computer/isofs/image"
 )
@@ -15,6 +16,8 @@ import (
 type SidecarMaker struct {
 	// Suffix is that of its name: "zsync" for notepat-os.iso.zsync.
 	Suffix string
+	// Has reports whether the images of a base can have one; nil: all can.
+	Has func(m *base.Manifest) bool
 	// Make returns the sidecar of an image that is open meanwhile. It reads
 	// nothing of the base (invariant 4), may be called by many at once, and
 	// gives the same bytes for the same snapshot.
@@ -35,7 +38,7 @@ const sha256Suffix = "sha256"
 const keptSidecars = 16 << 20
 
 // Suffixes lists the sidecars that the image has, in alphabetical order.
-func (s *Snapshot) Suffixes() []string { return s.catalog.sidecars.suffixes }
+func (s *Snapshot) Suffixes() []string { return s.catalog.sidecars.of(s.base.Manifest) }
 
 // Sidecar returns the small file FileName()+"."+suffix; fault.NotFound if there
 // is none of that kind. The caller must not change it.
@@ -45,7 +48,7 @@ func (s *Snapshot) Sidecar(suffix string) ([]byte, error) {
 		return fmt.Appendf(nil, "%s  %s\n", s.record.SHA256, s.FileName()), nil
 	}
 	maker, ok := s.catalog.sidecars.makers[suffix]
-	if !ok {
+	if !ok || !maker.makes(s.base.Manifest) {
 		return nil, fmt.Errorf("%s has no sidecar .%s: %w", s.FileName(), suffix, fault.NotFound)
 	}
 	return s.makeSidecar(s.FileName()+"."+suffix, maker.Make)
@@ -129,6 +132,17 @@ func (s *sidecars) sign(snap *Snapshot, img *image.Image) error {
 		}
 	}
 	return nil
+}
+
+// makes reports whether images of a base have this sidecar.
+func (m *SidecarMaker) makes(b *base.Manifest) bool { return m.Has == nil || m.Has(b) }
+
+// of lists the suffixes of the sidecars that images of a base have.
+func (s *sidecars) of(b *base.Manifest) []string {
+	return slices.DeleteFunc(slices.Clone(s.suffixes), func(suffix string) bool {
+		maker, ok := s.makers[suffix]
+		return ok && !maker.makes(b)
+	})
 }
 
 // get returns what is kept under key, or else what makes it and keeps that.

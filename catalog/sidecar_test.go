@@ -3,8 +3,10 @@ package catalog
 import (
 	"bytes"
 	"errors"
+	"slices"
 	"testing"
 
+	"aesthetic.computer/isofs/base"
 	"aesthetic.computer/isofs/fault"
 	"aesthetic.computer/isofs/image"
 )
@@ -55,5 +57,27 @@ func TestSidecarMakersAreChecked(t *testing.T) {
 		if _, err := newSidecars(bad); !errors.Is(err, fault.Invalid) {
 			t.Errorf("%v: %v", bad, err)
 		}
+	}
+}
+
+// A base that lacks what a sidecar is made of has images without it.
+func TestSidecarsOfABaseThatCannotHaveThem(t *testing.T) {
+	make := func(*Snapshot, *image.Image) ([]byte, error) { return nil, nil }
+	s, err := newSidecars([]SidecarMaker{
+		{Suffix: "zsync", Make: make, Has: func(m *base.Manifest) bool { return m.Zsync != nil }}, {Suffix: "bmap", Make: make},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	without := &Snapshot{catalog: &Catalog{sidecars: s}, base: image.Base{Manifest: &base.Manifest{}}}
+	if got := without.Suffixes(); !slices.Equal(got, []string{"bmap", "sha256"}) {
+		t.Errorf("without sums: %q", got)
+	}
+	if _, err := without.Sidecar("zsync"); fault.Kind(err) != fault.NotFound {
+		t.Errorf("without sums: %v", err)
+	}
+	with := &Snapshot{catalog: without.catalog, base: image.Base{Manifest: &base.Manifest{Zsync: &base.Zsync{}}}}
+	if got := with.Suffixes(); !slices.Equal(got, []string{"bmap", "sha256", "zsync"}) {
+		t.Errorf("with sums: %q", got)
 	}
 }

@@ -26,26 +26,38 @@ const apiHeaderTime = 10 * time.Second
 // apiFlags are those of the API.
 type apiFlags struct {
 	publicURL string
+	peers     []string
 	watchers  int
 }
 
 func (a *apiFlags) register(cmd *cobra.Command) {
 	flags := cmd.Flags()
 	flags.StringVar(&a.publicURL, "public-url", "", "what absolute links begin with, such as https://images.example (default: the address that the client used)")
+	flags.StringSliceVar(&a.peers, "peer-url", nil, "what addresses at another server of the same pieces and base begin with (repeatable): .meta4 names it, too, if there is a --public-url")
 	flags.IntVar(&a.watchers, "limit-watchers", 500, "clients of /os?format=stream at once")
 }
 
 // validate reports all that is wrong.
 func (a *apiFlags) validate() error {
 	var wrong []error
-	if u, err := url.Parse(a.publicURL); a.publicURL != "" &&
-		(err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "") {
+	if a.publicURL != "" && !beginsLinks(a.publicURL) {
 		wrong = append(wrong, fmt.Errorf("--public-url %q is not an address like https://images.example", a.publicURL))
+	}
+	for _, peer := range a.peers {
+		if !beginsLinks(peer) {
+			wrong = append(wrong, fmt.Errorf("--peer-url %q is not an address like https://other.example", peer))
+		}
 	}
 	if a.watchers < 1 || a.watchers > 100_000 {
 		wrong = append(wrong, fmt.Errorf("--limit-watchers %d is not between 1 and 100000", a.watchers))
 	}
 	return errors.Join(wrong...)
+}
+
+// beginsLinks reports whether paths can be put behind an address.
+func beginsLinks(address string) bool {
+	u, err := url.Parse(address)
+	return err == nil && (u.Scheme == "http" || u.Scheme == "https") && u.Host != "" && u.User == nil && u.RawQuery == "" && u.Fragment == ""
 }
 
 // startAPI serves the API on a unix socket, replacing one left by a killed run.

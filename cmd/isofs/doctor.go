@@ -104,6 +104,8 @@ func checks() []check {
 		{"test", "wget", "wget"},
 		{"test", "curl", "curl"},
 		{"test", "aria2c", "aria2"},
+		{"test", "zsync", "zsync"},
+		{"test", "bmaptool", "bmap-tools"},
 		{"test", "qemu-system-x86_64", "qemu-system-x86"},
 		{"test", "xorriso", "xorriso"},
 		{"test", "isoinfo", "genisoimage"},

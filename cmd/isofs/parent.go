@@ -57,7 +57,7 @@ func serveUnprivileged(ctx context.Context, o *serveFlags, device *os.File) erro
 	defer end()
 	syscall.CloseOnExec(readyFD)
 	toParent := os.NewFile(readyFD, "parent")
-	s, err := openStack(ctx, &o.stack, log)
+	s, err := openStack(ctx, &o.stack, log, o.sidecars()...)
 	if err != nil {
 		return err
 	}

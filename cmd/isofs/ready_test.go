@@ -87,11 +87,14 @@ func TestAPIFlags(t *testing.T) {
 		"": true, "https://images.example": true, "http://127.0.0.1:8080/sub": true,
 		"images.example": false, "ftp://images.example": false, "https://": false, "https://u:p@x": false, "https://x?y": false,
 	} {
-		if err := (&apiFlags{address, 1}).validate(); (err == nil) != ok {
+		if err := (&apiFlags{publicURL: address, watchers: 1}).validate(); (err == nil) != ok {
 			t.Errorf("--public-url %q: %v", address, err)
 		}
+		if err := (&apiFlags{peers: []string{"http://h", address}, watchers: 1}).validate(); (err == nil) != (ok && address != "") {
+			t.Errorf("--peer-url %q: %v", address, err)
+		}
 	}
-	if (&apiFlags{"", 0}).validate() == nil {
+	if (&apiFlags{}).validate() == nil {
 		t.Error("no watchers at all")
 	}
 }

@@ -72,7 +72,7 @@ func serveAlone(ctx context.Context, o *serveFlags) error {
 			return fmt.Errorf("make a directory: %w", err)
 		}
 	}
-	s, err := openStack(ctx, &o.stack, log)
+	s, err := openStack(ctx, &o.stack, log, o.sidecars()...)
 	if err != nil {
 		return err
 	}

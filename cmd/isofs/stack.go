@@ -178,9 +178,9 @@ func (s *stack) setBase(ctx context.Context, address string) error {
 	return nil
 }
 
-// openStack opens the layers. It needs the base's address to answer only if
+// openStack opens the layers, with makers of sidecars for those who show them. It needs the base's address to answer only if
 // the base was never opened before with this state.
-func openStack(ctx context.Context, o *stackFlags, log *slog.Logger) (*stack, error) {
+func openStack(ctx context.Context, o *stackFlags, log *slog.Logger, sidecars ...catalog.SidecarMaker) (*stack, error) {
 	measured := newMeters()
 	source, err := o.source(measured)
 	if err != nil {
@@ -211,7 +211,7 @@ func openStack(ctx context.Context, o *stackFlags, log *slog.Logger) (*stack, er
 	}
 	c := catalog.Config{
 		Dir: o.state, Base: s.base, OpenBase: s.bases.bySum, Source: source, Density: o.oven.density,
-		Limits: o.limits.catalog(), Log: log, Sidecars: []catalog.SidecarMaker{catalog.ManifestSidecar()},
+		Limits: o.limits.catalog(), Log: log, Sidecars: append(sidecars, catalog.ManifestSidecar()),
 	}
 	if signer != nil {
 		log.Info("images are signed", "keys", signer)

@@ -1,0 +1,49 @@
+package main
+
+import (
+	"strings"
+
+	"aesthetic.computer/isofs/base"
+	"aesthetic.computer/isofs/catalog"
+	"aesthetic.computer/isofs/image"
+	"aesthetic.computer/isofs/sidecar"
+)
+
+// sidecars are the makers of the files beside the images, but .sha256, which
+// the catalog makes.
+func (o *serveFlags) sidecars() []catalog.SidecarMaker {
+	var servers []string
+	if o.api.publicURL != "" {
+		for _, server := range append([]string{o.api.publicURL}, o.api.peers...) {
+			servers = append(servers, strings.TrimRight(server, "/"))
+		}
+	}
+	return []catalog.SidecarMaker{
+		{
+			Suffix: "bmap", Has: sidecar.HasBlocks,
+			Make: func(_ *catalog.Snapshot, img *image.Image) ([]byte, error) { return sidecar.Bmap(img) },
+		},
+		{
+			Suffix: "meta4",
+			// A Metalink has absolute addresses, which only the operator knows.
+			Has: func(m *base.Manifest) bool { return len(servers) > 0 && sidecar.HasBlocks(m) },
+			Make: func(s *catalog.Snapshot, img *image.Image) ([]byte, error) {
+				return sidecar.Metalink(img, aboutOf(s, servers))
+			},
+		},
+		{
+			Suffix: "zsync", Has: func(m *base.Manifest) bool { return m.Zsync != nil },
+			Make: func(s *catalog.Snapshot, img *image.Image) ([]byte, error) {
+				return sidecar.Zsync(img, aboutOf(s, nil))
+			},
+		},
+	}
+}
+
+// aboutOf is what the sidecars of a snapshot say of it.
+func aboutOf(s *catalog.Snapshot, servers []string) sidecar.About {
+	return sidecar.About{
+		FileName: s.FileName(), Path: "/s/" + s.ID() + "/" + s.FileName(),
+		Time: s.Time(), SHA256: s.SHA256(), Servers: servers,
+	}
+}
