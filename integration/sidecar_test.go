@@ -310,7 +310,7 @@ func TestMetalink(t *testing.T) {
 	})
 	t.Run("not without an address", func(t *testing.T) {
 		plain := serve(t, "--pieces", pieces(t, map[string]string{"demo": page("demo", 1000)}))
-		if resp, body := plain.get("/demo-os.iso.meta4"); resp.StatusCode != http.StatusNotFound || !strings.Contains(string(body), ".bmap, .sha256, .zsync") {
+		if resp, body := plain.get("/demo-os.iso.meta4"); resp.StatusCode != http.StatusNotFound || !strings.Contains(string(body), ".bmap, .manifest, .sha256, .zsync") {
 			t.Errorf("%s\n%s", resp.Status, body)
 		}
 	})

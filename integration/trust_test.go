@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 )
 
 // newSigningKey makes a key by isofs, for commands; a copy of it, for servers,
@@ -334,11 +335,16 @@ func (p *site) tampered(folder string, s *server, next, secret, stranger string)
 	sig := sole(t, filepath.Join(folder, "channels", "tiny-amd64.3-*.asc"))
 	refused := func(what, why string) {
 		t.Helper()
+		said := len(s.log.String())
 		if resp, body := s.admin(adminKey, "channel", nil); resp.StatusCode == 200 {
 			t.Errorf("%s: followed, %v", what, body)
 		}
-		if !strings.Contains(s.log.String(), why) {
-			t.Errorf("%s: not said: %s", what, why)
+		// The log comes by a pipe, and so may come later than the answer.
+		for deadline := time.Now().Add(patience); !strings.Contains(s.log.String()[said:], why); time.Sleep(20 * time.Millisecond) {
+			if time.Now().After(deadline) {
+				t.Errorf("%s: not said: %s", what, why)
+				return
+			}
 		}
 	}
 	for what, c := range map[string]struct{ file, content, why string }{
