@@ -80,7 +80,7 @@ func TestOSHeaders(t *testing.T) {
 			"Content-Type": "application/octet-stream", "Content-Disposition": `attachment; filename="notepat-os.iso"`,
 			"Content-Length": fmt.Sprint(len(reference())), "Accept-Ranges": "bytes", "Cache-Control": "public, max-age=31536000, immutable",
 			"Digest": "SHA-256=" + base64OfHex(t, sum), "Repr-Digest": "sha-256=:" + base64OfHex(t, sum) + ":",
-			"Link":                        fmt.Sprintf("<%s>; rel=\"canonical\", <%s.manifest>; rel=\"describedby\", <%s.sha256>; rel=\"describedby\"", path, path, path),
+			"Link":                        fmt.Sprintf("<%[1]s>; rel=\"canonical\", <%[1]s.bmap>; rel=\"describedby\", <%[1]s.manifest>; rel=\"describedby\", <%[1]s.sha256>; rel=\"describedby\", <%[1]s.zsync>; rel=\"describedby\"", path),
 			"X-Isofs-Snapshot":            strings.Split(path, "/")[2],
 			"Access-Control-Allow-Origin": "*",
 		}
