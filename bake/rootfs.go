@@ -99,8 +99,13 @@ const installPhases = 12
 
 // unshared begins the command of unshare(1): what runs so has its mounts in name
 // spaces of its own, and it and all its children end with this process. So
-// nothing stays mounted, whatever ends the bake.
-var unshared = []string{"--mount", "--pid", "--fork", "--kill-child", "--mount-proc"}
+// nothing stays mounted, whatever ends the bake. Mounts of isofs are let go of
+// first: a copy in another name space would keep them alive, and a server that
+// unmounts would wait for as long as the bake takes.
+var unshared = []string{
+	"--mount", "--propagation", "private", "--pid", "--fork", "--kill-child", "--mount-proc",
+	"sh", "-c", `umount -l -a -t fuse.isofs 2>/dev/null; exec "$@"`, "sh",
+}
 
 // mmdebstrap is the command that installs the packages, for unshare.
 func (d *debianKitchen) mmdebstrap(out string) ([]string, error) {

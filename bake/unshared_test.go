@@ -1,0 +1,40 @@
+package bake
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// A server that unmounts does not wait for a bake: what a bake runs has no copy
+// of its mount.
+func TestMountsOfIsofsAreLetGoOf(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root")
+	}
+	needTool(t, "unshare", "util-linux")
+	device, err := os.OpenFile("/dev/fuse", os.O_RDWR, 0)
+	if err != nil {
+		t.Skipf("needs /dev/fuse: %v", err)
+	}
+	defer device.Close()
+	dir := t.TempDir()
+	// Nobody answers behind it, so nobody may look at it.
+	if err := unix.Mount("isofs", dir, "fuse.isofs", 0, fmt.Sprintf("fd=%d,rootmode=40000,user_id=0,group_id=0", device.Fd())); err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Unmount(dir, unix.MNT_DETACH)
+	out, err := exec.Command("unshare", slices.Concat(unshared, []string{"cat", "/proc/self/mountinfo"})...).CombinedOutput()
+	if err != nil || !strings.Contains(string(out), " /proc ") || strings.Contains(string(out), dir) {
+		t.Errorf("%v\n%s", err, out)
+	}
+	here, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil || !strings.Contains(string(here), dir) {
+		t.Errorf("the mount itself is gone (%v)", err)
+	}
+}
