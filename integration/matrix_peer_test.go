@@ -190,11 +190,11 @@ func TestRow23PeerWithWrongBytes(t *testing.T) {
 			}
 			s.fine(places[3], some)
 			s.notKept(at)
-			// The operator clears the peer.
+			// The operator clears the peer, which does not write there meanwhile.
+			p.kill()
 			if err := os.RemoveAll(filepath.Join(p.dir, "cache")); err != nil {
 				t.Fatal(err)
 			}
-			p.kill()
 			p.start()
 			s.all()
 		})
