@@ -86,7 +86,7 @@ func Debian(ctx context.Context, o DebianOptions) (*Result, error) {
 	k := &kitchen{TinyOptions: tiny, run: &runner{tools: tools, epoch: tiny.SourceDateEpoch, log: tiny.Log}, scratch: work.scratch}
 	d := &debianKitchen{kitchen: k, recipe: recipe, archive: from}
 	d.installed = filepath.Join(k.WorkDir, "steps", recipe.installHash(installFormat, DebianRelease, k.Arch, fmt.Sprint(k.SourceDateEpoch)))
-	d.steps = filepath.Join(k.WorkDir, "steps", recipe.hash(DebianRelease, k.Version, k.Arch, fmt.Sprint(k.SourceDateEpoch)))
+	d.steps = filepath.Join(k.WorkDir, "steps", recipe.hash(DebianRelease, k.Version, k.Arch, fmt.Sprint(k.SourceDateEpoch), erofsZstd, erofsCluster))
 	r, err := d.bake(ctx)
 	if err != nil {
 		return fail(err)

@@ -64,6 +64,9 @@ func fedora(ctx context.Context, o FedoraOptions) (*Result, error) {
 	if err := errors.Join(tiny.complete(), o.Want.check()); err != nil {
 		return nil, err
 	}
+	if len(o.Trust.Keyring) > 0 {
+		return nil, fmt.Errorf("the flavor %s has nothing that checks signatures (sqv) yet, so it cannot demand them: %w", FlavorFedora, fault.Invalid)
+	}
 	if os.Geteuid() != 0 {
 		return nil, fmt.Errorf("keeping the owners of a root file system and installing into it needs root, in name spaces of its own: run it as root: %w", fault.Invalid)
 	}
@@ -94,7 +97,7 @@ func fedora(ctx context.Context, o FedoraOptions) (*Result, error) {
 	}
 	f := &fedoraKitchen{kitchen: k, iso: o.LiveISO, noInstall: o.NoInstall, mirror: o.Mirror, recipe: recipe}
 	f.release = releaseOf(filepath.Base(o.LiveISO), volume)
-	f.steps = filepath.Join(k.WorkDir, "steps", recipe.hash(fedoraFormat, FlavorFedora, digest, k.Arch, fmt.Sprint(k.SourceDateEpoch), fmt.Sprint(o.NoInstall)))
+	f.steps = filepath.Join(k.WorkDir, "steps", recipe.hash(fedoraFormat, erofsZstd, erofsCluster, FlavorFedora, digest, k.Arch, fmt.Sprint(k.SourceDateEpoch), fmt.Sprint(o.NoInstall)))
 	return f.bake(ctx)
 }
 

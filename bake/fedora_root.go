@@ -236,12 +236,9 @@ func (f *fedoraKitchen) finish(ctx context.Context, dir, tree, iso string) error
 	if err != nil {
 		return err
 	}
-	overlay, customize := f.path("overlay"), f.path("customize.sh")
-	err = errors.Join(
-		copyFile(filepath.Join(dir, "vmlinuz"), kernel),
-		f.recipe.write(overlay, f.time()),
-		os.WriteFile(customize, f.recipe.customize, 0o755),
-	)
+	overlay := f.path("overlay")
+	customize, err := f.recipe.writeScripts(f.scratch)
+	err = errors.Join(err, copyFile(filepath.Join(dir, "vmlinuz"), kernel), f.recipe.write(overlay, f.time()))
 	if err != nil {
 		return err
 	}
@@ -263,8 +260,9 @@ func (f *fedoraKitchen) finish(ctx context.Context, dir, tree, iso string) error
 	return nil
 }
 
-// compressors chooses what mkfs.erofs compresses with: what is smallest of what
-// the kernel with this configuration reads. One that is not known reads LZ4.
+// compressors chooses what mkfs.erofs compresses with, of what the kernel with
+// this configuration reads: zstd, as LZMA is smaller but unpacks several times
+// slower. One that is not known reads LZ4.
 func compressors(config string) (string, error) {
 	has := func(option string) bool {
 		return strings.Contains("\n"+config, "\n"+option+"=y") || strings.Contains("\n"+config, "\n"+option+"=m")
@@ -273,7 +271,7 @@ func compressors(config string) (string, error) {
 	case config != "" && !has("CONFIG_EROFS_FS"):
 		return "", fmt.Errorf("the kernel in the ISO has no EROFS: %w", fault.Invalid)
 	case has("CONFIG_EROFS_FS_ZIP_ZSTD"):
-		return "zstd,level=6", nil
+		return erofsZstd, nil
 	case has("CONFIG_EROFS_FS_ZIP_LZMA"):
 		return "lzma,level=6", nil
 	}
@@ -289,8 +287,7 @@ func (f *fedoraKitchen) compress(ctx context.Context, root string) (path string,
 		if err != nil {
 			return err
 		}
-		command := f.erofsCommand("mkfs.erofs", "-T", fmt.Sprint(f.SourceDateEpoch), "-U", erofsUUID, "-z", string(compressor),
-			"-C", "131072", "-E", "ztailpacking", filepath.Join(tmp, "rootfs.erofs"), filepath.Join(root, "tree"))
+		command := f.erofsCommand("mkfs.erofs", append(f.erofsOptions(string(compressor)), filepath.Join(tmp, "rootfs.erofs"), filepath.Join(root, "tree"))...)
 		_, err = f.run.output(ctx, f.scratch, "unshare", append([]string{"--fork", "--kill-child"}, command...)...)
 		return err
 	})

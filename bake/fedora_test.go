@@ -93,7 +93,7 @@ func TestCompressors(t *testing.T) {
 		"": "lz4hc,level=9",
 		"CONFIG_EROFS_FS=m\nCONFIG_EROFS_FS_ZIP=y\n# CONFIG_EROFS_FS_ZIP_LZMA is not set\n": "lz4hc,level=9",
 		"CONFIG_EROFS_FS=m\nCONFIG_EROFS_FS_ZIP_LZMA=y\n":                                   "lzma,level=6",
-		"CONFIG_EROFS_FS=y\nCONFIG_EROFS_FS_ZIP_LZMA=y\nCONFIG_EROFS_FS_ZIP_ZSTD=y\n":       "zstd,level=6",
+		"CONFIG_EROFS_FS=y\nCONFIG_EROFS_FS_ZIP_LZMA=y\nCONFIG_EROFS_FS_ZIP_ZSTD=y\n":       erofsZstd,
 	} {
 		if got, err := compressors(config); err != nil || got != want {
 			t.Errorf("%q: got %s, %v", config, got, err)

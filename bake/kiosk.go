@@ -17,8 +17,8 @@ import (
 	"aesthetic.computer/isofs/fault"
 )
 
-// kioskFiles are the recipe of the flavor debian: packages, finish.sh, customize.sh and
-// root/, which is laid over the root file system.
+// kioskFiles are the recipe of the flavor debian: packages, finish.sh, kiosk.sh,
+// customize.sh and root/, which is laid over the root file system.
 //
 //go:embed all:kiosk
 var kioskFiles embed.FS
@@ -27,8 +27,9 @@ var kioskFiles embed.FS
 // Debian's packages.
 type recipe struct {
 	packages  []string          // names, sorted
-	customize []byte            // the script that changes the root once all is in it
-	finish    []byte            // the script that calls it
+	session   []byte            // the script that sets up what the session needs
+	customize []byte            // the script that calls it, and changes the root once all is in it
+	finish    []byte            // the script that calls that
 	files     map[string][]byte // by path in the root
 }
 
@@ -40,6 +41,9 @@ func kioskRecipe() (*recipe, error) {
 	}
 	r := &recipe{files: map[string][]byte{}}
 	if r.packages, err = parsePackageList(list); err != nil {
+		return nil, err
+	}
+	if r.session, err = kioskFiles.ReadFile("kiosk/kiosk.sh"); err != nil {
 		return nil, err
 	}
 	if r.customize, err = kioskFiles.ReadFile("kiosk/customize.sh"); err != nil {
@@ -119,11 +123,23 @@ func (r *recipe) hash(inputs ...string) string {
 	for _, s := range append(inputs, r.packages...) {
 		fmt.Fprintf(h, "%q\n", s)
 	}
-	fmt.Fprintf(h, "%x %x\n", sha256.Sum256(r.customize), sha256.Sum256(r.finish))
+	for _, script := range [][]byte{r.session, r.customize, r.finish} {
+		fmt.Fprintf(h, "%x\n", sha256.Sum256(script))
+	}
 	for _, path := range r.paths() {
 		fmt.Fprintf(h, "%q %x\n", path, sha256.Sum256(r.files[path]))
 	}
 	return hex.EncodeToString(h.Sum(nil)[:8])
+}
+
+// writeScripts writes the scripts that change the root into dir, side by side,
+// and returns the path of the one to run.
+func (r *recipe) writeScripts(dir string) (customize string, err error) {
+	customize = filepath.Join(dir, "customize.sh")
+	return customize, errors.Join(
+		os.WriteFile(filepath.Join(dir, "kiosk.sh"), r.session, 0o755),
+		os.WriteFile(customize, r.customize, 0o755),
+	)
 }
 
 // write lays the recipe's files out under dir. A file that begins as a script

@@ -63,6 +63,7 @@ func TestRecipeHash(t *testing.T) {
 		"a package":     func(r *recipe) { r.packages = append(r.packages, "sl") },
 		"the script":    func(r *recipe) { r.customize = append(r.customize, '\n') },
 		"the end":       func(r *recipe) { r.finish = append(r.finish, '\n') },
+		"the session":   func(r *recipe) { r.session = append(r.session, '\n') },
 		"a file":        func(r *recipe) { r.files["etc/x"] = nil },
 		"a file's byte": func(r *recipe) { r.files["etc/x"] = []byte("1") },
 	} {
@@ -150,6 +151,35 @@ func TestUnits(t *testing.T) {
 	out, err := exec.Command(analyze, args...).CombinedOutput()
 	if err != nil || len(out) > 0 {
 		t.Errorf("systemd-analyze %v: %v\n%s", args, err, out)
+	}
+}
+
+// A unit that is there and that nobody enables is forgotten; so is a flavor that
+// does not set up the session.
+func TestUnitsAreEnabled(t *testing.T) {
+	fedora, err := fedoraRecipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, debian := layOut(t)
+	for flavor, r := range map[string]*recipe{FlavorDebian: debian, FlavorFedora: fedora} {
+		if !strings.Contains(string(r.customize), "\nsh \"$(dirname \"$0\")/kiosk.sh\" \"$root\"\n") {
+			t.Errorf("%s does not run kiosk.sh", flavor)
+		}
+		enabled := 0
+		for path, content := range r.files {
+			name, isUnit := strings.CutPrefix(path, "etc/systemd/system/")
+			if !isUnit || strings.Contains(name, "/") || !strings.Contains(string(content), "\n[Install]\n") {
+				continue
+			}
+			enabled++
+			if !strings.Contains(string(r.session), " "+name+" ") {
+				t.Errorf("%s: nothing enables %s", flavor, name)
+			}
+		}
+		if enabled < 5 {
+			t.Errorf("%s has only %d units", flavor, enabled)
+		}
 	}
 }
 

@@ -146,15 +146,14 @@ func (d *debianKitchen) rootfsTar(ctx context.Context, installed string) (dir st
 	d.Progress(stageRootfs, 0, 1)
 	dir = filepath.Join(d.steps, "rootfs")
 	err = step{dir}.do(func(tmp string) error {
-		overlay, finish, customize := d.path("overlay"), d.path("finish.sh"), d.path("customize.sh")
-		if err := d.recipe.write(overlay, d.time()); err != nil {
-			return err
-		}
-		if err := errors.Join(os.WriteFile(finish, d.recipe.finish, 0o755), os.WriteFile(customize, d.recipe.customize, 0o755)); err != nil {
+		overlay, finish := d.path("overlay"), d.path("finish.sh")
+		customize, err := d.recipe.writeScripts(d.scratch)
+		err = errors.Join(err, d.recipe.write(overlay, d.time()), os.WriteFile(finish, d.recipe.finish, 0o755))
+		if err != nil {
 			return err
 		}
 		args := append(slices.Clone(unshared), "sh", finish, filepath.Join(installed, "installed.tar"), overlay, customize, tmp)
-		_, err := d.run.output(ctx, d.scratch, "unshare", args...)
+		_, err = d.run.output(ctx, d.scratch, "unshare", args...)
 		return err
 	})
 	if err != nil {
@@ -171,6 +170,18 @@ var erofsFiles = []string{
 	"./usr/lib/x86_64-linux-gnu/lib[ceglmpsuz]*.so.[0-9]*",
 }
 
+// How roots that people boot are compressed. What was measured is in
+// docs/bases.md; both are inputs of the hash by which a result is kept.
+const (
+	erofsZstd    = "zstd,level=12"
+	erofsCluster = "524288" // bytes that are compressed together, at most
+)
+
+// erofsOptions are those of mkfs.erofs for such a root.
+func (k *kitchen) erofsOptions(compressor string) []string {
+	return []string{"-T", fmt.Sprint(k.SourceDateEpoch), "-U", erofsUUID, "-z", compressor, "-C", erofsCluster, "-E", "ztailpacking"}
+}
+
 // compress makes the EROFS of the root file system's tar and returns its path.
 func (d *debianKitchen) compress(ctx context.Context, rootfs string) (path string, err error) {
 	d.Progress(stageCompress, 0, 1)
@@ -185,9 +196,9 @@ func (d *debianKitchen) compress(ctx context.Context, rootfs string) (path strin
 		}
 		lib := filepath.Join(tools, "usr/lib/x86_64-linux-gnu")
 		d.run.tools["ld.so"] = filepath.Join(lib, "ld-linux-x86-64.so.2")
-		_, err := d.run.output(ctx, d.scratch, "ld.so", "--library-path", lib, filepath.Join(tools, "usr/bin/mkfs.erofs"),
-			"-T", fmt.Sprint(d.SourceDateEpoch), "-U", erofsUUID, "-z", "zstd,level=12", "-C", "524288", "-E", "ztailpacking",
-			"--tar=f", filepath.Join(tmp, "rootfs.erofs"), tar)
+		args := slices.Concat([]string{"--library-path", lib, filepath.Join(tools, "usr/bin/mkfs.erofs")},
+			d.erofsOptions(erofsZstd), []string{"--tar=f", filepath.Join(tmp, "rootfs.erofs"), tar})
+		_, err := d.run.output(ctx, d.scratch, "ld.so", args...)
 		return err
 	})
 	if err != nil {

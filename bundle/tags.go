@@ -16,22 +16,11 @@ const maxAttributes = 16
 // not end in head.
 func tags(head []byte, limit int, found func(name string, attributes map[string]string)) (whole bool) {
 	low := asciiLower(head)
-	for at := 0; at < min(limit, len(low)); {
-		open := bytes.IndexByte(low[at:], '<')
-		if open < 0 || at+open >= limit {
-			return true
-		}
-		at += open
-		rest := low[at:]
+	for at := nextTag(low, 0); at >= 0 && at < limit; {
+		rest, step := low[at:], 1
 		switch {
-		case bytes.HasPrefix(rest, []byte("<!--")):
-			at += past(rest, "-->")
-		case isTag(rest, "script"):
-			at += past(rest, "</script")
-		case isTag(rest, "style"):
-			at += past(rest, "</style")
 		case isTag(rest, "title"):
-			at += past(rest, "</title")
+			step = past(rest, "</title")
 		case isTag(rest, "body") || bytes.HasPrefix(rest, []byte("</head")):
 			return true
 		case isTag(rest, "meta") || isTag(rest, "link"):
@@ -41,10 +30,9 @@ func tags(head []byte, limit int, found func(name string, attributes map[string]
 				return false
 			}
 			found(string(rest[1:tag]), attributes)
-			at += tag + n
-		default:
-			at++
+			step = tag + n
 		}
+		at = nextTag(low, at+step)
 	}
 	return true
 }

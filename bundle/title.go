@@ -13,33 +13,41 @@ const (
 )
 
 // title returns the text of the first <title> in head, on one line and without
-// control characters, or "". It is no HTML parser: it walks from tag to tag and
-// steps over comments, scripts and styles, which may speak of titles.
+// control characters, or "".
 func title(head []byte) string {
 	low := asciiLower(head) // of the same length, so that offsets serve for both
-	for at := 0; ; {
-		open := bytes.IndexByte(low[at:], '<')
-		if open < 0 {
-			return ""
-		}
-		at += open
-		rest := low[at:]
-		switch {
-		case bytes.HasPrefix(rest, []byte("<!--")):
-			at += past(rest, "-->")
-		case isTag(rest, "script"):
-			at += past(rest, "</script")
-		case isTag(rest, "style"):
-			at += past(rest, "</style")
-		case isTag(rest, "title"):
+	for at := nextTag(low, 0); at >= 0; at = nextTag(low, at+1) {
+		if rest := low[at:]; isTag(rest, "title") {
 			start := past(rest, ">")
 			end := bytes.Index(rest[start:], []byte("</title"))
 			if end < 0 {
 				return ""
 			}
 			return oneLine(html.UnescapeString(string(head[at+start:at+start+end])), titleLength)
+		}
+	}
+	return ""
+}
+
+// nextTag returns the offset of the next tag from at on, or -1. It is no HTML
+// parser: it walks from "<" to "<" and steps over comments, scripts and styles,
+// which may speak of tags.
+func nextTag(low []byte, at int) int {
+	for {
+		open := bytes.IndexByte(low[at:], '<')
+		if open < 0 {
+			return -1
+		}
+		at += open
+		switch rest := low[at:]; {
+		case bytes.HasPrefix(rest, []byte("<!--")):
+			at += past(rest, "-->")
+		case isTag(rest, "script"):
+			at += past(rest, "</script")
+		case isTag(rest, "style"):
+			at += past(rest, "</style")
 		default:
-			at++
+			return at
 		}
 	}
 }

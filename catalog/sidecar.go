@@ -38,7 +38,8 @@ const sha256Suffix = "sha256"
 const keptSidecars = 16 << 20
 
 // Suffixes lists the sidecars that the image has, in alphabetical order.
-func (s *Snapshot) Suffixes() []string { return s.catalog.sidecars.of(s.base.Manifest) }
+// The caller must not change the list.
+func (s *Snapshot) Suffixes() []string { return s.suffixes }
 
 // Sidecar returns the small file FileName()+"."+suffix; fault.NotFound if there
 // is none of that kind. The caller must not change it.
@@ -47,11 +48,10 @@ func (s *Snapshot) Sidecar(suffix string) ([]byte, error) {
 		// The form of sha256sum(1), text mode.
 		return fmt.Appendf(nil, "%s  %s\n", s.record.SHA256, s.FileName()), nil
 	}
-	maker, ok := s.catalog.sidecars.makers[suffix]
-	if !ok || !maker.makes(s.base.Manifest) {
+	if !slices.Contains(s.suffixes, suffix) {
 		return nil, fmt.Errorf("%s has no sidecar .%s: %w", s.FileName(), suffix, fault.NotFound)
 	}
-	return s.makeSidecar(s.FileName()+"."+suffix, maker.Make)
+	return s.makeSidecar(s.FileName()+"."+suffix, s.catalog.sidecars.makers[suffix].Make)
 }
 
 // sidecarKey is under what a file of a snapshot is kept.
@@ -134,14 +134,11 @@ func (s *sidecars) sign(snap *Snapshot, img *image.Image) error {
 	return nil
 }
 
-// makes reports whether images of a base have this sidecar.
-func (m *SidecarMaker) makes(b *base.Manifest) bool { return m.Has == nil || m.Has(b) }
-
 // of lists the suffixes of the sidecars that images of a base have.
 func (s *sidecars) of(b *base.Manifest) []string {
 	return slices.DeleteFunc(slices.Clone(s.suffixes), func(suffix string) bool {
-		maker, ok := s.makers[suffix]
-		return ok && !maker.makes(b)
+		has := s.makers[suffix].Has
+		return has != nil && !has(b)
 	})
 }
 

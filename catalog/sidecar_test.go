@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"aesthetic.computer/isofs/base"
+	"aesthetic.computer/isofs/bundle"
 	"aesthetic.computer/isofs/fault"
 	"aesthetic.computer/isofs/image"
 )
@@ -69,14 +70,15 @@ func TestSidecarsOfABaseThatCannotHaveThem(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	without := &Snapshot{catalog: &Catalog{sidecars: s}, base: image.Base{Manifest: &base.Manifest{}}}
+	c := &Catalog{sidecars: s}
+	without := newSnapshot(c, record{}, bundle.Name{}, image.Base{Manifest: &base.Manifest{}})
 	if got := without.Suffixes(); !slices.Equal(got, []string{"bmap", "sha256"}) {
 		t.Errorf("without sums: %q", got)
 	}
 	if _, err := without.Sidecar("zsync"); fault.Kind(err) != fault.NotFound {
 		t.Errorf("without sums: %v", err)
 	}
-	with := &Snapshot{catalog: without.catalog, base: image.Base{Manifest: &base.Manifest{Zsync: &base.Zsync{}}}}
+	with := newSnapshot(c, record{}, bundle.Name{}, image.Base{Manifest: &base.Manifest{Zsync: &base.Zsync{}}})
 	if got := with.Suffixes(); !slices.Equal(got, []string{"bmap", "sha256", "zsync"}) {
 		t.Errorf("with sums: %q", got)
 	}

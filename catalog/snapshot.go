@@ -21,6 +21,8 @@ type Snapshot struct {
 	record  record
 	piece   bundle.Name
 	base    image.Base
+	// suffixes are those of its sidecars, in alphabetical order.
+	suffixes []string
 
 	mu         sync.Mutex // guards all below
 	sourceTime time.Time  // of the bundle as its source tells it, which may change
@@ -32,7 +34,7 @@ type Snapshot struct {
 
 func newSnapshot(c *Catalog, r record, name bundle.Name, b image.Base) *Snapshot {
 	return &Snapshot{
-		catalog: c, record: r, piece: name, base: b,
+		catalog: c, record: r, piece: name, base: b, suffixes: c.sidecars.of(b.Manifest),
 		sourceTime: r.SourceTime, beside: r.SourceBeside, checked: r.Made, used: r.Made,
 	}
 }

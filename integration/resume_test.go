@@ -293,9 +293,11 @@ func (d *download) resumeRefused(s *server) {
 	if d.client.program == "aria2c" && !strings.HasPrefix(d.path, "/s/") {
 		// It asks like one that begins, so it cannot be refused without refusing
 		// those too. But it is told the digest of what it gets, and checks it.
-		// If it had nothing of the slot yet, what it gets is the present image, whole.
 		const checksumError = 32
-		whole := status == 0 && fileSum(d.t, d.file) == s.digest(d.piece)
+		// Only if none of its connections had come to the slot yet, what it gets is the present image, whole.
+		m := readManifest(d.t)
+		ofSlot := part[min(m.Slot, int64(len(part))):min(m.Slot+m.SlotSize, int64(len(part)))]
+		whole := status == 0 && len(bytes.Trim(ofSlot, "\x00")) == 0 && fileSum(d.t, d.file) == s.digest(d.piece)
 		if status != checksumError && !whole {
 			d.t.Errorf("%s: exit status %d, not %d\n%s", d.piece, status, checksumError, d.said.String())
 		}

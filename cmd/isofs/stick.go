@@ -79,20 +79,11 @@ the image already is left alone.`,
 
 func runStickUpdate(cmd *cobra.Command, path, address string, f *stickFlags, o stick.Options) (err error) {
 	ctx, out := cmd.Context(), cmd.OutOrStdout()
-	device, disk, err := openStick(path, f)
+	disk, snap, err := f.open(ctx, out, path, address)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, disk.Close()) }()
-	client, err := newStickClient(ctx, f.keyring)
-	if err != nil {
-		return err
-	}
-	snap, err := client.Resolve(ctx, address)
-	if err != nil {
-		return err
-	}
-	showTarget(out, device)
 	u, err := stick.Plan(ctx, disk, snap, o)
 	if err != nil {
 		return offerWhole(err, path, snap)
@@ -145,20 +136,11 @@ already, and large enough.`,
 		Args:    cobra.ExactArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) (err error) {
 			ctx, out := cmd.Context(), cmd.OutOrStdout()
-			device, disk, err := openStick(args[0], &f)
+			disk, snap, err := f.open(ctx, out, args[0], args[1])
 			if err != nil {
 				return err
 			}
 			defer func() { err = errors.Join(err, disk.Close()) }()
-			client, err := newStickClient(ctx, f.keyring)
-			if err != nil {
-				return err
-			}
-			snap, err := client.Resolve(ctx, args[1])
-			if err != nil {
-				return err
-			}
-			showTarget(out, device)
 			fmt.Fprintf(out, "becomes   %s, snapshot %s, from %s\n", snap.Name, snap.ID, snap.URL())
 			fmt.Fprintf(out, "writes    %d bytes at 0: ALL THAT IS ON IT IS LOST\n", snap.Manifest.TotalSize)
 			if goOn, err := f.confirm(cmd); !goOn {
@@ -280,8 +262,13 @@ func (v ringVerifier) Verify(signed io.Reader, sig []byte) (by string, err error
 	return proof.Fingerprint + " (" + proof.User + ")", err
 }
 
-// openStick opens what is to be written to, if nothing speaks against it.
-func openStick(path string, f *stickFlags) (*stick.Device, *stick.Disk, error) {
+// open opens what is to be written to, if nothing speaks against it, finds the
+// snapshot that is to be on it, and shows the former.
+func (f *stickFlags) open(ctx context.Context, out io.Writer, path, address string) (*stick.Disk, *stick.Snapshot, error) {
+	client, err := newStickClient(ctx, f.keyring)
+	if err != nil {
+		return nil, nil, err
+	}
 	device, err := stick.Host{}.Device(path)
 	if err != nil {
 		return nil, nil, err
@@ -290,7 +277,15 @@ func openStick(path string, f *stickFlags) (*stick.Device, *stick.Disk, error) {
 		return nil, nil, err
 	}
 	disk, err := device.Open(!f.dryRun)
-	return device, disk, err
+	if err != nil {
+		return nil, nil, err
+	}
+	snap, err := client.Resolve(ctx, address)
+	if err != nil {
+		return nil, nil, errors.Join(err, disk.Close())
+	}
+	showTarget(out, device)
+	return disk, snap, nil
 }
 
 func showTarget(out io.Writer, d *stick.Device) {
