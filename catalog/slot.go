@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"io"
+	"sync"
 	"time"
 
 	"aesthetic.computer/isofs/base"
@@ -91,11 +92,26 @@ const ManifestSuffix = "manifest"
 // ManifestSidecar makes the sidecar with the manifest of the base that an image
 // is made on: who has written the image to a stick learns by it where the slot
 // is, and whether the rest is what it should be. It leaves out other addresses
-// of the base, which may be the operator's own affair.
+// of the base, which may be the operator's own affair, and what only sidecars
+// are made of, which may be megabytes. It is written once for all images of a
+// base that come one after the other, since it grows with the base.
 func ManifestSidecar() SidecarMaker {
+	var mu sync.Mutex // guards both below
+	var of *base.Manifest
+	var text []byte
 	return SidecarMaker{Suffix: ManifestSuffix, Make: func(_ *Snapshot, img *image.Image) ([]byte, error) {
+		mu.Lock()
+		defer mu.Unlock()
+		if of == img.Manifest {
+			return text, nil
+		}
 		m := *img.Manifest
-		m.Mirrors = nil
-		return m.Marshal()
+		m.Mirrors, m.Zsync, m.Empty = nil, nil, nil
+		written, err := m.Marshal()
+		if err != nil {
+			return nil, err
+		}
+		of, text = img.Manifest, written
+		return text, nil
 	}}
 }

@@ -1,6 +1,7 @@
 package catalog
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"errors"
 	"fmt"
@@ -86,12 +87,22 @@ func TestManifestSidecarTellsNoOtherAddresses(t *testing.T) {
 		Blocks: []base.Hash{{1}, {2}, {3}, {4}}, SHA256: sha256.Sum256(data), Tail: data[3<<20:], Mirrors: []string{"https://inside.example/base.iso"},
 		Midstates: base.Midstates{SHA256: fmt.Sprintf("%064x", 1), SHA1: fmt.Sprintf("%040x", 1)},
 	}
-	content, err := ManifestSidecar().Make(nil, &image.Image{Manifest: m})
+	maker := ManifestSidecar()
+	content, err := maker.Make(nil, &image.Image{Manifest: m})
 	if err != nil {
 		t.Fatal(err)
 	}
 	told, err := base.Parse(content)
 	if err != nil || told.Mirrors != nil || told.SHA256 != m.SHA256 || len(told.Blocks) != 4 || len(m.Mirrors) != 1 {
 		t.Errorf("it tells %+v (%v)", told, err)
+	}
+	// The next image of the base costs nothing, and that of another has its own.
+	if again, err := maker.Make(nil, &image.Image{Manifest: m}); err != nil || &again[0] != &content[0] {
+		t.Errorf("it was written again (%v)", err)
+	}
+	other := *m
+	other.Version = "2026-11-02"
+	if again, err := maker.Make(nil, &image.Image{Manifest: &other}); err != nil || !bytes.Contains(again, []byte("2026-11-02")) {
+		t.Errorf("another base's is %.80q (%v)", again, err)
 	}
 }
