@@ -41,6 +41,13 @@ const keptSidecars = 16 << 20
 // The caller must not change the list.
 func (s *Snapshot) Suffixes() []string { return s.suffixes }
 
+// Listed lists those that were made with the image, or cost nothing.
+func (s *Snapshot) Listed() []string {
+	return slices.DeleteFunc(slices.Clone(s.suffixes), func(suffix string) bool {
+		return suffix != sha256Suffix && !s.catalog.sidecars.makers[suffix].Early
+	})
+}
+
 // Sidecar returns the small file FileName()+"."+suffix; fault.NotFound if there
 // is none of that kind. The caller must not change it.
 func (s *Snapshot) Sidecar(suffix string) ([]byte, error) {

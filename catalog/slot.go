@@ -70,6 +70,10 @@ func (i *SlotImage) SHA256() (base.Hash, error) {
 // Suffixes lists the sidecars that it has, in alphabetical order.
 func (i *SlotImage) Suffixes() []string { return i.snapshot.catalog.sidecars.ofSlots }
 
+// Listed is Snapshot.Listed for this file: none, as even its digest is made when
+// somebody asks.
+func (i *SlotImage) Listed() []string { return nil }
+
 // Sidecar is Snapshot.Sidecar for this file.
 func (i *SlotImage) Sidecar(suffix string) ([]byte, error) {
 	if suffix == sha256Suffix {

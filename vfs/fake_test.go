@@ -101,6 +101,11 @@ func (f *fakeImage) Suffixes() []string {
 	return slices.Collect(maps.Keys(f.sidecars))
 }
 
+// Listed are all but zsync, which stands for what costs something.
+func (f *fakeImage) Listed() []string {
+	return slices.DeleteFunc(f.Suffixes(), func(suffix string) bool { return suffix == "zsync" })
+}
+
 func (f *fakeImage) setSidecars(all map[string]string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -85,7 +85,7 @@ func (r *root) Readdir(ctx context.Context) (fs.DirStream, syscall.Errno) {
 				found[i] = []fuse.DirEntry{{Mode: fuse.S_IFREG, Name: name}}
 				return
 			}
-			found[i] = r.core.imageEntries(img, name)
+			found[i] = r.core.imageEntries(img, name, img.Listed())
 		})
 	}
 	wait.Wait()
@@ -184,17 +184,17 @@ func (s *snapshot) Readdir(context.Context) (fs.DirStream, syscall.Errno) {
 	if err != nil {
 		return nil, s.core.lookupErrno(context.Background(), snapshotsName+"/"+s.id, err)
 	}
-	list := s.core.imageEntries(img, img.FileName())
+	list := s.core.imageEntries(img, img.FileName(), img.Suffixes())
 	if slot := slotOf(img); slot != nil {
-		list = append(list, s.core.imageEntries(slot, slot.FileName())...)
+		list = append(list, s.core.imageEntries(slot, slot.FileName(), slot.Suffixes())...)
 	}
 	return fs.NewListDirStream(list), 0
 }
 
-// imageEntries lists an image and its sidecars. The numbers of these depend on
+// imageEntries lists an image and sidecars of it. The numbers of these depend on
 // what is in them, which is not asked for here.
-func (c *core) imageEntries(img Image, fileName string) []fuse.DirEntry {
-	suffixes := slices.Sorted(slices.Values(img.Suffixes()))
+func (c *core) imageEntries(img Image, fileName string, suffixes []string) []fuse.DirEntry {
+	suffixes = slices.Sorted(slices.Values(suffixes))
 	list := make([]fuse.DirEntry, 0, 1+len(suffixes))
 	list = append(list, fuse.DirEntry{Mode: fuse.S_IFREG, Name: fileName, Ino: c.ids.ofFile(img, "").Ino})
 	for _, suffix := range suffixes {

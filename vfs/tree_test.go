@@ -12,7 +12,7 @@ const someBytes = 3<<20 + 4321
 
 func TestListing(t *testing.T) {
 	a, b := newImage(t, "notepat-os.iso", 1, someBytes, 1<<20), newImage(t, "$39j-os.iso", 2, 12345, 0)
-	b.sidecars["bmap"] = "map"
+	b.sidecars["bmap"], b.sidecars["zsync"] = "map", "sums"
 	m := mountTree(t, newTree(a, b))
 	list := func(dir string) string {
 		// Mode, links, owner and group, size, time, name; without the total.
@@ -32,6 +32,10 @@ func TestListing(t *testing.T) {
 -r--r--r-- 1 0 0 81 1700000001 notepat-os.iso.sha256
 dr-xr-xr-x 2 0 0 0 %d s`, started)},
 		{m.path("s"), fmt.Sprintf("dr-xr-xr-x 2 0 0 0 1700000001 %s\ndr-xr-xr-x 2 0 0 0 1700000002 %s", a.id, b.id)},
+		{m.path("s/" + b.id), `-r--r--r-- 1 0 0 12345 1700000002 $39j-os.iso
+-r--r--r-- 1 0 0 3 1700000002 $39j-os.iso.bmap
+-r--r--r-- 1 0 0 78 1700000002 $39j-os.iso.sha256
+-r--r--r-- 1 0 0 4 1700000002 $39j-os.iso.zsync`},
 		{m.path("s/" + a.id), `-r--r--r-- 1 0 0 3150049 1700000001 notepat-os.iso
 -r--r--r-- 1 0 0 81 1700000001 notepat-os.iso.sha256`},
 	} {
@@ -41,6 +45,9 @@ dr-xr-xr-x 2 0 0 0 %d s`, started)},
 	}
 	if got, want := run(t, "cat", m.path("s/"+a.id+"/notepat-os.iso.sha256")), strings.TrimSpace(a.sidecars["sha256"]); got != want {
 		t.Errorf("sidecar %q, want %q", got, want)
+	}
+	if got := run(t, "cat", m.path("$39j-os.iso.zsync")); got != "sums" {
+		t.Errorf("what is not listed is %q", got)
 	}
 	if got, want := run(t, "stat", "-c", "%b %B %o %X %Z", m.path("notepat-os.iso")), "6153 512 524288 1700000001 1700000001"; got != want {
 		t.Errorf("blocks, their size, preferred read, times: %s, want %s", got, want)

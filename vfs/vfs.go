@@ -58,8 +58,11 @@ type Image interface {
 	Open() (Handle, error)
 	// Sidecar returns a small file beside the image; fault.NotFound if there is none.
 	Sidecar(suffix string) ([]byte, error) // "sha256"
-	// Suffixes lists the sidecars that there are: "sha256".
+	// Suffixes lists the sidecars that there are: "sha256", "zsync".
 	Suffixes() []string
+	// Listed are those of them that cost nothing to make, which the root lists:
+	// who lists it with sizes has each made.
+	Listed() []string
 }
 
 // A Slotted is an Image whose slot is a file of its own.
