@@ -8,6 +8,7 @@ import (
 	"runtime"
 	"time"
 
+	"aesthetic.computer/isofs/border"
 	"aesthetic.computer/isofs/fault"
 
 	"golang.org/x/sys/unix"
@@ -24,11 +25,17 @@ const (
 // earlier run, and refuses a live one or a folder that is not empty.
 //
 // A mount is dead when its server has ended, or has not answered for 10 s.
+//
+// For root all directories on the way must be root's alone (package border):
+// others could have it mount, or unmount, elsewhere.
 func Recover(mountpoint string) error { return recoverMount(mountpoint, answerPatience) }
 
 func recoverMount(mountpoint string, patience time.Duration) error {
 	for range mostMounts {
 		point, err := resolveMount(mountpoint)
+		if err == nil {
+			err = checkWay(mountpoint, point)
+		}
 		if err != nil {
 			return err
 		}
@@ -48,7 +55,7 @@ func recoverMount(mountpoint string, patience time.Duration) error {
 				mountpoint, fault.Unavailable)
 		}
 		// Readers that wait for a server that is stuck would wait on.
-		abort(top)
+		_ = abort(top)
 		if err := unmount(point, true); err != nil {
 			return fmt.Errorf("clear the dead mount at %s: %w: run: umount -l %s", mountpoint, err, mountpoint)
 		}
@@ -77,9 +84,27 @@ func resolveMount(mountpoint string) (string, error) {
 	return point, nil
 }
 
+// checkWay refuses a mount point of root's, and where it leads, that others
+// could exchange. It leaves the last names alone: there a mount may hang.
+func checkWay(mountpoint, point string) error {
+	if os.Geteuid() != 0 {
+		return nil
+	}
+	for _, path := range []string{mountpoint, point} {
+		abs, err := filepath.Abs(path)
+		if err == nil {
+			err = border.Check(filepath.Dir(abs) + "/x")
+		}
+		if err != nil {
+			return fmt.Errorf("mount point %s: %w: %w", mountpoint, fault.Invalid, err)
+		}
+	}
+	return nil
+}
+
 // prepareFolder makes point an empty folder, or says why it cannot be one.
 func prepareFolder(point string) error {
-	if err := os.MkdirAll(point, 0o755); err != nil {
+	if err := makeFolder(point); err != nil {
 		return fmt.Errorf("create mount point: %w: %w", fault.Invalid, err)
 	}
 	entries, err := os.ReadDir(point)
@@ -91,6 +116,13 @@ func prepareFolder(point string) error {
 			point, fault.Invalid, entries[0].Name())
 	}
 	return nil
+}
+
+func makeFolder(point string) error {
+	if os.Geteuid() == 0 {
+		return border.Own(point)
+	}
+	return os.MkdirAll(point, 0o755)
 }
 
 // alive says whether the server of m answers in time. The call may hang, so a
@@ -144,11 +176,11 @@ func ask(m *mounted) error {
 // abort ends all that waits for the mount's server, where the kernel's control
 // files are mounted (/sys/fs/fuse/connections) and may be written. It is a
 // courtesy to the waiting, so that failing does not matter.
-func abort(m *mounted) {
+func abort(m *mounted) error {
 	var major, minor int
 	if _, err := fmt.Sscanf(m.device, "%d:%d", &major, &minor); err != nil {
-		return
+		return err
 	}
 	// The connection's name is its device number, of which FUSE has only minor.
-	_ = os.WriteFile(fmt.Sprintf("/sys/fs/fuse/connections/%d/abort", minor), []byte("1"), 0)
+	return os.WriteFile(fmt.Sprintf("/sys/fs/fuse/connections/%d/abort", minor), []byte("1"), 0)
 }
