@@ -1,17 +1,13 @@
 package vfs
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
-	"runtime"
 	"time"
 
 	"aesthetic.computer/isofs/border"
 	"aesthetic.computer/isofs/fault"
-
-	"golang.org/x/sys/unix"
 )
 
 const (
@@ -62,6 +58,20 @@ func recoverMount(mountpoint string, patience time.Duration) error {
 	}
 	return fmt.Errorf("mount point %s: %w: more than %d dead mounts lie there: run: umount -l %s",
 		mountpoint, fault.Invalid, mostMounts, mountpoint)
+}
+
+// State reports whether an isofs is mounted at mountpoint, and whether its
+// server answers within 10 s. A mount of another kind is fault.Invalid.
+func State(mountpoint string) (mounted, answers bool, err error) {
+	point, err := isofsAt(mountpoint)
+	if err != nil || point == "" {
+		return false, false, err
+	}
+	top, err := topMount(point)
+	if err != nil || top == nil {
+		return false, false, err
+	}
+	return true, alive(top, answerPatience), nil
 }
 
 // resolveMount resolves all of mountpoint, if its last name is a link to where
@@ -123,54 +133,6 @@ func makeFolder(point string) error {
 		return border.Own(point)
 	}
 	return os.MkdirAll(point, 0o755)
-}
-
-// alive says whether the server of m answers in time. The call may hang, so a
-// goroutine makes it; one whose server never answers stays behind, as does its
-// thread, until the mount is aborted.
-func alive(m *mounted, patience time.Duration) bool {
-	answer := make(chan error, 1)
-	go func() { answer <- ask(m) }()
-	select {
-	case err := <-answer:
-		return !errors.Is(err, unix.ENOTCONN) && !errors.Is(err, unix.ECONNABORTED)
-	case <-time.After(patience):
-		return false
-	}
-}
-
-// ask asks the server of m for its free space: that is never answered from
-// memory. It does so as the user who serves the mount, since of others, also of
-// root, the kernel would without allow_other tell the server nothing.
-func ask(m *mounted) error {
-	fd, err := unix.Open(m.point, unix.O_PATH|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return err
-	}
-	defer unix.Close(fd)
-	uid, gid := m.number("user_id"), m.number("group_id")
-	if os.Geteuid() == 0 && uid > 0 && gid >= 0 {
-		// System calls made raw change but this thread, which, not being
-		// unlocked, ends with the goroutine. Only the process's first thread
-		// would stay, so let that one wait and another do it.
-		runtime.LockOSThread()
-		if unix.Gettid() == unix.Getpid() {
-			defer runtime.UnlockOSThread()
-			answer := make(chan error)
-			go func() { answer <- ask(m) }()
-			return <-answer
-		}
-		for _, call := range []struct{ number, id uintptr }{
-			{unix.SYS_SETRESGID, uintptr(gid)},
-			{unix.SYS_SETRESUID, uintptr(uid)},
-		} {
-			if _, _, errno := unix.RawSyscall(call.number, call.id, call.id, call.id); errno != 0 {
-				return errno
-			}
-		}
-	}
-	var st unix.Statfs_t
-	return unix.Fstatfs(fd, &st)
 }
 
 // abort ends all that waits for the mount's server, where the kernel's control

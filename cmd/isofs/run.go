@@ -86,11 +86,10 @@ func collectOften() {
 // makeDirectories makes those that whoever starts isofs keeps: root's stay
 // root's, below no directory that others can write to.
 func (o *serveFlags) makeDirectories() error {
-	dirs := []string{o.run}
-	if log := o.web.accessLog; o.web.enabled && filepath.IsAbs(log) && !strings.HasPrefix(log, "/dev/") {
-		dirs = append(dirs, filepath.Dir(log))
-	}
-	for _, dir := range dirs {
+	for _, dir := range []string{o.run, o.logDirectory()} {
+		if dir == "" {
+			continue // there is no log
+		}
 		if os.Geteuid() == 0 {
 			if err := border.Own(dir); err != nil {
 				return err
@@ -100,6 +99,15 @@ func (o *serveFlags) makeDirectories() error {
 		}
 	}
 	return nil
+}
+
+// logDirectory is that of the access log, "" if that is no file.
+func (o *serveFlags) logDirectory() string {
+	log := o.web.accessLog
+	if !o.web.enabled || !filepath.IsAbs(log) || strings.HasPrefix(log, "/dev/") {
+		return ""
+	}
+	return filepath.Dir(log)
 }
 
 // serveAlone does everything in this process.

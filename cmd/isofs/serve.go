@@ -62,11 +62,16 @@ directory is unmounted. A start after kill -9 cleans up and goes on where it was
 			return runServe(cmd, nil, &o)
 		},
 	}
+	o.register(cmd)
+	return cmd
+}
+
+// register adds all that serve has.
+func (o *serveFlags) register(cmd *cobra.Command) {
 	o.stack.register(cmd)
 	o.registerMount(cmd)
 	cmd.Flags().StringVar(&o.mount, "mount", "", "directory to mount on (default /srv/isofs for root, else STATE/mnt)")
 	o.web.register(cmd)
-	return cmd
 }
 
 func newMount() *cobra.Command {

@@ -6,13 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"os"
-	"os/exec"
 	"strings"
-	"syscall"
 	"time"
 
 	"aesthetic.computer/isofs/fault"
+	"aesthetic.computer/isofs/vfs"
 )
 
 // A child that hangs is found within 20 s: that is at most a pause and two
@@ -60,7 +58,7 @@ func (p *parent) answers(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, watchPatience)
 	defer cancel()
 	files := make(chan error, 1)
-	go func() { files <- p.statfs(ctx, append(p.directories(), p.flags.mount)...) }()
+	go func() { files <- vfs.Answer(ctx, p.as.credential(), append(p.directories(), p.flags.mount)) }()
 	err := askHealth(ctx, p.flags.socket())
 	return errors.Join(<-files, err)
 }
@@ -74,42 +72,12 @@ func (p *parent) directories() []string {
 	return dirs
 }
 
-// statfs asks file systems for their free space, which is never answered from
-// memory. A program does it, as the user: it can be killed, and if it cannot,
-// since the file system that it asks does not answer, it is left behind until
-// that does.
-func (p *parent) statfs(ctx context.Context, paths ...string) error {
-	cmd := exec.Command("stat", append([]string{"-f", "-c", "%T", "--"}, paths...)...)
-	cmd.Env = []string{"LC_ALL=C", "PATH=" + os.Getenv("PATH")}
-	var says strings.Builder
-	cmd.Stderr = &says
-	cmd.WaitDelay = time.Second
-	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: p.as.credential(), Setsid: true}
-	if err := cmd.Start(); err != nil {
-		p.log.Debug("the file systems are not looked at", "err", err)
-		return nil // that tells nothing of them
-	}
-	ended := make(chan error, 1)
-	go func() { ended <- cmd.Wait() }()
-	select {
-	case err := <-ended:
-		// What is missing, or closed to the user, answers.
-		if strings.Contains(says.String(), "Transport endpoint is not connected") || strings.Contains(says.String(), "Software caused connection abort") {
-			return fmt.Errorf("look at the file systems: %w: %w: %s", fault.Unavailable, err, strings.TrimSpace(says.String()))
-		}
-		return nil
-	case <-ctx.Done():
-		_ = cmd.Process.Kill() // it may have ended
-		return fmt.Errorf("look at the file systems of %s: %w: no answer within %v", strings.Join(paths, ", "), fault.Unavailable, watchPatience)
-	}
-}
-
 // awaitDirectories returns when the file systems of the user's directories
 // answer, or ctx ends: a child would only hang there too.
 func (p *parent) awaitDirectories(ctx context.Context) {
 	for said := false; ctx.Err() == nil; said = true {
 		once, cancel := context.WithTimeout(ctx, watchPatience)
-		err := p.statfs(once, p.directories()...)
+		err := vfs.Answer(once, p.as.credential(), p.directories())
 		cancel()
 		if err == nil {
 			return
