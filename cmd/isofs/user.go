@@ -53,7 +53,7 @@ func lookupUser(name string) (identity, error) {
 	}
 	u, err := user.Lookup(name)
 	if _, unknown := errors.AsType[user.UnknownUserError](err); unknown {
-		return identity{}, fmt.Errorf("there is no user %s, whom isofs runs as when root starts it. Make it, or name another with --user:\n  %s %s\n%w", name, makeUser, name, errUsage)
+		return identity{}, &noUserError{name}
 	}
 	if err != nil {
 		return identity{}, fmt.Errorf("--user: %w: %w", err, errUsage)
@@ -72,6 +72,16 @@ func lookupUser(name string) (identity, error) {
 	}
 	return as, nil
 }
+
+// A noUserError says that there is no user to run as.
+type noUserError struct{ name string }
+
+func (e *noUserError) Error() string {
+	return fmt.Sprintf("there is no user %s, and root's isofs runs as that user. Make it, or name another with --user:\n  %s %s", e.name, makeUser, e.name)
+}
+
+// Unwrap gives the kind.
+func (e *noUserError) Unwrap() error { return errUsage }
 
 // credential is what a process of the user has.
 func (i identity) credential() *syscall.Credential {
