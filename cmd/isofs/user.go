@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"os/exec"
 	"os/user"
@@ -90,13 +91,16 @@ func (i identity) credential() *syscall.Credential {
 
 // giveDirectories makes the directories that the user keeps things in.
 func (o *stackFlags) giveDirectories(as identity) error {
-	for _, dir := range []string{o.state, o.cache.dir(o.state)} {
-		if dir == "" {
-			continue // the cache is in memory
-		}
-		if err := border.Give(dir, as.uid, as.gid); err != nil {
-			return err
-		}
+	if err := border.Give(o.state, as.uid, as.gid); err != nil {
+		return err
+	}
+	cache := o.cache.dir(o.state)
+	if cache == "" {
+		return nil // it is in memory
+	}
+	if err := border.Give(cache, as.uid, as.gid); err != nil {
+		// Nothing that is served depends on the cache.
+		slog.Warn("the cache's directory cannot be given to the user", "user", as.name, "err", err)
 	}
 	return nil
 }
