@@ -32,6 +32,7 @@ type reader struct {
 	root    *person
 	alice   *person
 	image   string   // SHA-256 of what isofs pack makes of notepat
+	signed  bool     // something was: then images have signatures in them, and other times
 	running *running // what serves; nil: nothing
 
 }
@@ -42,6 +43,8 @@ const (
 	elseBase = scratch + "/base"      // the base, for servers elsewhere
 	elseDocs = scratch + "/elsewhere" // what cdn.example has
 )
+
+const workaround = "ISOFS_STATE=/var/lib/isofs ISOFS_MOUNT=/srv/isofs ISOFS_RUN=/run/isofs ISOFS_USER=isofs ISOFS_ACCESS_LOG=off" // TODO
 
 // newReader makes the machine. It runs in name spaces of its own.
 func newReader(t *testing.T, disk, plain string) *reader {
@@ -58,11 +61,11 @@ func newReader(t *testing.T, disk, plain string) *reader {
 	if err != nil {
 		t.Fatal(err)
 	}
+	letGo(t)
 	for _, m := range []struct {
 		source, target, kind string
 		flags                uintptr
 	}{
-		{"", "/", "", unix.MS_REC | unix.MS_PRIVATE},
 		{"proc", "/proc", "proc", 0},
 		{disk, scratch, "", unix.MS_BIND},
 	} {
@@ -96,6 +99,25 @@ func newReader(t *testing.T, disk, plain string) *reader {
 	return r
 }
 
+// letGo takes the mounts away that other tests had when the name space was
+// made: they wait until the last copy of theirs is gone.
+func letGo(t *testing.T) {
+	t.Helper()
+	mounts, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(mounts)) {
+		fields := strings.Fields(line)
+		if strings.Contains(line, " - fuse.isofs ") || strings.HasPrefix(fields[4], "/var/tmp/") || strings.HasPrefix(fields[4], os.TempDir()+"/") {
+			_ = unix.Unmount(fields[4], unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW) // it may be gone
+		}
+	}
+}
+
 // goFolders are what the go command needs of this machine.
 func goFolders(t *testing.T) []string {
 	t.Helper()
@@ -116,7 +138,7 @@ func (r *reader) sitDown(source string) {
 		out, _ := exec.Command("go", "env", name).Output() // goFolders had them
 		common = append(common, name+"="+strings.TrimSpace(string(out)))
 	}
-	r.root = newPerson(r.t, "root", source, scratch+"/root.log", append(common, "HOME=/root", "USER=root", "ISOFS_STATE=/var/lib/isofs", "ISOFS_MOUNT=/srv/isofs", "ISOFS_RUN=/run/isofs"), nil)
+	r.root = newPerson(r.t, "root", source, scratch+"/root.log", append(append(common, "HOME=/root", "USER=root"), strings.Fields(workaround)...), nil)
 	u, err := user.Lookup("alice")
 	if err != nil {
 		r.t.Fatal(err)
@@ -133,7 +155,11 @@ func (r *reader) publish(bucket *s3test.Server, images bool) {
 	versions := elseDocs + "/bases/tiny/amd64/"
 	// What README has baked is there for the other pages; it and bases.md bake for themselves.
 	if page := os.Getenv(documentVar); page != "README.md" && page != "docs/bases.md" {
-		r.root.must("mkdir -p bases/tiny/amd64 && cp -rl " + elseBase + " bases/tiny/amd64/2026-11-01")
+		r.root.must("mkdir -p bases/tiny/amd64 && cp -r " + elseBase + " bases/tiny/amd64/2026-11-01")
+	}
+	// And so has README made the user that root's isofs runs as, or operating.md.
+	if page := os.Getenv(documentVar); page != "README.md" && page != "docs/operating.md" {
+		r.root.must(documented(r.t, "README.md", "sudo useradd "))
 	}
 	r.root.must(`(set -e; umask 022; cd / # not in the source
 mkdir -p ` + versions + ` && ln -s ` + elseBase + ` ` + versions + `2026-11-01
@@ -161,6 +187,24 @@ isofs serve --user root --base ` + elseBase + ` --state /mnt/images/state --moun
   --sign-key /mnt/images/sign.asc --public-url https://images.example --access-log off >/mnt/images/log 2>&1 &)`)
 		until(r.t, "images.example", func() bool { return answers("http://" + imagesExample + "/healthz") })
 	}
+}
+
+// documented is the command of a page that begins so.
+func documented(t *testing.T, page, begins string) string {
+	t.Helper()
+	blocks, err := readPage(page)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, b := range blocks {
+		for _, c := range b.commands() {
+			if strings.HasPrefix(c.text, begins) {
+				return c.text
+			}
+		}
+	}
+	t.Fatalf("%s has no command that begins with %q", page, begins)
+	return ""
 }
 
 func answers(url string) bool {

@@ -83,6 +83,7 @@ func (r *reader) start(s *running, text string) bool {
 	}
 	for deadline := time.Now().Add(wait); !s.isUp(); time.Sleep(50 * time.Millisecond) {
 		if !isRunning(pid) {
+			defer func() { r.running = nil }()
 			return r.fails(s.at, "%s (as %s) ended before it served", s.line, s.who.name)
 		}
 		if time.Now().After(deadline) {
@@ -141,12 +142,13 @@ func (r *reader) stop(at string) bool {
 
 // addressesOf is where a command says that it listens, or its settings do.
 func addressesOf(line string) []string {
-	listen := []string{"127.0.0.1:8080"}
+	listen, config := []string{"127.0.0.1:8080"}, "/etc/isofs.toml"
 	if m := configured.FindStringSubmatch(line); m != nil {
-		var settings struct{ Listen []string }
-		if _, err := toml.DecodeFile(m[1], &settings); err == nil && settings.Listen != nil {
-			listen = settings.Listen
-		}
+		config = m[1]
+	}
+	var settings struct{ Listen []string }
+	if _, err := toml.DecodeFile(config, &settings); err == nil && settings.Listen != nil {
+		listen = settings.Listen
 	}
 	if m := listening.FindStringSubmatch(line); m != nil {
 		listen = strings.Split(m[1]+m[2], ",")
@@ -184,28 +186,27 @@ func (r *reader) judge(s *running) bool {
 		}
 		return true
 	}
+	r.signed = r.signed || strings.Contains(s.line, "sign-key")
 	for i, address := range s.addresses {
-		if err := r.judgeAt("http://"+address+"/notepat-os.iso", i == 0, strings.Contains(s.line, "sign-key")); err != nil {
+		if err := r.judgeAt("http://"+address+"/notepat-os.iso", i == 0); err != nil {
 			return r.fails(s.at, "%s (as %s), at %s: %v", s.line, s.who.name, address, err)
 		}
 	}
 	return true
 }
 
-func (r *reader) judgeAt(url string, all, signed bool) error {
+func (r *reader) judgeAt(url string, all bool) error {
 	const from, to = 1<<20 - 10, 1<<20 + 9 // over the border of two blocks
-	part, err := fetched(url, http.StatusPartialContent, fmt.Sprintf("bytes=%d-%d", from, to))
-	if err != nil {
-		return err
-	}
 	listed, err := fetched(url+".sha256", http.StatusOK, "")
+	if err != nil || !all {
+		return err
+	}
+	// First: who has begun to download an image is given the rest of that one.
+	image, err := fetched(url, http.StatusOK, "")
 	if err != nil {
 		return err
 	}
-	if !all {
-		return nil
-	}
-	image, err := fetched(url, http.StatusOK, "")
+	part, err := fetched(url, http.StatusPartialContent, fmt.Sprintf("bytes=%d-%d", from, to))
 	if err != nil {
 		return err
 	}
@@ -215,7 +216,7 @@ func (r *reader) judgeAt(url string, all, signed bool) error {
 		return fmt.Errorf("the image of %d bytes has the SHA-256 %s; .sha256 says %s", len(image), sum, listed)
 	case !bytes.Equal(part, image[from:to+1]):
 		return errors.New("a range is not that part of the image")
-	case sum != r.image && !signed: // what is signed has a signature in it, too
+	case sum != r.image && !r.signed:
 		return fmt.Errorf("the image has the SHA-256 %s; isofs pack makes %s", sum, r.image)
 	}
 	return nil
