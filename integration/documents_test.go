@@ -70,7 +70,7 @@ func runDocument(t *testing.T, page, plain string) {
 		t.Fatal(err)
 	}
 	defer os.RemoveAll(dir)
-	if err := errors.Join(os.Chmod(dir, 0o755), os.MkdirAll(filepath.Join(dir, "base"), 0o755), os.MkdirAll(filepath.Join(dir, "tmp"), 0o755)); err != nil {
+	if err := errors.Join(os.Chmod(dir, 0o755), os.MkdirAll(filepath.Join(dir, "base"), 0o755), os.MkdirAll(filepath.Join(dir, "tmp"), 0o755), os.Chmod(filepath.Join(dir, "tmp"), 0o1777)); err != nil {
 		t.Fatal(err)
 	}
 	for _, name := range []string{"base.iso", "manifest.json"} {
