@@ -1,6 +1,8 @@
 package integration
 
 import (
+	"bytes"
+	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -14,43 +16,86 @@ import (
 	"net/http/httputil"
 	"net/url"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
 
 	"aesthetic.computer/isofs/integration/s3test"
 )
 
 // What the examples of the pages call by name lies on one loopback address.
 const (
-	elsewhere = "127.0.1.1"
+	otherHost = "127.0.1.1"
 	amazon    = "amazonaws.com"
 	// Behind https://images.example, which is somebody else's server.
-	imagesExample = elsewhere + ":8090"
+	imagesExample = otherHost + ":8090"
 )
 
 // regions are those in which the examples have the bucket.
 var regions = []string{"us-east-1", "eu-central-1"}
 
-// loopback has the name space's only network interface work.
-func loopback(t *testing.T) {
+// An elsewhere is what the pages find at other hosts, prepared once for all machines.
+type elsewhere struct {
+	dir     string // base/, web/ of cdn.example, s3/ with the bucket, packed.sha256
+	program string // isofs without the race detector
+}
+
+func newElsewhere(t *testing.T, program string) *elsewhere {
 	t.Helper()
-	socket, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM, 0)
+	dir, err := os.MkdirTemp(workDir, "elsewhere-")
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer unix.Close(socket)
-	lo, err := unix.NewIfreq("lo")
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	must(t, "sh", "-euc", `umask 022; cd "$0"; chmod 755 .; mkdir base s3
+ln "$2"/* base/
+mkdir -p web/bases/tiny/amd64/2026-12-01
+ln -s ../../../../base web/bases/tiny/amd64/2026-11-01
+ln base/base.iso web/bases/tiny/amd64/2026-12-01/
+"$1" base index base/base.iso --flavor tiny --base-version 2026-12-01 -o web/bases/tiny/amd64/2026-12-01/manifest.json
+"$1" base publish base --to web/images
+"$1" pack notepat --base base --state state --cache memory -o packed.iso
+sha256sum <packed.iso >packed.sha256
+rm -r state packed.iso`, dir, program, baseDir)
+	server := s3test.StartHosted(t, filepath.Join(dir, "s3"), regions[0], amazon)
+	server.MakeBucket("bucket")
+	for key, file := range map[string]string{
+		"bases/tiny/amd64/2026-11-01/base.iso": "base.iso", "bases/tiny/amd64/2026-11-01/manifest.json": "manifest.json", "copies/tiny.iso": "base.iso",
+	} {
+		data, err := os.ReadFile(filepath.Join(baseDir, file))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := server.Client.PutObject(context.Background(), &s3.PutObjectInput{Bucket: aws.String("bucket"), Key: &key, Body: bytes.NewReader(data)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	server.Kill()
+	return &elsewhere{dir, program}
+}
+
+// startImages runs the server that is https://images.example, which signs.
+func (m *machine) startImages() {
+	m.t.Helper()
+	must(m.t, "sh", "-euc", `mkdir /mnt/images; cd /mnt/images
+isofs key new --name "Example Images" --email images@images.example --out sign.asc`)
+	log, err := os.Create(scratch + "/images/log")
 	if err != nil {
-		t.Fatal(err)
+		m.t.Fatal(err)
 	}
-	lo.SetUint16(unix.IFF_UP | unix.IFF_RUNNING)
-	if err := unix.IoctlIfreq(socket, unix.SIOCSIFFLAGS, lo); err != nil {
-		t.Fatal(err)
+	defer log.Close()
+	cmd := exec.Command("isofs", "serve", "--user", "root", "--base", elseBase, "--state", "state", "--mount", "mnt", "--run", "run",
+		"--listen", imagesExample, "--sign-key", "sign.asc", "--public-url", "https://images.example", "--access-log", "off")
+	cmd.Dir, cmd.Stdout, cmd.Stderr = scratch+"/images", log, log
+	if err := cmd.Start(); err != nil {
+		m.t.Fatal(err)
 	}
+	until(m.t, "images.example", func() bool { return answers("http://" + imagesExample + "/healthz") })
 }
 
 // startHosts answers https at all names of the examples, with a certificate that
@@ -72,7 +117,7 @@ func startHosts(t *testing.T, folder string, buckets map[string]*s3test.Server) 
 	for name := range hosts {
 		names = append(names, name)
 	}
-	listener, err := net.Listen("tcp", elsewhere+":443")
+	listener, err := net.Listen("tcp", otherHost+":443")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -88,7 +133,7 @@ func startHosts(t *testing.T, folder string, buckets map[string]*s3test.Server) 
 	}
 	go func() { _ = web.ServeTLS(listener, "", "") }() // until it is closed
 	t.Cleanup(func() { web.Close() })
-	appendTo(t, "/etc/hosts", elsewhere+" "+strings.Join(names, " ")+"\n")
+	appendTo(t, "/etc/hosts", otherHost+" "+strings.Join(names, " ")+"\n")
 }
 
 // passedOn is a proxy that leaves the host's name as the client sent it.
