@@ -110,6 +110,9 @@ the environment, the environment over the file.`,
 			if err := bindSettings(cmd); err != nil {
 				return err
 			}
+			if reloadIn(cmd.Context()) != nil {
+				return nil // the log stays as it is
+			}
 			return setLogger(cmd)
 		},
 	}
@@ -166,7 +169,7 @@ func version() string {
 // hintFor says what to do about an error, where the error itself does not.
 func hintFor(err error) string {
 	switch {
-	case errors.Is(err, os.ErrPermission) && os.Getenv(childMark) != "":
+	case errors.Is(err, os.ErrPermission) && isChild():
 		return "isofs gave up root's rights; choose a folder that --user may enter (not one below /root), or another --user"
 	case errors.Is(err, os.ErrPermission):
 		return "run as root, or choose directories that you own with --state, --cache and --mount"

@@ -22,6 +22,13 @@ const defaultConfig = "/etc/isofs.toml"
 // environment variable, else that of the configuration file.
 func bindSettings(cmd *cobra.Command) error {
 	flags := cmd.Flags()
+	if isChild() {
+		resolved, err := handedDown()
+		if err != nil {
+			return err
+		}
+		return resolved.apply(flags)
+	}
 	if err := fromEnvironment(flags.Lookup("config"), flags); err != nil {
 		return err
 	}
