@@ -59,7 +59,7 @@ ln -s ../../../../base web/bases/tiny/amd64/2026-11-01
 ln base/base.iso web/bases/tiny/amd64/2026-12-01/
 "$1" base index base/base.iso --flavor tiny --base-version 2026-12-01 -o web/bases/tiny/amd64/2026-12-01/manifest.json
 "$1" base publish base --to web/images
-"$1" pack notepat --base base --state state --cache memory -o packed.iso
+"$1" pack notepat --user root --base base --state state --cache memory -o packed.iso
 sha256sum <packed.iso >packed.sha256
 rm -r state packed.iso`, dir, program, baseDir)
 	server := s3test.StartHosted(t, filepath.Join(dir, "s3"), regions[0], amazon)

@@ -158,17 +158,12 @@ func (m *machine) lies() (names []string) {
 	return names
 }
 
-const workaround = "ISOFS_STATE=/var/lib/isofs ISOFS_MOUNT=/srv/isofs ISOFS_RUN=/run/isofs ISOFS_USER=isofs ISOFS_ACCESS_LOG=off" // TODO
-
 // newPerson is somebody at a shell: root in the source, others at home.
 func (m *machine) newPerson(name string) *person {
 	m.t.Helper()
 	env := append([]string{"USER=" + name, "HOME=/root"}, m.env...)
 	if name == "root" {
-		if os.Getenv(pagesVar) == "README.md" {
-			env = append(env, "ISOFS_USER=www-data")
-		}
-		return newPerson(m.t, name, m.source, scratch+"/root.log", append(strings.Fields(workaround), env...), nil)
+		return newPerson(m.t, name, m.source, scratch+"/root.log", env, nil)
 	}
 	u, err := user.Lookup(name)
 	if err != nil {

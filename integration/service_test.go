@@ -96,9 +96,6 @@ func (r *reader) execs(at string, lines []string) bool {
 // directories, the credentials and no more of the environment than by systemd.
 func (r *reader) unitCommand(name string, u unit) string {
 	env := "env -i PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin LANG=C.UTF-8"
-	if u["User"] == nil {
-		env += " " + workaround
-	}
 	for _, value := range u["Environment"] {
 		env += " " + value
 	}
