@@ -22,9 +22,10 @@ type block struct {
 //	<!-- not run: hardware: a stick -->
 //	<!-- release: make base-debian -->
 //	<!-- by: user -->
+//	<!-- after: ctrl-C -->
 type mark struct{ kind, reason string }
 
-var markLine = regexp.MustCompile(`^<!-- (not run|release|by): (.+) -->$`)
+var markLine = regexp.MustCompile(`^<!-- (not run|release|by|after): (.+) -->$`)
 
 // A typed is what a page tells to type at one prompt.
 type typed struct {

@@ -96,6 +96,9 @@ func (r *reader) follow(b block) bool {
 	case !b.isShell():
 		return true
 	}
+	if b.mark.kind == "after" && !r.stop(b.at(b.line)) {
+		return false
+	}
 	for _, c := range b.commands() {
 		if !r.types(b, c) {
 			return false
