@@ -23,6 +23,13 @@ var (
 )
 
 func TestMain(m *testing.M) {
+	if folders := os.Getenv(loopback); folders != "" {
+		if err := serveLoopback(folders); err != nil {
+			fmt.Fprintln(os.Stderr, "integration:", err)
+			os.Exit(1)
+		}
+		return
+	}
 	status, err := run(m)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "integration:", err)

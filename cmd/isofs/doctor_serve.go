@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"aesthetic.computer/isofs/border"
+	"aesthetic.computer/isofs/fault"
 	"aesthetic.computer/isofs/nginx"
 	"aesthetic.computer/isofs/vfs"
 )
@@ -82,13 +83,14 @@ func (o *serveFlags) usable(dir string) error {
 	if errors.Is(err, unix.ENOENT) {
 		return nil // it will be made
 	}
-	if err == nil && int(st.Uid) != as.uid && st.Mode&0o022 == 0 {
-		entries, _ := os.ReadDir(dir)
-		if st.Uid != 0 || len(entries) > 0 {
-			err = fmt.Errorf("it does not belong to %s: chown -R %s: %s", as.name, as.name, dir)
-		}
+	if err != nil || int(st.Uid) == as.uid || st.Mode&0o022 != 0 {
+		return err
 	}
-	return err
+	if entries, _ := os.ReadDir(dir); st.Uid == 0 && len(entries) == 0 {
+		return nil // it will be given away
+	}
+	return fmt.Errorf("%s belongs to user %d, and isofs runs as %s: %w: chown -R --from=%d %s: %s",
+		dir, st.Uid, as.name, fault.Invalid, st.Uid, as.name, dir)
 }
 
 // writable looks whether this user can write to a directory, or make it.

@@ -39,6 +39,9 @@ func main() {
 	if err == nil {
 		return
 	}
+	if child, ok := errors.AsType[*childError](err); ok && child.status() > 0 {
+		os.Exit(child.status()) // it has said why
+	}
 	fmt.Fprintf(os.Stderr, "isofs: %v\n", err)
 	if hint := hintFor(err); hint != "" {
 		fmt.Fprintf(os.Stderr, "hint: %s\n", hint)
@@ -63,11 +66,6 @@ func execute(ctx context.Context, root *cobra.Command) error {
 }
 
 func exitStatus(err error) int {
-	if child, ok := errors.AsType[*childError](err); ok {
-		if status := child.status(); status > 0 {
-			return status
-		}
-	}
 	if _, other := errors.AsType[*stick.OtherBaseError](err); other {
 		return exitOther
 	}

@@ -157,6 +157,9 @@ func (p *parent) prepare() error {
 	if err := p.flags.stack.giveDirectories(p.as); err != nil {
 		return err
 	}
+	if err := p.flags.usable(p.flags.stack.state); err != nil {
+		return fmt.Errorf("--state: %w", err)
+	}
 	l, err := listenAPI(p.flags.socket())
 	if err != nil {
 		return err

@@ -86,10 +86,14 @@ func collectOften() {
 // makeDirectories makes those that whoever starts isofs keeps: root's stay
 // root's, below no directory that others can write to.
 func (o *serveFlags) makeDirectories() error {
-	for _, dir := range []string{o.run, o.logDirectory()} {
-		if dir == "" {
-			continue // there is no log
-		}
+	dirs := []string{o.run}
+	if o.web.enabled {
+		dirs = append(dirs, o.nginxConfig().RunDir)
+	}
+	if log := o.logDirectory(); log != "" {
+		dirs = append(dirs, log)
+	}
+	for _, dir := range dirs {
 		if os.Geteuid() == 0 {
 			if err := border.Own(dir); err != nil {
 				return err

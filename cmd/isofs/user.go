@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"os/exec"
 	"os/user"
@@ -53,7 +54,7 @@ func lookupUser(name string) (identity, error) {
 	}
 	u, err := user.Lookup(name)
 	if _, unknown := errors.AsType[user.UnknownUserError](err); unknown {
-		return identity{}, fmt.Errorf("there is no user %s, whom isofs runs as when root starts it. Make it, or name another with --user:\n  %s %s\n%w", name, makeUser, name, errUsage)
+		return identity{}, &noUserError{name}
 	}
 	if err != nil {
 		return identity{}, fmt.Errorf("--user: %w: %w", err, errUsage)
@@ -73,6 +74,16 @@ func lookupUser(name string) (identity, error) {
 	return as, nil
 }
 
+// A noUserError says that there is no user to run as.
+type noUserError struct{ name string }
+
+func (e *noUserError) Error() string {
+	return fmt.Sprintf("there is no user %s, and root's isofs runs as that user. Make it, or name another with --user:\n  %s %s", e.name, makeUser, e.name)
+}
+
+// Unwrap gives the kind.
+func (e *noUserError) Unwrap() error { return errUsage }
+
 // credential is what a process of the user has.
 func (i identity) credential() *syscall.Credential {
 	return &syscall.Credential{Uid: uint32(i.uid), Gid: uint32(i.gid), Groups: i.groups}
@@ -80,13 +91,16 @@ func (i identity) credential() *syscall.Credential {
 
 // giveDirectories makes the directories that the user keeps things in.
 func (o *stackFlags) giveDirectories(as identity) error {
-	for _, dir := range []string{o.state, o.cache.dir(o.state)} {
-		if dir == "" {
-			continue // the cache is in memory
-		}
-		if err := border.Give(dir, as.uid, as.gid); err != nil {
-			return err
-		}
+	if err := border.Give(o.state, as.uid, as.gid); err != nil {
+		return err
+	}
+	cache := o.cache.dir(o.state)
+	if cache == "" {
+		return nil // it is in memory
+	}
+	if err := border.Give(cache, as.uid, as.gid); err != nil {
+		// Nothing that is served depends on the cache.
+		slog.Warn("the cache's directory cannot be given to the user", "user", as.name, "err", err)
 	}
 	return nil
 }
