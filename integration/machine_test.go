@@ -43,7 +43,7 @@ func newMachine(t *testing.T) *machine {
 	}
 	m := &machine{t: t, source: source}
 	m.mounts()
-	loopback(t)
+	loopbackUp(t)
 	t.Setenv("TMPDIR", scratch+"/tmp")
 	must(t, "cp", "-a", elseDir+"/s3", scratch+"/s3")
 	buckets := map[string]*s3test.Server{}
@@ -103,8 +103,8 @@ func (m *machine) mounts() {
 	}
 }
 
-// loopback has the name space's only network interface work.
-func loopback(t *testing.T) {
+// loopbackUp has the name space's only network interface work.
+func loopbackUp(t *testing.T) {
 	t.Helper()
 	socket, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM, 0)
 	if err != nil {
