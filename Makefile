@@ -5,7 +5,7 @@ BASES := build/bases
 # What bakes need root for they do by sudo, if need be.
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 
-.PHONY: help demo test setup build lint fuzz boot-matrix bench bench-peers base-tiny base-debian base-fedora boot-debian boot-table boot-odd publish-debian release clean
+.PHONY: help demo test setup build lint fuzz boot-matrix bench bench-peers base-tiny base-debian base-fedora boot-debian boot-table boot-odd publish-debian documents release clean
 
 help: ## say what there is
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /\1\t/' | awk -F'\t' '{ printf "  %-16s %s\n", $$1, $$2 }'
@@ -80,6 +80,10 @@ boot-odd: has-debian build ## boot sticks that are damaged, empty, without a pie
 	scripts/setup serve boot sticks
 	scripts/boot-odd $(newest)
 
+documents: ## run what README, docs/ and prompt/README.md tell people to type, the boots too
+	scripts/setup serve bake test
+	CI=true go test -count=1 -timeout 30m -v -run TestDocuments ./integration -documents.all
+
 publish-debian: ## bake the base, boot it with a test piece, publish it to ISOFS_TO; RELEASEFLAGS=--dry-run says how
 	scripts/release-base debian $(RELEASEFLAGS)
 
@@ -92,6 +96,7 @@ RELEASE += boot-odd
 RELEASE += boot-table
 RELEASE += bench-peers
 RELEASE += fuzz
+RELEASE += documents
 
 release: ## all of the above before a release: some hours; RELEASE='test fuzz' for a part; ends with a summary
 	BENCHFLAGS="$(or $(BENCHFLAGS),-quick)" scripts/release $(RELEASE)
