@@ -32,7 +32,7 @@ func Answer(ctx context.Context, as *syscall.Credential, paths []string, files .
 	cmd.ExtraFiles = files
 	cmd.WaitDelay = time.Second
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: as, Setsid: true}
-	if err := cmd.Start(); err != nil {
+	if cmd.Start() != nil {
 		return nil // that tells nothing of the file systems
 	}
 	ended := make(chan error, 1)
