@@ -105,6 +105,17 @@ func (s *server) checkDemo() {
 			t.Errorf("it says %s, and serves %s", address, s.addr)
 		}
 	}
+	// What it says can be typed, in this order.
+	var lines []string
+	for _, m := range regexp.MustCompile(`(?m)^  (?:[a-z ]{12}|            ) (wget .*|/\S+/bin/isofs verify .*)$`).FindAllStringSubmatch(s.log.String(), -1) {
+		lines = append(lines, m[1])
+	}
+	typed := exec.Command("bash", "-e", "-c", strings.Join(lines, "\n"))
+	typed.Dir = t.TempDir()
+	out, err := typed.CombinedOutput()
+	if signed := strings.Count(string(out), "demo@isofs.example"); err != nil || len(lines) < 6 || signed != 2 {
+		t.Errorf("%d lines of what it says, %d signatures: %v\n%s", len(lines), signed, err, out)
+	}
 	for _, path := range []string{"/", "/os:notepat"} {
 		if resp, body := s.get(path); resp.StatusCode != 200 || !bytes.Contains(body, []byte("notepat")) {
 			t.Errorf("%s: %s, %d bytes", path, resp.Status, len(body))
