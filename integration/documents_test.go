@@ -8,7 +8,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
 	"syscall"
@@ -112,100 +111,5 @@ func TestDocument(t *testing.T) {
 			}
 		}
 		r.leave()
-	}
-}
-
-// placeholders are what nobody can type.
-var placeholders = regexp.MustCompile(`\.\.\.|…|\bHOST\b|\bFILE\b|<[a-z]+>`)
-
-// notRun is how many blocks may be left out, and why.
-const notRun = 10
-
-var notRunReason = regexp.MustCompile(`^(hardware|certbot|foreign system): .+`)
-
-// TestDocumentsSayWhatIsNotRun: a block that is not run has a reason, or a
-// target of make that the release runs.
-func TestDocumentsSayWhatIsNotRun(t *testing.T) {
-	need(t, "make")
-	makefile, err := os.ReadFile(filepath.Join(tree, "Makefile"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	left := 0
-	for _, page := range pages(t) {
-		blocks, err := readPage(page)
-		if err != nil {
-			t.Error(err)
-		}
-		for _, b := range blocks {
-			switch {
-			case b.mark.kind == "not run":
-				left++
-				t.Logf("not run: %s: %s", b.at(b.line), b.mark.reason)
-				if !notRunReason.MatchString(b.mark.reason) {
-					t.Errorf("%s: %q is no reason: hardware, certbot or foreign system, and which", b.at(b.line), b.mark.reason)
-				}
-				checkFlags(t, b)
-			case b.mark.kind == "release":
-				t.Logf("run by a release: %s: %s", b.at(b.line), b.mark.reason)
-				checkTarget(t, b, string(makefile))
-			case b.mark.kind == "by" && b.mark.reason != "user", b.mark.kind == "after" && b.mark.reason != "ctrl-C":
-				t.Errorf("%s: %s what? %q", b.at(b.line), b.mark.kind, b.mark.reason)
-			case b.isFile() && b.path() == "":
-				t.Errorf("%s: the first line does not say which file this is: # /etc/isofs.toml", b.at(b.line))
-			}
-			for _, c := range b.commands() {
-				if word := placeholders.FindString(c.text); b.isShell() && word != "" && b.mark.kind != "not run" {
-					t.Errorf("%s: %q cannot be typed", b.at(c.line), word)
-				}
-			}
-		}
-	}
-	if left > notRun {
-		t.Errorf("%d blocks are not run; at most %d may be", left, notRun)
-	}
-}
-
-// checkTarget: what takes long is a target that the release runs, and make knows how.
-func checkTarget(t *testing.T, b block, makefile string) {
-	t.Helper()
-	line, ok := strings.CutPrefix(b.mark.reason, "make ")
-	if !ok {
-		t.Errorf("%s: no target of make runs this", b.at(b.line))
-		return
-	}
-	lines := []string{line}
-	for _, c := range b.commands() {
-		if line, ok := strings.CutPrefix(c.plain(), "make "); ok {
-			lines = append(lines, line)
-		}
-	}
-	for _, line := range lines {
-		target, _, _ := strings.Cut(line, " ")
-		if !regexp.MustCompile(`(?m)^RELEASE [+:]= `+regexp.QuoteMeta(target)+`$`).MatchString(makefile) && target != "release" {
-			t.Errorf("%s: RELEASE in the Makefile has no %s", b.at(b.line), target)
-		}
-		cmd := exec.Command("bash", "-c", "make --no-print-directory -n "+line)
-		cmd.Dir = tree
-		if out, err := cmd.CombinedOutput(); err != nil {
-			t.Errorf("%s: make -n %s: %v\n%s", b.at(b.line), line, err, out)
-		}
-	}
-	checkFlags(t, b)
-}
-
-// checkFlags asks isofs about the flags of commands that are not run here.
-func checkFlags(t *testing.T, b block) {
-	t.Helper()
-	for _, c := range b.commands() {
-		line := strings.TrimPrefix(c.plain(), "sudo ")
-		if !strings.HasPrefix(line, "isofs ") {
-			continue
-		}
-		cmd := exec.Command("bash", "-c", `isofs() { "$PROGRAM" "$@"; }; `+line+" --help")
-		cmd.Env = append(os.Environ(), "PROGRAM="+plainBinary(t))
-		if out, err := cmd.CombinedOutput(); err != nil {
-			t.Errorf("%s: %s: %v\n%s", b.at(c.line), line, err, out)
-		}
 	}
 }
