@@ -5,7 +5,7 @@ BASES := build/bases
 # What bakes need root for they do by sudo, if need be.
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 
-.PHONY: help demo test setup build lint fuzz boot-matrix bench bench-peers base-tiny base-debian base-fedora boot-debian boot-table boot-odd publish-debian release clean
+.PHONY: help demo test setup build lint fuzz boot-matrix bench bench-peers base-tiny base-debian base-fedora boot-debian boot-table boot-odd publish-debian documents release clean
 
 help: ## say what there is
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /\1\t/' | awk -F'\t' '{ printf "  %-16s %s\n", $$1, $$2 }'
@@ -61,17 +61,28 @@ base-fedora: build ## the same of a Fedora Live ISO: LIVE_ISO=file CHECKSUM=file
 	scripts/setup bake fedora
 	$(SUDO) $(BIN) bake fedora --live-iso "$(LIVE_ISO)" --checksum "$(CHECKSUM)" -o $(BASES) --work build/fedora $(BAKEFLAGS)
 
-boot-debian: build ## boot the newest of them in an emulator until its browser has painted
-	scripts/setup test
-	$(BIN) boot-test "$$(ls -t $(BASES)/debian/*/*/base.iso | head -n 1)" --expect-serial '^ISOFS-SHOWN' --timeout 9m --memory 3072 --screenshots build/boot-debian
+# The newest debian base.
+newest = "$$(ls -td $(BASES)/debian/*/* | head -n 1)"
 
-boot-table: build ## boot it BOOTS (20) times as mount and nginx serve it, USB and CD, UEFI, Secure Boot and BIOS, and print the table: an hour
-	scripts/setup serve test
-	scripts/boot-table "$$(ls -td $(BASES)/debian/*/* | head -n 1)" $(or $(BOOTS),20)
+.PHONY: has-debian
+has-debian:
+	@ls -d $(BASES)/debian/*/* >/dev/null 2>&1 || { echo 'make: there is no debian base in $(BASES); make base-debian bakes one' >&2; exit 1; }
 
-boot-odd: build ## boot sticks that are damaged, empty, without a piece, or have a large one
-	scripts/setup serve test
-	scripts/boot-odd "$$(ls -td $(BASES)/debian/*/* | head -n 1)"
+boot-debian: has-debian build ## boot the newest of them in an emulator until its browser has painted
+	scripts/setup boot
+	$(BIN) boot-test $(newest)/base.iso --expect-serial '^ISOFS-SHOWN' --timeout 9m --memory 3072 --screenshots build/boot-debian
+
+boot-table: has-debian build ## boot it BOOTS (20) times as mount and nginx serve it, USB and CD, UEFI, Secure Boot and BIOS, and print the table: an hour
+	scripts/setup serve boot
+	scripts/boot-table $(newest) $(or $(BOOTS),20)
+
+boot-odd: has-debian build ## boot sticks that are damaged, empty, without a piece, or have a large one
+	scripts/setup serve boot sticks
+	scripts/boot-odd $(newest)
+
+documents: ## run what README, docs/ and prompt/README.md tell people to type, the boots too
+	scripts/setup serve bake test
+	CI=true go test -count=1 -timeout 30m -v -run TestDocuments ./integration -documents.all
 
 publish-debian: ## bake the base, boot it with a test piece, publish it to ISOFS_TO; RELEASEFLAGS=--dry-run says how
 	scripts/release-base debian $(RELEASEFLAGS)
@@ -85,6 +96,7 @@ RELEASE += boot-odd
 RELEASE += boot-table
 RELEASE += bench-peers
 RELEASE += fuzz
+RELEASE += documents
 
 release: ## all of the above before a release: some hours; RELEASE='test fuzz' for a part; ends with a summary
 	BENCHFLAGS="$(or $(BENCHFLAGS),-quick)" scripts/release $(RELEASE)

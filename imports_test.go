@@ -12,6 +12,7 @@ import (
 // may also import fault, which imports nothing.
 var allowed = map[string]string{
 	"fault":       "",
+	"border":      "",
 	"extent":      "",
 	"origin":      "",
 	"cache":       "",
@@ -26,11 +27,11 @@ var allowed = map[string]string{
 	"sidecar":     "extent base image",
 	"bake":        "base ext4gen extent image",
 	"catalog":     "image bundle base extent quota",
-	"vfs":         "catalog extent",
+	"vfs":         "border catalog extent",
 	"api":         "catalog bundle quota",
 	"boottest":    "",
 	"stick":       "base bundle",
-	"cmd/isofs":   "api bake base boottest bundle cache catalog extent image nginx origin quota sidecar signature stick store vfs",
+	"cmd/isofs":   "api bake base boottest border bundle cache catalog extent image nginx origin quota sidecar signature stick store vfs",
 	"integration": "",
 	// What tests run, and no part of the program imports.
 	"integration/s3test": "",

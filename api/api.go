@@ -40,7 +40,11 @@ type Config struct {
 	Watched  func(more int)
 	// Stopping is closed when the streams have to end.
 	Stopping <-chan struct{}
-	Trust    Trust
+	// Instance is what /healthz names in a header, InstanceHeader, so that a
+	// server can tell its own answer from that of another; "" is none.
+	Instance string
+	// Trust returns what people check images by now; nil: nothing is signed.
+	Trust func() *Trust
 }
 
 // mountPrefix is where nginx has the mount's s directory, for redirects only.
@@ -137,6 +141,10 @@ func (s *server) answerIn(f form, h handler) http.Handler {
 	})
 }
 
+// InstanceHeader is in the answers of /healthz: one value for each run of a
+// server.
+const InstanceHeader = "X-Isofs-Instance"
+
 // health answers whether images can be read. Why not is for the operator's
 // log, since the address is public.
 func (s *server) health(w http.ResponseWriter, r *http.Request) error {
@@ -145,6 +153,9 @@ func (s *server) health(w http.ResponseWriter, r *http.Request) error {
 			s.Log.Warn("not healthy", "err", err)
 			return &statusError{http.StatusServiceUnavailable, "images cannot be read at the moment; the operator's log says why"}
 		}
+	}
+	if s.Instance != "" {
+		w.Header().Set(InstanceHeader, s.Instance)
 	}
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	w.Header().Set("Cache-Control", "no-store")

@@ -28,6 +28,7 @@ const directoryPrefix = "/.well-known/openpgpkey/"
 // sums is what SHA256SUMS was last, and its signature.
 type sums struct {
 	mu        sync.Mutex // guards all below
+	by        *Trust
 	text      []byte
 	signature []byte
 }
@@ -63,40 +64,51 @@ func (s *server) sha256sums(w http.ResponseWriter, r *http.Request) error {
 
 // sumsSignature signs what SHA256SUMS says now.
 func (s *server) sumsSignature(w http.ResponseWriter, r *http.Request) error {
-	if s.Trust.Sign == nil {
+	by := s.trust()
+	if by.Sign == nil {
 		return errUnsigned
 	}
 	text, at := s.sumsNow(r)
-	signature, err := s.sums.signed(text, at, s.Trust.Sign)
+	signature, err := s.sums.signed(text, at, by)
 	if err != nil {
 		return err
 	}
 	return writeTrust(w, "application/pgp-signature", signature)
 }
 
-// signed returns the signature of a text, the one of before if it is the same.
-func (c *sums) signed(text []byte, at time.Time, sign func([]byte, time.Time) ([]byte, error)) ([]byte, error) {
+// signed returns the signature of a text, the one of before if text and keys
+// are the same.
+func (c *sums) signed(text []byte, at time.Time, by *Trust) ([]byte, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.signature != nil && bytes.Equal(c.text, text) {
+	if c.by == by && bytes.Equal(c.text, text) {
 		return c.signature, nil
 	}
-	signature, err := sign(text, at)
+	signature, err := by.Sign(text, at)
 	if err != nil {
 		return nil, err
 	}
-	c.text, c.signature = text, signature
+	c.by, c.text, c.signature = by, text, signature
 	return signature, nil
+}
+
+// trust is that of now.
+func (s *server) trust() *Trust {
+	if s.Trust == nil {
+		return &Trust{}
+	}
+	return s.Trust()
 }
 
 // errUnsigned is the answer of a server without a key.
 var errUnsigned = &statusError{http.StatusNotFound, "this server signs nothing"}
 
 func (s *server) publicKeys(w http.ResponseWriter, _ *http.Request) error {
-	if len(s.Trust.PublicKeys) == 0 {
+	keys := s.trust().PublicKeys
+	if len(keys) == 0 {
 		return errUnsigned
 	}
-	return writeTrust(w, "application/pgp-keys", s.Trust.PublicKeys)
+	return writeTrust(w, "application/pgp-keys", keys)
 }
 
 // keyDirectory answers both forms of a web key directory: below the host of the
@@ -108,7 +120,7 @@ func (s *server) keyDirectory(w http.ResponseWriter, r *http.Request) error {
 	if len(parts) > 1 && parts[0] != "hu" {
 		domain, parts = strings.ToLower(parts[0]), parts[1:]
 	}
-	for file, keys := range s.Trust.Directory {
+	for file, keys := range s.trust().Directory {
 		of, hash, _ := strings.Cut(file, "/")
 		switch {
 		case domain != "" && domain != of:

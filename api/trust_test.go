@@ -17,13 +17,14 @@ func TestSums(t *testing.T) {
 		t.Errorf("nobody asked for a piece yet: %d %q", got.Code, got.Body)
 	}
 	signed := 0
-	r.handler = New(Config{Catalog: r.catalog, Log: r.config.Log,
-		Trust: Trust{PublicKeys: []byte("keys"), Directory: map[string][]byte{"a.example/x": []byte("A"), "b.example/y": []byte("B")},
-			Sign: func(text []byte, at time.Time) ([]byte, error) {
-				signed++
-				return fmt.Appendf(nil, "%s at %d", text, at.Unix()), nil
-			}},
-	})
+	trust := &Trust{
+		PublicKeys: []byte("keys"), Directory: map[string][]byte{"a.example/x": []byte("A"), "b.example/y": []byte("B")},
+		Sign: func(text []byte, at time.Time) ([]byte, error) {
+			signed++
+			return fmt.Appendf(nil, "%s at %d", text, at.Unix()), nil
+		},
+	}
+	r.handler = New(Config{Catalog: r.catalog, Log: r.config.Log, Trust: func() *Trust { return trust }})
 	s := r.current("notepat", 0)
 	want := s.SHA256().String() + "  notepat-os.iso\n"
 	if got := r.ask("GET", "/SHA256SUMS"); got.Body.String() != want || got.Header().Get("Cache-Control") != "no-cache" {

@@ -128,6 +128,23 @@ func Tiny(ctx context.Context, o TinyOptions) (*Result, error) {
 	return r, nil
 }
 
+// absolute makes paths independent of the current directory, since the programs
+// that a bake runs have others. It is done once, where options come in; empty
+// ones stay.
+func absolute(paths ...*string) error {
+	for _, path := range paths {
+		if *path == "" {
+			continue
+		}
+		abs, err := filepath.Abs(*path)
+		if err != nil {
+			return fmt.Errorf("find %s: %w: %w", *path, fault.Unavailable, err)
+		}
+		*path = abs
+	}
+	return nil
+}
+
 // complete fills in the defaults and checks the rest.
 func (o *TinyOptions) complete() error {
 	if o.Arch == "" {
@@ -138,6 +155,9 @@ func (o *TinyOptions) complete() error {
 	}
 	if o.WorkDir == "" || o.OutDir == "" {
 		return fmt.Errorf("a work and an output directory are needed: %w", fault.Invalid)
+	}
+	if err := absolute(&o.WorkDir, &o.OutDir); err != nil {
+		return err
 	}
 	if o.KernelPackage == "" {
 		o.KernelPackage = DefaultKernelPackage

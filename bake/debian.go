@@ -57,6 +57,7 @@ func Debian(ctx context.Context, o DebianOptions) (*Result, error) {
 	if err := tiny.complete(); err != nil {
 		return fail(err)
 	}
+	o.WorkDir, o.OutDir = tiny.WorkDir, tiny.OutDir // absolute now
 	tools, err := findDebianTools()
 	if err != nil {
 		return fail(err)

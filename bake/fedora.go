@@ -61,9 +61,10 @@ func Fedora(ctx context.Context, o FedoraOptions) (*Result, error) {
 
 func fedora(ctx context.Context, o FedoraOptions) (*Result, error) {
 	tiny := TinyOptions{WorkDir: o.WorkDir, OutDir: o.OutDir, Version: o.Version, SourceDateEpoch: o.SourceDateEpoch, Progress: o.Progress, Log: o.Log}
-	if err := errors.Join(tiny.complete(), o.Want.check()); err != nil {
+	if err := errors.Join(tiny.complete(), o.Want.check(), absolute(&o.LiveISO, &o.Want.Checksum, &o.Want.Keyring)); err != nil {
 		return nil, err
 	}
+	o.WorkDir, o.OutDir = tiny.WorkDir, tiny.OutDir // absolute now
 	if len(o.Trust.Keyring) > 0 {
 		return nil, fmt.Errorf("the flavor %s has nothing that checks signatures (sqv) yet, so it cannot demand them: %w", FlavorFedora, fault.Invalid)
 	}

@@ -90,17 +90,10 @@ func (k *kitchen) verifyISO(ctx context.Context, path string, d ISODigest) (stri
 
 // readChecksums reads the CHECKSUM file; if a keyring is given, what of it is signed.
 func (k *kitchen) readChecksums(ctx context.Context, d ISODigest) ([]byte, error) {
-	path, err := filepath.Abs(d.Checksum)
-	if err != nil {
-		return nil, err
-	}
+	path := d.Checksum
 	if d.Keyring != "" {
-		keyring, err := filepath.Abs(d.Keyring)
-		if err != nil {
-			return nil, err
-		}
 		path = k.path("checksums")
-		if _, err := k.run.output(ctx, k.scratch, "gpgv", "--keyring", keyring, "--output", path, d.absChecksum()); err != nil {
+		if _, err := k.run.output(ctx, k.scratch, "gpgv", "--keyring", d.Keyring, "--output", path, d.Checksum); err != nil {
 			return nil, fmt.Errorf("check the signature of %s by %s: %w: %w", d.Checksum, d.Keyring, fault.Corrupt, err)
 		}
 	}
@@ -110,15 +103,6 @@ func (k *kitchen) readChecksums(ctx context.Context, d ISODigest) ([]byte, error
 	}
 	defer f.Close()
 	return io.ReadAll(io.LimitReader(f, 1<<20))
-}
-
-// absChecksum is the CHECKSUM file's path for a tool that runs elsewhere.
-func (d ISODigest) absChecksum() string {
-	path, err := filepath.Abs(d.Checksum)
-	if err != nil {
-		return d.Checksum
-	}
-	return path
 }
 
 // checksumLine is one of `sha256sum --tag`.
@@ -218,11 +202,7 @@ func (r release) osRelease(tree string) (string, error) {
 
 // unpackISO copies all files of the ISO to dir.
 func (f *fedoraKitchen) unpackISO(ctx context.Context, dir string) error {
-	iso, err := filepath.Abs(f.iso)
-	if err != nil {
-		return err
-	}
-	if _, err := f.run.output(ctx, f.scratch, "xorriso", "-osirrox", "on", "-indev", "stdio:"+iso, "-extract", "/", dir); err != nil {
+	if _, err := f.run.output(ctx, f.scratch, "xorriso", "-osirrox", "on", "-indev", "stdio:"+f.iso, "-extract", "/", dir); err != nil {
 		return fmt.Errorf("copy the files out of the ISO %s: %w", f.iso, err)
 	}
 	if _, err := os.Stat(filepath.Join(dir, squashfsPath)); err != nil {

@@ -189,10 +189,7 @@ func (f *fedoraKitchen) install(ctx context.Context, tree string) error {
 	case len(missing) > 0 && f.noInstall:
 		return fmt.Errorf("the ISO lacks packages, which --no-install forbids to install: %s: %w", strings.Join(missing, " "), fault.NotFound)
 	case len(missing) > 0:
-		cache, err := filepath.Abs(filepath.Join(f.WorkDir, "dnf"))
-		if err != nil {
-			return err
-		}
+		cache := filepath.Join(f.WorkDir, "dnf")
 		if err := os.MkdirAll(cache, 0o755); err != nil {
 			return err
 		}
@@ -295,7 +292,7 @@ func (f *fedoraKitchen) compress(ctx context.Context, root string) (path string,
 		return "", fmt.Errorf("compress the root file system: %w", err)
 	}
 	f.Progress(stageCompress, 1, 1)
-	return filepath.Abs(filepath.Join(dir, "rootfs.erofs"))
+	return filepath.Join(dir, "rootfs.erofs"), nil
 }
 
 // erofsTools sees to an erofsfuse and an mkfs.erofs that know all ways to compress, as those
@@ -310,11 +307,8 @@ func (f *fedoraKitchen) erofsTools(ctx context.Context) error {
 		}
 	}
 	f.Progress(stageTools, 0, 1)
-	dir, err := filepath.Abs(filepath.Join(f.WorkDir, "tools", "erofs-utils-"+DebianRelease))
-	if err != nil {
-		return err
-	}
-	err = step{dir}.do(func(tmp string) error {
+	dir := filepath.Join(f.WorkDir, "tools", "erofs-utils-"+DebianRelease)
+	err := step{dir}.do(func(tmp string) error {
 		tools, err := findToolsIn(searchPath(), map[string]string{"mmdebstrap": "mmdebstrap"})
 		if err != nil {
 			return err

@@ -183,11 +183,7 @@ func (k *kitchen) extract(ctx context.Context, packages []Package) (root string,
 	root = k.path("root")
 	for i, p := range packages {
 		k.Progress(stageExtract, int64(i), int64(len(packages)))
-		deb, err := filepath.Abs(k.debs(p.File))
-		if err != nil {
-			return "", err
-		}
-		if _, err := k.run.output(ctx, k.scratch, "dpkg-deb", "-x", deb, root); err != nil {
+		if _, err := k.run.output(ctx, k.scratch, "dpkg-deb", "-x", k.debs(p.File), root); err != nil {
 			return "", fmt.Errorf("unpack package %s: %w", p.Name, err)
 		}
 	}

@@ -109,10 +109,7 @@ var unshared = []string{
 
 // mmdebstrap is the command that installs the packages, for unshare.
 func (d *debianKitchen) mmdebstrap(out string) ([]string, error) {
-	archives, err := filepath.Abs(filepath.Join(d.WorkDir, "archives"))
-	if err != nil {
-		return nil, err
-	}
+	archives := filepath.Join(d.WorkDir, "archives")
 	if err := os.MkdirAll(filepath.Join(archives, "partial"), 0o755); err != nil {
 		return nil, err
 	}

@@ -42,9 +42,11 @@ func findTools() (map[string]string, error) {
 	return findToolsIn(searchPath(), toolPackages)
 }
 
-// searchPath is where tools are looked for: PATH, and the sbin folders.
+// searchPath is where tools are looked for: PATH, and the sbin folders. A relative
+// folder of PATH is left out, as tools run in another folder than this process.
 func searchPath() []string {
-	return append(filepath.SplitList(os.Getenv("PATH")), "/usr/sbin", "/sbin")
+	dirs := append(filepath.SplitList(os.Getenv("PATH")), "/usr/sbin", "/sbin")
+	return slices.DeleteFunc(dirs, func(dir string) bool { return !filepath.IsAbs(dir) })
 }
 
 func findToolsIn(dirs []string, toolPackages map[string]string) (map[string]string, error) {

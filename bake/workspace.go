@@ -26,10 +26,6 @@ const scratchPattern = "scratch-*"
 
 // openWorkspace takes dir, and clears what killed bakes left there.
 func openWorkspace(dir string) (*workspace, error) {
-	dir, err := filepath.Abs(dir)
-	if err != nil {
-		return nil, fmt.Errorf("find the work directory: %w", kindOf(context.Background(), err))
-	}
 	lock, err := lockDir(dir)
 	if err != nil {
 		return nil, fmt.Errorf("use the work directory: %w", err)

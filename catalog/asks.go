@@ -47,10 +47,9 @@ func AskedBy(ctx context.Context, address string) context.Context {
 // Each costs it a second of work, and only afterwards does it turn out whether
 // there is such a piece.
 type asks struct {
+	mu        sync.Mutex // guards all below, and that a token is looked for in both and taken
 	each, all *quota.Buckets
-
-	mu      sync.Mutex // guards waiting, and that a token is looked for in both and taken
-	waiting map[bundle.Name]int
+	waiting   map[bundle.Name]int
 
 	ofClient, ofAll, busy atomic.Uint64 // refused
 }
@@ -59,6 +58,18 @@ func newAsks(l Limits, now func() time.Time) *asks {
 	return &asks{
 		each: quota.New(l.NewNames, asksKept, now), all: quota.New(l.AllNewNames, 1, now),
 		waiting: map[bundle.Name]int{},
+	}
+}
+
+// change goes by the quotas of now, where they are not those of before.
+func (a *asks) change(was, now Limits, clock func() time.Time) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if was.NewNames != now.NewNames {
+		a.each = quota.New(now.NewNames, asksKept, clock)
+	}
+	if was.AllNewNames != now.AllNewNames {
+		a.all = quota.New(now.AllNewNames, 1, clock)
 	}
 }
 

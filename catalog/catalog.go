@@ -16,6 +16,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/singleflight"
@@ -55,6 +56,7 @@ type Config struct {
 // A Catalog maps pieces to snapshots. It is safe for concurrent use.
 type Catalog struct {
 	cfg      Config
+	limits   atomic.Pointer[Limits] // of now: see SetLimits
 	disk     *ledger
 	bases    *baseList
 	shown    *index
@@ -112,6 +114,7 @@ func Open(c Config) (*Catalog, error) {
 		shelf: newShelf(c.Limits.Open), sidecars: sidecars, clients: clients, failures: newFailures(c.Limits, c.Now), asks: newAsks(c.Limits, c.Now),
 		progress: newProgress(c.Now), slots: make(chan struct{}, c.Limits.Flights),
 	}
+	cat.limits.Store(&c.Limits)
 	cat.life, cat.end = context.WithCancelCause(context.Background())
 	cat.restoreAll()
 	cat.Prune()

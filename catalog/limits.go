@@ -38,6 +38,20 @@ func DefaultLimits() Limits {
 	}
 }
 
+// SetLimits changes what holds from now on: Retain, Superseded, Snapshots,
+// Bytes, NewNames and AllNewNames. The others are those of Open. Quotas that
+// change are whole again for all. Limits that are negative are fault.Invalid,
+// and change nothing.
+func (c *Catalog) SetLimits(l Limits) error {
+	if err := l.validate(); err != nil {
+		return err
+	}
+	l = l.withDefaults()
+	was := c.limits.Swap(&l)
+	c.asks.change(*was, l, c.cfg.Now)
+	return nil
+}
+
 func (l Limits) withDefaults() Limits {
 	d := DefaultLimits()
 	setDefault(&l.Retain, d.Retain)

@@ -48,7 +48,7 @@ type candidate struct {
 
 // candidates lists all snapshots, in the order in which they should go.
 func (c *Catalog) candidates() []candidate {
-	now, limits := c.cfg.Now(), c.cfg.Limits
+	now, limits := c.cfg.Now(), c.limits.Load()
 	var all []candidate
 	c.shown.mu.RLock()
 	for name, list := range c.shown.byPiece {
@@ -89,6 +89,7 @@ func (c *Catalog) needed(k candidate) bool {
 
 // shrink drops snapshots, the first of all first, until they fit the limits.
 func (c *Catalog) shrink(all []candidate) int {
+	limits := c.limits.Load()
 	users := map[base.Hash]int{}
 	var bytes int64
 	for _, k := range all {
@@ -100,7 +101,7 @@ func (c *Catalog) shrink(all []candidate) int {
 	}
 	n := 0
 	for _, k := range all[:max(len(all)-1, 0)] {
-		if bytes <= c.cfg.Limits.Bytes && len(all)-n <= c.cfg.Limits.Snapshots {
+		if bytes <= limits.Bytes && len(all)-n <= limits.Snapshots {
 			break
 		}
 		if c.needed(k) || !c.drop(k.snapshot) {

@@ -3,6 +3,7 @@ package catalog
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 
 	"github.com/hashicorp/golang-lru/v2/simplelru"
@@ -147,6 +148,19 @@ func (s *sidecars) of(b *base.Manifest) []string {
 		has := s.makers[suffix].Has
 		return has != nil && !has(b)
 	})
+}
+
+// ForgetSidecars has the sidecars of a suffix made once more when they are asked
+// for next, as when the keys that sign have changed.
+func (c *Catalog) ForgetSidecars(suffix string) {
+	s := c.sidecars
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, key := range s.kept.Keys() {
+		if strings.HasSuffix(key, "."+suffix) {
+			s.kept.Remove(key)
+		}
+	}
 }
 
 // get returns what is kept under key, or else what makes it and keeps that.

@@ -31,7 +31,7 @@ func keyFile(t *testing.T, path, key string) {
 	err := errors.Join(os.WriteFile(path, []byte(key+"\n"), 0o600), os.Chmod(path, 0o600))
 	if err == nil && os.Geteuid() == 0 {
 		var u *user.User
-		if u, err = user.Lookup("www-data"); err == nil {
+		if u, err = user.Lookup("isofs"); err == nil {
 			uid, _ := strconv.Atoi(u.Uid)
 			gid, _ := strconv.Atoi(u.Gid)
 			err = os.Chown(path, uid, gid)

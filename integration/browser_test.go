@@ -82,7 +82,7 @@ func TestBrowser(t *testing.T) {
 // packedSHA256 is that of an image by isofs pack.
 func packedSHA256(t *testing.T, piece string) string {
 	t.Helper()
-	dir := t.TempDir()
+	dir := readable(t)
 	path := filepath.Join(dir, "packed.iso")
 	// A state of its own: one that had the piece on another base gives it a later time.
 	if err := command(isofs, "pack", piece, "-o", path, "--base", baseDir, "--state", filepath.Join(dir, "state")); err != nil {

@@ -41,7 +41,7 @@ const (
 // TestUsage: what was typed wrong is said before anything is opened.
 func TestUsage(t *testing.T) {
 	t.Parallel()
-	dir := t.TempDir()
+	dir := readable(t)
 	config := func(text string) string {
 		path := filepath.Join(dir, textSum(text)[:8]+".toml")
 		write(t, path, text)
@@ -161,7 +161,7 @@ func TestNginxTakesTheConfiguration(t *testing.T) {
 // TestBaseVerify finds one flipped bit, and says where.
 func TestBaseVerify(t *testing.T) {
 	t.Parallel()
-	dir := t.TempDir()
+	dir := readable(t)
 	m := readManifest(t)
 	must(t, "cp", "--sparse=always", filepath.Join(baseDir, "base.iso"), filepath.Join(baseDir, "manifest.json"), dir)
 	if status, out, stderr := isofsCommand(t, nil, "base", "verify", dir); status != 0 || !strings.Contains(out, m.SHA256) {
@@ -243,7 +243,7 @@ func TestInspect(t *testing.T) {
 	if status != 0 {
 		t.Fatal(stderr)
 	}
-	dir := t.TempDir()
+	dir := readable(t)
 	status, piece, stderr := isofsCommand(t, nil, "inspect", "demo", "--base", baseDir, "--pieces", from, "--state", dir)
 	if status != 0 {
 		t.Fatal(stderr)

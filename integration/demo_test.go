@@ -22,8 +22,8 @@ const tree = ".."
 // demoPatience is for the demo to build isofs and to bake, where nothing is cached.
 const demoPatience = 5 * time.Minute
 
-// TestDemo: `make demo` as README has it, until somebody presses ctrl-C; and
-// once more the script alone, with the base that is there then, until a kill.
+// TestDemo: `make demo` until somebody presses ctrl-C, and once more the script
+// alone, until a kill.
 func TestDemo(t *testing.T) {
 	t.Parallel()
 	need(t, "nginx", "make", "curl")
@@ -32,6 +32,8 @@ func TestDemo(t *testing.T) {
 	if err := errors.Join(os.Mkdir(s.path("tmp"), 0o777), os.Chmod(s.path("tmp"), 0o777)); err != nil {
 		t.Fatal(err)
 	}
+	// Its first bake is TestDocuments' to see; here the base is there already.
+	write(t, s.path("base-"+strings.TrimSpace(must(t, tree+"/scripts/recipe"))), baseDir+"\n")
 	s.launchDemo("make", "demo")
 	s.checkDemo()
 	s.interrupted(func() error { return syscall.Kill(-s.cmd.Process.Pid, syscall.SIGINT) }) // as a terminal does
@@ -102,6 +104,17 @@ func (s *server) checkDemo() {
 		if !strings.HasPrefix(address, "http://"+s.addr+"/") {
 			t.Errorf("it says %s, and serves %s", address, s.addr)
 		}
+	}
+	// What it says can be typed, in this order.
+	var lines []string
+	for _, m := range regexp.MustCompile(`(?m)^  (?:[a-z ]{12}|            ) (wget .*|/\S+/bin/isofs verify .*)$`).FindAllStringSubmatch(s.log.String(), -1) {
+		lines = append(lines, m[1])
+	}
+	typed := exec.Command("bash", "-e", "-c", strings.Join(lines, "\n"))
+	typed.Dir = t.TempDir()
+	out, err := typed.CombinedOutput()
+	if signed := strings.Count(string(out), "demo@isofs.example"); err != nil || len(lines) < 6 || signed != 2 {
+		t.Errorf("%d lines of what it says, %d signatures: %v\n%s", len(lines), signed, err, out)
 	}
 	for _, path := range []string{"/", "/os:notepat"} {
 		if resp, body := s.get(path); resp.StatusCode != 200 || !bytes.Contains(body, []byte("notepat")) {

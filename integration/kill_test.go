@@ -210,18 +210,7 @@ func TestUnprivileged(t *testing.T) {
 	need(t, "nginx", "fusermount3")
 	s := newServer(t)
 	openFuse(t)
-	if os.Geteuid() == 0 {
-		nobody, err := user.Lookup("nobody")
-		if err != nil {
-			lack(t, err.Error())
-		}
-		uid, _ := strconv.Atoi(nobody.Uid)
-		gid, _ := strconv.Atoi(nobody.Gid)
-		s.as = &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}
-		if err := os.Chown(s.dir, uid, gid); err != nil {
-			t.Fatal(err)
-		}
-	}
+	s.asNobody()
 	s.start()
 	s.describe(0)
 	_, body := s.get("/notepat-os.iso")
@@ -229,6 +218,24 @@ func TestUnprivileged(t *testing.T) {
 		t.Error("the download does not have the published digest")
 	}
 	s.endsClean()
+}
+
+// asNobody has a user without rights run the program, if root runs the test.
+func (s *server) asNobody() {
+	s.t.Helper()
+	if os.Geteuid() != 0 {
+		return
+	}
+	nobody, err := user.Lookup("nobody")
+	if err != nil {
+		lack(s.t, err.Error())
+	}
+	uid, _ := strconv.Atoi(nobody.Uid)
+	gid, _ := strconv.Atoi(nobody.Gid)
+	s.as = &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}
+	if err := os.Chown(s.dir, uid, gid); err != nil {
+		s.t.Fatal(err)
+	}
 }
 
 // again starts the program anew on the same directories without waiting for

@@ -8,7 +8,6 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -236,12 +235,17 @@ func (s *server) wander(f *os.File, seed uint64) {
 // plainBinary is isofs without the race detector, which takes memory of its own.
 func plainBinary(t *testing.T) string {
 	t.Helper()
-	path := filepath.Join(pieces(t, nil), "isofs-plain")
-	if out, err := exec.Command("go", "build", "-o", path, "aesthetic.computer/isofs/cmd/isofs").CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
+	path, err := buildPlain()
+	if err != nil {
+		t.Fatal(err)
 	}
 	return path
 }
+
+var buildPlain = sync.OnceValues(func() (path string, err error) {
+	path = filepath.Join(workDir, "isofs-plain")
+	return path, command("go", "build", "-o", path, "aesthetic.computer/isofs/cmd/isofs")
+})
 
 // peakMemory is the most that a process had in memory, files it has mapped included.
 func peakMemory(t *testing.T, pid int) int64 {

@@ -8,9 +8,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
-	"os"
-	"path/filepath"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -258,31 +255,4 @@ func base64OfHex(t *testing.T, text string) string {
 		t.Fatal(err)
 	}
 	return base64.StdEncoding.EncodeToString(data)
-}
-
-// TestDocumentedRequests runs the shell examples of docs/http.md and
-// docs/downloads.md, each block in one shell that stops at the first failure.
-func TestDocumentedRequests(t *testing.T) {
-	t.Parallel()
-	need(t, "curl", "wget", "aria2c", "zsync", "bmaptool", "sh", "sha256sum")
-	s := newServer(t)
-	s.args = append(s.args, "--public-url", s.url(""))
-	s.start()
-	for file, least := range map[string]int{"http.md": 4, "downloads.md": 3} {
-		doc, err := os.ReadFile(filepath.Join("..", "docs", file))
-		if err != nil {
-			t.Fatal(err)
-		}
-		blocks := regexp.MustCompile("(?s)```sh\n(.*?)```").FindAllStringSubmatch(string(doc), -1)
-		if len(blocks) < least {
-			t.Fatalf("docs/%s has %d examples", file, len(blocks))
-		}
-		for _, block := range blocks {
-			script := strings.ReplaceAll(block[1], "http://127.0.0.1:8080", "http://"+s.addr)
-			if !strings.Contains(script, s.addr) {
-				t.Errorf("this asks nobody:\n%s", script)
-			}
-			must(t, "sh", "-euc", "cd \"$0\"\n"+script, t.TempDir())
-		}
-	}
 }

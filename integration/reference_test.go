@@ -70,7 +70,7 @@ func unlike(seed byte, size int) string {
 // returns the file.
 func pack(t *testing.T, piece, piecesDir string) string {
 	t.Helper()
-	dir := t.TempDir()
+	dir := readable(t)
 	out := filepath.Join(dir, "packed.iso")
 	if err := command(isofs, "pack", piece, "-o", out, "--base", baseDir, "--pieces", piecesDir,
 		"--state", filepath.Join(dir, "state"), "--cache", filepath.Join(dir, "cache")); err != nil {

@@ -96,7 +96,7 @@ func TestBucketFails(t *testing.T) {
 func TestBucketAnonymously(t *testing.T) {
 	b, flags := bucket(t)
 	pack := func() (int, string) {
-		dir := t.TempDir()
+		dir := readable(t)
 		status, _, said := isofsCommand(t, nil, append([]string{"pack", "notepat", "-o", filepath.Join(dir, "x.iso"), "--state", filepath.Join(dir, "state"),
 			"--s3-anonymous"}, flags...)...)
 		return status, said

@@ -217,10 +217,10 @@ func freeAddress(t *testing.T) string {
 	return l.Addr().String()
 }
 
-// pieces makes a folder of bundles that isofs can read: name -> html.
-func pieces(t *testing.T, bundles map[string]string) string {
+// readable makes a folder that the user that root's isofs runs as can enter.
+func readable(t *testing.T) string {
 	t.Helper()
-	dir, err := os.MkdirTemp(workDir, "pieces-")
+	dir, err := os.MkdirTemp(workDir, "dir-")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -228,6 +228,13 @@ func pieces(t *testing.T, bundles map[string]string) string {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
+	return dir
+}
+
+// pieces makes a folder of bundles that isofs can read: name -> html.
+func pieces(t *testing.T, bundles map[string]string) string {
+	t.Helper()
+	dir := readable(t)
 	for name, html := range bundles {
 		write(t, filepath.Join(dir, name+".html"), html)
 	}

@@ -15,8 +15,9 @@ import (
 	"aesthetic.computer/isofs/fault"
 )
 
-// A child is one run of nginx: a master and its workers, which are a process
-// group of their own, so that a terminal's interrupt reaches only isofs.
+// A child is one run of nginx: a master and its workers, which are a
+// session of their own: a terminal's interrupt reaches only isofs, and workers,
+// which are not root's, cannot type at root's terminal.
 type child struct {
 	master  *os.Process
 	started time.Time
@@ -29,7 +30,7 @@ type child struct {
 func spawn(path, confPath string, stdout io.Writer, errs *errorLog) (*child, error) {
 	cmd := exec.Command(path, "-e", "stderr", "-c", confPath)
 	cmd.SysProcAttr = &syscall.SysProcAttr{
-		Setpgid: true,
+		Setsid: true,
 		// A killed isofs takes nginx with it. SIGTERM and not SIGKILL: the
 		// master passes it on to its workers, who would live on otherwise.
 		Pdeathsig: syscall.SIGTERM,

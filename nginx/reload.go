@@ -1,6 +1,7 @@
 package nginx
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -16,6 +17,24 @@ import (
 // reloadTime suffices for nginx -t and the five times, half a second apart,
 // that nginx tries to bind a new address.
 const reloadTime = 15 * time.Second
+
+// Refresh makes nginx run with c, as Reload does, if that changes anything, and
+// reports whether it does. In any case nginx opens its log again by its name,
+// as is needed after the file was renamed.
+func (s *Server) Refresh(c Config) (changed bool, err error) {
+	text, err := Render(withoutUser(c))
+	if err != nil {
+		return false, err
+	}
+	now, err := os.ReadFile(filepath.Join(s.runDir, confFile))
+	if err == nil && bytes.Equal(now, text) {
+		if c := s.current(); !c.hasExited() {
+			c.signal(syscall.SIGUSR1)
+		}
+		return false, nil
+	}
+	return true, s.Reload(c)
+}
 
 // Reload makes nginx run with c without cutting a download: the workers that
 // have some finish them under the old configuration. If c is refused, by us or

@@ -70,7 +70,8 @@ func tooLarge(limit int64) *failure {
 
 // encoding refuses an answer that is compressed although that was declined.
 func encoding(resp *http.Response) error {
-	if e := resp.Header.Get("Content-Encoding"); e != "" && e != "identity" {
+	// "aws-chunked" is how the upload came; some servers of S3 go on saying so of what they hand out whole.
+	if e := resp.Header.Get("Content-Encoding"); e != "" && e != "identity" && e != "aws-chunked" {
 		return wrong(fault.Corrupt, "the server answered with Content-Encoding %q", e)
 	}
 	return nil

@@ -161,6 +161,7 @@ func TestFetchFromLiars(t *testing.T) {
 		{"longer by its Content-Length", says(forever, described, content[from:until+1]), fault.Corrupt, 2},
 		{"longer in chunks", says(forever, described, content[from:until+1], "Transfer-Encoding", "chunked"), fault.Corrupt, 2},
 		{"shorter by its Content-Length", says(forever, described, content[from:until-1]), fault.Corrupt, 2},
+		{"said to be as it was uploaded", says(forever, described, right, "Content-Encoding", "aws-chunked"), nil, 1},
 		{"in chunks, honest", says(forever, described, right, "Transfer-Encoding", "chunked"), nil, 1},
 		{"broken off twice", brokenOff(2), nil, 3},
 		{"reset once", reset(1), nil, 2},

@@ -2,12 +2,9 @@ package main
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"os"
-	"os/signal"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -50,38 +47,13 @@ type adminKey struct{ now atomic.Pointer[string] }
 
 func (k *adminKey) get() string { return *k.now.Load() }
 
-// open reads the key, which is "" if there is none, and reads its file again
-// with each SIGHUP until ctx ends.
-func (a *adminFlags) open(ctx context.Context, log *slog.Logger) (*adminKey, error) {
-	key := &adminKey{}
+// renew reads the key, which is "" if there is none. If that fails it stays.
+func (k *adminKey) renew(a *adminFlags) error {
 	text, err := a.read()
-	if err != nil {
-		return nil, err
+	if err == nil {
+		k.now.Store(&text)
 	}
-	key.now.Store(&text)
-	if a.keyFile == "" {
-		return key, nil
-	}
-	hangups := make(chan os.Signal, 1)
-	signal.Notify(hangups, syscall.SIGHUP)
-	go func() {
-		defer signal.Stop(hangups)
-		for {
-			select {
-			case <-ctx.Done():
-				return
-			case <-hangups:
-			}
-			text, err := a.read()
-			if err != nil {
-				log.Error("the admin key stays as it was", "err", err)
-				continue
-			}
-			key.now.Store(&text)
-			log.Info("the admin key was read again", "file", a.keyFile)
-		}
-	}()
-	return key, nil
+	return err
 }
 
 func (a *adminFlags) read() (string, error) {

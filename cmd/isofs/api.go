@@ -9,7 +9,6 @@ import (
 	"net/netip"
 	"net/url"
 	"os"
-	"path/filepath"
 	"strings"
 	"time"
 
@@ -60,27 +59,45 @@ func beginsLinks(address string) bool {
 	return err == nil && (u.Scheme == "http" || u.Scheme == "https") && u.Host != "" && u.User == nil && u.RawQuery == "" && u.Fragment == ""
 }
 
-// startAPI serves the API on a unix socket, replacing one left by a killed run.
-func startAPI(socket string, c api.Config, log *slog.Logger) (stop func(), err error) {
-	if err := os.MkdirAll(filepath.Dir(socket), 0o755); err != nil {
-		return nil, fmt.Errorf("make the directory of the API's socket: %w", err)
-	}
+// listenAPI listens on a unix socket, replacing one left by a killed run. Its
+// user and group may connect.
+func listenAPI(socket string) (*net.UnixListener, error) {
 	if err := os.Remove(socket); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return nil, fmt.Errorf("remove the API's old socket: %w", err)
 	}
 	old := unix.Umask(0o117) // readable and writable by user and group
-	l, err := net.Listen("unix", socket)
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: socket, Net: "unix"})
 	unix.Umask(old)
 	if err != nil {
 		return nil, fmt.Errorf("listen on %s: %w", socket, err)
 	}
+	return l, nil
+}
+
+// inheritedAPI is the socket that the parent listens on. It stays when this
+// process ends: requests then wait for the next one.
+func inheritedAPI() (net.Listener, error) {
+	f := os.NewFile(apiFD, "api")
+	defer f.Close()
+	l, err := net.FileListener(f)
+	if err != nil {
+		return nil, fmt.Errorf("take over the API's socket: %w", err)
+	}
+	if unix, ok := l.(*net.UnixListener); ok {
+		unix.SetUnlinkOnClose(false)
+	}
+	return l, nil
+}
+
+// startAPI serves the API.
+func startAPI(l net.Listener, c api.Config, log *slog.Logger) (stop func()) {
 	server := &http.Server{
 		Handler:           api.New(c),
 		ReadHeaderTimeout: apiHeaderTime,
 		MaxHeaderBytes:    64 << 10,
 		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelWarn),
 	}
-	return startHTTP(server, l, "the API", log), nil
+	return startHTTP(server, l, "the API", log)
 }
 
 // publicBase is the address of a base as strangers may know it: without what

@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/google/renameio/v2"
@@ -47,7 +48,7 @@ type bases struct {
 	log    *slog.Logger
 	origin origin.Options // of the image; a manifest has a patience of its own
 	hedge  bool
-	ring   *signature.Keyring // nil: manifests need no signature
+	ring   atomic.Pointer[signature.Keyring] // nil: manifests need no signature
 
 	mu      sync.Mutex // guards what follows
 	open    map[base.Hash]openBase

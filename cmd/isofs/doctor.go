@@ -11,8 +11,6 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
-
-	"aesthetic.computer/isofs/nginx"
 )
 
 // A check is one thing that a machine must have.
@@ -26,11 +24,16 @@ type check struct {
 }
 
 func newDoctor() *cobra.Command {
-	return &cobra.Command{
+	var o serveFlags
+	cmd := &cobra.Command{
 		Use:   "doctor [serve|bake|test]",
 		Short: "Say what this machine lacks, and the command that mends it",
 		Long: `doctor looks for what isofs needs: to serve, to bake bases, to run the tests. Its exit
-status is 0 if nothing is missing for what was asked (serve and bake by default).`,
+status is 0 if nothing is missing for what was asked (serve and bake by default).
+
+For serve it goes by the settings that serve would have, of flags, environment and file:
+whether the user, the directories and the addresses are as they should be, and, while the
+server runs, whether the mount and the addresses are that server's.`,
 		Args:      cobra.MatchAll(cobra.MaximumNArgs(1), cobra.OnlyValidArgs),
 		ValidArgs: []string{"serve", "bake", "test"},
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -38,17 +41,26 @@ status is 0 if nothing is missing for what was asked (serve and bake by default)
 			if len(args) == 1 {
 				purposes = args
 			}
-			return runDoctor(cmd.Context(), cmd.OutOrStdout(), purposes)
+			o.web.enabled = true
+			if o.stack.base == "" && o.stack.channel.address == "" {
+				o.stack.base = "-" // not opened
+			}
+			if err := o.complete(); err != nil {
+				return err
+			}
+			return runDoctor(cmd.Context(), cmd.OutOrStdout(), purposes, append(serverChecks(&o), checks()...))
 		},
 	}
+	o.register(cmd)
+	return cmd
 }
 
-func runDoctor(ctx context.Context, out io.Writer, purposes []string) error {
+func runDoctor(ctx context.Context, out io.Writer, purposes []string, all []check) error {
 	var install []string
 	missing := 0
 	for _, purpose := range purposes {
 		fmt.Fprintf(out, "to %s:\n", purpose)
-		for _, c := range checks() {
+		for _, c := range all {
 			if c.purpose != purpose {
 				continue
 			}
@@ -80,13 +92,9 @@ func runDoctor(ctx context.Context, out io.Writer, purposes []string) error {
 	return fmt.Errorf("%d of the things that are needed are missing", missing)
 }
 
-// checks is the table of all that can be missing.
+// checks is the table of the programs that can be missing.
 func checks() []check {
-	list := []check{
-		{"serve", "/dev/fuse", readable("/dev/fuse"), nil, "load the module: modprobe fuse; in a container, pass the device in"},
-		{"serve", "rights to mount", canMount, []string{"fuse3"}, ""},
-		{"serve", "nginx 1.22 or later with threads", func(ctx context.Context) error { _, err := nginx.Version(ctx, "nginx"); return err }, []string{"nginx-light"}, ""},
-	}
+	var list []check
 	for _, t := range []struct{ purpose, command, pkg string }{
 		{"bake", "apt-get", "apt"},
 		{"bake", "dpkg-deb", "dpkg"},

@@ -10,11 +10,9 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"os"
-	"os/signal"
 	"path/filepath"
 	"strings"
 	"sync"
-	"syscall"
 	"time"
 
 	"github.com/spf13/pflag"
@@ -79,8 +77,8 @@ type follower struct {
 	// known opens a base that was opened before, without a network.
 	known func(base.Hash) (image.Base, error)
 
-	hangups chan os.Signal
-	mu      sync.Mutex // held while it looks
+	again chan struct{} // has it looked at at once
+	mu    sync.Mutex    // held while it looks
 }
 
 func newFollower(o *stackFlags, b *bases, log *slog.Logger) (*follower, error) {
@@ -92,7 +90,7 @@ func newFollower(o *stackFlags, b *bases, log *slog.Logger) (*follower, error) {
 	f := &follower{
 		followedChannel: followedChannel{o.channel.address, root, flavor, arch}, poll: o.channel.poll, log: log,
 		memory: filepath.Join(b.dir, "channel-"+hex.EncodeToString(sum[:8])),
-		open:   b.named, known: b.bySum, hangups: make(chan os.Signal, 1),
+		open:   b.named, known: b.bySum, again: make(chan struct{}, 1),
 	}
 	how := func() origin.Options {
 		how := b.origin
@@ -107,8 +105,6 @@ func newFollower(o *stackFlags, b *bases, log *slog.Logger) (*follower, error) {
 	f.trust = func(ctx context.Context, c *base.Channel, data []byte) error {
 		return b.trustChannel(ctx, root, c, data, how())
 	}
-	// Before all else, since a hangup ends a process that does not listen.
-	signal.Notify(f.hangups, syscall.SIGHUP)
 	return f, nil
 }
 
@@ -206,20 +202,28 @@ func (f *follower) remember(p *published) error {
 	return keepFile(f.memory, append(data, '\n'))
 }
 
-// run looks at the channel every now and then, and at each hangup, until ctx
-// ends. Servers that began together do not all ask at once.
+// run looks at the channel every now and then, and when it is told to, until
+// ctx ends. Servers that began together do not all ask at once.
 func (f *follower) run(ctx context.Context, follow func(context.Context) error) {
 	for {
 		pause := f.poll*9/10 + rand.N(f.poll/5)
 		select {
 		case <-ctx.Done():
 			return
-		case <-f.hangups:
+		case <-f.again:
 		case <-time.After(pause):
 		}
 		if err := follow(ctx); err != nil && ctx.Err() == nil {
 			f.log.Warn("the channel is not followed; the base stays as it is", "channel", f.String(), "err", err)
 		}
+	}
+}
+
+// lookAgain has the channel looked at at once.
+func (f *follower) lookAgain() {
+	select {
+	case f.again <- struct{}{}:
+	default: // it is about to
 	}
 }
 
@@ -262,8 +266,5 @@ func startFollowing(ctx context.Context, s *stack) {
 	if s.follower == nil {
 		return
 	}
-	go func() {
-		defer signal.Stop(s.follower.hangups)
-		s.follower.run(ctx, s.follow)
-	}()
+	go s.follower.run(ctx, s.follow)
 }

@@ -8,7 +8,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -44,7 +43,7 @@ func newFakeChannel(t *testing.T) *fakeChannel {
 	c.follower = &follower{
 		followedChannel: followedChannel{"https://h/x/channels/tiny-amd64.json", "https://h/x", "tiny", "amd64"},
 		poll:            5 * time.Minute, memory: filepath.Join(t.TempDir(), "channel-1"),
-		log: slog.New(slog.NewTextHandler(&c.said, nil)), hangups: make(chan os.Signal, 1),
+		log: slog.New(slog.NewTextHandler(&c.said, nil)), again: make(chan struct{}, 1),
 		read: func(context.Context) ([]byte, error) {
 			if c.text == "" {
 				return nil, fault.Unavailable
@@ -167,7 +166,7 @@ func TestFollowEveryNowAndThen(t *testing.T) {
 			t.Error("all pauses are the same")
 		}
 		n := len(looks)
-		c.hangups <- syscall.SIGHUP
+		c.lookAgain()
 		synctest.Wait()
 		if len(looks) != n+1 || time.Since(begun) != time.Hour {
 			t.Errorf("a hangup made %d looks", len(looks)-n)

@@ -37,6 +37,12 @@ which are generated.`,
 			if o.base == "" {
 				return usage(fmt.Errorf("there is no file %q here; to inspect it as a piece give --base", args[0]))
 			}
+			if err := usage(o.validate()); err != nil {
+				return err
+			}
+			if done, err := o.asUser(cmd.Context(), cmd, args); done || err != nil {
+				return err
+			}
 			return inspectPiece(cmd, &o, args[0])
 		},
 	}
@@ -45,9 +51,6 @@ which are generated.`,
 }
 
 func inspectPiece(cmd *cobra.Command, o *stackFlags, piece string) (err error) {
-	if err := usage(o.validate()); err != nil {
-		return err
-	}
 	name, err := bundle.ParseName(piece)
 	if err != nil {
 		return err

@@ -22,7 +22,9 @@ func lockDir(dir, flag string) (*os.File, error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, fmt.Errorf("make a directory: %w: %w", fault.Unavailable, err)
 	}
-	f, err := os.OpenFile(filepath.Join(dir, "isofs.lock"), os.O_CREATE|os.O_RDONLY, 0o644) // enough for flock(2), also of a file that root made
+	// For reading is enough for flock(2), also of a file that root made. Without
+	// O_NONBLOCK, opening a named pipe would wait for a writer.
+	f, err := os.OpenFile(filepath.Join(dir, "isofs.lock"), os.O_CREATE|os.O_RDONLY|unix.O_NONBLOCK, 0o644)
 	if err != nil {
 		return nil, fmt.Errorf("lock the directory of %s: %w: %w", flag, fault.Unavailable, err)
 	}

@@ -39,6 +39,9 @@ func main() {
 	if err == nil {
 		return
 	}
+	if child, ok := errors.AsType[*childError](err); ok && child.status() > 0 {
+		os.Exit(child.status()) // it has said why
+	}
 	fmt.Fprintf(os.Stderr, "isofs: %v\n", err)
 	if hint := hintFor(err); hint != "" {
 		fmt.Fprintf(os.Stderr, "hint: %s\n", hint)
@@ -63,11 +66,6 @@ func execute(ctx context.Context, root *cobra.Command) error {
 }
 
 func exitStatus(err error) int {
-	if child, ok := errors.AsType[*childError](err); ok {
-		if status := child.status(); status > 0 {
-			return status
-		}
-	}
 	if _, other := errors.AsType[*stick.OtherBaseError](err); other {
 		return exitOther
 	}
@@ -109,6 +107,9 @@ the environment, the environment over the file.`,
 		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
 			if err := bindSettings(cmd); err != nil {
 				return err
+			}
+			if reloadIn(cmd.Context()) != nil {
+				return nil // the log stays as it is
 			}
 			return setLogger(cmd)
 		},
@@ -166,7 +167,7 @@ func version() string {
 // hintFor says what to do about an error, where the error itself does not.
 func hintFor(err error) string {
 	switch {
-	case errors.Is(err, os.ErrPermission) && os.Getenv(childMark) != "":
+	case errors.Is(err, os.ErrPermission) && isChild():
 		return "isofs gave up root's rights; choose a folder that --user may enter (not one below /root), or another --user"
 	case errors.Is(err, os.ErrPermission):
 		return "run as root, or choose directories that you own with --state, --cache and --mount"

@@ -37,10 +37,7 @@ isofs mount beside it with the same --run and --mount.`,
 			return err
 		},
 	}
-	o.stack.register(cmd)
-	o.registerMount(cmd)
-	cmd.Flags().StringVar(&o.mount, "mount", "", "directory that isofs mounts on (default /srv/isofs for root, else STATE/mnt)")
+	o.register(cmd)
 	cmd.Flags().BoolVar(&site, "site", false, "only what belongs into the http block of an existing configuration")
-	o.web.register(cmd)
 	return cmd
 }

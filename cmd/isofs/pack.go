@@ -3,11 +3,13 @@ package main
 import (
 	"context"
 	"crypto/sha256"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"os"
+	"time"
 
 	"github.com/google/renameio/v2"
 	"github.com/spf13/cobra"
@@ -30,15 +32,25 @@ base's origin, verified, with the piece in its partition. The file's digest is c
 with the one computed beforehand; if it differs nothing is left behind. With --sign-key its
 signature is beside it.
 
-With the --state of a running server the image is that server's current one; the cache
-needs a directory of its own then (--cache), since one process uses a cache at a time.`,
+With the --state of a server the image is that server's current one. One process uses a
+state and a cache at a time: while the server runs, name others (--state, --cache).`,
 		Example: "  isofs pack notepat -o notepat-os.iso --base bases/tiny/amd64/2026-11-01",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := usage(o.validate()); err != nil {
 				return err
 			}
-			return runPack(cmd, &o, args[0], out)
+			name, err := bundle.ParseName(args[0])
+			if err != nil {
+				return err
+			}
+			if isChild() {
+				return packForParent(cmd.Context(), &o, name)
+			}
+			if out == "" {
+				out = name.FileName()
+			}
+			return runPack(cmd, &o, name, out)
 		},
 	}
 	o.register(cmd)
@@ -46,37 +58,104 @@ needs a directory of its own then (--cache), since one process uses a cache at a
 	return cmd
 }
 
-func runPack(cmd *cobra.Command, o *stackFlags, piece, out string) (err error) {
-	name, err := bundle.ParseName(piece)
+// packed is what is known of an image when it was written.
+type packed struct {
+	SHA256 base.Hash
+	Time   time.Time
+	Signed bool
+}
+
+// runPack writes the image, and its signature, to files that appear only when
+// they are whole and right. Started by root, it makes the files, and the user
+// writes what is in them (packForParent).
+func runPack(cmd *cobra.Command, o *stackFlags, name bundle.Name, out string) error {
+	image, err := renameio.NewPendingFile(out, renameio.WithPermissions(0o644))
+	if err != nil {
+		return fmt.Errorf("write %s: %w", out, err)
+	}
+	defer image.Cleanup() // does nothing once it was renamed
+	sig, err := renameio.NewPendingFile(out+signature.Suffix, renameio.WithPermissions(0o644))
+	if err != nil {
+		return fmt.Errorf("write %s: %w", out+signature.Suffix, err)
+	}
+	defer sig.Cleanup()
+	done, err := packByUser(cmd, o, name, image.File, sig.File)
+	if done == nil && err == nil {
+		done, err = packInto(cmd.Context(), o, name, image.File, sig.File)
+	}
 	if err != nil {
 		return err
 	}
-	s, err := openStack(cmd.Context(), o, quietLogger())
+	if err := os.Chtimes(image.Name(), done.Time, done.Time); err != nil {
+		return fmt.Errorf("write %s: %w", out, err)
+	}
+	if err := image.CloseAtomicallyReplace(); err != nil {
+		return fmt.Errorf("write %s: %w", out, err)
+	}
+	if done.Signed {
+		if err := sig.CloseAtomicallyReplace(); err != nil {
+			return fmt.Errorf("write %s: %w", out+signature.Suffix, err)
+		}
+	}
+	fmt.Fprintf(cmd.OutOrStdout(), "%s  %s\n", done.SHA256, out)
+	return nil
+}
+
+// packByUser has --user write the files, if root started this; else it returns
+// neither a result nor an error.
+func packByUser(cmd *cobra.Command, o *stackFlags, name bundle.Name, image, sig *os.File) (*packed, error) {
+	r, w, err := os.Pipe()
+	if err != nil {
+		return nil, err
+	}
+	defer r.Close()
+	byUser, err := o.asUser(cmd.Context(), cmd, []string{name.String()}, image, sig, w)
+	w.Close()
+	if err != nil || !byUser {
+		return nil, err
+	}
+	var done packed
+	if err := json.NewDecoder(r).Decode(&done); err != nil {
+		return nil, fmt.Errorf("pack %s: what the process of --user says: %w: %w", name, fault.Corrupt, err)
+	}
+	return &done, nil
+}
+
+// packForParent is packInto in the process of --user: root's made the files.
+func packForParent(ctx context.Context, o *stackFlags, name bundle.Name) error {
+	image, sig, toParent := os.NewFile(3, "the image"), os.NewFile(4, "its signature"), os.NewFile(5, "parent")
+	done, err := packInto(ctx, o, name, image, sig)
 	if err != nil {
 		return err
+	}
+	return json.NewEncoder(toParent).Encode(done)
+}
+
+// packInto writes the image of a piece, and its signature if there are keys.
+func packInto(ctx context.Context, o *stackFlags, name bundle.Name, image, sig *os.File) (done *packed, err error) {
+	s, err := openStack(ctx, o, quietLogger())
+	if err != nil {
+		return nil, err
 	}
 	defer func() { err = errors.Join(err, s.Close()) }()
-	snap, err := s.catalog.Current(cmd.Context(), name)
+	snap, err := s.catalog.Current(ctx, name)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	if out == "" {
-		out = snap.FileName()
+	if err := writeImage(ctx, snap, image); err != nil {
+		return nil, fmt.Errorf("pack %s: %w", name, err)
 	}
-	if err := writeImage(cmd.Context(), snap, out); err != nil {
-		return fmt.Errorf("pack %s: %w", name, err)
-	}
-	if s.signer != nil {
-		sig, err := snap.Sidecar(ascSuffix)
+	done = &packed{SHA256: snap.SHA256(), Time: snap.Time(), Signed: s.keys.get() != nil}
+	if done.Signed {
+		text, err := snap.Sidecar(ascSuffix)
 		if err == nil {
-			err = renameio.WriteFile(out+signature.Suffix, sig, 0o644)
+			_, err = sig.Write(text)
 		}
 		if err != nil {
-			return fmt.Errorf("pack %s: write its signature: %w", name, err)
+			return nil, fmt.Errorf("pack %s: write its signature: %w", name, err)
 		}
 	}
-	fmt.Fprintf(cmd.OutOrStdout(), "%s  %s\n", snap.SHA256(), out)
-	return nil
+	return done, nil
 }
 
 // quietLogger is for commands whose output is read by people: warnings only.
@@ -87,21 +166,16 @@ func quietLogger() *slog.Logger {
 // copyBuffer is the unit of writing an image.
 const copyBuffer = 1 << 20
 
-// writeImage writes the image to a file that appears only when it is whole
-// and right. Runs of zeroes become holes.
-func writeImage(ctx context.Context, snap *catalog.Snapshot, out string) error {
+// writeImage writes the image to a file that is empty, and compares what it
+// wrote with the image's digest. Runs of zeroes become holes.
+func writeImage(ctx context.Context, snap *catalog.Snapshot, f *os.File) error {
 	h, err := snap.Open()
 	if err != nil {
 		return err
 	}
 	defer h.Close()
-	f, err := renameio.NewPendingFile(out, renameio.WithPermissions(0o644))
-	if err != nil {
-		return fmt.Errorf("write %s: %w", out, err)
-	}
-	defer f.Cleanup() // does nothing once it was renamed
 	sum := sha256.New()
-	show, end := progressBar("writing " + out)
+	show, end := progressBar("writing " + snap.FileName())
 	defer end()
 	buf := make([]byte, copyBuffer)
 	for off := int64(0); off < h.Size(); {
@@ -112,7 +186,7 @@ func writeImage(ctx context.Context, snap *catalog.Snapshot, out string) error {
 		sum.Write(buf[:n])
 		if !isZero(buf[:n]) {
 			if _, err := f.WriteAt(buf[:n], off); err != nil {
-				return fmt.Errorf("write %s: %w", out, err)
+				return fmt.Errorf("write %s: %w", snap.FileName(), err)
 			}
 		}
 		off += int64(n)
@@ -122,12 +196,9 @@ func writeImage(ctx context.Context, snap *catalog.Snapshot, out string) error {
 		return fmt.Errorf("the bytes have sha256 %s, the image %s: %w", got, snap.SHA256(), fault.Corrupt)
 	}
 	if err := f.Truncate(h.Size()); err != nil {
-		return fmt.Errorf("write %s: %w", out, err)
+		return fmt.Errorf("write %s: %w", snap.FileName(), err)
 	}
-	if err := os.Chtimes(f.Name(), snap.Time(), snap.Time()); err != nil {
-		return fmt.Errorf("write %s: %w", out, err)
-	}
-	return f.CloseAtomicallyReplace()
+	return nil
 }
 
 func isZero(p []byte) bool {

@@ -8,30 +8,29 @@ import (
 	"io"
 	"log/slog"
 	"os"
-	"os/exec"
 	"os/signal"
-	"runtime"
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/spf13/cobra"
 
 	"aesthetic.computer/isofs/nginx"
 	"aesthetic.computer/isofs/vfs"
 )
 
 // When root starts isofs there are two processes. The parent keeps root's
-// rights and does what needs them: it opens /dev/fuse, mounts it, starts nginx
-// and unmounts. The child has the user's rights and does all else. The parent
-// hands it the device as descriptor 3 and reads from descriptor 4 when it is
-// ready. If the child dies, the parent mounts anew and starts another; nginx
-// goes on meanwhile.
-
-// childMark tells a process that it is the child.
-const childMark = "ISOFS_CHILD_OF_ROOT"
+// rights and does what needs them: it opens /dev/fuse, mounts it, listens for
+// the API, starts nginx and unmounts. The child has the user's rights and does
+// all else. The parent hands it its settings (handover.go), the device as
+// descriptor 3 and the API's socket as 5, and reads from descriptor 4 when it is
+// ready. If the child dies or hangs, the parent mounts once more and starts
+// another; nginx goes on meanwhile, and its requests wait at the socket.
 
 const (
 	deviceFD = 3
 	readyFD  = 4
+	apiFD    = 5
 )
 
 // endStreams tells the child that nginx is about to be stopped, which waits for
@@ -43,15 +42,16 @@ const ready = "ready\n"
 
 // inheritedDevice returns the /dev/fuse that the parent handed down, or nil.
 func inheritedDevice() *os.File {
-	if os.Getenv(childMark) == "" {
+	if !isChild() {
 		return nil
 	}
 	return os.NewFile(deviceFD, "/dev/fuse")
 }
 
 // serveUnprivileged is the child. It ends when the parent unmounts, or ends.
-func serveUnprivileged(ctx context.Context, o *serveFlags, device *os.File) error {
+func serveUnprivileged(ctx context.Context, cmd *cobra.Command, o *serveFlags, device *os.File) error {
 	log := slog.Default()
+	signal.Ignore(syscall.SIGHUP) // the parent's to obey
 	// Before anybody can send it, since it ends a process that does not listen.
 	streams, end := signal.NotifyContext(ctx, endStreams)
 	defer end()
@@ -69,11 +69,16 @@ func serveUnprivileged(ctx context.Context, o *serveFlags, device *os.File) erro
 	if err != nil {
 		return err
 	}
-	stopServices, err := startServices(ctx, o, s, mounted, streams.Done(), log)
+	api, err := inheritedAPI()
 	if err != nil {
 		return err
 	}
-	defer stopServices()
+	services, err := startServices(ctx, o, s, mounted, api, streams.Done(), log)
+	if err != nil {
+		return err
+	}
+	defer services.stop()
+	go services.reloadByParent(cmd)
 	if _, err := io.WriteString(toParent, ready); err != nil {
 		return fmt.Errorf("tell the parent: %w", err)
 	}
@@ -86,21 +91,26 @@ func serveUnprivileged(ctx context.Context, o *serveFlags, device *os.File) erro
 
 // A parent is the process with root's rights.
 type parent struct {
+	cmd   *cobra.Command
+	args  []string
 	flags *serveFlags
 	as    identity
+	api   *os.File // listens; it outlives a child
 	log   *slog.Logger
+
+	running settings // what children are started with; a hangup may change it
 }
 
-func newParent(o *serveFlags, as identity) *parent {
-	return &parent{flags: o, as: as, log: slog.Default()}
+func newParent(cmd *cobra.Command, args []string, o *serveFlags, as identity) *parent {
+	if len(args) > 0 {
+		args = []string{o.mount} // absolute now
+	}
+	return &parent{cmd: cmd, args: args, flags: o, as: as, log: slog.Default(), running: settingsOf(cmd.Flags())}
 }
-
-// restartPause keeps a child that dies at once from taking the machine.
-const restartPause = time.Second
 
 // run serves until ctx ends. It gives up only if the first child never gets
 // ready; a later one is replaced.
-func (p *parent) run(ctx context.Context) error {
+func (p *parent) run(ctx context.Context, hangups <-chan os.Signal) error {
 	if err := p.prepare(); err != nil {
 		return err
 	}
@@ -118,59 +128,52 @@ func (p *parent) run(ctx context.Context) error {
 		}
 		webDone = web.Done()
 	}
-	p.log.Info("serving", "mount", p.flags.mount, "listen", p.flags.web.listen, "profile", p.flags.profile, "user", p.flags.user)
-	var hangups chan os.Signal
-	if p.flags.admin.keyFile != "" || p.flags.stack.channel.address != "" {
-		hangups = make(chan os.Signal, 1)
-		signal.Notify(hangups, syscall.SIGHUP)
-		defer signal.Stop(hangups)
-	}
+	p.log.Info("serving", "mount", p.flags.mount, "listen", p.flags.web.listen, "profile", p.flags.profile, "user", p.as.name)
+	hung := p.watch(ctx, child)
 	for {
 		select {
 		case <-hangups:
-			_ = child.cmd.Process.Signal(syscall.SIGHUP) // it may have ended
+			p.reload(child, web)
+			continue
 		case <-ctx.Done():
 			return p.stop(child, web)
 		case <-webDone:
 			return errors.Join(fmt.Errorf("nginx ended: %w", web.Err()), p.stop(child, nil))
+		case err := <-hung:
+			p.log.Error("the serving process does not answer; starting another", "err", err)
+			p.end(child, syscall.SIGKILL)
 		case <-child.done:
 			p.log.Error("the serving process ended; starting another", "err", child.err)
-			if child, err = p.restart(ctx); err != nil {
-				return errors.Join(err, p.stop(nil, web))
-			}
 		}
+		if child, err = p.restart(ctx); err != nil {
+			return errors.Join(err, p.stop(nil, web))
+		}
+		hung = p.watch(ctx, child)
 	}
 }
 
-// prepare makes the directories and gives the user those that it writes to.
+// prepare makes the directories, those of the user too, and listens for the API.
 func (p *parent) prepare() error {
-	cacheDir := p.flags.stack.cache.dir(p.flags.stack.state)
-	for _, dir := range []string{p.flags.stack.state, cacheDir, p.flags.run} {
-		if dir == "" {
-			continue // the cache is in memory
-		}
-		if err := os.MkdirAll(dir, 0o755); err != nil {
-			return fmt.Errorf("make a directory: %w", err)
-		}
-		// Only the directory itself: what is in it was written by the user, or
-		// is a mistake that the child reports.
-		if err := os.Chown(dir, p.as.uid, p.as.gid); err != nil {
-			if dir == cacheDir {
-				// Nothing that is served depends on the cache.
-				p.log.Warn("the cache's directory cannot be given to the user", "user", p.flags.user, "err", err)
-				continue
-			}
-			return fmt.Errorf("give %s to %s: %w", dir, p.flags.user, err)
-		}
+	if err := p.flags.stack.giveDirectories(p.as); err != nil {
+		return err
+	}
+	if err := p.flags.usable(p.flags.stack.state); err != nil {
+		return fmt.Errorf("--state: %w", err)
+	}
+	l, err := listenAPI(p.flags.socket())
+	if err != nil {
+		return err
+	}
+	l.SetUnlinkOnClose(false)
+	defer l.Close()
+	// Not through a link, which could only be root's own.
+	if err := os.Lchown(p.flags.socket(), p.as.uid, p.as.gid); err != nil {
+		return fmt.Errorf("give the API's socket to %s: %w", p.as.name, err)
+	}
+	if p.api, err = l.File(); err != nil {
+		return fmt.Errorf("hold the API's socket: %w", err)
 	}
 	return nil
-}
-
-// A child is a started serving process.
-type child struct {
-	cmd  *exec.Cmd
-	done chan struct{}
-	err  error // set before done is closed
 }
 
 // startChild mounts and starts a child, and waits until it is ready.
@@ -219,82 +222,52 @@ func (p *parent) raiseReadAhead() {
 	}
 }
 
-// A childError says that the child could not start; it has reported why.
-type childError struct{ err error }
-
-func (e *childError) Error() string {
-	return fmt.Sprintf("not started (%v), for the reason above", e.err)
-}
-
-// Unwrap gives the child's exit.
-func (e *childError) Unwrap() error { return e.err }
-
-// status is the child's exit status, which tells the kind of failure; -1 if it
-// was killed.
-func (e *childError) status() int {
-	if exit, ok := errors.AsType[*exec.ExitError](e.err); ok {
-		return exit.ExitCode()
-	}
-	return -1
-}
-
-// spawn starts this program again as the user, with the same arguments.
+// spawn starts the child.
 func (p *parent) spawn(device, toParent *os.File) (*child, error) {
-	// Not by its name: the user may not be allowed to look into the folder that
-	// it lies in.
-	const self = "/proc/self/exe"
-	cmd := exec.Command(self, os.Args[1:]...)
-	cmd.Env = append(os.Environ(), childMark+"=1", "HOME="+p.flags.stack.state)
-	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
-	cmd.ExtraFiles = []*os.File{device, toParent}
-	cmd.SysProcAttr = &syscall.SysProcAttr{
-		Credential: &syscall.Credential{Uid: uint32(p.as.uid), Gid: uint32(p.as.gid)},
-		// A terminal's ctrl-C is for the parent, which stops the child in order.
-		Setpgid: true,
-		// If the parent is killed the child ends too, and at once: one that took
-		// its time, or was stuck, would still hold the state and answer for the
-		// mount when the next start looks.
-		Pdeathsig: syscall.SIGKILL,
+	again, settings, err := p.flags.stack.command(p.cmd, p.as, p.args...)
+	if err != nil {
+		return nil, err
 	}
-	c := &child{cmd: cmd, done: make(chan struct{})}
-	started := make(chan error)
-	go func() {
-		// Pdeathsig is sent when the thread that started the process ends.
-		runtime.LockOSThread()
-		defer runtime.UnlockOSThread()
-		err := cmd.Start()
-		started <- err
-		if err == nil {
-			c.err = cmd.Wait()
-			close(c.done)
-		}
-	}()
-	if err := <-started; err != nil {
-		return nil, fmt.Errorf("start %s as %s: %w", self, p.flags.user, err)
+	again.ExtraFiles = []*os.File{device, toParent, p.api}
+	c, err := startProcess(again, settings)
+	if err != nil {
+		return nil, err
 	}
+	// If that fails it has ended, and its own error is the better one.
+	_ = settings.send(p.running)
 	return c, nil
 }
 
-// restart replaces a child that died. It tries until ctx ends; that is its only
-// error.
+// restartPause keeps a child that dies at once from taking the machine.
+const restartPause = time.Second
+
+// restart replaces a child that died: at once, then, if that fails, every
+// second. It tries until ctx ends; that is its only error.
 func (p *parent) restart(ctx context.Context) (*child, error) {
 	for {
-		if err := vfs.DetachPath(p.flags.mount); err != nil {
-			p.log.Warn("dead mount not removed", "err", err)
-		}
-		select {
-		case <-time.After(restartPause):
-		case <-ctx.Done():
-			return nil, ctx.Err()
-		}
+		p.clearMount()
+		p.awaitDirectories(ctx)
 		c, err := p.startChild(ctx)
 		if err == nil {
 			return c, nil
 		}
 		if ctx.Err() != nil {
-			return nil, err
+			return nil, ctx.Err()
 		}
 		p.log.Error("not restarted; trying again", "err", strings.TrimSpace(err.Error()))
+		select {
+		case <-time.After(restartPause):
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+}
+
+// clearMount takes away a mount without a server, from under those who wait
+// for it, too.
+func (p *parent) clearMount() {
+	if err := errors.Join(vfs.AbortPath(p.flags.mount), vfs.DetachPath(p.flags.mount)); err != nil {
+		p.log.Warn("dead mount not removed", "err", err)
 	}
 }
 
@@ -316,20 +289,45 @@ func (p *parent) stop(c *child, web *nginx.Server) error {
 		p.log.Warn("the mount is busy; it is detached, and its readers get errors from now on", "dir", p.flags.mount, "err", err)
 		errs = append(errs, vfs.DetachPath(p.flags.mount))
 	}
-	if c != nil {
-		if err := c.cmd.Process.Signal(syscall.SIGTERM); err != nil && !errors.Is(err, os.ErrProcessDone) {
-			errs = append(errs, err)
-		}
-		select {
-		case <-c.done:
-		case <-time.After(childPatience):
-			p.log.Warn("the serving process does not end; killing it")
-			errs = append(errs, c.cmd.Process.Kill())
-			<-c.done
-		}
+	if c != nil && !p.end(c, syscall.SIGTERM) {
+		errs = append(errs, vfs.AbortPath(p.flags.mount))
+	}
+	if p.api != nil {
+		_ = os.Remove(p.flags.socket())
+		p.api.Close()
 	}
 	return errors.Join(errs...)
 }
 
-// childPatience is how long the child may take to end.
-const childPatience = 10 * time.Second
+const (
+	// childPatience is how long the child may take to end.
+	childPatience = 10 * time.Second
+	// killPatience is how long the kernel may take to end what was killed. It
+	// cannot while a read of a file system that does not answer is under way.
+	killPatience = 3 * time.Second
+)
+
+// end ends a child by a signal, or else by force, and reports whether it is gone.
+func (p *parent) end(c *child, signal syscall.Signal) bool {
+	_ = c.cmd.Process.Signal(signal) // it may have ended
+	patience := childPatience
+	if signal == syscall.SIGKILL {
+		patience = 0
+	}
+	select {
+	case <-c.done:
+		return true
+	case <-time.After(patience):
+	}
+	if signal != syscall.SIGKILL {
+		p.log.Warn("the serving process does not end; killing it")
+	}
+	_ = c.cmd.Process.Kill()
+	select {
+	case <-c.done:
+		return true
+	case <-time.After(killPatience):
+		p.log.Error("the serving process was killed and waits for a file system that does not answer; it ends when that does", "process", c.cmd.Process.Pid)
+		return false
+	}
+}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/http"
 	"sync"
 	"time"
 
@@ -85,13 +86,13 @@ func (p *probe) state() api.Check {
 
 // startProbes begins to look, until ctx ends, and returns what tells the state
 // of all.
-func startProbes(ctx context.Context, o *serveFlags, s *stack, mounted *vfs.Server, log *slog.Logger) func() []api.Check {
+func startProbes(ctx context.Context, o *serveFlags, s *stack, mounted *vfs.Server, instance string, log *slog.Logger) func() []api.Check {
 	probes := []*probe{probeBase(s)}
 	if o.web.enabled {
-		probes = append(probes, probeNginx(o.web.listen[0]))
+		probes = append(probes, probeNginx(o.web.listen[0], instance))
 	}
-	if s.signer != nil {
-		probes = append(probes, probeKeys(s.signer))
+	if s.keys.get() != nil {
+		probes = append(probes, probeKeys(s.keys))
 	}
 	for _, p := range probes {
 		go p.run(ctx, log)
@@ -145,14 +146,42 @@ func missingOf(bytes extent.Source, n int64) int64 {
 	return n
 }
 
-// probeNginx connects to the first address that nginx listens on.
-func probeNginx(listen string) *probe {
+// probeNginx looks whether our nginx is at the first address that it listens on,
+// and not another program.
+func probeNginx(listen, instance string) *probe {
 	return &probe{name: "nginx", every: 10 * time.Second, look: func(ctx context.Context) (string, error) {
-		var dialer net.Dialer
-		conn, err := dialer.DialContext(ctx, "tcp", nginx.DialAddress(listen))
+		got, err := instanceAt(ctx, "http://"+nginx.DialAddress(listen), nil)
 		if err != nil {
-			return "it does not accept connections", fmt.Errorf("%w: %w", fault.Unavailable, err)
+			return "it does not answer", err
 		}
-		return "it accepts connections", conn.Close()
+		if got != instance && got != busy {
+			return "it does not answer: its address is another program's", fmt.Errorf("%s is not our nginx: %w", listen, fault.Unavailable)
+		}
+		return "it answers", nil
 	}}
+}
+
+// busy is what instanceAt returns of an isofs that has no time.
+const busy = "busy"
+
+// instanceAt asks the isofs at an address, or at a dialer's, which it is: "" is
+// no isofs.
+func instanceAt(ctx context.Context, address string, dial func(ctx context.Context, network, address string) (net.Conn, error)) (string, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, address+"/healthz", nil)
+	if err != nil {
+		return "", err
+	}
+	client := &http.Client{
+		Transport:     &http.Transport{DialContext: dial, DisableKeepAlives: true, MaxResponseHeaderBytes: 64 << 10},
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+	resp, err := client.Do(req)
+	if err != nil {
+		return "", fmt.Errorf("%w: %w", fault.Unavailable, err)
+	}
+	resp.Body.Close()
+	if resp.StatusCode == http.StatusTooManyRequests {
+		return busy, nil
+	}
+	return resp.Header.Get(api.InstanceHeader), nil
 }

@@ -8,10 +8,16 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"os/signal"
+	"path/filepath"
 	"runtime/debug"
+	"strings"
+	"syscall"
 	"time"
 
-	"aesthetic.computer/isofs/api"
+	"github.com/spf13/cobra"
+
+	"aesthetic.computer/isofs/border"
 	"aesthetic.computer/isofs/nginx"
 	"aesthetic.computer/isofs/vfs"
 )
@@ -19,17 +25,30 @@ import (
 // pruneEvery is how often superseded snapshots are looked through.
 const pruneEvery = 10 * time.Minute
 
-// runServe runs until ctx ends: in one process, or in two when root started it.
-func runServe(ctx context.Context, o *serveFlags) error {
+// runServe runs cmd until ctx ends: in one process, or in two when root started it.
+func runServe(cmd *cobra.Command, args []string, o *serveFlags) error {
 	if err := o.complete(); err != nil {
 		return err
 	}
+	ctx := cmd.Context()
+	if r := reloadIn(ctx); r != nil {
+		return r.resolved(cmd, o)
+	}
+	// Before all else, since both end a process that does not listen: a hangup,
+	// and a log that is read no more.
+	hangups := make(chan os.Signal, 1)
+	signal.Notify(hangups, syscall.SIGHUP)
+	defer signal.Stop(hangups)
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 	collectOften()
 	if device := inheritedDevice(); device != nil {
-		return serveUnprivileged(ctx, o, device)
+		return serveUnprivileged(ctx, cmd, o, device)
 	}
-	as, err := lookupUser(o.user)
+	as, err := lookupUser(o.stack.user)
 	if err != nil {
+		return err
+	}
+	if err := o.makeDirectories(); err != nil {
 		return err
 	}
 	lock, err := lockDir(o.run, "--run")
@@ -41,9 +60,9 @@ func runServe(ctx context.Context, o *serveFlags) error {
 		return err
 	}
 	if os.Geteuid() == 0 && !as.isRoot() {
-		err = newParent(o, as).run(ctx)
+		err = newParent(cmd, args, o, as).run(ctx, hangups)
 	} else {
-		err = serveAlone(ctx, o)
+		err = serveAlone(ctx, cmd, o, hangups)
 	}
 	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
 		// A stop in the middle of the start is what was asked for, no failure.
@@ -64,14 +83,40 @@ func collectOften() {
 	}
 }
 
-// serveAlone does everything in this process.
-func serveAlone(ctx context.Context, o *serveFlags) error {
-	log := slog.Default()
-	for _, dir := range []string{o.stack.state, o.run} {
-		if err := os.MkdirAll(dir, 0o755); err != nil {
+// makeDirectories makes those that whoever starts isofs keeps: root's stay
+// root's, below no directory that others can write to.
+func (o *serveFlags) makeDirectories() error {
+	dirs := []string{o.run}
+	if o.web.enabled {
+		dirs = append(dirs, o.nginxConfig().RunDir)
+	}
+	if log := o.logDirectory(); log != "" {
+		dirs = append(dirs, log)
+	}
+	for _, dir := range dirs {
+		if os.Geteuid() == 0 {
+			if err := border.Own(dir); err != nil {
+				return err
+			}
+		} else if err := os.MkdirAll(dir, 0o755); err != nil {
 			return fmt.Errorf("make a directory: %w", err)
 		}
 	}
+	return nil
+}
+
+// logDirectory is that of the access log, "" if that is no file.
+func (o *serveFlags) logDirectory() string {
+	log := o.web.accessLog
+	if !o.web.enabled || !filepath.IsAbs(log) || strings.HasPrefix(log, "/dev/") {
+		return ""
+	}
+	return filepath.Dir(log)
+}
+
+// serveAlone does everything in this process.
+func serveAlone(ctx context.Context, cmd *cobra.Command, o *serveFlags, hangups <-chan os.Signal) error {
+	log := slog.Default()
 	s, err := openStack(ctx, &o.stack, log, o.sidecars()...)
 	if err != nil {
 		return err
@@ -85,24 +130,30 @@ func serveAlone(ctx context.Context, o *serveFlags) error {
 		return err
 	}
 	defer unmount(mounted, o.mount, log)
-	stopServices, err := startServices(ctx, o, s, mounted, ctx.Done(), log)
+	api, err := listenAPI(o.socket())
 	if err != nil {
 		return err
 	}
-	defer stopServices()
+	services, err := startServices(ctx, o, s, mounted, api, ctx.Done(), log)
+	if err != nil {
+		return err
+	}
+	defer services.stop()
 	if !o.web.enabled {
 		log.Info("mounted", "dir", o.mount, "pieces", len(s.catalog.Pieces(ctx)))
+		go services.reloadAt(hangups, cmd, nil)
 		return waitFor(ctx, mounted.Done())
 	}
-	return serveWeb(ctx, o, log, mounted.Done())
+	return serveWeb(ctx, o, log, mounted.Done(), func(web *nginx.Server) { services.reloadAt(hangups, cmd, web) })
 }
 
-// serveWeb runs nginx until ctx or the mount ends.
-func serveWeb(ctx context.Context, o *serveFlags, log *slog.Logger, unmounted <-chan struct{}) error {
+// serveWeb runs nginx, and reload beside it, until ctx or the mount ends.
+func serveWeb(ctx context.Context, o *serveFlags, log *slog.Logger, unmounted <-chan struct{}, reload func(*nginx.Server)) error {
 	web, err := nginx.Start(ctx, o.web.binary, o.nginxConfig(), log)
 	if err != nil {
 		return err
 	}
+	go reload(web)
 	log.Info("serving", "listen", o.web.listen, "mount", o.mount, "profile", o.profile)
 	select {
 	case <-ctx.Done():
@@ -140,43 +191,6 @@ func unmount(mounted *vfs.Server, dir string, log *slog.Logger) {
 			log.Error("not unmounted", "dir", dir, "err", err)
 		}
 	}
-}
-
-// startServices starts what runs beside the mount: the API, whose streams end
-// when stopping is closed, the metrics, and, until ctx ends, the probes, the care
-// for superseded snapshots and the prefill.
-func startServices(ctx context.Context, o *serveFlags, s *stack, mounted *vfs.Server, stopping <-chan struct{}, log *slog.Logger) (stop func(), err error) {
-	ready := startProbes(ctx, o, s, mounted, log)
-	key, err := o.admin.open(ctx, log)
-	if err != nil {
-		return nil, err
-	}
-	if o.prefill {
-		s.newBase = prefiller(ctx, log)
-		s.newBase(s.serving.Load().base)
-	}
-	trust, err := trustOf(s.signer)
-	if err != nil {
-		return nil, err
-	}
-	stopAPI, err := startAPI(o.socket(), api.Config{
-		Catalog: s.catalog, Log: log, Healthy: func() error { return mountGone(mounted) }, Ready: ready,
-		PublicURL: o.api.publicURL, BaseURL: func() string { return publicBase(s.serving.Load().address) },
-		Watchers: o.api.watchers, Watched: s.meters.watched, Stopping: stopping,
-		Admin: api.Admin{Key: key.get, SetBase: s.setBase, Follow: s.follow}, Observe: s.meters.answered, Trust: trust,
-	}, log)
-	if err != nil {
-		return nil, err
-	}
-	stopMetrics, err := startMetrics(o.metrics, s, mounted, log)
-	if err != nil {
-		stopAPI()
-		return nil, err
-	}
-	go keepPruned(ctx, s)
-	go watchExpiry(ctx, s.signer, log)
-	startFollowing(ctx, s)
-	return func() { stopMetrics(); stopAPI() }, nil
 }
 
 // keepPruned looks through the snapshots now and then.

@@ -1,13 +1,10 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"net"
 	"os"
-	"os/user"
 	"path/filepath"
-	"strconv"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -22,7 +19,6 @@ type serveFlags struct {
 	mount   string
 	profile string
 	pages   size
-	user    string
 	run     string
 	metrics string
 	prefill bool
@@ -63,14 +59,19 @@ directory is unmounted. A start after kill -9 cleans up and goes on where it was
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			o.web.enabled = true
-			return runServe(cmd.Context(), &o)
+			return runServe(cmd, nil, &o)
 		},
 	}
+	o.register(cmd)
+	return cmd
+}
+
+// register adds all that serve has.
+func (o *serveFlags) register(cmd *cobra.Command) {
 	o.stack.register(cmd)
 	o.registerMount(cmd)
 	cmd.Flags().StringVar(&o.mount, "mount", "", "directory to mount on (default /srv/isofs for root, else STATE/mnt)")
 	o.web.register(cmd)
-	return cmd
 }
 
 func newMount() *cobra.Command {
@@ -84,7 +85,7 @@ cp, dd, QEMU. Names that are not listed are answered too, if the piece exists.`,
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o.mount = args[0]
-			return runServe(cmd.Context(), &o)
+			return runServe(cmd, args, &o)
 		},
 	}
 	o.stack.register(cmd)
@@ -99,7 +100,6 @@ func (o *serveFlags) registerMount(cmd *cobra.Command) {
 	flags.StringVar(&o.profile, "profile", string(vfs.Direct), "direct (one cache for all pieces) or page-cache (best when one piece is fetched by many)")
 	o.pages = vfs.DefaultPageLimit
 	flags.Var(&o.pages, "page-cache-limit", "bound on what the kernel keeps of all images in --profile page-cache")
-	flags.StringVar(&o.user, "user", "www-data", "user to run as when started by root")
 	flags.StringVar(&o.metrics, "metrics-listen", "", "address for Prometheus, such as 127.0.0.1:9180; what it tells is not for the public")
 	flags.BoolVar(&o.prefill, "prefill", false, "fetch all of the base in the background, while nobody waits for anything")
 	o.api.register(cmd)
@@ -141,11 +141,9 @@ func (o *serveFlags) complete() error {
 		}
 	}
 	for _, path := range []*string{&o.mount, &o.run, &o.stack.state} {
-		abs, err := filepath.Abs(*path)
-		if err != nil {
-			return fmt.Errorf("make %s absolute: %w", *path, err)
+		if err := absolute(path); err != nil {
+			return err
 		}
-		*path = abs
 	}
 	wrong := []error{o.stack.validate(), o.stack.limits.validate(), o.api.validate(), o.admin.validate()}
 	if o.pages < 16<<20 {
@@ -178,29 +176,7 @@ func (o *serveFlags) nginxConfig() nginx.Config {
 		TrustedProxies: o.web.proxies,
 	}
 	if os.Geteuid() == 0 {
-		c.User = o.user
+		c.User = o.stack.user
 	}
 	return c
-}
-
-// An identity is whom to run as.
-type identity struct{ uid, gid int }
-
-func (i identity) isRoot() bool { return i.uid == 0 }
-
-// lookupUser finds --user. Only root can become somebody else.
-func lookupUser(name string) (identity, error) {
-	if os.Geteuid() != 0 {
-		return identity{os.Geteuid(), os.Getegid()}, nil
-	}
-	u, err := user.Lookup(name)
-	if err != nil {
-		return identity{}, fmt.Errorf("--user: %w: %w", err, errUsage)
-	}
-	uid, err1 := strconv.Atoi(u.Uid)
-	gid, err2 := strconv.Atoi(u.Gid)
-	if err := errors.Join(err1, err2); err != nil {
-		return identity{}, fmt.Errorf("--user %s: %w", name, err)
-	}
-	return identity{uid, gid}, nil
 }

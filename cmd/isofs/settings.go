@@ -22,6 +22,13 @@ const defaultConfig = "/etc/isofs.toml"
 // environment variable, else that of the configuration file.
 func bindSettings(cmd *cobra.Command) error {
 	flags := cmd.Flags()
+	if isChild() {
+		resolved, err := handedDown()
+		if err != nil {
+			return err
+		}
+		return resolved.apply(flags)
+	}
 	if err := fromEnvironment(flags.Lookup("config"), flags); err != nil {
 		return err
 	}
@@ -41,6 +48,14 @@ func bindSettings(cmd *cobra.Command) error {
 		if failed == nil {
 			failed = fromEnvironment(f, flags)
 		}
+	})
+	// Base and channel say the same in two ways, so the one that was typed wins over the file's other one.
+	for _, typed := range [][2]string{{"base", "channel"}, {"channel", "base"}, {"channel", "mirror"}} {
+		if f := flags.Lookup(typed[0]); f != nil && f.Changed {
+			delete(file, typed[1])
+		}
+	}
+	flags.VisitAll(func(f *pflag.Flag) {
 		if value, ok := file[f.Name]; ok && failed == nil && !f.Changed {
 			if err := flags.Set(f.Name, value); err != nil {
 				failed = fmt.Errorf("%s: %s = %q: %w: %w", configName(path), f.Name, value, err, errUsage)

@@ -43,6 +43,9 @@ func settled(t *testing.T, file string, args ...string) (*cobra.Command, error) 
 	root.Flags().String("config", "", "")
 	root.Flags().Var(&limit, "cache-size", "")
 	root.Flags().StringSlice("listen", []string{"default"}, "")
+	root.Flags().String("base", "", "")
+	root.Flags().String("channel", "", "")
+	root.Flags().StringSlice("mirror", nil, "")
 	if file != "" {
 		path := filepath.Join(t.TempDir(), "isofs.toml")
 		if err := os.WriteFile(path, []byte(file), 0o644); err != nil {
@@ -54,6 +57,29 @@ func settled(t *testing.T, file string, args ...string) (*cobra.Command, error) 
 		t.Fatal(err)
 	}
 	return root, bindSettings(root)
+}
+
+// TestOneOfBaseAndChannel: what was typed says what to serve, in either way.
+func TestOneOfBaseAndChannel(t *testing.T) {
+	const base, channel = "base = \"b\"\nmirror = [\"m\"]\n", "channel = \"c\"\n"
+	for _, c := range []struct {
+		file, args              string
+		base, channel, mirrored string
+	}{
+		{base, "--channel=typed", "", "typed", "[]"},
+		{channel, "--base=typed", "typed", "", "[]"},
+		{base, "--base=typed", "typed", "", "[m]"},
+		{base + channel, "--listen=x", "b", "c", "[m]"}, // refused later
+	} {
+		root, err := settled(t, c.file, c.args)
+		if err != nil {
+			t.Fatal(err)
+		}
+		value := func(name string) string { return root.Flags().Lookup(name).Value.String() }
+		if value("base") != c.base || value("channel") != c.channel || value("mirror") != c.mirrored {
+			t.Errorf("%q with %s: base %q, channel %q, mirrors %s", c.file, c.args, value("base"), value("channel"), value("mirror"))
+		}
+	}
 }
 
 func TestFlagWinsOverEnvironmentOverFile(t *testing.T) {

@@ -19,7 +19,6 @@ import (
 	"aesthetic.computer/isofs/fault"
 	"aesthetic.computer/isofs/image"
 	"aesthetic.computer/isofs/origin"
-	"aesthetic.computer/isofs/signature"
 )
 
 // stackFlags are what serve, mount, pack and inspect have in common: where
@@ -28,6 +27,7 @@ type stackFlags struct {
 	base     string
 	channel  channelFlags // of servers, in place of base
 	state    string
+	user     string // whom to run as
 	cache    cacheFlags
 	fetches  int
 	patience time.Duration
@@ -45,6 +45,7 @@ func (o *stackFlags) register(cmd *cobra.Command) {
 	flags := cmd.Flags()
 	flags.StringVar(&o.base, "base", "", "folder or URL (http, https, s3) that has the base's manifest.json and base.iso, or address of the manifest (needed)")
 	flags.StringVar(&o.state, "state", defaultState(), "directory of what must survive: bundles, snapshots, manifests")
+	flags.StringVar(&o.user, "user", defaultUser, "user to run as when started by root")
 	o.cache.register(cmd)
 	flags.IntVar(&o.fetches, "fetches", 16, "requests to the base's origin at once")
 	flags.DurationVar(&o.patience, "origin-timeout", 30*time.Second, "how long a read waits for the base's origin, with all retries, before it fails")
@@ -70,8 +71,7 @@ type ovenFlags struct {
 // validate fills in what was left open and reports all that is wrong, before
 // anything is opened.
 func (o *stackFlags) validate() error {
-	var wrong []error
-	wrong = append(wrong, o.validateBase())
+	wrong := []error{absolute(&o.state), o.validateBase()}
 	wrong = append(wrong, o.s3.validate()...)
 	wrong = append(wrong, o.mirrors.validate(o.origins())...)
 	if err := o.cache.complete(); err != nil {
@@ -144,7 +144,7 @@ type stack struct {
 	base    image.Base // that it started with
 	catalog *catalog.Catalog
 	meters  *meters
-	signer  *signature.Signer         // nil: nothing is signed
+	keys    *signingKeys
 	serving atomic.Pointer[published] // what new images are made on
 
 	follower *follower        // of the channel; nil: there is none
@@ -204,8 +204,9 @@ func openStack(ctx context.Context, o *stackFlags, log *slog.Logger, sidecars ..
 	if err != nil {
 		return nil, errors.Join(err, lock.Close())
 	}
-	s := &stack{lock: lock, store: store, meters: measured, signer: signer, bases: newBases(o, store, log)}
-	s.bases.ring = ring
+	s := &stack{lock: lock, store: store, meters: measured, keys: &signingKeys{}, bases: newBases(o, store, log)}
+	s.keys.now.Store(signer)
+	s.bases.ring.Store(ring)
 	if err := s.openBase(ctx, o, log); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
@@ -215,7 +216,7 @@ func openStack(ctx context.Context, o *stackFlags, log *slog.Logger, sidecars ..
 	}
 	if signer != nil {
 		log.Info("images are signed", "keys", signer)
-		c.Sidecars, c.Signing = append(c.Sidecars, ascMaker(signer)), signing(signer)
+		c.Sidecars, c.Signing = append(c.Sidecars, ascMaker(s.keys)), signing(s.keys)
 	}
 	s.catalog, err = catalog.Open(c)
 	if err != nil {

@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"sync/atomic"
 	"time"
 
 	"github.com/spf13/pflag"
@@ -104,8 +105,17 @@ func openKeyring(path string) (*signature.Keyring, error) {
 	return ring, nil
 }
 
+// signingKeys are the keys of now. A hangup may replace them, but a server that
+// began without any signs nothing until it is started again.
+type signingKeys struct {
+	now atomic.Pointer[signature.Signer]
+}
+
+// get returns nil if nothing is signed.
+func (k *signingKeys) get() *signature.Signer { return k.now.Load() }
+
 // ascMaker makes the signatures of images.
-func ascMaker(signer *signature.Signer) catalog.SidecarMaker {
+func ascMaker(keys *signingKeys) catalog.SidecarMaker {
 	return catalog.SidecarMaker{
 		Suffix: ascSuffix, Early: true,
 		Make: func(s *catalog.Snapshot, img *image.Image) ([]byte, error) {
@@ -113,41 +123,41 @@ func ascMaker(signer *signature.Signer) catalog.SidecarMaker {
 			if err != nil {
 				return nil, err
 			}
-			return signer.Sign(h, s.Time())
+			return keys.get().Sign(h, s.Time())
 		},
 		MakeForSlot: func(s *catalog.Snapshot, img *image.Image) ([]byte, error) {
 			h := sha256.New()
 			if _, err := io.Copy(h, io.NewSectionReader(img.Volume, 0, img.Volume.Size())); err != nil {
 				return nil, err
 			}
-			return signer.Sign(h, s.Time())
+			return keys.get().Sign(h, s.Time())
 		},
 	}
 }
 
 // signing is what signs piece.json now.
-func signing(signer *signature.Signer) func() (catalog.Signing, error) {
+func signing(keys *signingKeys) func() (catalog.Signing, error) {
 	return func() (catalog.Signing, error) {
-		keys, sign, err := signer.Frozen()
-		return catalog.Signing{Keys: keys, Sign: sign}, err
+		names, sign, err := keys.get().Frozen()
+		return catalog.Signing{Keys: names, Sign: sign}, err
 	}
 }
 
 // trustOf is what the API serves of the keys.
-func trustOf(signer *signature.Signer) (api.Trust, error) {
+func trustOf(signer *signature.Signer) (*api.Trust, error) {
 	if signer == nil {
-		return api.Trust{}, nil
+		return &api.Trust{}, nil
 	}
 	ring := signer.Keyring()
 	public, err := ring.Armored()
 	if err != nil {
-		return api.Trust{}, err
+		return nil, err
 	}
 	entries, err := ring.Directory()
 	if err != nil {
-		return api.Trust{}, err
+		return nil, err
 	}
-	t := api.Trust{PublicKeys: public, Directory: map[string][]byte{}, Sign: signer.SignData}
+	t := &api.Trust{PublicKeys: public, Directory: map[string][]byte{}, Sign: signer.SignData}
 	for _, e := range entries {
 		t.Directory[e.Domain+"/"+e.Hash] = e.Keys
 	}
@@ -155,12 +165,9 @@ func trustOf(signer *signature.Signer) (api.Trust, error) {
 }
 
 // watchExpiry says day by day that the keys are about to end, until ctx does.
-func watchExpiry(ctx context.Context, signer *signature.Signer, log *slog.Logger) {
-	if signer == nil || signer.Expires().IsZero() {
-		return
-	}
+func watchExpiry(ctx context.Context, keys *signingKeys, log *slog.Logger) {
 	for {
-		if left := time.Until(signer.Expires()); left < expiryWarning {
+		if signer := keys.get(); signer != nil && !signer.Expires().IsZero() && time.Until(signer.Expires()) < expiryWarning {
 			log.Warn("the signing keys expire; no image can be made then", "keys", signer, "at", signer.Expires().UTC().Format(time.RFC3339))
 		}
 		select {
@@ -172,9 +179,9 @@ func watchExpiry(ctx context.Context, signer *signature.Signer, log *slog.Logger
 }
 
 // probeKeys looks whether the keys can sign.
-func probeKeys(signer *signature.Signer) *probe {
+func probeKeys(keys *signingKeys) *probe {
 	return &probe{name: "signing", every: time.Minute, look: func(context.Context) (string, error) {
-		if _, err := signer.Keys(); err != nil {
+		if _, err := keys.get().Keys(); err != nil {
 			return "the keys have expired, and no image can be made", err
 		}
 		return "the keys are valid", nil

@@ -125,7 +125,7 @@ func TestKeptManifestIsVerified(t *testing.T) {
 	if err := kept(); err != nil {
 		t.Errorf("without a keyring: %v", err)
 	}
-	b.ring = us.Keyring()
+	b.ring.Store(us.Keyring())
 	if err := kept(); !errors.Is(err, fault.Unavailable) || !strings.Contains(err.Error(), "came without a signature") {
 		t.Errorf("unsigned: %v", err)
 	}
@@ -156,7 +156,7 @@ func TestManifestWithoutSignature(t *testing.T) {
 	dir := t.TempDir()
 	b := newBases(&stackFlags{state: t.TempDir()}, nil, nil)
 	us := testSigner(t)
-	b.ring = us.Keyring()
+	b.ring.Store(us.Keyring())
 	if err := os.WriteFile(filepath.Join(dir, "manifest.json"), []byte("no JSON"), 0o644); err != nil {
 		t.Fatal(err)
 	}

@@ -32,7 +32,7 @@ func (b *bases) manifestAt(ctx context.Context, flag, address string, patience o
 	if got.data, err = patience.ReadAll(ctx, where, maxManifest); err != nil {
 		return nil, fmt.Errorf("read the manifest of %s %s: %w", flag, origin.Redact(address), err)
 	}
-	if b.ring != nil {
+	if b.ring.Load() != nil {
 		if got.signature, err = readSignature(ctx, where, patience); err == nil {
 			err = b.trust(got.data, got.signature)
 		}
@@ -67,14 +67,18 @@ func readSignatureAt(ctx context.Context, where string, patience origin.Options)
 
 // trust checks a signature by the keyring.
 func (b *bases) trust(data, sig []byte) error {
-	_, err := b.ring.Verify(data, sig, time.Now())
+	ring := b.ring.Load()
+	if ring == nil {
+		return nil // it was taken away meanwhile
+	}
+	_, err := ring.Verify(data, sig, time.Now())
 	return err
 }
 
 // trustKept checks what is kept of a base by the keyring of now: that may have
 // lost a key since. What is refused may be wanted again with another keyring.
 func (b *bases) trustKept(sum base.Hash, data []byte) error {
-	if b.ring == nil {
+	if b.ring.Load() == nil {
 		return nil
 	}
 	sig, err := os.ReadFile(filepath.Join(b.dir, sum.String(), base.ManifestSignatureName))
@@ -89,7 +93,7 @@ func (b *bases) trustKept(sum base.Hash, data []byte) error {
 
 // trustChannel checks the signature of a channel, which is named by what it is of.
 func (b *bases) trustChannel(ctx context.Context, root string, c *base.Channel, data []byte, patience origin.Options) error {
-	if b.ring == nil {
+	if b.ring.Load() == nil {
 		return nil
 	}
 	where, err := join(root, base.ChannelSignaturePath(c, data))

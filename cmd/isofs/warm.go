@@ -35,6 +35,9 @@ It cannot use the cache of a server that runs; that one fills its own with --pre
 			if err := usage(wrong...); err != nil {
 				return err
 			}
+			if done, err := o.asUser(cmd.Context(), cmd, nil); done || err != nil {
+				return err
+			}
 			return runWarm(cmd, &o)
 		},
 	}
@@ -50,9 +53,11 @@ func runWarm(cmd *cobra.Command, o *stackFlags) (err error) {
 	}
 	registry := newBases(o, store, log)
 	defer func() { err = errors.Join(err, store.Close(), registry.Close()) }()
-	if registry.ring, err = openKeyring(o.keyring); err != nil {
+	ring, err := openKeyring(o.keyring)
+	if err != nil {
 		return err
 	}
+	registry.ring.Store(ring)
 	got, err := registry.read(cmd.Context(), o.places())
 	if err != nil {
 		return err

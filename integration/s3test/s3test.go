@@ -44,7 +44,8 @@ const patience = 60 * time.Second
 type Server struct {
 	t      *testing.T
 	addr   string
-	dir    string // of the objects
+	dir    string   // of the objects
+	args   []string // of the program, before "posix"
 	cmd    *exec.Cmd
 	ended  chan struct{}
 	output *bytes.Buffer // to be read when it has ended
@@ -57,23 +58,44 @@ var hosts atomic.Uint32
 // program the test is skipped, by name; in CI it fails.
 func Start(t *testing.T) *Server {
 	t.Helper()
+	s := newServer(t, t.TempDir(), Region)
+	s.MakeBucket(Bucket)
+	return s
+}
+
+// StartHosted runs a server of a region over a folder of objects, which other
+// servers may have too. It finds a bucket's name in front of the domain that
+// clients ask, as Amazon's does.
+func StartHosted(t *testing.T, dir, region, domain string) *Server {
+	t.Helper()
+	return newServer(t, dir, region, "--virtual-domain", domain)
+}
+
+func newServer(t *testing.T, dir, region string, flags ...string) *Server {
+	t.Helper()
 	program(t)
 	n := hosts.Add(1)
 	l, err := net.Listen("tcp", fmt.Sprintf("127.78.%d.%d:0", n>>8&0xff, n&0xff))
 	must(t, err)
 	must(t, l.Close())
-	s := &Server{t: t, addr: l.Addr().String(), dir: t.TempDir()}
+	s := &Server{t: t, addr: l.Addr().String(), dir: dir}
+	s.args = append([]string{"--port", s.addr, "--region", region, "--quiet"}, flags...)
 	s.Client = s3.New(s3.Options{
-		BaseEndpoint: aws.String(s.Endpoint()), UsePathStyle: true, Region: Region,
+		BaseEndpoint: aws.String(s.Endpoint()), UsePathStyle: true, Region: region,
 		Credentials: credentials.NewStaticCredentialsProvider(Access, Secret, ""),
 	})
 	t.Cleanup(s.Kill)
 	s.Restart()
-	_, err = s.Client.CreateBucket(context.Background(), &s3.CreateBucketInput{
-		Bucket: aws.String(Bucket), ObjectOwnership: types.ObjectOwnershipBucketOwnerPreferred,
-	})
-	must(t, err)
 	return s
+}
+
+// MakeBucket makes an empty bucket.
+func (s *Server) MakeBucket(name string) {
+	s.t.Helper()
+	_, err := s.Client.CreateBucket(context.Background(), &s3.CreateBucketInput{
+		Bucket: aws.String(name), ObjectOwnership: types.ObjectOwnershipBucketOwnerPreferred,
+	})
+	must(s.t, err)
 }
 
 // program is the path of the server.
@@ -115,7 +137,7 @@ func (s *Server) Endpoint() string { return "http://" + s.addr }
 func (s *Server) Restart() {
 	s.t.Helper()
 	s.output, s.ended = &bytes.Buffer{}, make(chan struct{})
-	s.cmd = exec.Command(program(s.t), "--port", s.addr, "--region", Region, "--quiet", "posix", s.dir)
+	s.cmd = exec.Command(program(s.t), append(s.args, "posix", s.dir)...)
 	s.cmd.Env = append(os.Environ(), "ROOT_ACCESS_KEY="+Access, "ROOT_SECRET_KEY="+Secret)
 	s.cmd.Stdout, s.cmd.Stderr = s.output, s.output
 	s.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}

@@ -1,0 +1,192 @@
+package integration
+
+import (
+	"errors"
+	"net/http"
+	"os"
+	"os/exec"
+	"os/user"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"aesthetic.computer/isofs/integration/s3test"
+)
+
+// A machine has Debian and its packages, Go and a copy of the source, two people,
+// and a network of itself and of those whom the pages call by name.
+type machine struct {
+	t      *testing.T
+	source string
+	env    []string // of everybody
+	image  string   // SHA-256 of what isofs pack makes of notepat
+	things []string // that lie in the source
+}
+
+// The disk of the test in the name space, and what is in it.
+const (
+	scratch  = "/mnt"
+	elseDir  = scratch + "/elsewhere" // what an elsewhere prepared
+	elseBase = elseDir + "/base"
+)
+
+// newMachine makes one of the name spaces that this process is in.
+func newMachine(t *testing.T) *machine {
+	t.Helper()
+	source, err := filepath.Abs(tree)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := &machine{t: t, source: source}
+	m.mounts()
+	loopbackUp(t)
+	t.Setenv("TMPDIR", scratch+"/tmp")
+	must(t, "cp", "-a", elseDir+"/s3", scratch+"/s3")
+	buckets := map[string]*s3test.Server{}
+	for _, region := range regions {
+		buckets[region] = s3test.StartHosted(t, scratch+"/s3", region, "s3."+region+"."+amazon)
+	}
+	m.settle()
+	writeFile(t, "/etc/hosts", "127.0.0.1 localhost fresh\n::1 localhost\n")
+	startHosts(t, elseDir+"/web", buckets)
+	sum, err := os.ReadFile(elseDir + "/packed.sha256")
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.image = strings.Fields(string(sum))[0]
+	if strings.Contains(m.text(strings.Fields(os.Getenv(pagesVar))...), "//images.example") {
+		m.startImages()
+	}
+	return m
+}
+
+// text is all of some pages.
+func (m *machine) text(pages ...string) (all string) {
+	for _, page := range pages {
+		text, err := os.ReadFile(filepath.Join(tree, page))
+		if err != nil {
+			m.t.Fatal(err)
+		}
+		all += string(text)
+	}
+	return all
+}
+
+// mounts lets go of what other tests have mounted, which wait until the last copy
+// of theirs is gone, and mounts the disk and what was prepared.
+func (m *machine) mounts() {
+	m.t.Helper()
+	had, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
+		m.t.Fatal(err)
+	}
+	for line := range strings.Lines(string(had)) {
+		at := strings.Fields(line)[4]
+		if strings.Contains(line, " - fuse.isofs ") || strings.HasPrefix(at, "/var/tmp/") || strings.HasPrefix(at, os.TempDir()+"/") {
+			_ = unix.Unmount(at, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW) // it may be gone
+		}
+	}
+	for _, at := range [][2]string{{os.Getenv(diskVar), scratch}, {os.Getenv(elsewhereVar), elseDir}} {
+		if err := errors.Join(os.MkdirAll(at[1], 0o755), unix.Mount(at[0], at[1], "", unix.MS_BIND, "")); err != nil {
+			m.t.Fatal(err)
+		}
+	}
+	if err := errors.Join(unix.Mount("proc", "/proc", "proc", 0, ""), unix.Sethostname([]byte("fresh"))); err != nil {
+		m.t.Fatal(err)
+	}
+}
+
+// loopbackUp has the name space's only network interface work.
+func loopbackUp(t *testing.T) {
+	t.Helper()
+	socket, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(socket)
+	lo, err := unix.NewIfreq("lo")
+	if err != nil {
+		t.Fatal(err)
+	}
+	lo.SetUint16(unix.IFF_UP | unix.IFF_RUNNING)
+	if err := unix.IoctlIfreq(socket, unix.SIOCSIFFLAGS, lo); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// settle has the script make the rest, and notes what commands need to know.
+func (m *machine) settle() {
+	m.t.Helper()
+	out, err := exec.Command("go", "env", "GOROOT", "GOCACHE", "GOMODCACHE").Output()
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	goFolders := strings.Fields(string(out))
+	cacheDir, err := os.UserCacheDir()
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	cmd := exec.Command("testdata/fresh-machine", m.source, os.Getenv(programVar), filepath.Join(cacheDir, "isofs", "bake", "debs"))
+	cmd.Env = append(os.Environ(), "KEEP="+strings.Join(goFolders, " "))
+	if out, err := cmd.CombinedOutput(); err != nil {
+		m.t.Fatalf("make a fresh machine: %v\n%s", err, out)
+	}
+	m.env = []string{
+		"LANG=C.UTF-8", "TERM=dumb", "PATH=" + os.Getenv("PATH"),
+		"GOPROXY=off", "GOTOOLCHAIN=local", "GOFLAGS=" + os.Getenv("GOFLAGS"), "GOCACHE=" + goFolders[1], "GOMODCACHE=" + goFolders[2],
+		"AWS_ACCESS_KEY_ID=" + s3test.Access, "AWS_SECRET_ACCESS_KEY=" + s3test.Secret,
+	}
+	m.things = m.lies()
+}
+
+// lies is what lies in the source.
+func (m *machine) lies() (names []string) {
+	entries, err := os.ReadDir(m.source)
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	for _, e := range entries {
+		names = append(names, e.Name())
+	}
+	return names
+}
+
+// newPerson is somebody at a shell: root in the source, others at home.
+func (m *machine) newPerson(name string) *person {
+	m.t.Helper()
+	env := append([]string{"USER=" + name, "HOME=/root"}, m.env...)
+	if name == "root" {
+		return newPerson(m.t, name, m.source, scratch+"/root.log", env, nil)
+	}
+	u, err := user.Lookup(name)
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	uid, _ := strconv.Atoi(u.Uid)
+	gid, _ := strconv.Atoi(u.Gid)
+	env[1] = "HOME=" + u.HomeDir
+	return newPerson(m.t, name, u.HomeDir, scratch+"/"+name+".log", env, &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)})
+}
+
+func answers(url string) bool {
+	resp, err := http.Get(url)
+	if err != nil {
+		return false
+	}
+	defer resp.Body.Close()
+	return resp.StatusCode == http.StatusOK
+}
+
+func writeFile(t *testing.T, path, text string) {
+	t.Helper()
+	if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}

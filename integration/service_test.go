@@ -1,0 +1,131 @@
+package integration
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+)
+
+// A unit is what the files of a service say, of each setting all values.
+type unit map[string][]string
+
+// readUnit reads a unit with what is laid over it. Those of /etc, which pages
+// tell to write, are judged by systemd itself.
+func readUnit(name string) (unit, error) {
+	u := unit{}
+	path := "/etc/systemd/system/" + name + ".service"
+	if _, err := os.Stat(path); err != nil {
+		path = "/lib/systemd/system/" + name + ".service"
+	}
+	files, _ := filepath.Glob(path + ".d/*.conf") // the pattern is right
+	for _, file := range append([]string{path}, files...) {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			return nil, err
+		}
+		for line := range strings.Lines(string(text)) {
+			key, value, ok := strings.Cut(strings.TrimSpace(line), "=")
+			if ok && !strings.HasPrefix(key, "#") {
+				u[key] = append(u[key], value)
+			}
+		}
+	}
+	return u, nil
+}
+
+// last is the setting that counts where there can be one only.
+func (u unit) last(key string) string {
+	if values := u[key]; len(values) > 0 {
+		return values[len(values)-1]
+	}
+	return ""
+}
+
+// systemctl does what systemd would, as there is none in the name space.
+func (r *reader) systemctl(at, verb, name string) bool {
+	if verb == "daemon-reload" {
+		return true
+	}
+	u, err := readUnit(name)
+	if err != nil {
+		return r.fails(at, "systemctl %s %s: %v", verb, name, err)
+	}
+	switch verb {
+	case "reload":
+		return r.execs(at, u["ExecReload"])
+	case "stop", "disable --now":
+		if r.running != nil && r.running.line == name+".service" {
+			return r.stop(at)
+		}
+		if _, err := os.Stat(u.last("PIDFile")); err != nil {
+			return true // it does not run
+		}
+		return r.execs(at, u["ExecStop"])
+	}
+	if u.last("Type") == "forking" {
+		return r.execs(at, append(u["ExecStartPre"], u["ExecStart"]...))
+	}
+	if out, err := exec.Command("systemd-analyze", "verify", "--man=no", name+".service").CombinedOutput(); err != nil || len(out) > 0 {
+		return r.fails(at, "systemd-analyze verify %s: %v\n%s", name, err, out)
+	}
+	if !r.stop(at) {
+		return false
+	}
+	line := u.last("ExecStart")
+	s := &running{at: at, line: name + ".service", who: r.root, addresses: addressesOf(line)}
+	if u["LoadCredential"] != nil {
+		s.line += " with sign-key"
+	}
+	return r.start(s, r.unitCommand(name, u)+line)
+}
+
+// execs runs lines of a unit to their end.
+func (r *reader) execs(at string, lines []string) bool {
+	for _, line := range lines {
+		may, must := strings.CutPrefix(line, "-")
+		shown, status, err := r.root.types(may)
+		if err != nil || status != 0 && !must {
+			return r.fails(at, "%s: exit status %d %s\n%s", line, status, orNothing(err), shown)
+		}
+	}
+	return true
+}
+
+// unitCommand is what a line of a unit is run by, so that it has the user, the
+// directories, the credentials and no more of the environment than by systemd.
+func (r *reader) unitCommand(name string, u unit) string {
+	env := "env -i PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin LANG=C.UTF-8"
+	for _, value := range u["Environment"] {
+		env += " " + value
+	}
+	as := u.last("User")
+	owner := "root"
+	if as != "" {
+		owner = as
+		env += ` HOME="$(getent passwd ` + as + ` | cut -d: -f6)" USER=` + as
+	}
+	for key, place := range map[string]string{"StateDirectory": "/var/lib/", "LogsDirectory": "/var/log/", "RuntimeDirectory": "/run/", "CacheDirectory": "/var/cache/"} {
+		for _, dir := range strings.Fields(u.last(key)) {
+			r.root.must("install -d -m 755 -o " + owner + " " + place + dir)
+		}
+	}
+	if files := u["LoadCredential"]; files != nil {
+		dir := "/run/credentials/" + name + ".service"
+		r.root.must("install -d -m 500 -o " + owner + " " + dir)
+		for _, file := range files {
+			id, path, _ := strings.Cut(file, ":")
+			r.root.must("install -m 400 -o " + owner + " " + path + " " + dir + "/" + id)
+		}
+		env += " CREDENTIALS_DIRECTORY=" + dir
+	}
+	if as == "" {
+		return "exec " + env + " "
+	}
+	caps := ""
+	if ambient := u.last("AmbientCapabilities"); ambient != "" {
+		word := "+" + strings.ToLower(strings.TrimPrefix(ambient, "CAP_"))
+		caps = " --inh-caps " + word + " --ambient-caps " + word
+	}
+	return "exec setpriv --reuid " + as + " --regid " + as + " --init-groups" + caps + " " + env + " "
+}

@@ -1,0 +1,256 @@
+package integration
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/BurntSushi/toml"
+)
+
+// A running is a command of a page that serves until it is stopped.
+type running struct {
+	at, line  string
+	who       *person
+	pid       int
+	log       string
+	addresses []string // of the web server; none: it only mounts
+	mount     string   // only if there is no web server
+}
+
+// said is what it showed: the beginning and the end of it.
+func (s *running) said() string {
+	const most = 3000
+	text, _ := os.ReadFile(s.log)
+	if len(text) > 2*most {
+		text = slices.Concat(text[:most], []byte("\n[...]\n"), text[len(text)-most:])
+	}
+	return string(text)
+}
+
+var (
+	beforeCommand = regexp.MustCompile(`(?s)^((?:cd [^\n]+\n)?(?:[A-Z_]+=\S+ )*)(.*)$`)
+	mounting      = regexp.MustCompile(`^isofs mount\b.* (/\S+)$`)
+	listening     = regexp.MustCompile(`--listen[ =](\S+)|DEMO_LISTEN=(\S+)`)
+	configured    = regexp.MustCompile(`--config[ =](\S+)`)
+)
+
+// serves stops what serves, starts what a page says, waits until it serves, and judges it.
+func (r *reader) serves(at string, who *person, c typed) bool {
+	if !r.stop(at) {
+		return false
+	}
+	_, line, _ := strings.Cut("\n"+c.plain(), "\n")
+	line = strings.TrimSpace(line)
+	s := &running{at: at, line: line, who: who}
+	if m := mounting.FindStringSubmatch(line); m != nil {
+		s.mount = m[1]
+	} else if s.addresses = addressesOf(line); len(s.addresses) == 0 {
+		return r.fails(at, "%s: it does not say where it listens", line)
+	}
+	m := beforeCommand.FindStringSubmatch(c.text)
+	return r.start(s, m[1]+"exec "+m[2])
+}
+
+// start runs a shell's text in the background, until it serves.
+func (r *reader) start(s *running, text string) bool {
+	dir := filepath.Join(scratch, "running")
+	entries, _ := os.ReadDir(dir) // the first time there is none
+	s.log = filepath.Join(dir, fmt.Sprintf("%d.log", len(entries)))
+	if err := errors.Join(os.MkdirAll(dir, 0o777), os.Chmod(dir, 0o777)); err != nil {
+		r.t.Fatal(err)
+	}
+	shown := s.who.must("( exec >" + s.log + " 2>&1\n" + text + "\n) &\necho $!")
+	pid, err := strconv.Atoi(strings.TrimSpace(shown))
+	if err != nil {
+		r.t.Fatalf("%s: %v", s.line, err)
+	}
+	s.pid, r.running = pid, s
+	wait := patience
+	if strings.Contains(s.line, "make demo") {
+		wait = demoPatience
+	}
+	for deadline := time.Now().Add(wait); !s.isUp(); time.Sleep(50 * time.Millisecond) {
+		if !isRunning(pid) {
+			defer func() { r.running = nil }()
+			return r.fails(s.at, "%s (as %s) ended before it served", s.line, s.who.name)
+		}
+		if time.Now().After(deadline) {
+			return r.fails(s.at, "%s (as %s) does not serve", s.line, s.who.name)
+		}
+	}
+	return r.judge(s)
+}
+
+func (s *running) isUp() bool {
+	if s.mount != "" {
+		mounts, _ := os.ReadFile("/proc/self/mountinfo")
+		return bytes.Contains(mounts, []byte(" "+s.mount+" "))
+	}
+	for _, address := range s.addresses {
+		if !answers("http://" + address + "/healthz") {
+			return false
+		}
+	}
+	return true
+}
+
+// stop ends what serves, as an operator does, and looks whether it went well.
+func (r *reader) stop(at string) bool {
+	s := r.running
+	if s == nil {
+		return true
+	}
+	demo := strings.Contains(s.line, "make demo")
+	target, signal := s.pid, syscall.SIGTERM
+	if demo { // by ctrl-C, as it says
+		target, signal = -s.pid, syscall.SIGINT
+	}
+	if err := syscall.Kill(target, signal); err != nil && !errors.Is(err, syscall.ESRCH) {
+		r.t.Fatal(err)
+	}
+	_, status, err := s.who.types("wait " + strconv.Itoa(s.pid))
+	switch {
+	case err != nil:
+		return r.fails(s.at, "%s does not end: %v", s.line, err)
+	case demo && !strings.Contains(s.said(), "stopped and unmounted"), !demo && status != 0:
+		return r.fails(s.at, "%s ended with status %d before %s", s.line, status, at)
+	}
+	r.running = nil
+	mounts, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	for line := range strings.Lines(string(mounts)) {
+		if strings.Contains(line, "fuse") && !strings.Contains(line, scratch+"/images/") {
+			return r.fails(s.at, "%s left a mount: %s", s.line, line)
+		}
+	}
+	return true
+}
+
+// addressesOf is where a command says that it listens, or its settings do.
+func addressesOf(line string) []string {
+	listen, config := []string{"127.0.0.1:8080"}, "/etc/isofs.toml"
+	if m := configured.FindStringSubmatch(line); m != nil {
+		config = m[1]
+	}
+	var settings struct{ Listen []string }
+	if _, err := toml.DecodeFile(config, &settings); err == nil && settings.Listen != nil {
+		listen = settings.Listen
+	}
+	if m := listening.FindStringSubmatch(line); m != nil {
+		listen = strings.Split(m[1]+m[2], ",")
+	}
+	var addresses []string
+	for _, l := range listen {
+		if !strings.Contains(l, ":") {
+			l = ":" + l
+		}
+		host, port, err := net.SplitHostPort(l)
+		switch {
+		case err != nil:
+			return nil
+		case host == "":
+			host = "127.0.0.1"
+		case host == "::":
+			host = "::1"
+		}
+		addresses = append(addresses, net.JoinHostPort(host, port))
+	}
+	return addresses
+}
+
+// judge looks at what is served: the image has the digest that is beside it, is
+// the one that is packed, and can be had in parts.
+func (r *reader) judge(s *running) bool {
+	if s.mount != "" {
+		f, err := os.Open(filepath.Join(s.mount, "notepat-os.iso"))
+		if err != nil {
+			return r.fails(s.at, "%s: %v", s.line, err)
+		}
+		defer f.Close()
+		sum := sha256.New()
+		n, err := io.Copy(sum, f)
+		if got := hex.EncodeToString(sum.Sum(nil)); err != nil || got != r.image {
+			return r.fails(s.at, "%s: the mounted image of %d bytes has %s, the packed one %s (%v)", s.line, n, got, r.image, err)
+		}
+		return true
+	}
+	r.signed = r.signed || strings.Contains(s.line, "sign-key")
+	for i, address := range s.addresses {
+		if err := r.judgeAt("http://"+address+"/notepat-os.iso", i == 0); err != nil {
+			return r.fails(s.at, "%s (as %s), at %s: %v", s.line, s.who.name, address, err)
+		}
+	}
+	return true
+}
+
+func (r *reader) judgeAt(url string, all bool) error {
+	var listed, part, packed bytes.Buffer
+	if err := fetched(&listed, url+".sha256", http.StatusOK, ""); err != nil || !all {
+		return err
+	}
+	// First: who has begun to download an image is given the rest of that one.
+	sum := sha256.New()
+	if err := fetched(sum, url, http.StatusOK, ""); err != nil {
+		return err
+	}
+	const from, to = 1<<20 - 10, 1<<20 + 9 // over the border of two blocks
+	if err := fetched(&part, url, http.StatusPartialContent, fmt.Sprintf("bytes=%d-%d", from, to)); err != nil {
+		return err
+	}
+	base, err := os.Open(elseBase + "/base.iso")
+	if err != nil {
+		return err
+	}
+	defer base.Close()
+	if _, err := io.Copy(&packed, io.NewSectionReader(base, from, to+1-from)); err != nil {
+		return err
+	}
+	got := hex.EncodeToString(sum.Sum(nil))
+	switch {
+	case listed.String() != got+"  notepat-os.iso\n":
+		return fmt.Errorf("the image has the SHA-256 %s; .sha256 says %s", got, listed.String())
+	case !bytes.Equal(part.Bytes(), packed.Bytes()):
+		return errors.New("a range is not that part of the image")
+	case got != r.image && !r.signed && !answers(url+".asc"): // what is signed has a signature in it, too
+		return fmt.Errorf("the image has the SHA-256 %s; isofs pack makes %s", got, r.image)
+	}
+	return nil
+}
+
+// fetched copies what is at an address, or a span of it.
+func fetched(to io.Writer, url string, status int, span string) error {
+	req, err := http.NewRequest(http.MethodGet, url, nil)
+	if err != nil {
+		return err
+	}
+	if span != "" {
+		req.Header.Set("Range", span)
+	}
+	resp, err := noRedirects.Do(req)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != status {
+		body, _ := io.ReadAll(io.LimitReader(resp.Body, 200)) // of what it is about, the status says enough
+		return fmt.Errorf("%s: %s: %s", url, resp.Status, body)
+	}
+	_, err = io.Copy(to, resp.Body)
+	return err
+}
