@@ -478,7 +478,7 @@ func (s *server) fetch(path string) ([]byte, error) {
 	if resp.StatusCode != http.StatusOK {
 		return nil, errors.New(resp.Status)
 	}
-	return io.ReadAll(resp.Body)
+	return bodyOf(resp)
 }
 
 // whole downloads an image, which must have the published digest.

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
 	"os"
@@ -178,11 +177,22 @@ func (s *server) request(method, path string, header ...string) (*http.Response,
 		s.t.Fatal(err)
 	}
 	defer resp.Body.Close()
-	body, err := io.ReadAll(resp.Body)
+	body, err := bodyOf(resp)
 	if err != nil {
 		s.t.Fatalf("%s %s: %v", method, path, err)
 	}
 	return resp, body
+}
+
+// bodyOf is io.ReadAll with room for the whole body from the first: an image
+// is not copied again and again while it comes.
+func bodyOf(resp *http.Response) ([]byte, error) {
+	var body bytes.Buffer
+	if resp.ContentLength > 0 && resp.Request.Method != http.MethodHead {
+		body.Grow(int(resp.ContentLength) + bytes.MinRead)
+	}
+	_, err := body.ReadFrom(resp.Body)
+	return body.Bytes(), err
 }
 
 var noRedirects = &http.Client{
