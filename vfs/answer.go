@@ -32,11 +32,12 @@ func Answer(ctx context.Context, as *syscall.Credential, paths []string, files .
 	cmd.ExtraFiles = files
 	cmd.WaitDelay = time.Second
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: as, Setsid: true}
-	if cmd.Start() != nil {
-		return nil // that tells nothing of the file systems
-	}
 	ended := make(chan error, 1)
-	go func() { ended <- cmd.Wait() }()
+	if err := cmd.Start(); err != nil {
+		ended <- err // that tells nothing of the file systems
+	} else {
+		go func() { ended <- cmd.Wait() }()
+	}
 	select {
 	case err := <-ended:
 		for _, dead := range []error{unix.ENOTCONN, unix.ECONNABORTED} {
@@ -46,7 +47,9 @@ func Answer(ctx context.Context, as *syscall.Credential, paths []string, files .
 		}
 		return nil
 	case <-ctx.Done():
-		_ = cmd.Process.Kill() // it may have ended
+		if cmd.Process != nil {
+			_ = cmd.Process.Kill() // it may have ended
+		}
 		return fmt.Errorf("look at the file systems of %s: %w: no answer in time", strings.Join(paths, ", "), fault.Unavailable)
 	}
 }
