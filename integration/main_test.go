@@ -6,11 +6,11 @@ package integration
 
 import (
 	"bytes"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strings"
 	"testing"
 )
@@ -52,21 +52,10 @@ func run(m *testing.M) (int, error) {
 		return 0, err
 	}
 	workDir = dir
-	isofs = filepath.Join(dir, "isofs")
-	if err := command("go", "build", "-race", "-o", isofs, "aesthetic.computer/isofs/cmd/isofs"); err != nil {
+	if err := errors.Join(raceOptions(), adopt(), build(dir)); err != nil {
 		return 0, err
 	}
-	// The packages are kept from run to run; the base is baked by each.
-	cacheDir, err := os.UserCacheDir()
-	if err != nil {
-		return 0, err
-	}
-	out, err := exec.Command(isofs, "bake", "tiny", "-o", filepath.Join(dir, "bases"), "--work", filepath.Join(cacheDir, "isofs", "bake")).CombinedOutput()
-	if err != nil {
-		return 0, fmt.Errorf("bake the base: %w\n%s", err, out)
-	}
-	lines := strings.Split(strings.TrimSpace(string(out)), "\n")
-	baseDir = lines[len(lines)-1]
+	defer reap()
 	// Most of these tests wait for other programs, so more of them than there are
 	// processors run at a time. -parallel on the command line wins.
 	if err := flag.Set("test.parallel", "6"); err != nil {

@@ -68,6 +68,9 @@ func newServer(t *testing.T, flags ...string) *server {
 		// Whatever happened, no mount is left behind.
 		for unix.Unmount(s.mount(), unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW) == nil {
 		}
+		if s.log != nil && strings.Contains(s.log.String(), "WARNING: DATA RACE") {
+			t.Error("the race detector found something in isofs")
+		}
 		if t.Failed() && s.log != nil {
 			t.Logf("isofs said:\n%s", s.log.String())
 		}
