@@ -5,13 +5,15 @@ BASES := build/bases
 # What bakes need root for they do by sudo, if need be.
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 
-.PHONY: help demo test check setup build lint fuzz boot-matrix bench bench-peers base-tiny base-debian base-fedora boot-debian boot-table boot-odd publish-debian documents release clean
+# What is made later may need what is made before: boot-debian boots what base-debian baked.
+.NOTPARALLEL:
+.PHONY: help demo test check setup build lint fuzz boot-matrix bench bench-peers base-tiny base-debian base-fedora boot-debian boot-table boot-odd publish-debian documents fresh release clean
 
 help: ## say what there is
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /\1\t/' | awk -F'\t' '{ printf "  %-16s %s\n", $$1, $$2 }'
 
 demo: ## set up, bake the tiny base, mount, serve on DEMO_LISTEN (127.0.0.1:8080)
-	scripts/setup serve bake
+	scripts/setup serve demo bake
 	scripts/demo
 
 test: ## set up, then pass all tests: less than a quarter of an hour
@@ -83,6 +85,10 @@ boot-odd: has-debian build ## boot sticks that are damaged, empty, without a pie
 	scripts/setup serve boot sticks
 	scripts/boot-odd $(newest)
 
+fresh: ## make demo and make test on fresh machines of Debian 12 and 13, with Go, git, gcc and make only; FRESH=trixie for one
+	scripts/setup fresh
+	FRESH="$(FRESH)" FRESH_COMMANDS="$(FRESH_COMMANDS)" scripts/fresh
+
 documents: ## run what README, docs/ and prompt/README.md tell people to type, the boots too
 	scripts/setup serve bake test
 	CI=true go test -count=1 -timeout 30m -v -run TestDocuments ./integration -documents.all
@@ -100,6 +106,7 @@ RELEASE += boot-table
 RELEASE += bench-peers
 RELEASE += fuzz
 RELEASE += documents
+RELEASE += fresh
 
 release: ## all of the above before a release: some hours; RELEASE='test fuzz' for a part; ends with a summary
 	BENCHFLAGS="$(or $(BENCHFLAGS),-quick)" scripts/release $(RELEASE)
