@@ -129,11 +129,11 @@ func (m *machine) settle() {
 		m.t.Fatal(err)
 	}
 	goFolders := strings.Fields(string(out))
-	cacheDir, err := os.UserCacheDir()
+	packages, err := packagesDir()
 	if err != nil {
 		m.t.Fatal(err)
 	}
-	cmd := exec.Command("testdata/fresh-machine", m.source, os.Getenv(programVar), filepath.Join(cacheDir, "isofs", "bake", "debs"))
+	cmd := exec.Command("testdata/fresh-machine", m.source, os.Getenv(programVar), packages)
 	cmd.Env = append(os.Environ(), "KEEP="+strings.Join(goFolders, " "))
 	if out, err := cmd.CombinedOutput(); err != nil {
 		m.t.Fatalf("make a fresh machine: %v\n%s", err, out)

@@ -39,9 +39,10 @@ type kept struct {
 }
 
 // keptBase is the base that this isofs baked, now or in an earlier run: the same
-// program bakes the same base, so it is baked again only by another one.
+// program bakes the same base of the same packages, so it is baked again only by
+// another one, or where apt knows of others, or where they are not kept any more.
 func keptBase() (kept, error) {
-	sum, err := programSum()
+	sum, err := recipeSum()
 	if err != nil {
 		return kept{}, err
 	}
@@ -50,7 +51,13 @@ func keptBase() (kept, error) {
 		return kept{}, err
 	}
 	k := kept{dir: filepath.Join(all, sum)}
-	if _, err := os.Stat(k.dir); errors.Is(err, os.ErrNotExist) {
+	packages, err := packagesDir()
+	if err != nil {
+		return kept{}, err
+	}
+	_, err1 := os.Stat(k.dir)
+	_, err2 := os.Stat(packages)
+	if errors.Is(errors.Join(err1, err2), os.ErrNotExist) {
 		if err := bakeInto(all, k.dir); err != nil {
 			return kept{}, err
 		}
@@ -68,8 +75,7 @@ func bakeInto(all, dir string) error {
 	if err := errors.Join(os.RemoveAll(all), os.MkdirAll(all, 0o755)); err != nil {
 		return err
 	}
-	// The packages are kept from run to run.
-	cacheDir, err := os.UserCacheDir()
+	packages, err := packagesDir()
 	if err != nil {
 		return err
 	}
@@ -78,23 +84,36 @@ func bakeInto(all, dir string) error {
 	if err != nil {
 		return err
 	}
-	out, err := exec.Command(isofs, "bake", "tiny", "-o", half, "--work", filepath.Join(cacheDir, "isofs", "bake")).CombinedOutput()
+	out, err := exec.Command(isofs, "bake", "tiny", "-o", half, "--work", filepath.Dir(packages)).CombinedOutput()
 	if err != nil {
 		return fmt.Errorf("%w\n%s", err, out)
 	}
 	return errors.Join(os.Chmod(half, 0o755), os.Rename(half, dir))
 }
 
-// programSum is a hash of isofs.
-func programSum() (string, error) {
-	f, err := os.Open(isofs)
+// packagesDir is where a bake has downloaded its packages. They are kept from run to run.
+func packagesDir() (string, error) {
+	dir, err := os.UserCacheDir()
+	return filepath.Join(dir, "isofs", "bake", "debs"), err
+}
+
+// recipeSum is a hash of isofs and of the lists by which apt finds packages.
+func recipeSum() (string, error) {
+	lists, err := filepath.Glob("/var/lib/apt/lists/*Release")
 	if err != nil {
 		return "", err
 	}
-	defer f.Close()
 	h := sha256.New()
-	if _, err := io.Copy(h, f); err != nil {
-		return "", err
+	for _, path := range append([]string{isofs}, lists...) {
+		f, err := os.Open(path)
+		if err != nil {
+			return "", err
+		}
+		_, err = io.Copy(h, f)
+		f.Close()
+		if err != nil {
+			return "", err
+		}
 	}
 	return fmt.Sprintf("%x", h.Sum(nil))[:16], nil
 }
