@@ -16,9 +16,8 @@ import (
 	"aesthetic.computer/isofs/fault"
 )
 
-// The ways of which each costs a minute or more on an emulated machine: those of
-// Secure Boot, and with a kernel for real machines those by SATA and USB.
-// `make boot-matrix` asks for them.
+// Boots cost much on an emulated machine, those of Secure Boot, and with a kernel for
+// real machines those by SATA and USB, a minute each. `make boot-matrix` asks for them.
 var matrix = flag.Bool("bake.matrix", false, "boot every way")
 
 // bootPatience is a limit and not a measure: 10 to 30 s on a quiet machine.
@@ -91,10 +90,9 @@ func checkSaid(t *testing.T, said []string, medium string) {
 	}
 }
 
-// The ways that the kernel for virtual machines knows; the first is enough where
-// only what is booted changes, and all are two minutes on an emulated machine.
+// The ways that the kernel for virtual machines knows.
 var (
-	quickWays = []way{
+	virtualWays = []way{
 		{"disk", "uefi", "medium=disk device=/dev/vda2 firmware=uefi secureboot=off"},
 		{"virtio-cd", "uefi", "medium=cd device=/dev/sr0 firmware=uefi secureboot=off"},
 		{"disk", "bios", "medium=disk device=/dev/vda2 firmware=bios secureboot=off"},
@@ -134,17 +132,23 @@ func testUnsigned(t *testing.T, r *Result, image []byte) {
 	}
 }
 
-// The kernel for real machines, and Secure Boot: some ten minutes.
+// All ways, with Secure Boot and the kernel for real machines, and the flavor fedora:
+// some ten minutes.
 func TestMatrix(t *testing.T) {
 	if !*matrix {
 		t.Skip("asked for by -bake.matrix, as make boot-matrix does")
 	}
 	cloud := bakeTiny(t, TinyOptions{OutDir: t.TempDir()})
-	testBoots(t, cloud, append(quickWays, secureWays...)...)
+	testBoots(t, cloud, append(virtualWays, secureWays...)...)
 	image, err := os.ReadFile(cloud.Image)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Run("unsigned kernel", func(t *testing.T) { testUnsigned(t, cloud, image) })
 	testBoots(t, bakeTiny(t, TinyOptions{OutDir: t.TempDir(), KernelPackage: "linux-image-amd64"}), realWays...)
+	t.Run("fedora", func(t *testing.T) {
+		fedoraNeeds(t)
+		k, parts := debianParts(t)
+		boot(t, bakeFedora(t, k, parts, "erofs").Image, "disk", "uefi", "^ISOFS-OK$")
+	})
 }

@@ -151,11 +151,16 @@ var damages = map[string]func(f *os.File) error{
 
 func TestRow14DamagedCache(t *testing.T) {
 	t.Parallel()
+	// One server fills a cache; each case damages a copy of it.
+	_, whole := faulty(t, unanswered)
+	whole.all()
+	whole.stop()
 	for name, damage := range damages {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			p, s := faulty(t, unanswered)
-			s.all()
+			p := newFaultProxy(t)
+			s := newServer(t, "--base", p.url(), unanswered)
+			must(t, "cp", "-a", "--sparse=always", whole.path("state"), s.path("state"))
 			hurt := func() {
 				f, err := os.OpenFile(s.blocks(), os.O_RDWR, 0)
 				if err == nil {
@@ -165,7 +170,6 @@ func TestRow14DamagedCache(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			s.stop()
 			hurt()
 			// First without anything to mend it with.
 			forbidden := &fault{all: true, spoil: status(http.StatusForbidden)}

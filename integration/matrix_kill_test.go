@@ -3,6 +3,7 @@ package integration
 import (
 	"math/rand/v2"
 	"net/http"
+	"os"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -13,12 +14,20 @@ import (
 // right. Package cache does the same more often, without the mount.
 func TestRow15KilledWhileFilling(t *testing.T) {
 	t.Parallel()
-	killedAgainAndAgain(t, 20, "256MiB")
+	killedAgainAndAgain(t, rounds(8, 40), "256MiB")
 }
 
 func TestRow15KilledWhileEvicting(t *testing.T) {
 	t.Parallel()
-	killedAgainAndAgain(t, 10, "2MiB")
+	killedAgainAndAgain(t, rounds(5, 20), "2MiB")
+}
+
+// rounds is how often a test repeats what chance decides: make soak sets SOAK.
+func rounds(few, many int) int {
+	if os.Getenv("SOAK") != "" {
+		return many
+	}
+	return few
 }
 
 func killedAgainAndAgain(t *testing.T, times int, cacheSize string) {

@@ -147,38 +147,67 @@ func (s *server) follows(version string, changed bool) {
 	}
 }
 
-// downloads downloads until stop: each image is wholly one that was published.
-// It returns the varied bytes that it saw.
-func (s *server) downloads(stop <-chan struct{}) map[byte]bool {
-	seen := map[byte]bool{}
+// downloads downloads until the changes are over, across each of them: the second
+// half of an image comes after a change that its first half came before. Each image
+// is wholly one that was published.
+func (s *server) downloads(changes *bell) {
 	for {
-		select {
-		case <-stop:
-			return seen
-		default:
+		changed := changes.next()
+		if changed == nil {
+			return
 		}
 		resp, err := http.Get(s.url("/notepat-os.iso"))
 		if err != nil {
 			s.t.Error(err)
-			return seen
+			return
 		}
-		body, err := io.ReadAll(resp.Body)
+		sum := sha256.New()
+		half, err := io.CopyN(sum, resp.Body, variedByte/2)
+		<-changed
+		rest, err2 := io.Copy(sum, resp.Body)
 		resp.Body.Close()
-		if err != nil || len(body) <= variedByte {
-			s.t.Errorf("a download ended after %d bytes: %v", len(body), err)
-			return seen
+		if err := errors.Join(err, err2); err != nil || half+rest <= variedByte {
+			s.t.Errorf("a download ended after %d bytes: %v", half+rest, err)
+			return
 		}
 		resp, err = http.Get(s.url("/s/" + resp.Header.Get("X-Isofs-Snapshot") + "/notepat-os.iso.sha256"))
 		if err != nil {
 			s.t.Error(err)
-			return seen
+			return
 		}
 		want, err := io.ReadAll(resp.Body)
 		resp.Body.Close()
-		if err != nil || !strings.HasPrefix(string(want), digest(body)) {
-			s.t.Errorf("a download has %s, published is %s (%v)", digest(body), want, err)
+		if got := hex.EncodeToString(sum.Sum(nil)); err != nil || !strings.HasPrefix(string(want), got) {
+			s.t.Errorf("a download has %s, published is %s (%v)", got, want, err)
 		}
-		seen[body[variedByte]] = true
+	}
+}
+
+// A bell rings for all that wait for it, until it is taken away.
+type bell struct {
+	mu   sync.Mutex
+	ring chan struct{} // closed when it rings next; nil: never again
+}
+
+func newBell() *bell { return &bell{ring: make(chan struct{})} }
+
+// next is closed when the bell rings next; nil if it is gone.
+func (b *bell) next() <-chan struct{} {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.ring
+}
+
+// rings rings, for the last time if so.
+func (b *bell) rings(last bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.ring == nil {
+		return
+	}
+	close(b.ring)
+	if b.ring = nil; !last {
+		b.ring = make(chan struct{})
 	}
 }
 
@@ -210,16 +239,17 @@ func (p *site) followed(put func(content []byte)) {
 	s.start()
 	s.follows("2026-12-01", false)
 
-	stop := make(chan struct{})
+	changes := newBell()
 	var clients sync.WaitGroup
-	halt := sync.OnceFunc(func() { close(stop); clients.Wait() })
+	halt := func() { changes.rings(true); clients.Wait() }
 	t.Cleanup(halt)
 	for range 2 {
-		clients.Go(func() { s.downloads(stop) })
+		clients.Go(func() { s.downloads(changes) })
 	}
 	for i, dir := range versions[1:3] {
 		p.does("publish", dir, "--to", p.to)
 		s.follows(fmt.Sprintf("2026-12-%02d", i+2), true)
+		changes.rings(false)
 	}
 	// One download is interrupted before the next change, and goes on after it.
 	old := s.snapshot("notepat")
@@ -230,6 +260,7 @@ func (p *site) followed(put func(content []byte)) {
 		t.Errorf("publish says %s", said)
 	}
 	s.follows("2026-12-04", true)
+	changes.rings(false)
 	if got := p.listed(); got != "04 current, 03 previous, 02 previous" {
 		t.Errorf("after four: %s", got)
 	}
