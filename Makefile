@@ -7,7 +7,7 @@ SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 
 # What is made later may need what is made before: boot-debian boots what base-debian baked.
 .NOTPARALLEL:
-.PHONY: help demo test setup build lint fuzz boot-matrix bench bench-peers base-tiny base-debian base-fedora boot-debian boot-table boot-odd publish-debian documents fresh release clean
+.PHONY: help demo check test setup build lint fuzz boot-matrix bench bench-peers base-tiny base-debian base-fedora boot-debian boot-table boot-odd publish-debian documents fresh release clean
 
 help: ## say what there is
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /\1\t/' | awk -F'\t' '{ printf "  %-16s %s\n", $$1, $$2 }'
@@ -19,6 +19,9 @@ demo: ## set up, bake the tiny base, mount, serve on DEMO_LISTEN (127.0.0.1:8080
 test: ## set up, then pass all tests: less than a quarter of an hour
 	scripts/setup serve bake test browser
 	scripts/test
+
+check: ## lint and the unit tests that need nothing of the machine: for every day
+	scripts/check
 
 setup: ## install what the tests and the demo need
 	scripts/setup serve bake test browser
