@@ -389,12 +389,26 @@ func (s *server) mounted() bool {
 // named returns the child of the program that runs the file of that name.
 func (s *server) named(name string) int {
 	s.t.Helper()
+	pid := s.child(name)
+	if pid == 0 {
+		s.t.Fatalf("isofs has no child %s", name)
+	}
+	return pid
+}
+
+// child is named that returns 0 if there is none. A program that isofs is about
+// to start is isofs for a moment, and has its command line.
+func (s *server) child(name string) int {
 	for _, pid := range children(s.cmd.Process.Pid) {
-		if exe, err := os.Readlink(fmt.Sprintf("/proc/%d/exe", pid)); err == nil && filepath.Base(exe) == name {
+		exe, err := os.Readlink(fmt.Sprintf("/proc/%d/exe", pid))
+		if err != nil || filepath.Base(exe) != name {
+			continue
+		}
+		line, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
+		if name != "isofs" || bytes.HasPrefix(line, []byte("/proc/self/exe\x00")) {
 			return pid
 		}
 	}
-	s.t.Fatalf("isofs has no child %s", name)
 	return 0
 }
 

@@ -153,12 +153,8 @@ func (s *server) another(before int) int {
 	s.t.Helper()
 	now := 0
 	until(s.t, "another serving process", func() bool {
-		for _, pid := range children(s.cmd.Process.Pid) {
-			if exe, err := os.Readlink(fmt.Sprintf("/proc/%d/exe", pid)); err == nil && filepath.Base(exe) == "isofs" && pid != before {
-				now = pid
-			}
-		}
-		return now != 0
+		now = s.child("isofs")
+		return now != 0 && now != before
 	})
 	return now
 }
