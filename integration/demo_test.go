@@ -168,3 +168,29 @@ func (s *server) interrupted(end func() error) {
 		}
 	}
 }
+
+// TestDemoInAFolderOfOthers: the demo's folder is in one that all can write to,
+// so it refuses a link, and a folder of somebody else, and changes nothing there.
+func TestDemoInAFolderOfOthers(t *testing.T) {
+	t.Parallel()
+	as := servingUser(t)
+	dir := readable(t)
+	target, link, theirs := filepath.Join(dir, "roots"), filepath.Join(dir, "link"), filepath.Join(dir, "theirs")
+	if err := errors.Join(os.MkdirAll(filepath.Join(target, "bases"), 0o700), os.Symlink(target, link),
+		os.Mkdir(theirs, 0o755), os.Chown(theirs, int(as.Uid), int(as.Gid))); err != nil {
+		t.Fatal(err)
+	}
+	for folder, says := range map[string]string{link: "is a link", theirs: "belongs to another user"} {
+		cmd := exec.Command("scripts/demo")
+		cmd.Dir = tree
+		cmd.Env = append(os.Environ(), "DEMO_DIR="+folder)
+		if out, err := cmd.CombinedOutput(); err == nil || !strings.Contains(string(out), folder+" "+says) {
+			t.Errorf("%s: %v\n%s", folder, err, out)
+		}
+	}
+	for folder, want := range map[string]int{target: 1, theirs: 0} {
+		if left, err := os.ReadDir(folder); err != nil || len(left) != want {
+			t.Errorf("%s has %v now (%v)", folder, left, err)
+		}
+	}
+}
