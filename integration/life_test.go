@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -121,8 +122,9 @@ func TestHangupOfAUser(t *testing.T) {
 
 // newcomers asks again and again, each time by a connection of its own, until
 // stop, which returns what was refused, or answered with another status than 200.
-// A read that was under way when a process was killed is cut, as ever.
-func (s *server) newcomers() (stop func() []string) {
+// dying is odd from before a kill until the parent has noticed: only what was
+// under way in that time may be cut, as nginx was reading its file.
+func (s *server) newcomers(dying *atomic.Int32) (stop func() []string) {
 	var mu sync.Mutex
 	var failed []string
 	var wait sync.WaitGroup
@@ -136,12 +138,14 @@ func (s *server) newcomers() (stop func() []string) {
 					return
 				case <-time.After(5 * time.Millisecond):
 				}
+				began := dying.Load()
 				resp, err := client.Get(s.url("/notepat-os.iso.sha256"))
 				if err == nil {
 					resp.Body.Close()
 				}
-				if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-					continue // nginx was reading its file when the process was killed
+				underWay := began%2 == 1 || dying.Load() != began
+				if underWay && (errors.Is(err, io.EOF) || err == nil && resp.StatusCode == 503) {
+					continue
 				}
 				if err != nil || resp.StatusCode != 200 {
 					mu.Lock()
@@ -199,12 +203,16 @@ func TestChildDiesAndRefusesNobody(t *testing.T) {
 		}
 		return most
 	}
-	stop := s.newcomers()
+	var dying atomic.Int32
+	stop := s.newcomers(&dying)
 	serving, had := s.named("isofs"), int64(0)
 	for n := range 3 {
 		until(t, "the download to go on", func() bool { return size() > had+4<<20 || len(ended) > 0 })
 		had = size()
+		dying.Add(1)
 		kill(t, serving)
+		until(t, "the parent to notice", func() bool { return strings.Count(s.log.String(), "starting another") > n })
+		dying.Add(1)
 		if serving = s.another(serving); n == 2 {
 			until(t, "the last one to serve", func() bool { return strings.Count(s.log.String(), "msg=mounted") == 4 })
 		}
