@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -474,22 +475,41 @@ func until(t *testing.T, what string, is func() bool) {
 	}
 }
 
-// openFuse lets everybody open /dev/fuse for the test, as udev does where it runs.
+// fuseUsers are the tests that have /dev/fuse open to everybody now.
+var fuseUsers struct {
+	sync.Mutex
+	count int
+	mode  os.FileMode // before the first of them
+}
+
+// openFuse lets everybody open /dev/fuse for the test, as udev does where it
+// runs. The last of the tests that run at a time closes it.
 func openFuse(t *testing.T) {
 	t.Helper()
 	const device = "/dev/fuse"
-	fi, err := os.Stat(device)
-	if err != nil {
-		lack(t, err.Error())
+	fuseUsers.Lock()
+	defer fuseUsers.Unlock()
+	if fuseUsers.count == 0 {
+		fi, err := os.Stat(device)
+		if err != nil {
+			lack(t, err.Error())
+		}
+		if fi.Mode().Perm() == 0o666 {
+			return
+		}
+		if err := os.Chmod(device, 0o666); err != nil {
+			lack(t, "needs a /dev/fuse that everybody may open: chmod 666 /dev/fuse")
+		}
+		fuseUsers.mode = fi.Mode().Perm()
 	}
-	if fi.Mode().Perm() == 0o666 {
-		return
-	}
-	if err := os.Chmod(device, 0o666); err != nil {
-		lack(t, "needs a /dev/fuse that everybody may open: chmod 666 /dev/fuse")
-	}
+	fuseUsers.count++
 	t.Cleanup(func() {
-		if err := os.Chmod(device, fi.Mode().Perm()); err != nil {
+		fuseUsers.Lock()
+		defer fuseUsers.Unlock()
+		if fuseUsers.count--; fuseUsers.count > 0 {
+			return
+		}
+		if err := os.Chmod(device, fuseUsers.mode); err != nil {
 			t.Error(err)
 		}
 	})
