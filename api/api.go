@@ -175,7 +175,7 @@ func (s *server) options(w http.ResponseWriter, _ *http.Request) error {
 	return nil
 }
 
-// clientOf tells who asks. nginx overwrites X-Real-IP with what it knows. A
+// clientOf is the address of the client. nginx overwrites X-Real-IP with what it knows. A
 // machine changes the lower half of its IPv6 address day by day, and a whole
 // household has one IPv4 address: so an IPv6 client is known by its network.
 func clientOf(r *http.Request) catalog.Client {

@@ -6,7 +6,7 @@ import (
 	"aesthetic.computer/isofs/catalog"
 )
 
-// observed tells the catalog who asks, and Config.Observe what came of it.
+// observed tells the catalog which client a request is of, and Config.Observe how it ended.
 func (s *server) observed(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		r = r.WithContext(catalog.AskedBy(r.Context(), clientOf(r).Address))

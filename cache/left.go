@@ -169,7 +169,7 @@ func (s *Store) scan(b *base, first, last int) {
 	found, err := leftovers(f, b, first, last)
 	if err != nil {
 		// Start from nothing: as if of every block a part were there.
-		s.log.Warn("cache: cannot see what is left of a base, starting it anew", "base", b.ID, "dir", s.dir, "error", err)
+		s.log.Warn("cache: cannot see what is left of a base, starting with an empty one", "base", b.ID, "dir", s.dir, "error", err)
 		for k := range found {
 			found[k] = unknown
 		}

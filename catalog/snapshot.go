@@ -74,7 +74,7 @@ func (s *Snapshot) Base() *base.Manifest { return s.base.Manifest }
 // closed, whatever becomes of the snapshot. It reads a bundle whole on its
 // first open since the start, to compare its digest. A bundle that is lost or
 // damaged fails with fault.NotFound or fault.Corrupt, and the snapshot is
-// forgotten, so that the next request for the piece fetches it anew.
+// forgotten, so that the next request for the piece fetches it again.
 func (s *Snapshot) Open() (*Handle, error) {
 	img, err := s.catalog.shelf.take(s.record.ID, s.compose)
 	if err != nil {

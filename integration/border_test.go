@@ -91,18 +91,24 @@ func TestBorderOfState(t *testing.T) {
 				t.Fatalf("%v: %s", err, out)
 			}
 			s.launch()
-			until(t, "it to serve, or to refuse", func() bool {
-				select {
-				case <-s.ended:
-					return true
-				default:
-					return strings.Contains(s.log.String(), "msg=serving")
-				}
-			})
+			s.servesOrRefuses()
 			s.stop()
 			untouched()
 		})
 	}
+}
+
+// servesOrRefuses waits until a start has come to its end, whichever it is.
+func (s *server) servesOrRefuses() {
+	s.t.Helper()
+	until(s.t, "it to serve, or to refuse", func() bool {
+		select {
+		case <-s.ended:
+			return true
+		default:
+			return strings.Contains(s.log.String(), "msg=serving")
+		}
+	})
 }
 
 // TestBorderOfHardLinks: a file of root's with a name in STATE stays root's.
@@ -221,14 +227,7 @@ func TestBorderWithASwapper(t *testing.T) {
 	defer func() { _ = loop.Process.Kill(); _ = loop.Wait() }()
 	for range 2 {
 		s.launch()
-		until(t, "it to serve, or to refuse", func() bool {
-			select {
-			case <-s.ended:
-				return true
-			default:
-				return strings.Contains(s.log.String(), "msg=serving")
-			}
-		})
+		s.servesOrRefuses()
 		s.stop()
 	}
 	untouched()

@@ -84,7 +84,7 @@ func isSlot(r io.ReaderAt, p partition) bool {
 
 // lookForMove finds out whether the tables are where the image has them. Tools
 // that find a disk larger than its table says offer to move one of the two to
-// the end of the disk, and write the other anew to say so.
+// the end of the disk, and write the other again to say so.
 func (b *basis) lookForMove(t Target, has *table) error {
 	tail := make([]byte, len(b.m.Tail))
 	if err := readAt(t, tail, b.m.SlotEnd()); err != nil {
@@ -94,7 +94,7 @@ func (b *basis) lookForMove(t Target, has *table) error {
 		return nil
 	}
 	b.moved = true
-	b.notes = append(b.notes, "another tool wrote its partition table anew, with the same partitions; it stays as it is")
+	b.notes = append(b.notes, "another tool wrote its partition table again, with the same partitions; it stays as it is")
 	shown := withTablesOf(t, b.m, b.table)
 	b.seen = shown
 	// It may have written the size of the disk into the MBR, too.

@@ -69,7 +69,7 @@ type UnfinishedError struct{ Cause error }
 
 // Error says what state the stick is in.
 func (e *UnfinishedError) Error() string {
-	return fmt.Sprintf("%v\nthe stick is now without a piece and must not be used as it is: run the same command again, which begins anew", e.Cause)
+	return fmt.Sprintf("%v\nthe stick is now without a piece and must not be used as it is: run the same command again, which starts over", e.Cause)
 }
 
 // Unwrap returns the cause.

@@ -136,7 +136,7 @@ func TestTableThatWasMoved(t *testing.T) {
 		if err != nil {
 			t.Fatalf("%q: %v", args, err)
 		}
-		if text := strings.Join(u.Notes, "; "); !strings.Contains(text, "wrote its partition table anew") || strings.Contains(text, "partition 4 (mine)") != (len(args) > 1) {
+		if text := strings.Join(u.Notes, "; "); !strings.Contains(text, "wrote its partition table again") || strings.Contains(text, "partition 4 (mine)") != (len(args) > 1) {
 			t.Errorf("%q: the notes are %q", args, text)
 		}
 		if err := u.Run(t.Context(), nil); err != nil {

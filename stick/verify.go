@@ -32,7 +32,7 @@ func (v *Verdict) Err() error {
 	case v.Same:
 		return nil
 	case v.TableOnly:
-		return fmt.Errorf("the stick is not byte for byte what the server has: its partition table was written anew by another tool, with the same partitions; all else is the same: %w", fault.Corrupt)
+		return fmt.Errorf("the stick is not byte for byte what the server has: its partition table was written again by another tool, with the same partitions; all else is the same: %w", fault.Corrupt)
 	}
 	s := "the stick is not what the server has:"
 	for _, d := range v.Differences {

@@ -9,7 +9,7 @@
 //	s/<id>/notepat-os.iso.sha256
 //	s/<id>/notepat-piece.img what is in its slot, alone; with sidecars too
 //
-// notepat-piece.img is in the root as well, for who asks for it.
+// notepat-piece.img can be opened in the root as well, and is not listed there.
 //
 // A snapshot is one inode, whichever of its names led there, and an open file
 // keeps its snapshot until it is closed. Data never change under an inode, so

@@ -89,7 +89,7 @@ func runDoctor(ctx context.Context, out io.Writer, purposes []string, all []chec
 		fmt.Fprintf(out, "\nto install what is missing:\n  %sapt-get update && %sapt-get install --no-install-recommends %s\n",
 			sudo, sudo, strings.Join(slices.Compact(install), " "))
 	}
-	return fmt.Errorf("%d of the things that are needed are missing", missing)
+	return fmt.Errorf("missing: %d, named above", missing)
 }
 
 // checks is the table of the programs that can be missing.

@@ -157,7 +157,7 @@ func (f *follower) look(ctx context.Context, present *published) (*published, er
 	last, _ := f.last()
 	if c.Revision < last.Revision {
 		// A cache on the way, or a replica, that has not heard of the last one.
-		return nil, fmt.Errorf("channel %s has revision %d, and had %d before: an old copy is not followed; if it was made anew on purpose, remove %s: %w",
+		return nil, fmt.Errorf("channel %s has revision %d, and had %d before: an old copy is not followed; if it was made again on purpose, remove %s: %w",
 			f, c.Revision, last.Revision, f.memory, fault.Corrupt)
 	}
 	named := followed{c.Revision, c.Current}
@@ -202,7 +202,7 @@ func (f *follower) remember(p *published) error {
 	return keepFile(f.memory, append(data, '\n'))
 }
 
-// run looks at the channel every now and then, and when it is told to, until
+// run looks at the channel every now and then, and when something asks for it, until
 // ctx ends. Servers that began together do not all ask at once.
 func (f *follower) run(ctx context.Context, follow func(context.Context) error) {
 	for {

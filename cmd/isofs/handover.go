@@ -57,9 +57,8 @@ func setFlag(f *pflag.Flag, values []string) error {
 	return nil
 }
 
-// A handover tells a child the settings that its parent resolved: what another
-// user would make of the same arguments, environment and file is another
-// thing, as defaults go by who asks. They come as JSON on the child's standard
+// A handover tells a child the settings that its parent resolved: as another
+// user the child would find other defaults. They come as JSON on the child's standard
 // input, first those to begin with, then those of each reload.
 type handover struct{ to io.WriteCloser }
 

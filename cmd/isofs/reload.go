@@ -80,7 +80,7 @@ func (r *reload) changed(names ...string) []string {
 	})
 }
 
-// reloadWeb has nginx take over what changed for it, and open its log anew.
+// reloadWeb has nginx take over what changed for it, and reopen its log.
 func reloadWeb(web *nginx.Server, o *serveFlags, log *slog.Logger) {
 	if web == nil {
 		return

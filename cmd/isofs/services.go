@@ -15,7 +15,7 @@ import (
 // services are what runs beside the mount: the API, the metrics, the probes,
 // the care for superseded snapshots, the channel and the prefill.
 type services struct {
-	ctx   context.Context // of those that run until they are told
+	ctx   context.Context // ends with the server
 	stack *stack
 	key   adminKey
 	trust atomic.Pointer[api.Trust]
