@@ -21,7 +21,7 @@
 //     would keep even on its 503, when the file cannot be read).
 //   - "X-Isofs-Piece" names the piece in the access log, and goes no further.
 //   - A stream is at /os or /api/os, sends "X-Accel-Buffering: no" and a comment at
-//     least once a minute. Requests there do not count among TotalConnections.
+//     least once a minute. Requests there have a share of their own, without a total.
 //   - The API keeps idle connections for longer than 30 seconds, since nginx
 //     drops them by then and cannot repeat a POST that met a closed one.
 //
@@ -61,13 +61,15 @@ type Config struct {
 	TrustedProxies []string
 }
 
-// Limits are per client address; 0 means none. Who exceeds one gets 429.
+// Limits are per client, which is an IPv4 address or the /64 of an IPv6 one; 0
+// means none. A request beyond one gets 429. The three of Connections hold once
+// for downloads (images, and what is in their slots) and once for pages and
+// sidecars; TotalConnections does not count those who wait at /os. No limit
+// holds for /healthz and /readyz.
 type Limits struct {
-	// TotalConnections bounds the requests in progress of all clients together,
-	// and with them nginx's memory: 2 MB each for slow readers in profile Direct.
-	TotalConnections int
-
 	Connections       int   // limit_conn: requests in progress at once
+	Network           int   // the same of a network: an IPv4 /24, an IPv6 /64
+	TotalConnections  int   // the same of all clients; downloads take 2 MB each for slow readers in profile Direct
 	RequestsPerSecond int   // limit_req, on average
 	Burst             int   // limit_req burst: requests above the average, answered at once
 	BytesPerSecond    int64 // limit_rate, per connection

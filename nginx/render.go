@@ -110,6 +110,9 @@ func (l Limits) words() string {
 	if l.Connections > 0 {
 		w = append(w, fmt.Sprintf("%d downloads at a time for each address", l.Connections))
 	}
+	if l.Network > 0 {
+		w = append(w, fmt.Sprintf("%d downloads at a time for each network (IPv4 /24, IPv6 /64)", l.Network))
+	}
 	if l.TotalConnections > 0 {
 		w = append(w, fmt.Sprintf("%d downloads at a time for all together", l.TotalConnections))
 	}
@@ -119,7 +122,11 @@ func (l Limits) words() string {
 	if l.CostlyPerSecond > 0 {
 		w = append(w, fmt.Sprintf("%d requests a second for each address where images are made, with bursts of %d", l.CostlyPerSecond, l.CostlyBurst))
 	}
-	return strings.Join(w, ", ")
+	said := strings.Join(w, ", ")
+	if l.Connections > 0 || l.Network > 0 || l.TotalConnections > 0 {
+		said += "; as many pages as downloads"
+	}
+	return said
 }
 
 // indented moves the lines that are not empty one tab to the right.

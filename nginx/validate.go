@@ -61,6 +61,7 @@ func (c Config) Validate() error {
 	note(checkRange("workers", int64(c.Workers), maxWorkers))
 	note(checkRange("threads", int64(c.Threads), maxThreads))
 	note(checkRange("connections per client", int64(c.Limits.Connections), maxConnections))
+	note(checkRange("connections per network", int64(c.Limits.Network), maxConnections))
 	note(checkRange("connections in total", int64(c.Limits.TotalConnections), maxConnections))
 	note(checkRange("requests per second", int64(c.Limits.RequestsPerSecond), maxRate))
 	note(checkRange("burst", int64(c.Limits.Burst), maxRate))
