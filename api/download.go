@@ -26,7 +26,7 @@ func (s *server) bySnapshot(w http.ResponseWriter, r *http.Request) error {
 	if file != snap.FileName() && file != snap.Slot().FileName() {
 		return &statusError{http.StatusNotFound, fmt.Sprintf("this snapshot is named %s", snap.FileName())}
 	}
-	return s.hand(w, snap, file, suffix, "public, max-age=31536000, immutable")
+	return s.hand(w, r, snap, file, suffix, "public, max-age=31536000, immutable")
 }
 
 // byName answers /<piece>-os.iso, /<piece>-piece.img and their sidecars with the
@@ -48,7 +48,7 @@ func (s *server) byName(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return nameMissing(name, err)
 	}
-	return s.hand(w, snap, file, suffix, "no-cache")
+	return s.hand(w, r, snap, file, suffix, "no-cache")
 }
 
 // parseFileName reads the name of an image or of a slot.
@@ -120,7 +120,7 @@ func (s *server) choose(r *http.Request, name bundle.Name, suffix string) (*cata
 // hand sets the headers that nginx cannot know and sends it to the file.
 // Content-Disposition it knows: and were it set here, nginx would save the
 // text that says why an image cannot be read under the image's name.
-func (s *server) hand(w http.ResponseWriter, snap *catalog.Snapshot, file, suffix, caching string) error {
+func (s *server) hand(w http.ResponseWriter, r *http.Request, snap *catalog.Snapshot, file, suffix, caching string) error {
 	suffixes := snap.Suffixes()
 	slot := bundle.IsSlotFileName(file)
 	if slot {
@@ -137,6 +137,9 @@ func (s *server) hand(w http.ResponseWriter, snap *catalog.Snapshot, file, suffi
 		// nginx types it by its suffix.
 		h.Set("X-Accel-Redirect", mountPrefix+snap.ID()+"/"+file+"."+suffix)
 		return nil
+	}
+	if r.Method == http.MethodGet {
+		snap.Begun(clientOf(r))
 	}
 	sum := snap.SHA256()
 	if slot {

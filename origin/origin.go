@@ -65,6 +65,10 @@ type Options struct {
 	Connections int           // idle connections kept for the next Fetch; 16
 	TLS         *tls.Config   // nil: the system's roots
 	S3          S3            // how buckets are reached
+	// Redirects are the hosts, as "cdn.example" or "cdn.example:8443", that a server
+	// may redirect to besides its own. Others are not asked: they could be a
+	// service that only this machine reaches.
+	Redirects []string
 
 	// sleep waits for d or until ctx ends. Tests put a clock of their own here.
 	sleep func(ctx context.Context, d time.Duration) error
