@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"time"
 
 	"aesthetic.computer/isofs/bundle"
 	"aesthetic.computer/isofs/catalog"
@@ -140,6 +141,13 @@ func (s *server) hand(w http.ResponseWriter, r *http.Request, snap *catalog.Snap
 	}
 	if r.Method == http.MethodGet {
 		snap.Begun(clientOf(r))
+		open := snap.Open
+		if slot {
+			open = snap.Slot().Open
+		}
+		if err := readable(r, snap.Time(), open); err != nil {
+			return err
+		}
 	}
 	sum := snap.SHA256()
 	if slot {
@@ -155,6 +163,28 @@ func (s *server) hand(w http.ResponseWriter, r *http.Request, snap *catalog.Snap
 	h.Set("Access-Control-Expose-Headers", exposed)
 	h.Set("Link", linksTo("/s/"+snap.ID()+"/"+file, suffixes))
 	h.Set("X-Accel-Redirect", mountPrefix+snap.ID()+"/"+file)
+	return nil
+}
+
+// readable reads the first byte that nginx will send. Once nginx begins to read
+// it can only break the connection off, before its first byte too, and no
+// client can tell that from a network that fails.
+func readable(r *http.Request, at time.Time, open func() (*catalog.Handle, error)) error {
+	h, err := open()
+	if err != nil {
+		return &unreadableError{err}
+	}
+	defer h.Close()
+	first := int64(0)
+	if of, conditional := validatorTime(r.Header.Get("If-Range")); !conditional || of.Equal(at) {
+		first = firstSent(r.Header.Get("Range"), h.Size())
+	}
+	if first == h.Size() {
+		return nil // 416
+	}
+	if _, err := h.ReadAtContext(r.Context(), make([]byte, 1), first); err != nil {
+		return &unreadableError{err}
+	}
 	return nil
 }
 

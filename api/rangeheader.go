@@ -66,6 +66,24 @@ func parseSpec(spec string) (start int64, openEnd, ok bool) {
 	return start, last == "", err == nil
 }
 
+// firstSent is where the bytes of a file begin that nginx sends for a Range
+// header: where the first of its ranges does; size if it sends none.
+func firstSent(header string, size int64) int64 {
+	if !parseRange(header).partial {
+		return 0
+	}
+	spec, _, _ := strings.Cut(header[len(rangeUnit):], ",")
+	start, _, ok := parseSpec(spec)
+	if _, last, _ := strings.Cut(spec, "-"); ok && start == math.MaxInt64 {
+		n, _ := strconv.ParseInt(strings.TrimSpace(last), 10, 64) // math.MaxInt64 at most
+		return max(0, size-n)
+	}
+	if !ok {
+		return size
+	}
+	return min(start, size)
+}
+
 // isNumber reports whether s has digits only; strconv also takes signs.
 func isNumber(s string) bool {
 	return s != "" && strings.Trim(s, "0123456789") == ""

@@ -55,6 +55,19 @@ func TestParseRange(t *testing.T) {
 	}
 }
 
+func TestFirstSent(t *testing.T) {
+	const size = 1000
+	for header, want := range map[string]int64{
+		"": 0, "lines=5-": 0, "bytes=": 0, "bytes=0-": 0, "bytes=5-": 5, "bytes= 5 - 9 ": 5, "bytes=7-9,0-": 7, "bytes=-5": 995, "bytes= - 5": 995, "bytes=-5,0-": 995,
+		"bytes=-1000": 0, "bytes=-1001": 0, "bytes=-99999999999999999999": 0, "bytes=-0": 1000, "bytes=999-": 999, "bytes=1000-": 1000, "bytes=99999999999999999999-": 1000,
+		"bytes=9223372036854775807-": 1000, "bytes=x": 1000, "bytes=5": 1000,
+	} {
+		if got := firstSent(header, size); got != want {
+			t.Errorf("%q begins at %d, want %d", header, got, want)
+		}
+	}
+}
+
 func FuzzParseRange(f *testing.F) {
 	for _, seed := range []string{"bytes=0-", "bytes=5-9", "bytes=-5", "bytes=0-1,5-", "Bytes= 5 - 9 ", "bytes=5-x", "items=5-"} {
 		f.Add(seed)
@@ -65,6 +78,9 @@ func FuzzParseRange(f *testing.F) {
 		got := parseRange(header)
 		if got.start < 0 || got.openEnd && !got.partial || !got.partial && got.start != 0 {
 			t.Errorf("%q is %+v", header, got)
+		}
+		if first := firstSent(header, 1000); first < 0 || first > 1000 {
+			t.Errorf("%q begins at %d of 1000", header, first)
 		}
 		if !ranges.MatchString(header) {
 			return

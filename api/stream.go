@@ -229,23 +229,13 @@ func (s *server) errorOf(name bundle.Name, err error) errorData {
 	return data
 }
 
-// errNotWarm says that an image's base cannot be read.
-type errNotWarm struct{ err error }
-
-func (e *errNotWarm) Error() string {
-	return fmt.Sprintf("fetch the beginning of the image: %v", e.err)
-}
-
-// Unwrap gives the cause.
-func (e *errNotWarm) Unwrap() error { return e.err }
-
 // warm has the beginning of an image fetched and verified. It fails if the
 // image cannot be read; of a base that is merely slow the first block is
 // enough.
 func (s *server) warm(ctx context.Context, snap *catalog.Snapshot) error {
 	h, err := snap.Open()
 	if err != nil {
-		return &errNotWarm{err}
+		return &unreadableError{err}
 	}
 	defer h.Close()
 	end := min(warmBytes, snap.Size())
@@ -253,7 +243,7 @@ func (s *server) warm(ctx context.Context, snap *catalog.Snapshot) error {
 	// Of each block one byte: it is fetched and compared whole.
 	var one [1]byte
 	if _, err := h.ReadAtContext(ctx, one[:], 0); err != nil {
-		return &errNotWarm{err}
+		return &unreadableError{err}
 	}
 	block := max(snap.Base().BlockSize, 4096)
 	rest, cancel := context.WithTimeout(ctx, warmTime)
@@ -263,7 +253,7 @@ func (s *server) warm(ctx context.Context, snap *catalog.Snapshot) error {
 			if rest.Err() != nil && ctx.Err() == nil {
 				return nil
 			}
-			return &errNotWarm{err}
+			return &unreadableError{err}
 		}
 	}
 	return nil
