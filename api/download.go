@@ -166,7 +166,10 @@ func (s *server) hand(w http.ResponseWriter, r *http.Request, snap *catalog.Snap
 	return nil
 }
 
-// readable reads the first byte that nginx will send. Once nginx begins to read
+// firstRead is the most that is read of what nginx will send.
+const firstRead = 32 << 10
+
+// readable reads the first bytes that nginx will send. Once nginx begins to read
 // it can only break the connection off, before its first byte too, and no
 // client can tell that from a network that fails.
 func readable(r *http.Request, at time.Time, open func() (*catalog.Handle, error)) error {
@@ -175,14 +178,16 @@ func readable(r *http.Request, at time.Time, open func() (*catalog.Handle, error
 		return &unreadableError{err}
 	}
 	defer h.Close()
-	first := int64(0)
+	first, n := int64(0), h.Size()
 	if of, conditional := validatorTime(r.Header.Get("If-Range")); !conditional || of.Equal(at) {
-		first = firstSent(r.Header.Get("Range"), h.Size())
+		first, n = firstSent(r.Header.Get("Range"), h.Size())
 	}
-	if first == h.Size() {
+	if n == 0 {
 		return nil // 416
 	}
-	if _, err := h.ReadAtContext(r.Context(), make([]byte, 1), first); err != nil {
+	// As much as nginx will read next, up to what makes a cache fetch a block
+	// without a word.
+	if got, err := h.ReadAtContext(r.Context(), make([]byte, min(n, firstRead)), first); err != nil && got == 0 {
 		return &unreadableError{err}
 	}
 	return nil

@@ -240,16 +240,16 @@ func (s *server) warm(ctx context.Context, snap *catalog.Snapshot) error {
 	defer h.Close()
 	end := min(warmBytes, snap.Size())
 	h.Prefetch(0, end)
-	// Of each block one byte: it is fetched and compared whole.
-	var one [1]byte
-	if _, err := h.ReadAtContext(ctx, one[:], 0); err != nil {
+	// A part of each block: it is fetched and compared whole.
+	block := max(snap.Base().BlockSize, 4096)
+	part := make([]byte, min(block/8, end))
+	if _, err := h.ReadAtContext(ctx, part, 0); err != nil {
 		return &unreadableError{err}
 	}
-	block := max(snap.Base().BlockSize, 4096)
 	rest, cancel := context.WithTimeout(ctx, warmTime)
 	defer cancel()
 	for off := block; off < end; off += block {
-		if _, err := h.ReadAtContext(rest, one[:], off); err != nil {
+		if _, err := h.ReadAtContext(rest, part[:min(block/8, end-off)], off); err != nil {
 			if rest.Err() != nil && ctx.Err() == nil {
 				return nil
 			}
