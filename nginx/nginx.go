@@ -25,8 +25,8 @@
 //   - The API keeps idle connections for longer than 30 seconds, since nginx
 //     drops them by then and cannot repeat a POST that met a closed one.
 //
-// The package leaves out TLS (a proxy in front, or the operator's own nginx with
-// RenderSite), the mount, the API, and what a text about a piece says.
+// The package leaves out where certificates come from, the mount, the API, and
+// what a text about a piece says.
 package nginx
 
 // A Profile is one of the two ways to read the mount (DESIGN.md, invariant 6).
@@ -55,11 +55,31 @@ type Config struct {
 	Workers   int // 0: one per core
 	Threads   int // of the pool that reads the mount, per worker; 0: 32
 	Limits    Limits
+	Host      Host
 
 	// TrustedProxies are the addresses ("10.0.0.1", "10.0.0.0/8") whose
 	// X-Forwarded-For and X-Forwarded-Proto are believed; nobody else's are.
 	TrustedProxies []string
 }
+
+// A Host is what the server answers as. The zero Host answers to every name, by
+// HTTP.
+type Host struct {
+	Names []string // of the server ("images.example"); none: every name
+
+	// Certificate and Key are files in PEM, of the chain and of its private key. With
+	// them all of Config.Listen is HTTPS. nginx's master reads them, as the user that
+	// started it, and again at each Reload.
+	Certificate, Key string
+	// Redirect are addresses as in Config.Listen where HTTP is sent to HTTPS.
+	Redirect []string
+	// Challenges is the folder in which an ACME client answers its authority, at
+	// .well-known/acme-challenge on the addresses of Redirect; "": none.
+	Challenges string
+}
+
+// tls reports whether the server speaks HTTPS.
+func (h Host) tls() bool { return h.Certificate != "" }
 
 // Limits are per client, which is an IPv4 address or the /64 of an IPv6 one; 0
 // means none. A request beyond one gets 429. The three of Connections hold once

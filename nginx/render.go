@@ -63,6 +63,7 @@ func execute(name string, v view) ([]byte, error) {
 type view struct {
 	Config
 	Logs    bool
+	HTTPS   string // where Host.Redirect leads to: "https://$host:8443"
 	Answers []answer
 	Forms   []string // suffixes of an answer's locations: as text, as JSON
 	Site    string   // the rendered http-level part, indented
@@ -77,12 +78,21 @@ func newView(c Config) view {
 	if c.Threads == 0 {
 		c.Threads = defaultThreads
 	}
-	listen := make([]string, len(c.Listen))
-	for i, l := range c.Listen {
-		listen[i] = strings.TrimPrefix(l, ":")
+	c.Listen, c.Host.Redirect = withoutColon(c.Listen), withoutColon(c.Host.Redirect)
+	https := "https://$host"
+	if _, port, err := splitListen(c.Listen[0]); err == nil && port != "443" {
+		https += ":" + port
 	}
-	c.Listen = listen
-	return view{Config: c, Logs: c.logs(), Answers: answers(c.Limits), Forms: []string{"", "-json"}}
+	return view{HTTPS: https, Config: c, Logs: c.logs(), Answers: answers(c.Limits), Forms: []string{"", "-json"}}
+}
+
+// withoutColon writes ":80" as nginx does, "80".
+func withoutColon(listen []string) []string {
+	list := make([]string, len(listen))
+	for i, l := range listen {
+		list[i] = strings.TrimPrefix(l, ":")
+	}
+	return list
 }
 
 // An answer is a text that nginx gives without the API. Text must contain
