@@ -28,7 +28,7 @@ import (
 	"aesthetic.computer/isofs/integration/s3test"
 )
 
-// What the examples of the pages call by name lies on one loopback address.
+// Servers of the test itself, apart from what the pages have listen on all of 127.0.0.1.
 const (
 	otherHost = "127.0.1.1"
 	amazon    = "amazonaws.com"
@@ -117,7 +117,10 @@ func startHosts(t *testing.T, folder string, buckets map[string]*s3test.Server) 
 	for name := range hosts {
 		names = append(names, name)
 	}
-	listener, err := net.Listen("tcp", otherHost+":443")
+	certificate := trusted(t, append(names, ownName))
+	certify(t, certificate)
+	// By IPv6, so that 443 is free for what the pages have listen there.
+	listener, err := net.Listen("tcp", "[::1]:443")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -129,11 +132,32 @@ func startHosts(t *testing.T, folder string, buckets map[string]*s3test.Server) 
 			}
 			http.NotFound(w, r)
 		}),
-		TLSConfig: &tls.Config{Certificates: []tls.Certificate{trusted(t, names)}},
+		TLSConfig: &tls.Config{Certificates: []tls.Certificate{certificate}},
 	}
 	go func() { _ = web.ServeTLS(listener, "", "") }() // until it is closed
 	t.Cleanup(func() { web.Close() })
-	appendTo(t, "/etc/hosts", otherHost+" "+strings.Join(names, " ")+"\n")
+	appendTo(t, "/etc/hosts", "::1 "+strings.Join(names, " ")+"\n127.0.0.1 "+ownName+"\n")
+}
+
+// ownName is what the pages call the machine that they are read for.
+const ownName = "downloads.example"
+
+// certify puts a certificate where certbot would.
+func certify(t *testing.T, c tls.Certificate) {
+	t.Helper()
+	key, err := x509.MarshalPKCS8PrivateKey(c.PrivateKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := "/etc/letsencrypt/live/" + ownName
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for file, block := range map[string]*pem.Block{"fullchain.pem": {Type: "CERTIFICATE", Bytes: c.Certificate[0]}, "privkey.pem": {Type: "PRIVATE KEY", Bytes: key}} {
+		if err := os.WriteFile(filepath.Join(dir, file), pem.EncodeToMemory(block), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
 }
 
 // passedOn is a proxy that leaves the host's name as the client sent it.

@@ -4,6 +4,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 )
 
@@ -42,6 +43,13 @@ func (u unit) last(key string) string {
 	return ""
 }
 
+// runs reports whether the process of PIDFile is there. nginx -t leaves an empty one.
+func (u unit) runs() bool {
+	text, _ := os.ReadFile(u.last("PIDFile"))
+	pid, err := strconv.Atoi(strings.TrimSpace(string(text)))
+	return err == nil && isRunning(pid)
+}
+
 // systemctl does what systemd would, as there is none in the name space.
 func (r *reader) systemctl(at, verb, name string) bool {
 	if verb == "daemon-reload" {
@@ -58,12 +66,16 @@ func (r *reader) systemctl(at, verb, name string) bool {
 		if r.running != nil && r.running.line == name+".service" {
 			return r.stop(at)
 		}
-		if _, err := os.Stat(u.last("PIDFile")); err != nil {
-			return true // it does not run
+		if !u.runs() {
+			return true
 		}
 		return r.execs(at, u["ExecStop"])
 	}
 	if u.last("Type") == "forking" {
+		if verb == "restart" && !r.systemctl(at, "stop", name) {
+			return false
+		}
+		until(r.t, name+" to end", func() bool { return !u.runs() })
 		return r.execs(at, append(u["ExecStartPre"], u["ExecStart"]...))
 	}
 	if out, err := exec.Command("systemd-analyze", "verify", "--man=no", name+".service").CombinedOutput(); err != nil || len(out) > 0 {

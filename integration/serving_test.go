@@ -27,7 +27,7 @@ type running struct {
 	who       *person
 	pid       int
 	log       string
-	addresses []string // of the web server; none: it only mounts
+	addresses []string // of the web server, as http://127.0.0.1:8080; none: it only mounts
 	mount     string   // only if there is no web server
 }
 
@@ -45,6 +45,7 @@ var (
 	beforeCommand = regexp.MustCompile(`(?s)^((?:cd [^\n]+\n)?(?:[A-Z_]+=\S+ )*)(.*)$`)
 	mounting      = regexp.MustCompile(`^isofs mount\b.* (/\S+)$`)
 	listening     = regexp.MustCompile(`--listen[ =](\S+)|DEMO_LISTEN=(\S+)`)
+	named         = regexp.MustCompile(`--server-name[ =](\S+)`)
 	configured    = regexp.MustCompile(`--config[ =](\S+)`)
 )
 
@@ -101,7 +102,7 @@ func (s *running) isUp() bool {
 		return bytes.Contains(mounts, []byte(" "+s.mount+" "))
 	}
 	for _, address := range s.addresses {
-		if !answers("http://" + address + "/healthz") {
+		if !answers(address + "/healthz") {
 			return false
 		}
 	}
@@ -169,7 +170,12 @@ func addressesOf(line string) []string {
 		case host == "::":
 			host = "::1"
 		}
-		addresses = append(addresses, net.JoinHostPort(host, port))
+		address := "http://" + net.JoinHostPort(host, port)
+		// The certificate has the name.
+		if m := named.FindStringSubmatch(line); m != nil && strings.Contains(line, "--tls-cert") {
+			address = "https://" + net.JoinHostPort(m[1], port)
+		}
+		addresses = append(addresses, address)
 	}
 	return addresses
 }
@@ -192,7 +198,7 @@ func (r *reader) judge(s *running) bool {
 	}
 	r.signed = r.signed || strings.Contains(s.line, "sign-key")
 	for i, address := range s.addresses {
-		if err := r.judgeAt("http://"+address+"/notepat-os.iso", i == 0); err != nil {
+		if err := r.judgeAt(address+"/notepat-os.iso", i == 0); err != nil {
 			return r.fails(s.at, "%s (as %s), at %s: %v", s.line, s.who.name, address, err)
 		}
 	}

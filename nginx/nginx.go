@@ -74,7 +74,7 @@ type Host struct {
 	// Redirect are addresses as in Config.Listen where HTTP is sent to HTTPS.
 	Redirect []string
 	// Challenges is the folder in which an ACME client answers its authority, at
-	// .well-known/acme-challenge on the addresses of Redirect; "": none.
+	// .well-known/acme-challenge wherever the server speaks HTTP; "": none.
 	Challenges string
 }
 

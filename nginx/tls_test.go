@@ -160,6 +160,24 @@ func TestNewCertificate(t *testing.T) {
 	}
 }
 
+// TestChallengesBeforeThereIsACertificate: the first one is got by HTTP.
+func TestChallengesBeforeThereIsACertificate(t *testing.T) {
+	r := newRig(t, func(c *Config) { c.Host.Challenges = t.TempDir() })
+	dir := filepath.Join(r.config.Host.Challenges, ".well-known", "acme-challenge")
+	if err := errors.Join(os.MkdirAll(dir, 0o755), os.Chmod(r.config.Host.Challenges, 0o755)); err != nil {
+		t.Fatal(err)
+	}
+	write(t, filepath.Join(dir, "token"), "answer")
+	if got := r.do("GET", "/.well-known/acme-challenge/token"); got.StatusCode != 200 || got.body != "answer" {
+		t.Errorf("%d %q", got.StatusCode, got.body)
+	}
+	for _, target := range []string{"/.well-known/acme-challenge/../../../etc/passwd", "/.well-known/acme-challenge/", "/.well-known/acme-challenge/none"} {
+		if got := r.do("GET", target); got.StatusCode < 400 {
+			t.Errorf("%s: %d %q", target, got.StatusCode, got.body)
+		}
+	}
+}
+
 func TestHostIsChecked(t *testing.T) {
 	good := Host{Names: []string{"a.example", "*.b.example"}, Certificate: "/c.pem", Key: "/k.pem", Redirect: []string{"80"}, Challenges: "/var/www"}
 	for want, change := range map[string]func(*Host){

@@ -170,8 +170,8 @@ func (h Host) check() error {
 		wrong = append(wrong, errors.New("TLS: a certificate and a key are needed, and only one of them is given"))
 	case h.Certificate == "" && len(h.Redirect) > 0:
 		wrong = append(wrong, errors.New("redirect to https: there is no https without a certificate and a key"))
-	case len(h.Redirect) == 0 && h.Challenges != "":
-		wrong = append(wrong, errors.New("ACME challenges: they are answered by http, where nothing listens without a redirect to https"))
+	case h.Certificate != "" && len(h.Redirect) == 0 && h.Challenges != "":
+		wrong = append(wrong, errors.New("ACME challenges: an authority asks for them by http, where nothing listens without a redirect to https"))
 	}
 	return errors.Join(wrong...)
 }

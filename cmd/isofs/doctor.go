@@ -15,7 +15,7 @@ import (
 
 // A check is one thing that a machine must have.
 type check struct {
-	purpose string // serve, bake or test
+	purpose string // serve, nginx, bake or test
 	what    string
 	probe   func(ctx context.Context) error
 	// packages of Debian that have it; empty if no package helps.
@@ -26,16 +26,20 @@ type check struct {
 func newDoctor() *cobra.Command {
 	var o serveFlags
 	cmd := &cobra.Command{
-		Use:   "doctor [serve|bake|test]",
+		Use:   "doctor [serve|nginx|bake|test]",
 		Short: "Say what this machine lacks, and the command that mends it",
 		Long: `doctor looks for what isofs needs: to serve, to bake bases, to run the tests. Its exit
 status is 0 if nothing is missing for what was asked (serve and bake by default).
 
 For serve it goes by the settings that serve would have, of flags, environment and file:
 whether the user, the directories and the addresses are as they should be, and, while the
-server runs, whether the mount and the addresses are that server's.`,
+server runs, whether the mount and the addresses are that server's.
+
+For nginx it looks at an nginx of your own beside isofs mount: whether it has the part that
+nginx-config --site prints, whether another site answers in its place, and whether it may
+connect to isofs.`,
 		Args:      cobra.MatchAll(cobra.MaximumNArgs(1), cobra.OnlyValidArgs),
-		ValidArgs: []string{"serve", "bake", "test"},
+		ValidArgs: []string{"serve", "nginx", "bake", "test"},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			purposes := []string{"serve", "bake"}
 			if len(args) == 1 {
@@ -48,7 +52,7 @@ server runs, whether the mount and the addresses are that server's.`,
 			if err := o.complete(); err != nil {
 				return err
 			}
-			return runDoctor(cmd.Context(), cmd.OutOrStdout(), purposes, append(serverChecks(&o), checks()...))
+			return runDoctor(cmd.Context(), cmd.OutOrStdout(), purposes, slices.Concat(serverChecks(&o), nginxChecks(&o), checks()))
 		},
 	}
 	o.register(cmd)

@@ -46,9 +46,18 @@ func serverChecks(o *serveFlags) []check {
 	if dir := o.logDirectory(); dir != "" {
 		list = append(list, check{"serve", "the directory of --access-log, " + dir, func(context.Context) error { return rootsOrOurs(dir) }, nil, ""})
 	}
+	if o.web.host.Certificate != "" {
+		list = append(list, check{"serve", "the certificate " + o.web.host.Certificate, func(context.Context) error { return o.web.host.well() }, nil, ""})
+	}
+	address := func(scheme, listen, flag string) {
+		list = append(list, check{"serve", "the address " + listen, func(ctx context.Context) error { return o.addressWell(ctx, scheme, listen) }, nil,
+			"stop the program that listens there, or choose another address with " + flag})
+	}
 	for _, listen := range o.web.listen {
-		list = append(list, check{"serve", "the address " + listen, func(ctx context.Context) error { return o.addressWell(ctx, listen) }, nil,
-			"stop the program that listens there, or choose another address with --listen"})
+		address(o.web.host.scheme(), listen, "--listen")
+	}
+	for _, listen := range o.web.host.Redirect {
+		address("http", listen, "--redirect-from")
 	}
 	return list
 }
@@ -137,7 +146,7 @@ func (o *serveFlags) mountWell(ctx context.Context) error {
 
 // addressWell looks whether an address is free, or the server's that these
 // settings describe.
-func (o *serveFlags) addressWell(ctx context.Context, listen string) error {
+func (o *serveFlags) addressWell(ctx context.Context, scheme, listen string) error {
 	ctx, cancel := context.WithTimeout(ctx, probeTime)
 	defer cancel()
 	at := nginx.DialAddress(listen)
@@ -147,7 +156,7 @@ func (o *serveFlags) addressWell(ctx context.Context, listen string) error {
 		return nil // nobody is there
 	}
 	conn.Close()
-	there, err := instanceAt(ctx, "http://"+at, nil)
+	there, err := instanceAt(ctx, scheme+"://"+at, nil)
 	ours := o.instance(ctx)
 	switch {
 	case err != nil || there == "":

@@ -21,7 +21,7 @@ import (
 // reloadable are the settings that a running server takes over. What the files
 // named by them contain is read again in any case.
 var reloadable = []string{
-	"sign-key", "sign-passphrase-file", "keyring", "admin-key-file", "access-log", "retain",
+	"sign-key", "sign-passphrase-file", "keyring", "admin-key-file", "access-log", "retain", "server-name", "tls-cert", "tls-key", "acme-webroot",
 	"limit-connections", "limit-network", "limit-requests", "limit-burst", "limit-rate", "limit-total", "limit-costly", "limit-costly-burst",
 	"limit-new", "limit-new-burst", "limit-new-total", "limit-new-total-burst", "limit-snapshots",
 }
@@ -85,7 +85,7 @@ func reloadWeb(web *nginx.Server, o *serveFlags, log *slog.Logger) {
 	if web == nil {
 		return
 	}
-	if err := o.makeDirectories(); err != nil {
+	if err := errors.Join(o.makeDirectories(), o.prepareWeb(log)); err != nil {
 		log.Error("nginx stays as it was", "err", err)
 		return
 	}

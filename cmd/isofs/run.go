@@ -51,6 +51,9 @@ func runServe(cmd *cobra.Command, args []string, o *serveFlags) error {
 	if err := o.makeDirectories(); err != nil {
 		return err
 	}
+	if err := o.prepareWeb(slog.Default()); err != nil {
+		return err
+	}
 	lock, err := lockDir(o.run, "--run")
 	if err != nil {
 		return err
@@ -102,6 +105,19 @@ func (o *serveFlags) makeDirectories() error {
 			return fmt.Errorf("make a directory: %w", err)
 		}
 	}
+	return nil
+}
+
+// prepareWeb looks at what nginx reads as it starts or reloads.
+func (o *serveFlags) prepareWeb(log *slog.Logger) error {
+	if !o.web.enabled {
+		return nil
+	}
+	until, err := o.web.host.check()
+	if err != nil {
+		return err
+	}
+	o.web.host.report(until, log)
 	return nil
 }
 

@@ -32,6 +32,7 @@ type webFlags struct {
 	enabled   bool
 	binary    string
 	listen    []string
+	host      hostFlags
 	accessLog string
 	threads   int
 	proxies   []string
@@ -112,6 +113,7 @@ func (w *webFlags) register(cmd *cobra.Command) {
 	flags := cmd.Flags()
 	flags.StringVar(&w.binary, "nginx", "nginx", "nginx to run, 1.22 or later")
 	flags.StringSliceVar(&w.listen, "listen", []string{"127.0.0.1:8080"}, "addresses that nginx listens on")
+	w.host.register(flags)
 	flags.StringVar(&w.accessLog, "access-log", "/dev/stdout", "file of nginx's access log, or off")
 	flags.IntVar(&w.threads, "read-threads", 32, "threads of each nginx worker that read the mount and may wait for the base's origin")
 	flags.StringSliceVar(&w.proxies, "trusted-proxy", nil, "addresses of proxies whose X-Forwarded-For is believed")
@@ -154,6 +156,9 @@ func (o *serveFlags) complete() error {
 		wrong = append(wrong, fmt.Errorf("--metrics-listen %q is not an address like 127.0.0.1:9180", o.metrics))
 	}
 	if o.web.enabled {
+		if err := o.web.host.complete(); err != nil {
+			return err
+		}
 		o.web.limits.BytesPerSecond = int64(o.web.rate)
 		if err := o.nginxConfig().Validate(); err != nil {
 			wrong = append(wrong, err)
@@ -173,7 +178,7 @@ func (o *serveFlags) nginxConfig() nginx.Config {
 	c := nginx.Config{
 		Listen: o.web.listen, Mount: o.mount, APISocket: o.socket(),
 		RunDir: filepath.Join(o.run, "nginx"), AccessLog: o.web.accessLog,
-		Profile: nginx.Profile(o.profile), Threads: o.web.threads, Limits: o.web.limits,
+		Profile: nginx.Profile(o.profile), Threads: o.web.threads, Limits: o.web.limits, Host: o.web.host.Host,
 		TrustedProxies: o.web.proxies,
 	}
 	if os.Geteuid() == 0 {
