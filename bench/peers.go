@@ -85,7 +85,7 @@ func (l *lab) isofsIn(dir, name, profile, base, from string, more ...string) (pe
 	pid, stop, err := l.start(l.isofs, append([]string{
 		"serve", "--base", base, "--pieces", from, "--profile", profile,
 		"--state", filepath.Join(dir, "state"), "--mount", filepath.Join(dir, "mnt"), "--run", filepath.Join(dir, "run"),
-		"--listen", address, "--access-log", "off", "--limit-requests", "0", "--limit-connections", "0", "--grace", "1s",
+		"--listen", address, "--access-log", "off", "--limit-requests", "0", "--limit-connections", "0", "--limit-network", "0", "--grace", "1s",
 	}, more...)...)
 	if err != nil {
 		return peer{}, err

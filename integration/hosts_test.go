@@ -10,7 +10,6 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
-	"math/big"
 	"net"
 	"net/http"
 	"net/http/httputil"
@@ -145,19 +144,11 @@ const ownName = "downloads.example"
 // certify puts a certificate where certbot would.
 func certify(t *testing.T, c tls.Certificate) {
 	t.Helper()
-	key, err := x509.MarshalPKCS8PrivateKey(c.PrivateKey)
-	if err != nil {
-		t.Fatal(err)
-	}
 	dir := "/etc/letsencrypt/live/" + ownName
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	for file, block := range map[string]*pem.Block{"fullchain.pem": {Type: "CERTIFICATE", Bytes: c.Certificate[0]}, "privkey.pem": {Type: "PRIVATE KEY", Bytes: key}} {
-		if err := os.WriteFile(filepath.Join(dir, file), pem.EncodeToMemory(block), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
+	writePair(t, c, filepath.Join(dir, "fullchain.pem"), filepath.Join(dir, "privkey.pem"))
 }
 
 // passedOn is a proxy that leaves the host's name as the client sent it.
@@ -174,15 +165,23 @@ func passedOn(t *testing.T, to string) http.Handler {
 	}
 }
 
-// trusted makes a certificate of the names, and has this machine trust its issuer.
+// trusted makes a certificate of the names, and has this machine trust it.
 func trusted(t *testing.T, names []string) tls.Certificate {
+	t.Helper()
+	c := selfSigned(t, names)
+	appendTo(t, "/etc/ssl/certs/ca-certificates.crt", string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.Certificate[0]})))
+	return c
+}
+
+// selfSigned makes a certificate of the names that vouches for itself.
+func selfSigned(t *testing.T, names []string) tls.Certificate {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		t.Fatal(err)
 	}
 	cert := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "the documents' test"}, DNSNames: names,
+		Subject: pkix.Name{CommonName: "the documents' test"}, DNSNames: names,
 		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour),
 		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageDigitalSignature,
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
@@ -191,7 +190,6 @@ func trusted(t *testing.T, names []string) tls.Certificate {
 	if err != nil {
 		t.Fatal(err)
 	}
-	appendTo(t, "/etc/ssl/certs/ca-certificates.crt", string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})))
 	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
 }
 

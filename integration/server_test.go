@@ -60,7 +60,7 @@ func newServer(t *testing.T, flags ...string) *server {
 	s := &server{t: t, bin: isofs, dir: dir, addr: freeAddress(t)}
 	s.args = append([]string{
 		"serve", "--base", baseDir, "--state", s.path("state"), "--mount", s.mount(), "--run", s.path("run"),
-		"--listen", s.addr, "--access-log", "off", "--limit-requests", "0", "--limit-connections", "0", "--limit-costly", "0", "--limit-new-burst", "1000",
+		"--listen", s.addr, "--access-log", "off", "--limit-requests", "0", "--limit-connections", "0", "--limit-network", "0", "--limit-costly", "0", "--limit-new-burst", "1000",
 		"--grace", "1s", "--log-level", "debug",
 	}, flags...)
 	t.Cleanup(func() {

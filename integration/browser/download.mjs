@@ -1,15 +1,18 @@
 // Downloads an address in Chromium, as a person's click does, and prints the SHA-256 of what came.
-// What is there so far lies in the folder ISOFS_DOWNLOADS.
+// What is there so far lies in the folder ISOFS_DOWNLOADS. Of a certificate that no authority knows
+// ISOFS_SPKI has the key's SHA-256, and ISOFS_RULES says where its name is (--host-resolver-rules).
 import { createHash } from 'node:crypto';
 import { createReadStream } from 'node:fs';
 import { pipeline } from 'node:stream/promises';
 import { chromium } from 'playwright-core';
 
-const { ISOFS_ADDRESS: address, ISOFS_DOWNLOADS: downloadsPath, ISOFS_CHROMIUM: executablePath } = process.env;
+const { ISOFS_ADDRESS: address, ISOFS_DOWNLOADS: downloadsPath, ISOFS_CHROMIUM: executablePath, ISOFS_SPKI, ISOFS_RULES } = process.env;
 const browser = await chromium.launch({
   executablePath, downloadsPath,
   args: ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking',
-    '--disable-component-update', '--disable-sync'],
+    '--disable-component-update', '--disable-sync',
+    ...(ISOFS_SPKI ? [`--ignore-certificate-errors-spki-list=${ISOFS_SPKI}`] : []),
+    ...(ISOFS_RULES ? [`--host-resolver-rules=${ISOFS_RULES}`] : [])],
 });
 try {
   const page = await browser.newPage();
