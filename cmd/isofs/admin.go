@@ -38,6 +38,8 @@ key, from --admin-key-file or the environment (ISOFS_ADMIN_KEY, OS_BUILD_ADMIN_K
 nginx can connect to the socket, too. docs/admin.md has what can be asked over HTTP.`,
 		Example: `  isofs admin refresh notepat
   isofs admin base https://cdn.example/bases/tiny/amd64/2026-12-01`,
+		Args: onlyCommands,
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	flags := cmd.PersistentFlags()
 	flags.StringVar(&c.state, "state", defaultState(), "the server's --state, in which --run is by default")
@@ -95,7 +97,7 @@ func (c *adminCall) do(ctx context.Context, out io.Writer, action string, said u
 		return err
 	}
 	if key == "" {
-		return usage(fmt.Errorf("--admin-key-file is needed, or a key in %s", strings.Join(keyVariables, " or ")))
+		return usage(wrongFlag("admin-key-file", "is needed, or a key in %s", strings.Join(keyVariables, " or ")))
 	}
 	answer, err := c.ask(ctx, key, action, said)
 	if err != nil {

@@ -18,7 +18,7 @@ func newBase() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "base",
 		Short: "Describe, check and publish bases",
-		Args:  cobra.NoArgs,
+		Args:  onlyCommands,
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.AddCommand(newBaseIndex(), newBaseVerify(), newBasePublish(), newBaseList(), newBaseRollback(), newBasePrune(), newBaseSign())

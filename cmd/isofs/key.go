@@ -16,7 +16,7 @@ func newKey() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "key",
 		Short: "Make a key that signs, and show its public part",
-		Args:  cobra.NoArgs,
+		Args:  onlyCommands,
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.AddCommand(newKeyNew(), newKeyPublic())
@@ -37,7 +37,7 @@ should be of the domain that serves the images.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if out == "" || days < 0 || days > 36500 {
-				return usage(errors.New("--out is needed, and --days must be between 0 and 36500"))
+				return usage(wrongFlag("out", "is needed, and --days must be between 0 and 36500"))
 			}
 			now := time.Now().UTC().Truncate(time.Second)
 			key, err := signature.NewKey(name, email, time.Duration(days)*24*time.Hour, now)
@@ -117,7 +117,7 @@ gpg --verify for machines without gpg.`,
 		Args:    cobra.RangeArgs(1, 2),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if keyring == "" {
-				return usage(errors.New("--keyring is needed: the public keys that are trusted"))
+				return usage(wrongFlag("keyring", "is needed: the public keys that are trusted"))
 			}
 			return verifyFile(cmd, keyring, append(args, args[0]+signature.Suffix))
 		},

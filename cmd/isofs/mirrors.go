@@ -2,7 +2,6 @@ package main
 
 import (
 	"errors"
-	"fmt"
 	"path"
 	"slices"
 	"strings"
@@ -30,7 +29,7 @@ func (o *mirrorFlags) register(flags *pflag.FlagSet) {
 func (o *mirrorFlags) validate(how origin.Options) []error {
 	var wrong []error
 	if len(o.addresses) > maxMirrors {
-		wrong = append(wrong, fmt.Errorf("--mirror is there %d times, at most %d are allowed", len(o.addresses), maxMirrors))
+		wrong = append(wrong, wrongFlag("mirror", "is there %d times, at most %d are allowed", len(o.addresses), maxMirrors))
 	}
 	for _, address := range o.addresses {
 		image, err := mirrorImage(address)
@@ -41,7 +40,7 @@ func (o *mirrorFlags) validate(how origin.Options) []error {
 			}
 		}
 		if err != nil {
-			wrong = append(wrong, fmt.Errorf("--mirror: %w", err))
+			wrong = append(wrong, blame("mirror", err))
 		}
 	}
 	return wrong

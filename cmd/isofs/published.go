@@ -24,7 +24,7 @@ type placeFlags struct {
 }
 
 func (o *placeFlags) register(flags *pflag.FlagSet, flag string) {
-	o.flag = "--" + flag
+	o.flag = flag
 	flags.StringVar(&o.address, flag, "", "where bases are published: a folder, or s3://bucket/prefix (needed)")
 	flags.StringVar(&o.kind.flavor, "flavor", "", "flavor of the bases, if there are several")
 	flags.StringVar(&o.kind.arch, "arch", "", "architecture of the bases, if there are several")
