@@ -62,7 +62,9 @@ type openBase struct {
 }
 
 func newBases(o *stackFlags, store *cache.Store, log *slog.Logger) *bases {
-	return &bases{dir: filepath.Join(o.state, "bases"), store: store, log: log, origin: o.origins(), hedge: o.mirrors.hedge, open: map[base.Hash]openBase{}}
+	how := o.origins()
+	how.Log = log
+	return &bases{dir: filepath.Join(o.state, "bases"), store: store, log: log, origin: how, hedge: o.mirrors.hedge, open: map[base.Hash]openBase{}}
 }
 
 // Close lets go of the origins. Nothing is fetched any more.
