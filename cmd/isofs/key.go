@@ -36,8 +36,8 @@ should be of the domain that serves the images.`,
   isofs key public sign.asc > isofs-key.asc`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if out == "" || days < 0 || days > 36500 {
-				return usage(wrongFlag("out", "is needed, and --days must be between 0 and 36500"))
+			if err := checkNewKey(out, name, email, days); err != nil {
+				return err
 			}
 			now := time.Now().UTC().Truncate(time.Second)
 			key, err := signature.NewKey(name, email, time.Duration(days)*24*time.Hour, now)
@@ -65,6 +65,25 @@ should be of the domain that serves the images.`,
 	flags.StringVar(&email, "email", "", "address of who signs (needed)")
 	flags.IntVar(&days, "days", 730, "days after which it expires; 0 is never")
 	return cmd
+}
+
+// checkNewKey reports all that is wrong with what is to be made.
+func checkNewKey(out, name, email string, days int) error {
+	var wrong []error
+	needed := func(flag, value, what string, check func(string) error) {
+		if value == "" {
+			wrong = append(wrong, wrongFlag(flag, "is needed: %s", what))
+		} else if err := check(value); err != nil {
+			wrong = append(wrong, wrongFlag(flag, "%w", err))
+		}
+	}
+	needed("out", out, "the file to write", func(string) error { return nil })
+	needed("name", name, "the name of who signs", signature.CheckName)
+	needed("email", email, "the address of who signs", signature.CheckEmail)
+	if days < 0 || days > 36500 {
+		wrong = append(wrong, wrongFlag("days", "%d is not between 0 and 36500", days))
+	}
+	return usage(wrong...)
 }
 
 // writeSecret writes a file that was not there, for its owner only.

@@ -175,6 +175,18 @@ func (s *stages) end() {
 // kindFlags choose one of the channels at a place.
 type kindFlags struct{ flavor, arch string }
 
+// String says in a sentence which ones are meant.
+func (k kindFlags) String() string {
+	var text string
+	if k.flavor != "" {
+		text += " of flavor " + k.flavor
+	}
+	if k.arch != "" {
+		text += " for " + k.arch
+	}
+	return text
+}
+
 // choose returns the only channel there is, of those that the flags allow.
 func (k kindFlags) choose(all []*base.Channel, place store.Store) (*base.Channel, error) {
 	var found []*base.Channel
@@ -189,7 +201,7 @@ func (k kindFlags) choose(all []*base.Channel, place store.Store) (*base.Channel
 		return found[0], nil
 	}
 	if len(all) == 0 {
-		return nil, fmt.Errorf("there is no channel at %s", place)
+		return nil, fmt.Errorf("there is no channel at %s: nothing is published there (isofs base publish does that)", place)
 	}
 	return nil, usage(errors.New("which channel? --flavor and --arch must name one of " + strings.Join(names, ", ")))
 }
