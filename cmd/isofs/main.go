@@ -125,7 +125,7 @@ the environment, the environment over the file.`,
 	choiceVar(flags, new(string), "log-format", "text", logFormats, "how to log: "+strings.Join(logFormats, ", "))
 	root.AddCommand(
 		newServe(), newMount(), newPack(), newInspect(), newBase(), newBake(), newBootTest(),
-		newWarm(), newNginxConfig(), newAdmin(), newDoctor(), newStick(), newKey(), newVerify(), newVersion(),
+		newWarm(), newNginxConfig(), newAdmin(), newDoctor(), newStick(), newKey(), newVerify(), newStatus(), newVersion(),
 	)
 	completeChoices(root)
 	return root
