@@ -33,7 +33,8 @@ status is 0 if nothing is missing for what was asked (serve and bake by default)
 
 For serve it goes by the settings that serve would have, of flags, environment and file:
 whether the user, the directories and the addresses are as they should be, and, while the
-server runs, whether the mount and the addresses are that server's.`,
+server runs, whether the mount and the addresses are that server's. It takes all flags of
+isofs serve.`,
 		Args:      cobra.MatchAll(cobra.MaximumNArgs(1), cobra.OnlyValidArgs),
 		ValidArgs: []string{"serve", "bake", "test"},
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -52,6 +53,7 @@ server runs, whether the mount and the addresses are that server's.`,
 		},
 	}
 	o.register(cmd)
+	hide(cmd, "Base", "Cache", "Pieces", "Web", "Limits", "Signing", "Operator")
 	return cmd
 }
 

@@ -123,12 +123,30 @@ the environment, the environment over the file.`,
 	flags.String("config", "", "file of settings in TOML; "+defaultConfig+" is read if it is there")
 	choiceVar(flags, new(string), "log-level", "info", logLevels, "from what level on to log: "+strings.Join(logLevels, ", "))
 	choiceVar(flags, new(string), "log-format", "text", logFormats, "how to log: "+strings.Join(logFormats, ", "))
-	root.AddCommand(
-		newServe(), newMount(), newPack(), newInspect(), newBase(), newBake(), newBootTest(),
-		newWarm(), newNginxConfig(), newAdmin(), newDoctor(), newStick(), newKey(), newVerify(), newStatus(), newVersion(),
-	)
+	addCommands(root)
 	completeChoices(root)
+	setHelp(root)
 	return root
+}
+
+// addCommands adds all commands, in the groups in which --help shows them.
+func addCommands(root *cobra.Command) {
+	for _, group := range []struct {
+		title    string
+		commands []*cobra.Command
+	}{
+		{"Serving:", []*cobra.Command{newServe(), newMount(), newWarm(), newStatus(), newAdmin(), newNginxConfig(), newDoctor()}},
+		{"Bases:", []*cobra.Command{newBake(), newBase(), newBootTest()}},
+		{"Images and sticks:", []*cobra.Command{newPack(), newInspect(), newStick()}},
+		{"Signatures:", []*cobra.Command{newKey(), newVerify()}},
+	} {
+		root.AddGroup(&cobra.Group{ID: group.title, Title: group.title})
+		for _, cmd := range group.commands {
+			cmd.GroupID = group.title
+			root.AddCommand(cmd)
+		}
+	}
+	root.AddCommand(newVersion(), newMan())
 }
 
 // The words that say how to log.

@@ -116,9 +116,12 @@ func (o *stackFlags) validateBase() error {
 	return errors.Join(wrong...)
 }
 
+// rootState is --state if root does not say otherwise.
+const rootState = "/var/lib/isofs"
+
 func defaultState() string {
 	if os.Geteuid() == 0 {
-		return "/var/lib/isofs"
+		return rootState
 	}
 	if dir := os.Getenv("XDG_STATE_HOME"); dir != "" {
 		return filepath.Join(dir, "isofs")

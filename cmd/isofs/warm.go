@@ -42,6 +42,7 @@ It cannot use the cache of a server that runs; that one fills its own with --pre
 		},
 	}
 	o.register(cmd)
+	hide(cmd, "Pieces", "sign-key", "sign-passphrase-file")
 	return cmd
 }
 
