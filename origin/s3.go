@@ -152,8 +152,9 @@ func (s *object) get(ctx context.Context, span, ifMatch string) (*http.Response,
 		return resp, err
 	}
 	if s.keys == nil {
-		resp.Status += ", to a request without credentials (--s3-anonymous)"
-		return resp, nil
+		resp.Body.Close()
+		return nil, &failure{kind: fault.Unavailable, verdict: final,
+			text: "the server answered " + resp.Status + " to a request without credentials (--s3-anonymous): the bucket is not public, or has no such object"}
 	}
 	if !s.renewed(ctx, used) {
 		return resp, nil

@@ -163,8 +163,8 @@ func TestBucketAnonymously(t *testing.T) {
 	p := make([]byte, 3)
 	err := o.Fetch(t.Context(), p, 0)
 	wantKind(t, err, fault.Unavailable)
-	if !strings.Contains(err.Error(), "check the credentials") {
-		t.Errorf("%v does not say what to do", err)
+	if !strings.Contains(err.Error(), "without credentials (--s3-anonymous)") || strings.Contains(err.Error(), "check the credentials") {
+		t.Errorf("%v: it is not said that there were no credentials", err)
 	}
 	s.Publish(true)
 	must(t, o.Fetch(t.Context(), p, 0))
