@@ -91,7 +91,7 @@ func (o *stackFlags) validate() error {
 		wrong = append(wrong, wrongFlag("oven-timeout", "%s is not between 1s and 90s", duration(o.oven.timeout)))
 	}
 	if len(o.pieces) == 0 && o.oven.url == "" {
-		wrong = append(wrong, errors.New("neither --pieces nor --oven is given, so there is nothing to serve"))
+		wrong = append(wrong, wrongFlag("pieces", "is empty, and --oven is, too: there is nothing to serve"))
 	}
 	for flag, age := range map[string]time.Duration{"refresh": o.refresh, "retain": o.limits.retain} {
 		if age <= 0 {
@@ -191,7 +191,7 @@ func openStack(ctx context.Context, o *stackFlags, log *slog.Logger, sidecars ..
 	if err != nil {
 		return nil, err
 	}
-	lock, err := lockDir(o.state, "--state")
+	lock, err := lockDir(o.state, "state")
 	if err != nil {
 		return nil, err
 	}
@@ -233,6 +233,7 @@ func (s *stack) openBase(ctx context.Context, o *stackFlags, log *slog.Logger) e
 	} else {
 		first = &published{address: o.base}
 		first.base, err = s.bases.byAddress(ctx, o.places())
+		err = blame("base", err)
 	}
 	if err != nil {
 		return err
