@@ -96,7 +96,7 @@ func (b *bases) originOf(sum base.Hash) *origin.Mirrors {
 // used.
 func (b *bases) byAddress(ctx context.Context, where places) (image.Base, error) {
 	got, err := b.read(ctx, where)
-	if err != nil {
+	if err = blame("base", err); err != nil {
 		if !errors.Is(err, fault.Unavailable) {
 			return image.Base{}, err
 		}

@@ -233,7 +233,6 @@ func (s *stack) openBase(ctx context.Context, o *stackFlags, log *slog.Logger) e
 	} else {
 		first = &published{address: o.base}
 		first.base, err = s.bases.byAddress(ctx, o.places())
-		err = blame("base", err)
 	}
 	if err != nil {
 		return err
