@@ -50,6 +50,9 @@ func (s *runningServer) ask(req *http.Request) (status int, answer []byte, err e
 		return dialer.DialContext(ctx, "unix", socket)
 	}}}
 	resp, err := client.Do(req)
+	if errors.Is(err, os.ErrPermission) {
+		return 0, nil, fmt.Errorf("ask the server at %s: %w: permission denied: only root, its --user and that user's group may", socket, fault.Unavailable)
+	}
 	if err != nil {
 		return 0, nil, fmt.Errorf("ask the server at %s: %w: %w: is it running, with this --run?", socket, fault.Unavailable, err)
 	}
