@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"time"
 
 	"aesthetic.computer/isofs/bundle"
 	"aesthetic.computer/isofs/catalog"
@@ -26,7 +27,7 @@ func (s *server) bySnapshot(w http.ResponseWriter, r *http.Request) error {
 	if file != snap.FileName() && file != snap.Slot().FileName() {
 		return &statusError{http.StatusNotFound, fmt.Sprintf("this snapshot is named %s", snap.FileName())}
 	}
-	return s.hand(w, snap, file, suffix, "public, max-age=31536000, immutable")
+	return s.hand(w, r, snap, file, suffix, "public, max-age=31536000, immutable")
 }
 
 // byName answers /<piece>-os.iso, /<piece>-piece.img and their sidecars with the
@@ -48,7 +49,7 @@ func (s *server) byName(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return nameMissing(name, err)
 	}
-	return s.hand(w, snap, file, suffix, "no-cache")
+	return s.hand(w, r, snap, file, suffix, "no-cache")
 }
 
 // parseFileName reads the name of an image or of a slot.
@@ -120,7 +121,7 @@ func (s *server) choose(r *http.Request, name bundle.Name, suffix string) (*cata
 // hand sets the headers that nginx cannot know and sends it to the file.
 // Content-Disposition it knows: and were it set here, nginx would save the
 // text that says why an image cannot be read under the image's name.
-func (s *server) hand(w http.ResponseWriter, snap *catalog.Snapshot, file, suffix, caching string) error {
+func (s *server) hand(w http.ResponseWriter, r *http.Request, snap *catalog.Snapshot, file, suffix, caching string) error {
 	suffixes := snap.Suffixes()
 	slot := bundle.IsSlotFileName(file)
 	if slot {
@@ -138,6 +139,16 @@ func (s *server) hand(w http.ResponseWriter, snap *catalog.Snapshot, file, suffi
 		h.Set("X-Accel-Redirect", mountPrefix+snap.ID()+"/"+file+"."+suffix)
 		return nil
 	}
+	if r.Method == http.MethodGet {
+		snap.Begun(clientOf(r))
+		open := snap.Open
+		if slot {
+			open = snap.Slot().Open
+		}
+		if err := readable(r, snap.Time(), open); err != nil {
+			return err
+		}
+	}
 	sum := snap.SHA256()
 	if slot {
 		var err error
@@ -152,6 +163,33 @@ func (s *server) hand(w http.ResponseWriter, snap *catalog.Snapshot, file, suffi
 	h.Set("Access-Control-Expose-Headers", exposed)
 	h.Set("Link", linksTo("/s/"+snap.ID()+"/"+file, suffixes))
 	h.Set("X-Accel-Redirect", mountPrefix+snap.ID()+"/"+file)
+	return nil
+}
+
+// firstRead is the most that is read of what nginx will send.
+const firstRead = 32 << 10
+
+// readable reads the first bytes that nginx will send. Once nginx begins to read
+// it can only break the connection off, before its first byte too, and no
+// client can tell that from a network that fails.
+func readable(r *http.Request, at time.Time, open func() (*catalog.Handle, error)) error {
+	h, err := open()
+	if err != nil {
+		return &unreadableError{err}
+	}
+	defer h.Close()
+	first, n := int64(0), h.Size()
+	if of, conditional := validatorTime(r.Header.Get("If-Range")); !conditional || of.Equal(at) {
+		first, n = firstSent(r.Header.Get("Range"), h.Size())
+	}
+	if n == 0 {
+		return nil // 416
+	}
+	// As much as nginx will read next, up to what makes a cache fetch a block
+	// without a word.
+	if got, err := h.ReadAtContext(r.Context(), make([]byte, min(n, firstRead)), first); err != nil && got == 0 {
+		return &unreadableError{err}
+	}
 	return nil
 }
 

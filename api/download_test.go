@@ -10,6 +10,8 @@ import (
 	"testing"
 
 	"aesthetic.computer/isofs/catalog"
+	"aesthetic.computer/isofs/extent"
+	"aesthetic.computer/isofs/fault"
 )
 
 func TestWhichSnapshotARequestGets(t *testing.T) {
@@ -109,7 +111,7 @@ func TestWhichSnapshotARequestGets(t *testing.T) {
 func TestAProbeWhenTheImageIsLost(t *testing.T) {
 	r := newRig(t, catalog.Limits{})
 	old := r.current("notepat", 0)
-	r.ask("GET", "/notepat-os.iso")
+	r.ask("HEAD", "/notepat-os.iso") // which does not open it
 	current := r.current("notepat", 1)
 	if err := os.Remove(filepath.Join(r.dir, "bundles", old.Bundle().String()+".html")); err != nil {
 		t.Fatal(err)
@@ -259,5 +261,48 @@ func TestClients(t *testing.T) {
 		if got := clientOf(r); got != (catalog.Client{Address: want, Agent: "x"}) {
 			t.Errorf("%q is %v, want %q", said, got, want)
 		}
+	}
+}
+
+// torn is a base that cannot be read from 1000 to 2000.
+type torn struct{ extent.Source }
+
+func (s torn) ReadAt(p []byte, off int64) (int, error) {
+	if off < 2000 && off+int64(len(p)) > 1000 {
+		n := max(0, 1000-off)
+		_, _ = s.Source.ReadAt(p[:n], off)
+		return int(n), fmt.Errorf("fetch bytes of http://10.0.0.1/secret: %w", fault.Unavailable)
+	}
+	return s.Source.ReadAt(p, off)
+}
+
+// TestTheFirstByteCanBeRead: what nginx could only break off is refused in
+// words, whichever byte is the first that it would send.
+func TestTheFirstByteCanBeRead(t *testing.T) {
+	r := newRig(t, catalog.Limits{})
+	r.config.Base.Bytes = torn{r.config.Base.Bytes}
+	r.reopen()
+	s := r.current("notepat", 0)
+	for _, path := range []string{"/notepat-os.iso", "/s/" + s.ID() + "/notepat-os.iso"} {
+		for header, want := range map[string]int{
+			"": 200, "bytes=0-": 200, "bytes=999-": 200, "bytes=1000-": 503, "bytes=1500-1600": 503, "bytes=1999-": 503, "bytes=2000-": 200,
+			"bytes=1500-1501,0-1": 503, "bytes=-5": 200, fmt.Sprintf("bytes=-%d", baseSize-1500): 503, fmt.Sprintf("bytes=%d-", baseSize): 200, "bytes=x": 200,
+		} {
+			for condition, as := range map[string]int{"X-None: 1": want, "If-Range: " + etag(s): want, `If-Range: "0-0"`: 200} {
+				got := r.ask("GET", path, "Range: "+header, condition)
+				if got.Code != as || as == 503 && (got.Header().Get("Retry-After") == "" || strings.Contains(got.Body.String(), "secret")) {
+					t.Errorf("%s of %s with %s: %d %v %q, want %d", header, path, condition, got.Code, got.Header(), got.Body, as)
+				}
+			}
+			if got := r.ask("HEAD", path, "Range: "+header); got.Code != 200 {
+				t.Errorf("HEAD with %s: %d", header, got.Code)
+			}
+		}
+	}
+	if got := r.ask("GET", "/notepat-piece.img"); got.Code != 200 {
+		t.Errorf("the slot, which can be read: %d", got.Code)
+	}
+	if !strings.Contains(r.log.String(), "http://10.0.0.1/secret") {
+		t.Error("the log does not say why")
 	}
 }

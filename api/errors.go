@@ -24,6 +24,17 @@ type statusError struct {
 
 func (e *statusError) Error() string { return e.text }
 
+// An unreadableError says that an image cannot be read at the moment, as when
+// its base's origin does not answer. nginx has the same status for what it cannot open.
+type unreadableError struct{ err error }
+
+func (e *unreadableError) Error() string {
+	return fmt.Sprintf("read the image: %v", e.err)
+}
+
+// Unwrap gives the cause.
+func (e *unreadableError) Unwrap() error { return e.err }
+
 // statuses maps errors to HTTP: the special cases, and after them the kinds of
 // package fault that they wrap.
 var statuses = []struct {
@@ -38,7 +49,7 @@ var statuses = []struct {
 	{as[*catalog.BusyError], http.StatusServiceUnavailable},
 	{as[*bundle.BusyError], http.StatusServiceUnavailable},
 	{as[*bundle.TimeoutError], http.StatusGatewayTimeout},
-	{as[*errNotWarm], http.StatusBadGateway},
+	{as[*unreadableError], http.StatusServiceUnavailable},
 	{kind(fault.Corrupt), http.StatusBadGateway},
 	{kind(fault.Invalid), http.StatusBadRequest},
 	{kind(fault.NotFound), http.StatusNotFound},
@@ -151,7 +162,7 @@ func (s *server) writeError(w http.ResponseWriter, r *http.Request, usual form, 
 // nameMissing gives an error that says that there is no such piece words that
 // name it.
 func nameMissing(name bundle.Name, err error) error {
-	if !as[*catalog.StaleError](err) && !as[*errNotWarm](err) && errors.Is(err, fault.NotFound) {
+	if !as[*catalog.StaleError](err) && !as[*unreadableError](err) && errors.Is(err, fault.NotFound) {
 		return &statusError{http.StatusNotFound, fmt.Sprintf("there is no piece named %s", name)}
 	}
 	return err
@@ -183,7 +194,7 @@ func publicText(status int, err error) string {
 		return "the oven, which packs the pieces, is busy; " + again
 	case as[*bundle.TimeoutError](err):
 		return "the oven, which packs the pieces, takes too long; " + again
-	case as[*errNotWarm](err):
+	case as[*unreadableError](err):
 		return "the image cannot be read at the moment; " + again
 	case status == http.StatusBadGateway:
 		return "the piece cannot be had from its source at the moment; " + again

@@ -66,6 +66,31 @@ func parseSpec(spec string) (start int64, openEnd, ok bool) {
 	return start, last == "", err == nil
 }
 
+// firstSent returns the bytes [first, first+n) of a file of that size which
+// nginx sends first for a Range header: those of its first range. n is 0 if nginx
+// sends none.
+func firstSent(header string, size int64) (first, n int64) {
+	if !parseRange(header).partial {
+		return 0, size
+	}
+	spec, _, _ := strings.Cut(header[len(rangeUnit):], ",")
+	start, openEnd, ok := parseSpec(spec)
+	if !ok {
+		return size, 0
+	}
+	_, last, _ := strings.Cut(spec, "-")
+	end, _ := strconv.ParseInt(strings.TrimSpace(last), 10, 64) // math.MaxInt64 at most
+	switch {
+	case start == math.MaxInt64 && !openEnd: // the last bytes
+		first = max(0, size-end)
+		return first, size - first
+	case openEnd || end >= size:
+		end = size - 1
+	}
+	first = min(start, size)
+	return first, max(0, end+1-first)
+}
+
 // isNumber reports whether s has digits only; strconv also takes signs.
 func isNumber(s string) bool {
 	return s != "" && strings.Trim(s, "0123456789") == ""

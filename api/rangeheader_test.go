@@ -55,6 +55,20 @@ func TestParseRange(t *testing.T) {
 	}
 }
 
+func TestFirstSent(t *testing.T) {
+	const size = 1000
+	for header, want := range map[string][2]int64{
+		"": {0, 1000}, "lines=5-": {0, 1000}, "bytes=": {0, 1000}, "bytes=0-": {0, 1000}, "bytes=5-": {5, 995}, "bytes= 5 - 9 ": {5, 5}, "bytes=7-9,0-": {7, 3},
+		"bytes=-5": {995, 5}, "bytes= - 5": {995, 5}, "bytes=-5,0-": {995, 5}, "bytes=-1000": {0, 1000}, "bytes=-1001": {0, 1000}, "bytes=-99999999999999999999": {0, 1000},
+		"bytes=-0": {1000, 0}, "bytes=999-": {999, 1}, "bytes=0-0": {0, 1}, "bytes=990-5000": {990, 10}, "bytes=1000-": {1000, 0}, "bytes=99999999999999999999-": {1000, 0},
+		"bytes=9223372036854775807-": {1000, 0}, "bytes=x": {1000, 0}, "bytes=5": {1000, 0}, "bytes=9-5": {9, 0}, "bytes=5-99999999999999999999": {5, 995},
+	} {
+		if first, n := firstSent(header, size); first != want[0] || n != want[1] {
+			t.Errorf("%q begins with %d bytes at %d, want %d at %d", header, n, first, want[1], want[0])
+		}
+	}
+}
+
 func FuzzParseRange(f *testing.F) {
 	for _, seed := range []string{"bytes=0-", "bytes=5-9", "bytes=-5", "bytes=0-1,5-", "Bytes= 5 - 9 ", "bytes=5-x", "items=5-"} {
 		f.Add(seed)
@@ -65,6 +79,9 @@ func FuzzParseRange(f *testing.F) {
 		got := parseRange(header)
 		if got.start < 0 || got.openEnd && !got.partial || !got.partial && got.start != 0 {
 			t.Errorf("%q is %+v", header, got)
+		}
+		if first, n := firstSent(header, 1000); first < 0 || n < 0 || first+n > 1000 {
+			t.Errorf("%q begins with %d bytes at %d of 1000", header, n, first)
 		}
 		if !ranges.MatchString(header) {
 			return

@@ -229,41 +229,31 @@ func (s *server) errorOf(name bundle.Name, err error) errorData {
 	return data
 }
 
-// errNotWarm says that an image's base cannot be read.
-type errNotWarm struct{ err error }
-
-func (e *errNotWarm) Error() string {
-	return fmt.Sprintf("fetch the beginning of the image: %v", e.err)
-}
-
-// Unwrap gives the cause.
-func (e *errNotWarm) Unwrap() error { return e.err }
-
 // warm has the beginning of an image fetched and verified. It fails if the
 // image cannot be read; of a base that is merely slow the first block is
 // enough.
 func (s *server) warm(ctx context.Context, snap *catalog.Snapshot) error {
 	h, err := snap.Open()
 	if err != nil {
-		return &errNotWarm{err}
+		return &unreadableError{err}
 	}
 	defer h.Close()
 	end := min(warmBytes, snap.Size())
 	h.Prefetch(0, end)
-	// Of each block one byte: it is fetched and compared whole.
-	var one [1]byte
-	if _, err := h.ReadAtContext(ctx, one[:], 0); err != nil {
-		return &errNotWarm{err}
-	}
+	// A part of each block: it is fetched and compared whole.
 	block := max(snap.Base().BlockSize, 4096)
+	part := make([]byte, min(block/8, end))
+	if _, err := h.ReadAtContext(ctx, part, 0); err != nil {
+		return &unreadableError{err}
+	}
 	rest, cancel := context.WithTimeout(ctx, warmTime)
 	defer cancel()
 	for off := block; off < end; off += block {
-		if _, err := h.ReadAtContext(rest, one[:], off); err != nil {
+		if _, err := h.ReadAtContext(rest, part[:min(block/8, end-off)], off); err != nil {
 			if rest.Err() != nil && ctx.Err() == nil {
 				return nil
 			}
-			return &errNotWarm{err}
+			return &unreadableError{err}
 		}
 	}
 	return nil

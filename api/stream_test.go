@@ -119,7 +119,7 @@ func TestAnImageThatCannotBeRead(t *testing.T) {
 	r.losesItsBundle(s)
 	frames := framesOf(t, r.ask("GET", "/os?piece=notepat&format=stream"))
 	last := frames[len(frames)-1]
-	if last.kind != "error" || last.data["status"] != float64(502) || !strings.Contains(last.data["error"].(string), "cannot be read") {
+	if last.kind != "error" || last.data["status"] != float64(503) || !strings.Contains(last.data["error"].(string), "cannot be read") {
 		t.Errorf("%v", last)
 	}
 }

@@ -78,6 +78,7 @@ type Store struct {
 	dir     string
 	disk    *disk
 	index   *index
+	toll    *toll
 	count   counters
 
 	queue   *queue // of runs that are fetched
@@ -113,6 +114,8 @@ type Stats struct {
 
 	Ahead       uint64 // blocks that were fetched ahead of readers
 	AheadUnused uint64 // those of them that were evicted before a reader came for them
+
+	Delayed uint64 // small reads that waited, or were refused, so that the origin does not send much for little
 
 	Degraded      bool   // the disk did not take the last block, or the directory is gone
 	DiskBytes     uint64 // space in use, as accounted
@@ -165,7 +168,7 @@ func Open(c Config) (*Store, error) {
 		return nil, fmt.Errorf("open cache %s: %w", c.Dir, err)
 	}
 	s := &Store{
-		log: c.Log, fetched: c.Fetched, dir: c.Dir, disk: d, index: newIndex(),
+		log: c.Log, fetched: c.Fetched, dir: c.Dir, disk: d, index: newIndex(), toll: newToll(),
 		queue: newQueue(c.Fetches, c.InflightBytes), checks: newQueue(checksAtOnce, checksAtOnce*MaxBlockSize),
 	}
 	s.ctx, s.stop = context.WithCancel(context.Background())
@@ -228,6 +231,7 @@ func (s *Store) Stats() Stats {
 		AheadUnused:    wasted,
 		ScrubbedBytes:  c.scrubbed.Load(),
 		ScrubWrong:     c.scrubWrong.Load(),
+		Delayed:        s.toll.waited.Load(),
 		Degraded:       s.disk.refused.Load() || s.disk.lost.Load(),
 		DiskBytes:      uint64(s.disk.used.Load()),
 		Inflight:       c.inflight.Load(),
@@ -282,6 +286,9 @@ func (s *Store) Blob(b Blob, f Fetcher) (*File, error) {
 		b.Sums = slices.Clone(b.Sums)
 		known = &base{Blob: b, blocks: make([]block, len(b.Sums))}
 		s.index.add(known)
+		if b.Size > s.disk.max {
+			s.log.Warn("cache: this base is larger than the cache may be, so parts of it are fetched again and again; give the cache more room", "base", b.ID, "size", b.Size, "cache_size", s.disk.max)
+		}
 		if _, err := s.adopt(known); err != nil {
 			s.disk.refused.Store(true)
 			s.log.Warn("cache: serving a base without keeping its blocks for now", "base", b.ID, "dir", s.dir, "error", err)

@@ -114,6 +114,9 @@ func (f *File) gather(ctx context.Context, p []byte, off int64) (int, error) {
 		waiters[k] = waiter{dst: rest[:n], from: from}
 		rest, at = rest[n:], at+n
 	}
+	if err := f.pay(ctx, b, first, last, int64(len(p))); err != nil {
+		return 0, fmt.Errorf("read base %s: %w", b.ID, err)
+	}
 	if err := f.claim(b, first, waiters, demand); err != nil {
 		return 0, fmt.Errorf("read base %s: %w", b.ID, err)
 	}
@@ -171,6 +174,9 @@ func (f *File) Pin(ctx context.Context, off, n int64) (file *os.File, at int64, 
 		// again for the ReadAt that follows.
 		if f.store.disk.failing.Load() {
 			return nil, 0, nothing, nil
+		}
+		if err := f.pay(ctx, b, first, last, n); err != nil {
+			return nil, 0, nothing, fmt.Errorf("pin base %s: %w", b.ID, err)
 		}
 		all, err := f.pinMissing(ctx, b, first, last)
 		if err != nil || !all {

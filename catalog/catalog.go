@@ -66,6 +66,8 @@ type Catalog struct {
 	failures *failures
 	asks     *asks
 	progress *progress
+	// forgotten counts snapshots, by why.
+	forgotten [reasons]atomic.Uint64
 
 	flights singleflight.Group
 	slots   chan struct{}   // one is taken by each refresh under way
@@ -105,7 +107,7 @@ func Open(c Config) (*Catalog, error) {
 	if err != nil {
 		return nil, err
 	}
-	clients, err := openClientLog(c.Dir, c.Limits.Clients)
+	clients, err := openClientLog(c.Dir, c.Limits.Clients, c.Now)
 	if err != nil {
 		return nil, err
 	}
@@ -156,6 +158,7 @@ func (c *Catalog) restoreAll() {
 		}
 	}
 	c.disk.found = nil
+	c.clients.ids = nil
 }
 
 // restore makes the snapshot of a record, if its base and its bundle are still
@@ -184,6 +187,9 @@ func (c *Catalog) restore(r record) (*Snapshot, error) {
 	s := newSnapshot(c, r, name, b)
 	// Nobody was told of it since the start, so that nobody is about to open it.
 	s.used = r.Made.Add(-justUsed)
+	if c.clients.has(r.ID) {
+		s.readers.add("") // their networks are not kept
+	}
 	return s, nil
 }
 
@@ -269,10 +275,10 @@ func (c *Catalog) IDs() []string { return c.shown.ids() }
 
 // drop forgets a snapshot, and reports whether it was still retained. Those
 // who have it open can go on reading.
-func (c *Catalog) drop(s *Snapshot) bool {
+func (c *Catalog) drop(s *Snapshot, why reason) bool {
 	c.disk.mu.Lock()
 	defer c.disk.mu.Unlock()
-	// It may have been forgotten, and even made anew with the same id, since
+	// It may have been forgotten, and even made again with the same id, since
 	// the caller looked: then the record is not that of s.
 	if c.shown.find(s.record.ID) != s {
 		return false
@@ -288,6 +294,7 @@ func (c *Catalog) drop(s *Snapshot) bool {
 		// An older one is the newest now: nobody knows that the source has it.
 		next.unconfirm()
 	}
-	c.cfg.Log.Info("snapshot forgotten", "piece", s.piece, "id", s.record.ID)
+	c.forgotten[why].Add(1)
+	c.cfg.Log.Info("snapshot forgotten", "piece", s.piece, "id", s.record.ID, "why", why)
 	return true
 }

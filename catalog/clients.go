@@ -10,12 +10,12 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"math"
 	"os"
 	"path/filepath"
 	"slices"
 	"sync"
 	"syscall"
+	"time"
 
 	"github.com/hashicorp/golang-lru/v2/simplelru"
 
@@ -29,24 +29,31 @@ const agentsKept = 8
 // maxLine is more than a line of the file has.
 const maxLine = 4 << 10
 
+// writePause is how long a client log that could not be written is left alone.
+// Each attempt writes all of it, and a disk that is full stays so for a while.
+const writePause = 30 * time.Second
+
 // saltLength is the number of bytes of the salt that addresses are hashed with.
 const saltLength = 16
 
 // A clientLog remembers, for a client address and a piece, the snapshot that
 // each of its user agents began to download. It keeps no address, only a
 // salted hash. It is bounded, and appended to a file as it changes; the file
-// is written anew when it is opened and when it has grown to four times what
+// is written again when it is opened and when it has grown to four times what
 // is remembered. The appended lines are not synced: they survive a kill of the
 // process, and a power cut may take those of the last seconds.
 type clientLog struct {
 	path string
 	salt []byte
+	now  func() time.Time
+	ids  map[string]bool // snapshots that clients had begun with at the start; nil later
 
 	mu      sync.Mutex // guards all below
 	file    *os.File
-	lines   int  // in file
-	torn    bool // file may end with half a line, or lack one
-	entries int  // in known
+	lines   int       // in file
+	torn    bool      // file may end with half a line, or lack one
+	retry   time.Time // when it is written again, if it is torn
+	entries int       // in known
 	known   *simplelru.LRU[string, []begun]
 }
 
@@ -64,12 +71,12 @@ type clientLine struct {
 	begun
 }
 
-func openClientLog(dir string, limit int) (*clientLog, error) {
+func openClientLog(dir string, limit int, now func() time.Time) (*clientLog, error) {
 	salt, err := readSalt(filepath.Join(dir, saltFile))
 	if err != nil {
 		return nil, err
 	}
-	l := &clientLog{path: filepath.Join(dir, clientsFile), salt: salt}
+	l := &clientLog{path: filepath.Join(dir, clientsFile), salt: salt, now: now}
 	l.known, err = simplelru.NewLRU(limit, func(_ string, list []begun) { l.entries -= len(list) })
 	if err != nil {
 		return nil, fmt.Errorf("remember %d clients: %w: %w", limit, fault.Invalid, err)
@@ -77,13 +84,18 @@ func openClientLog(dir string, limit int) (*clientLog, error) {
 	if err := l.load(); err != nil {
 		return nil, err
 	}
+	l.ids = map[string]bool{}
+	for _, list := range l.known.Values() {
+		for _, b := range list {
+			l.ids[b.ID] = true
+		}
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	err = l.rewrite()
 	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
-		// What is known can be served from a full disk. The file stays as it is, and
-		// is written anew with the next client that is remembered.
-		l.lines = math.MaxInt
+		// What is known can be served from a full disk. The file stays as it is until
+		// there is room.
 		return l, nil
 	}
 	return l, err
@@ -134,7 +146,12 @@ func (l *clientLog) load() error {
 	}
 }
 
-// remember notes that a client begins with a snapshot.
+// has reports whether a client had begun with a snapshot before the start.
+func (l *clientLog) has(id string) bool { return l.ids[id] }
+
+// remember notes that a client begins with a snapshot. What could not be
+// written is written with one of the next, but no sooner than after writePause;
+// until then it is known, and remember has no error.
 func (l *clientLog) remember(who Client, name bundle.Name, id string) error {
 	key, b := l.key(who.Address, name), begun{l.agent(who.Agent), id}
 	l.mu.Lock()
@@ -142,18 +159,31 @@ func (l *clientLog) remember(who Client, name bundle.Name, id string) error {
 	if !l.set(key, b) {
 		return nil
 	}
-	// A write that failed must not leave an older line of this client as the
-	// last word, so it is made good before any other.
+	err := l.write(clientLine{key, b})
+	if l.torn {
+		// The file's last word on this client may be an older one, with which a start
+		// after this would mix two images. Without the file it refuses instead.
+		_ = os.Remove(l.path)
+	}
+	return err
+}
+
+// write appends a line, or writes the whole file if it is torn or has grown too
+// long. It is not safe for concurrent access.
+func (l *clientLog) write(line clientLine) error {
+	if l.torn && l.now().Before(l.retry) {
+		return nil
+	}
 	if l.torn || l.lines > 4*(l.entries+agentsKept) {
 		return l.rewrite()
 	}
-	data, err := json.Marshal(clientLine{key, b})
+	data, err := json.Marshal(line)
 	if err != nil {
 		return fmt.Errorf("append to the client log: %w: %w", fault.Invalid, err)
 	}
 	// One write a line, so that a kill leaves whole lines but for the last.
 	if _, err := l.file.Write(append(data, '\n')); err != nil {
-		l.torn = true
+		l.fail()
 		return fmt.Errorf("append to the client log: %w: %w", fault.Unavailable, err)
 	}
 	l.lines++
@@ -211,9 +241,17 @@ func (l *clientLog) set(key string, b begun) bool {
 	return true
 }
 
-// rewrite writes the file anew with what is remembered, oldest first. It is
+// fail notes that the file lacks something. It is not safe for concurrent access.
+func (l *clientLog) fail() { l.torn, l.retry = true, l.now().Add(writePause) }
+
+// rewrite writes the file again with what is remembered, oldest first. It is
 // not safe for concurrent access.
-func (l *clientLog) rewrite() error {
+func (l *clientLog) rewrite() (err error) {
+	defer func() {
+		if err != nil {
+			l.fail()
+		}
+	}()
 	var data []byte
 	lines := 0
 	for _, key := range l.known.Keys() {

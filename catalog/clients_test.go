@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"aesthetic.computer/isofs/fault"
 )
@@ -16,7 +17,7 @@ import (
 // openClients opens a client log in dir, and closes it when the test ends.
 func openClients(t *testing.T, dir string, limit int) *clientLog {
 	t.Helper()
-	l, err := openClientLog(dir, limit)
+	l, err := openClientLog(dir, limit, time.Now)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -179,6 +180,53 @@ func TestALineThatCouldNotBeWrittenIsMadeGood(t *testing.T) {
 	}
 	good.Close()
 	l.wantBegun(t, wget, true, "new")
+	// A start before there is room knows nothing of the client, rather than what was.
+
+	if l, err := openClientLog(dir, 5, time.Now); err != nil {
+		t.Fatal(err)
+	} else {
+		l.wantBegun(t, wget, false)
+	}
+	l.retry = time.Now().Add(-time.Second)
 	l.mustRemember(t, wget, "new") // nothing new, but the file lacks it
 	openClients(t, dir, 5).wantBegun(t, wget, true, "new")
+}
+
+// TestAFullDiskIsNotWrittenToAllTheTime: however many clients come, all that is
+// remembered is written at most every writePause while that fails.
+func TestAFullDiskIsNotWrittenToAllTheTime(t *testing.T) {
+	dir := t.TempDir()
+	clock := &clock{now: time.Date(2026, 11, 1, 0, 0, 0, 0, time.UTC)}
+	l, err := openClientLog(dir, 20_000, clock.Now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// As where the disk is full: neither the file nor another can be written.
+	l.file.Close()
+	path := l.path
+	l.path = filepath.Join(dir, "none", clientsFile)
+	failed := 0
+	for i := range 1000 {
+		if err := l.remember(visitor(i), name("notepat"), fmt.Sprint("id", i)); err != nil {
+			failed++
+		}
+		if i%100 == 99 {
+			clock.add(10 * time.Second)
+		}
+	}
+	if failed != 4 { // at 0, 30, 60 and 90 seconds
+		t.Errorf("written to %d times in 100 seconds, want 4", failed)
+	}
+	l.path = path
+	clock.add(writePause)
+	if err := l.remember(visitor(1000), name("notepat"), "id1000"); err != nil {
+		t.Fatal(err)
+	}
+	again, err := openClientLog(dir, 20_000, clock.Now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range 1001 {
+		again.wantBegun(t, visitor(i), true, fmt.Sprint("id", i))
+	}
 }

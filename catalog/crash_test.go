@@ -176,7 +176,7 @@ func TestAnOlderSnapshotDoesNotPassForTheNewest(t *testing.T) {
 	older := r.baked("notepat", "<p>0</p>")
 	r.clock.add(time.Minute)
 	newest := r.baked("notepat", "<p>1</p>")
-	r.drop(newest)
+	r.drop(newest, byOperator)
 	if age := older.age(); age < 1000*time.Hour {
 		t.Errorf("the older one seems to have been compared with its source %s ago", age)
 	}

@@ -31,7 +31,7 @@ func (c *Catalog) List() []Listed {
 // open download of it goes on; one that is interrupted cannot be resumed.
 func (c *Catalog) Drop(id string) bool {
 	s := c.shown.find(id)
-	if s == nil || !c.drop(s) {
+	if s == nil || !c.drop(s, byOperator) {
 		return false
 	}
 	c.sweep()
@@ -42,7 +42,7 @@ func (c *Catalog) Drop(id string) bool {
 // could not be had. It returns the ids.
 func (c *Catalog) DropPiece(name bundle.Name) (ids []string) {
 	for _, k := range c.List() {
-		if k.record.Piece == name.String() && c.drop(k.Snapshot) {
+		if k.record.Piece == name.String() && c.drop(k.Snapshot, byOperator) {
 			ids = append(ids, k.ID())
 			c.failures.remove(k.piece)
 		}
@@ -57,7 +57,7 @@ func (c *Catalog) DropPiece(name bundle.Name) (ids []string) {
 func (c *Catalog) PruneAll() int {
 	n := c.Prune()
 	for _, k := range c.candidates() {
-		if !k.current && !c.needed(k) && c.drop(k.snapshot) {
+		if !k.current && !c.needed(k) && c.drop(k.snapshot, byOperator) {
 			n++
 		}
 	}
@@ -81,12 +81,19 @@ type Stats struct {
 	RefusedClient uint64 // requests for new names: too many of one client
 	RefusedAll    uint64 // too many of all together
 	RefusedBusy   uint64 // too many pieces being fetched
+
+	Forgotten map[string]uint64 // snapshots, by why: a word each
 }
 
 // Stats returns the gauges and counters.
 func (c *Catalog) Stats() Stats {
+	forgotten := map[string]uint64{}
+	for why := range c.forgotten {
+		forgotten[reason(why).String()] = c.forgotten[why].Load()
+	}
 	return Stats{
-		Pieces: len(c.shown.pieces()), Snapshots: len(c.shown.ids()), Flights: len(c.slots),
+		Forgotten: forgotten,
+		Pieces:    len(c.shown.pieces()), Snapshots: len(c.shown.ids()), Flights: len(c.slots),
 		RefusedClient: c.asks.ofClient.Load(), RefusedAll: c.asks.ofAll.Load(), RefusedBusy: c.asks.busy.Load(),
 	}
 }

@@ -47,7 +47,7 @@ func tell(t *testing.T, withOld, withNew []Client) *story {
 
 func TestWhichImageAResumeGets(t *testing.T) {
 	const oldImage, newImage, refused = "old", "new", "refused"
-	lose := func(s *story) { s.drop(s.old) }
+	lose := func(s *story) { s.drop(s.old, byOperator) }
 	changeBase := func(s *story) {
 		first := s.config.Base
 		s.config.Base = newBase(2)
@@ -127,7 +127,7 @@ func TestARequestAtTheStart(t *testing.T) {
 	if got, err := s.Resume(t.Context(), abroad, name("notepat"), inside); got != s.new {
 		t.Errorf("and then he resumes: %v (%v)", got, err)
 	}
-	s.drop(s.old)
+	s.drop(s.old, byOperator)
 	if got, err := s.Continue(t.Context(), wget, name("notepat")); got != s.new {
 		t.Errorf("a short range when the old is lost: %v (%v)", got, err)
 	}

@@ -16,15 +16,16 @@ const justUsed = 10 * time.Second
 // Prune forgets the snapshots that need no longer be kept: those superseded
 // for longer than Limits.Retain, those beyond Limits.Superseded of a piece,
 // and, while there are more than Limits.Snapshots or their bundles take more
-// than Limits.Bytes, first the longest superseded and then the pieces that
-// nobody asked for longest. A piece that its source has no more is superseded
+// than Limits.Bytes, first those that nobody downloads, then those of the network
+// that downloads the most which nobody else does. Among equals the longest
+// superseded go first, and then the pieces that nobody asked for longest. A piece that its source has no more is superseded
 // by nothing. A snapshot that is open, was asked for just now or is the last of
 // all is kept. It returns how many were forgotten.
 func (c *Catalog) Prune() int {
 	n := 0
 	var left []candidate
 	for _, k := range c.candidates() {
-		if k.expired && !c.needed(k) && c.drop(k.snapshot) {
+		if k.expired && !c.needed(k) && c.drop(k.snapshot, outdated) {
 			n++
 			continue
 		}
@@ -44,6 +45,9 @@ type candidate struct {
 	since   time.Time
 	used    time.Time
 	expired bool
+	// Of what rank sees to.
+	begun bool
+	later int
 }
 
 // candidates lists all snapshots, in the order in which they should go.
@@ -66,8 +70,15 @@ func (c *Catalog) candidates() []candidate {
 	for i := range all {
 		all[i].used = all[i].snapshot.lastUsed()
 	}
+	rank(all)
 	slices.SortFunc(all, func(a, b candidate) int {
 		switch {
+		case a.begun != b.begun && !a.begun:
+			return -1
+		case a.begun != b.begun:
+			return 1
+		case a.later != b.later:
+			return cmp.Compare(b.later, a.later)
 		case a.current != b.current && !a.current:
 			return -1
 		case a.current != b.current:
@@ -104,7 +115,11 @@ func (c *Catalog) shrink(all []candidate) int {
 		if bytes <= limits.Bytes && len(all)-n <= limits.Snapshots {
 			break
 		}
-		if c.needed(k) || !c.drop(k.snapshot) {
+		why := noRoomUnread
+		if k.begun {
+			why = noRoom
+		}
+		if c.needed(k) || !c.drop(k.snapshot, why) {
 			continue
 		}
 		n++

@@ -142,7 +142,7 @@ func TestAnOpenImageKeepsItsBytes(t *testing.T) {
 		t.Errorf("the open snapshot is not to be had by its id: %v", err)
 	}
 	// Even if it is forgotten and its bundle removed.
-	r.drop(old)
+	r.drop(old, byOperator)
 	r.Prune()
 	r.wantStored(1)
 	wantImage(t, h, old, "<p>old</p>")
@@ -196,7 +196,7 @@ func TestTheShelfIsBounded(t *testing.T) {
 func TestAForgottenSnapshotDoesNoHarm(t *testing.T) {
 	r := newRig(t, Limits{})
 	stale := r.baked("notepat", "<p>1</p>")
-	r.drop(stale)
+	r.drop(stale, byOperator)
 	r.Prune()
 	if _, err := stale.Open(); !errors.Is(err, fault.NotFound) {
 		t.Errorf("open a forgotten snapshot: %v", err)
@@ -205,7 +205,7 @@ func TestAForgottenSnapshotDoesNoHarm(t *testing.T) {
 	if fresh == stale || fresh.ID() != stale.ID() {
 		t.Fatalf("made again it is %s, not another object of %s", fresh.ID(), stale.ID())
 	}
-	if r.drop(stale) {
+	if r.drop(stale, byOperator) {
 		t.Error("what was forgotten is forgotten again")
 	}
 	r.wantIDs(fresh)
@@ -238,4 +238,81 @@ func TestABundleIsNotSweptBeforeItsRecord(t *testing.T) {
 		t.Errorf("%d sweeps, so none came between", sweeps)
 	}
 	r.wantStored(1)
+}
+
+// TestWhoHasManyPiecesMadePushesOutTheirOwn: a download that was broken off can
+// be resumed, however many pieces others have made meanwhile, and whether or
+// not they begin to download them.
+func TestWhoHasManyPiecesMadePushesOutTheirOwn(t *testing.T) {
+	for name, c := range map[string]struct {
+		downloads bool
+		from      func(i int) string
+		lost      string
+	}{
+		"unread":                          {false, func(i int) string { return fmt.Sprintf("203.0.%d.1", i) }, "no_room_unread"},
+		"read by one network, IPv4":       {true, func(i int) string { return fmt.Sprintf("203.0.113.%d", i) }, "no_room"},
+		"read by one network, IPv6":       {true, func(i int) string { return fmt.Sprintf("2001:db8:1:2:%x::1", i) }, "no_room"},
+		"read by as many as there's room": {true, func(i int) string { return fmt.Sprintf("203.0.%d.1", i%3) }, "no_room"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t, Limits{Bytes: 1000})
+			victim := r.series("victim", 1)[0]
+			victim.Begun(Client{Address: "192.0.2.1"})
+			shared := r.series("shared", 1)[0]
+			for i := range 5 {
+				shared.Begun(Client{Address: fmt.Sprintf("198.51.%d.1", i)})
+			}
+			r.restart() // what was read of is known by the clients that are remembered
+			victim, shared = r.current("victim"), r.current("shared")
+			victim.Begun(Client{Address: "192.0.2.1"})
+			for i := range 5 {
+				shared.Begun(Client{Address: fmt.Sprintf("198.51.%d.1", i)})
+			}
+			r.clock.add(time.Minute)
+			for i := range 40 {
+				s := r.series(fmt.Sprint("x", i), 1)[0]
+				if c.downloads {
+					s.Begun(Client{Address: c.from(i)})
+				}
+			}
+			if s, err := r.ByID(victim.ID()); err != nil || s != victim {
+				t.Errorf("what was downloaded is gone: %v", err)
+			}
+			if _, err := r.ByID(shared.ID()); err != nil {
+				t.Errorf("what many downloaded is gone: %v", err)
+			}
+			if n := len(r.IDs()); n != 10 {
+				t.Errorf("%d are kept, there is room for 10", n)
+			}
+			if got := r.Stats().Forgotten; got[c.lost] < 30 {
+				t.Errorf("forgotten: %v, want some 32 by %s", got, c.lost)
+			}
+		})
+	}
+}
+
+// TestWhatWasBegunIsKnownAfterARestart, though not by which networks.
+func TestWhatWasBegunIsKnownAfterARestart(t *testing.T) {
+	r := newRig(t, Limits{Bytes: 1000})
+	victim := r.series("victim", 1)[0]
+	if _, err := r.Begin(t.Context(), Client{Address: "192.0.2.1"}, name("victim")); err != nil {
+		t.Fatal(err)
+	}
+	r.restart()
+	for i := range 20 {
+		r.series(fmt.Sprint("x", i), 1)
+	}
+	if _, err := r.ByID(victim.ID()); err != nil {
+		t.Errorf("what was downloaded is gone: %v", err)
+	}
+}
+
+func TestNetworkOf(t *testing.T) {
+	for address, want := range map[string]string{
+		"192.0.2.77": "192.0.2.0/24", "::ffff:192.0.2.1": "192.0.2.0/24", "2001:db8:1:2:3::4": "2001:db8:1:2::/64", "fe80::1%eth0": "fe80::/64", "": "", "unix:": "unix:",
+	} {
+		if got := networkOf(address); got != want {
+			t.Errorf("%s is of %s, want %s", address, got, want)
+		}
+	}
 }

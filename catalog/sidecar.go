@@ -7,6 +7,7 @@ import (
 	"sync"
 
 	"github.com/hashicorp/golang-lru/v2/simplelru"
+	"golang.org/x/sync/singleflight"
 
 	"aesthetic.computer/isofs/base"
 	"aesthetic.computer/isofs/fault"
@@ -90,9 +91,12 @@ type sidecars struct {
 	suffixes []string // of images
 	ofSlots  []string
 
-	mu   sync.Mutex // guards all below
-	kept *simplelru.LRU[string, []byte]
-	size int
+	making singleflight.Group // by key and forgotten
+
+	mu        sync.Mutex // guards all below
+	kept      *simplelru.LRU[string, []byte]
+	size      int
+	forgotten int // how often some were forgotten: what was begun before is not kept
 }
 
 func newSidecars(makers []SidecarMaker) (*sidecars, error) {
@@ -156,6 +160,7 @@ func (c *Catalog) ForgetSidecars(suffix string) {
 	s := c.sidecars
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.forgotten++
 	for _, key := range s.kept.Keys() {
 		if strings.HasSuffix(key, "."+suffix) {
 			s.kept.Remove(key)
@@ -163,25 +168,38 @@ func (c *Catalog) ForgetSidecars(suffix string) {
 	}
 }
 
-// get returns what is kept under key, or else what makes it and keeps that.
+// get returns what is kept under key, or else what makes it and keeps that. All
+// who want the same one meanwhile wait for it.
 func (s *sidecars) get(key string, makes func() ([]byte, error)) ([]byte, error) {
 	s.mu.Lock()
 	content, ok := s.kept.Get(key)
+	forgotten := s.forgotten
 	s.mu.Unlock()
 	if ok {
 		return content, nil
 	}
-	content, err := makes()
-	if err != nil || len(content) > keptSidecars {
+	made, err, _ := s.making.Do(fmt.Sprint(forgotten, " ", key), func() (any, error) {
+		content, err := makes()
+		if err == nil {
+			s.keep(key, content, forgotten)
+		}
 		return content, err
-	}
+	})
+	content, _ = made.([]byte)
+	return content, err
+}
+
+// keep puts aside what was made when sidecars had been forgotten so often.
+func (s *sidecars) keep(key string, content []byte, forgotten int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.kept.Remove(key) // of another who made it meanwhile
+	if len(content) > keptSidecars || forgotten != s.forgotten {
+		return
+	}
+	s.kept.Remove(key) // of another who made it a moment before
 	s.kept.Add(key, content)
 	s.size += len(content)
 	for s.size > keptSidecars {
 		s.kept.RemoveOldest()
 	}
-	return content, nil
 }

@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"errors"
 	"slices"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
 
 	"aesthetic.computer/isofs/base"
 	"aesthetic.computer/isofs/bundle"
@@ -82,4 +84,40 @@ func TestSidecarsOfABaseThatCannotHaveThem(t *testing.T) {
 	if got := with.Suffixes(); !slices.Equal(got, []string{"bmap", "sha256", "zsync"}) {
 		t.Errorf("with sums: %q", got)
 	}
+}
+
+// TestSidecarsAreNotMadeTwiceAtOnce: all who want one while it is made wait for
+// it, and what was begun before the keys changed is not kept.
+func TestSidecarsAreNotMadeTwiceAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, err := newSidecars(nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var made atomic.Int32
+		finish := make(chan struct{})
+		for range 20 {
+			go func() {
+				content, err := s.get("id/notepat-os.iso.asc", func() ([]byte, error) {
+					made.Add(1)
+					<-finish
+					return []byte("old keys"), nil
+				})
+				if err != nil || string(content) != "old keys" {
+					t.Errorf("%q, %v", content, err)
+				}
+			}()
+		}
+		synctest.Wait()
+		(&Catalog{sidecars: s}).ForgetSidecars("asc")
+		close(finish)
+		synctest.Wait()
+		if n := made.Load(); n != 1 {
+			t.Errorf("made %d times at once", n)
+		}
+		content, err := s.get("id/notepat-os.iso.asc", func() ([]byte, error) { return []byte("new keys"), nil })
+		if err != nil || string(content) != "new keys" {
+			t.Errorf("after the keys changed: %q, %v", content, err)
+		}
+	})
 }

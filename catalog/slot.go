@@ -41,8 +41,8 @@ func (i *SlotImage) Open() (*Handle, error) {
 	return h, nil
 }
 
-// SHA256 is the digest of the file. It is computed when somebody first asks,
-// which reads the slot and nothing of the base.
+// SHA256 is the digest of the file. It is computed when it is first asked for,
+// once for all who ask meanwhile, which reads the slot and nothing of the base.
 func (i *SlotImage) SHA256() (base.Hash, error) {
 	s := i.snapshot
 	s.mu.Lock()
@@ -51,6 +51,19 @@ func (i *SlotImage) SHA256() (base.Hash, error) {
 	if known != nil {
 		return *known, nil
 	}
+	sum, err, _ := s.catalog.sidecars.making.Do(sidecarKey(s.record.ID, i.FileName()), func() (any, error) {
+		sum, err := i.computeSHA256()
+		if err == nil {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			s.slotSum = &sum
+		}
+		return sum, err
+	})
+	return sum.(base.Hash), err
+}
+
+func (i *SlotImage) computeSHA256() (base.Hash, error) {
 	h, err := i.Open()
 	if err != nil {
 		return base.Hash{}, err
@@ -60,11 +73,7 @@ func (i *SlotImage) SHA256() (base.Hash, error) {
 	if _, err := io.Copy(hash, io.NewSectionReader(h, 0, h.Size())); err != nil {
 		return base.Hash{}, fmt.Errorf("compute the digest of %s of snapshot %s: %w", i.FileName(), i.ID(), err)
 	}
-	sum := base.Hash(hash.Sum(nil))
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.slotSum = &sum
-	return sum, nil
+	return base.Hash(hash.Sum(nil)), nil
 }
 
 // Suffixes lists the sidecars that it has, in alphabetical order.

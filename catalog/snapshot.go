@@ -23,6 +23,7 @@ type Snapshot struct {
 	base    image.Base
 	// suffixes are those of its sidecars, in alphabetical order.
 	suffixes []string
+	readers  readers
 
 	mu         sync.Mutex // guards all below
 	sourceTime time.Time  // of the bundle as its source tells it, which may change
@@ -99,7 +100,7 @@ func (s *Snapshot) OpenBundle() (io.ReadSeekCloser, error) {
 
 // failed forgets the snapshot if err says that its bundle is lost or damaged.
 func (s *Snapshot) failed(err error) {
-	if lost := errors.Is(err, fault.Corrupt) || errors.Is(err, fault.NotFound); lost && s.catalog.drop(s) {
+	if lost := errors.Is(err, fault.Corrupt) || errors.Is(err, fault.NotFound); lost && s.catalog.drop(s, damaged) {
 		s.catalog.cfg.Log.Error("snapshot lost", "piece", s.piece, "id", s.record.ID, "err", err)
 	}
 }

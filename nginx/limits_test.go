@@ -9,18 +9,16 @@ import (
 )
 
 // N downloads at once are N, whichever way they go: the internal redirect from
-// the API to the mount is not counted again.
+// the API to the mount is not counted again. Pages have N of their own.
 func TestConnectionLimit(t *testing.T) {
 	r := newRig(t, func(c *Config) { c.Limits.Connections = 3 })
 	const ranged = "Range: bytes=0-"
-	// Three that last until we let them go: each more than the sockets buffer, or held by the API.
+	// Three that last until we let them go: each more than the sockets buffer.
 	direct, _ := r.open("GET", big, ranged)
 	viaAPI, _ := r.open("GET", "/big-os.iso")
-	held := make(chan reply)
-	go func() { held <- r.do("GET", "/hold") }()
-	<-r.held
+	third, _ := r.open("GET", big)
 
-	for _, target := range []string{image, "/notepat-os.iso", image + ".sha256", "/s/" + other + "/notepat-os.iso"} {
+	for _, target := range []string{image, "/notepat-os.iso", "/s/" + other + "/notepat-os.iso", "/s/" + id + "/notepat-piece.img", "//notepat%2dos.iso"} {
 		got := r.do("GET", target, ranged)
 		if got.StatusCode != 429 || got.Header.Get("Retry-After") != "5" || !strings.Contains(got.body, "at most 3 downloads at a time for each address") || got.Header.Get("Content-Type") != "text/plain" {
 			t.Errorf("a fourth, %s: %d %v %q", target, got.StatusCode, got.Header, got.body)
@@ -29,21 +27,102 @@ func TestConnectionLimit(t *testing.T) {
 	if got := r.do("GET", image, "Accept: application/json"); got.StatusCode != 429 || !strings.HasPrefix(got.body, `{"error":"`) {
 		t.Errorf("as JSON: %d %q", got.StatusCode, got.body)
 	}
-	for headers, json := range map[string]bool{"X-None: 1": true, "Accept: text/event-stream": true, "Accept: text/html,*/*": false} {
-		if got := r.do("GET", "/os?piece=notepat", headers); got.StatusCode != 429 || strings.HasPrefix(got.body, `{"error":"`) != json {
-			t.Errorf("at /os with %s: %d %q", headers, got.StatusCode, got.body)
-		}
-	}
-	close(r.hold)
-	if got := <-held; got.StatusCode != 200 {
-		t.Errorf("the third: status %d", got.StatusCode)
-	}
+	answered(r, "", []string{image + ".sha256", "/healthz", "/readyz", "/", "/os:notepat", "/os?piece=notepat"}, false)
+	third.Close()
 	// nginx notices a moment after the client did.
 	eventually(t, "a place after one was finished", func() bool { return r.do("GET", image, ranged).StatusCode == 206 })
 	direct.Close()
 	viaAPI.Close()
 	// All three places are free again: three requests by way of the API hold them.
 	eventually(t, "three places", func() bool { return workersIdle(r) })
+}
+
+// Pages that are full do not stand in the way of downloads, nor of whoever waits for an image.
+func TestConnectionLimitOfPages(t *testing.T) {
+	r := newRig(t, func(c *Config) { c.Limits.Connections = 3 })
+	held := make(chan reply)
+	for range 3 {
+		go func() { held <- r.do("GET", "/hold") }()
+		<-r.held
+	}
+	answered(r, "", []string{"/", "/os:notepat", image + ".sha256", "/notepat-os.iso.zsync", "/os/", "/healthz/", "/admin/snapshots"}, true)
+	answered(r, "", []string{image, "/notepat-os.iso", "/os?piece=notepat", "/api/os?piece=notepat&format=stream", "/healthz", "/readyz", "/readyz?verbose"}, false)
+	close(r.hold)
+	for range 3 {
+		if got := <-held; got.StatusCode != 200 {
+			t.Errorf("one of the three: status %d", got.StatusCode)
+		}
+	}
+}
+
+// answered requests all targets from an address, and says which were not limited as they should be.
+func answered(r *rig, from string, targets []string, limited bool) {
+	r.t.Helper()
+	for _, target := range targets {
+		if got := r.do("GET", target, "X-Forwarded-For: "+from); (got.StatusCode == 429) != limited {
+			r.t.Errorf("%s from %q: status %d, limited should be %v", target, from, got.StatusCode, limited)
+		}
+	}
+}
+
+// TestNetworkLimit: what one network can take is its share, whichever of its
+// addresses it uses; others and health checks do not feel it.
+func TestNetworkLimit(t *testing.T) {
+	for name, c := range map[string]struct{ taken, same, others []string }{
+		"IPv4": {
+			[]string{"192.0.2.1", "192.0.2.2", "::ffff:192.0.2.3", "192.0.2.255"},
+			[]string{"192.0.2.77", "192.0.2.1", "::ffff:192.0.2.99"},
+			[]string{"192.0.3.1", "192.1.2.1", "::ffff:192.0.3.1", "2001:db8::1", "::1", "10.192.0.2"},
+		},
+		// A /64 is one client, so three are all that it may have.
+		"IPv6": {
+			[]string{"2001:db8:0:7::1", "2001:db8:0:7:8000::", "2001:db8:0:7::ffff:192.0.2.1"},
+			[]string{"2001:db8:0:7::2", "2001:db8:0:7:ffff:ffff:ffff:ffff"},
+			[]string{"2001:db8:0:8::1", "2001:db8:1:7::1", "2001:db8::7:0:0:1", "32.1.13.184", "::1"},
+		},
+		// "\n" and "\r" are bytes of addresses, too.
+		"IPv4 of odd bytes": {
+			[]string{"10.13.10.1", "10.13.10.10", "10.13.10.13", "10.13.10.0"}, []string{"10.13.10.32"}, []string{"10.13.13.10", "13.13.10.1"},
+		},
+		"IPv6 of odd bytes": {
+			[]string{"a0d:a0d:a0a:d0d::1", "a0d:a0d:a0a:d0d:a0a::a0a", "a0d:a0d:a0a:d0d::a"}, []string{"a0d:a0d:a0a:d0d:d0d::"}, []string{"a0d:a0d:a0a:d0a::1"},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t, func(c *Config) {
+				c.Limits.Connections, c.Limits.Network, c.TrustedProxies = 3, 4, []string{"127.0.0.1"}
+			})
+			for _, from := range c.taken {
+				if _, got := r.open("GET", big, "Range: bytes=0-", "X-Forwarded-For: "+from); got.StatusCode != 206 {
+					t.Fatalf("from %s: status %d", from, got.StatusCode)
+				}
+			}
+			for _, from := range c.same {
+				answered(r, from, []string{image, "/notepat-os.iso"}, true)
+				answered(r, from, []string{"/", image + ".sha256", "/healthz", "/readyz", "/os?piece=notepat"}, false)
+			}
+			for _, from := range c.others {
+				answered(r, from, []string{image, "/notepat-os.iso", "/", "/healthz"}, false)
+			}
+		})
+	}
+}
+
+// TestHealthIsNotLimited: by no limit, whoever else is limited.
+func TestHealthIsNotLimited(t *testing.T) {
+	r := newRig(t, func(c *Config) {
+		c.Limits = Limits{Connections: 1, Network: 1, TotalConnections: 1, RequestsPerSecond: 1, Burst: 1, CostlyPerSecond: 1, CostlyBurst: 1}
+	})
+	held := make(chan reply)
+	go func() { held <- r.do("GET", "/hold") }()
+	<-r.held
+	r.open("GET", big)
+	for range 10 {
+		answered(r, "", []string{"/healthz", "/readyz"}, false)
+	}
+	answered(r, "", []string{"/", image}, true)
+	close(r.hold)
+	<-held
 }
 
 // workersIdle reports whether three requests at once are answered.
@@ -70,12 +149,8 @@ func TestTotalLimit(t *testing.T) {
 	if want := [4]int{206, 429, 206, 429}; got != want {
 		t.Errorf("statuses %v, want %v", got, want)
 	}
-	// Who waits for an image to be made has no buffers, and does not count.
-	for target, want := range map[string]int{"/os": 404, "/api/os?format=stream": 404, "/os/": 429, "/os-status": 429} {
-		if got := r.do("GET", target, "X-Forwarded-For: 192.0.2.9"); got.StatusCode != want {
-			t.Errorf("%s in a full house: %d, want %d", target, got.StatusCode, want)
-		}
-	}
+	// Neither pages nor those who wait for an image to be made take a download's place.
+	answered(r, "192.0.2.9", []string{"/os", "/api/os?format=stream", "/os/", "/os-status", image + ".zsync"}, false)
 }
 
 // A burst of N is N requests above the first, also when each goes to the mount
@@ -116,8 +191,9 @@ func TestRateLimit(t *testing.T) {
 }
 
 func TestLimitsInWords(t *testing.T) {
-	l := Limits{Connections: 4, TotalConnections: 99, RequestsPerSecond: 2, Burst: 7}
-	want := "4 downloads at a time for each address, 99 downloads at a time for all together, 2 requests a second for each address, with bursts of 7"
+	l := Limits{Connections: 4, Network: 5, TotalConnections: 99, RequestsPerSecond: 2, Burst: 7}
+	want := "4 downloads at a time for each address, 5 downloads at a time for each network (IPv4 /24, IPv6 /64), 99 downloads at a time for all together, " +
+		"2 requests a second for each address, with bursts of 7; as many pages as downloads"
 	if got := l.words(); got != want {
 		t.Errorf("%+v: %q, want %q", l, got, want)
 	}

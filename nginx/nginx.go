@@ -21,12 +21,12 @@
 //     would keep even on its 503, when the file cannot be read).
 //   - "X-Isofs-Piece" names the piece in the access log, and goes no further.
 //   - A stream is at /os or /api/os, sends "X-Accel-Buffering: no" and a comment at
-//     least once a minute. Requests there do not count among TotalConnections.
+//     least once a minute. Requests there have a share of their own, without a total.
 //   - The API keeps idle connections for longer than 30 seconds, since nginx
 //     drops them by then and cannot repeat a POST that met a closed one.
 //
-// The package leaves out TLS (a proxy in front, or the operator's own nginx with
-// RenderSite), the mount, the API, and what a text about a piece says.
+// The package leaves out where certificates come from, the mount, the API, and
+// what a text about a piece says.
 package nginx
 
 // A Profile is one of the two ways to read the mount (DESIGN.md, invariant 6).
@@ -55,19 +55,41 @@ type Config struct {
 	Workers   int // 0: one per core
 	Threads   int // of the pool that reads the mount, per worker; 0: 32
 	Limits    Limits
+	Host      Host
 
 	// TrustedProxies are the addresses ("10.0.0.1", "10.0.0.0/8") whose
 	// X-Forwarded-For and X-Forwarded-Proto are believed; nobody else's are.
 	TrustedProxies []string
 }
 
-// Limits are per client address; 0 means none. Who exceeds one gets 429.
-type Limits struct {
-	// TotalConnections bounds the requests in progress of all clients together,
-	// and with them nginx's memory: 2 MB each for slow readers in profile Direct.
-	TotalConnections int
+// A Host is what the server answers as. The zero Host answers to every name, by
+// HTTP.
+type Host struct {
+	Names []string // of the server ("images.example"); none: every name
 
+	// Certificate and Key are files in PEM, of the chain and of its private key. With
+	// them all of Config.Listen is HTTPS. nginx's master reads them, as the user that
+	// started it, and again at each Reload.
+	Certificate, Key string
+	// Redirect are addresses as in Config.Listen where HTTP is sent to HTTPS.
+	Redirect []string
+	// Challenges is the folder in which an ACME client answers its authority, at
+	// .well-known/acme-challenge on the addresses of Redirect; "": none.
+	Challenges string
+}
+
+// tls reports whether the server speaks HTTPS.
+func (h Host) tls() bool { return h.Certificate != "" }
+
+// Limits are per client, which is an IPv4 address or the /64 of an IPv6 one; 0
+// means none. A request beyond one gets 429. The three of Connections hold once
+// for downloads (images, and what is in their slots) and once for pages and
+// sidecars; TotalConnections does not count those who wait at /os. No limit
+// holds for /healthz and /readyz.
+type Limits struct {
 	Connections       int   // limit_conn: requests in progress at once
+	Network           int   // the same of a network: an IPv4 /24, an IPv6 /64
+	TotalConnections  int   // the same of all clients; downloads take 2 MB each for slow readers in profile Direct
 	RequestsPerSecond int   // limit_req, on average
 	Burst             int   // limit_req burst: requests above the average, answered at once
 	BytesPerSecond    int64 // limit_rate, per connection

@@ -1,13 +1,14 @@
 package nginx
 
 import (
-	"bytes"
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"syscall"
 	"time"
 
@@ -18,22 +19,45 @@ import (
 // that nginx tries to bind a new address.
 const reloadTime = 15 * time.Second
 
-// Refresh makes nginx run with c, as Reload does, if that changes anything, and
-// reports whether it does. In any case nginx opens its log again by its name,
-// as is needed after the file was renamed.
+// Refresh makes nginx run with c, as Reload does, if that changes anything, its
+// certificate included, and reports whether it does. In any case nginx opens its
+// log again by its name, as is needed after the file was renamed.
 func (s *Server) Refresh(c Config) (changed bool, err error) {
-	text, err := Render(withoutUser(c))
+	next, err := digest(withoutUser(c))
 	if err != nil {
 		return false, err
 	}
-	now, err := os.ReadFile(filepath.Join(s.runDir, confFile))
-	if err == nil && bytes.Equal(now, text) {
+	s.mu.Lock()
+	now := s.running
+	s.mu.Unlock()
+	if next == now {
 		if c := s.current(); !c.hasExited() {
 			c.signal(syscall.SIGUSR1)
 		}
 		return false, nil
 	}
 	return true, s.Reload(c)
+}
+
+// digest is over all that nginx reads as it starts or reloads.
+func digest(c Config) (sum [sha256.Size]byte, err error) {
+	text, err := Render(c)
+	if err != nil {
+		return sum, err
+	}
+	h := sha256.New()
+	h.Write(text)
+	for _, path := range []string{c.Host.Certificate, c.Host.Key} {
+		if path == "" {
+			continue
+		}
+		content, err := os.ReadFile(path)
+		if err != nil {
+			return sum, fmt.Errorf("read what TLS needs: %w: %w", fault.Invalid, err)
+		}
+		fmt.Fprintf(h, "%d %s", len(content), content)
+	}
+	return [sha256.Size]byte(h.Sum(nil)), nil
 }
 
 // Reload makes nginx run with c without cutting a download: the workers that
@@ -50,6 +74,10 @@ func (s *Server) Reload(c Config) error {
 		return fmt.Errorf("reload nginx: %w: the run directory cannot change from %s to %s; restart isofs instead", fault.Invalid, s.runDir, c.RunDir)
 	}
 	c = withoutUser(c)
+	sum, err := digest(c)
+	if err != nil {
+		return fmt.Errorf("reload nginx: %w", err)
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), reloadTime)
 	defer cancel()
 	conf := filepath.Join(s.runDir, confFile)
@@ -66,7 +94,7 @@ func (s *Server) Reload(c Config) error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.config = c
+	s.config, s.running = c, sum
 	return nil
 }
 
@@ -117,7 +145,7 @@ func (s *Server) awaitListening(ctx context.Context, c *child) error {
 		}
 	}
 	var dialer net.Dialer
-	for _, l := range s.config.Listen {
+	for _, l := range slices.Concat(s.config.Listen, s.config.Host.Redirect) {
 		conn, err := dialer.DialContext(ctx, "tcp", DialAddress(l))
 		if err != nil {
 			return fmt.Errorf("it does not listen on %s: %w", l, err)

@@ -63,6 +63,7 @@ func execute(name string, v view) ([]byte, error) {
 type view struct {
 	Config
 	Logs    bool
+	HTTPS   string // where Host.Redirect leads to: "https://$host:8443"
 	Answers []answer
 	Forms   []string // suffixes of an answer's locations: as text, as JSON
 	Site    string   // the rendered http-level part, indented
@@ -77,12 +78,21 @@ func newView(c Config) view {
 	if c.Threads == 0 {
 		c.Threads = defaultThreads
 	}
-	listen := make([]string, len(c.Listen))
-	for i, l := range c.Listen {
-		listen[i] = strings.TrimPrefix(l, ":")
+	c.Listen, c.Host.Redirect = withoutColon(c.Listen), withoutColon(c.Host.Redirect)
+	https := "https://$host"
+	if _, port, err := splitListen(c.Listen[0]); err == nil && port != "443" {
+		https += ":" + port
 	}
-	c.Listen = listen
-	return view{Config: c, Logs: c.logs(), Answers: answers(c.Limits), Forms: []string{"", "-json"}}
+	return view{HTTPS: https, Config: c, Logs: c.logs(), Answers: answers(c.Limits), Forms: []string{"", "-json"}}
+}
+
+// withoutColon writes ":80" as nginx does, "80".
+func withoutColon(listen []string) []string {
+	list := make([]string, len(listen))
+	for i, l := range listen {
+		list[i] = strings.TrimPrefix(l, ":")
+	}
+	return list
 }
 
 // An answer is a text that nginx gives without the API. Text must contain
@@ -110,6 +120,9 @@ func (l Limits) words() string {
 	if l.Connections > 0 {
 		w = append(w, fmt.Sprintf("%d downloads at a time for each address", l.Connections))
 	}
+	if l.Network > 0 {
+		w = append(w, fmt.Sprintf("%d downloads at a time for each network (IPv4 /24, IPv6 /64)", l.Network))
+	}
 	if l.TotalConnections > 0 {
 		w = append(w, fmt.Sprintf("%d downloads at a time for all together", l.TotalConnections))
 	}
@@ -119,7 +132,11 @@ func (l Limits) words() string {
 	if l.CostlyPerSecond > 0 {
 		w = append(w, fmt.Sprintf("%d requests a second for each address where images are made, with bursts of %d", l.CostlyPerSecond, l.CostlyBurst))
 	}
-	return strings.Join(w, ", ")
+	said := strings.Join(w, ", ")
+	if l.Connections > 0 || l.Network > 0 || l.TotalConnections > 0 {
+		said += "; as many pages as downloads"
+	}
+	return said
 }
 
 // indented moves the lines that are not empty one tab to the right.

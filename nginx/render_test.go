@@ -11,16 +11,27 @@ import (
 	"time"
 )
 
-var update = flag.Bool("update", false, "write the golden files of testdata anew")
+var update = flag.Bool("update", false, "write the golden files of testdata again")
 
 // fullConfig has every part that can be there.
 func fullConfig() Config {
 	return Config{
 		Listen: []string{"127.0.0.1:8080", "[::1]:8080", ":8081", "8082"}, Mount: "/srv/is ofs/", APISocket: "/run/isofs/api.sock",
 		RunDir: "/run/isofs/nginx", AccessLog: "/dev/stdout", User: "www-data:www-data", Profile: Direct, Workers: 2, Threads: 16,
-		Limits:         Limits{Connections: 8, TotalConnections: 500, RequestsPerSecond: 20, Burst: 40, BytesPerSecond: 50 << 20, CostlyPerSecond: 5, CostlyBurst: 10},
+		Limits:         Limits{Connections: 8, Network: 16, TotalConnections: 500, RequestsPerSecond: 20, Burst: 40, BytesPerSecond: 50 << 20, CostlyPerSecond: 5, CostlyBurst: 10},
 		TrustedProxies: []string{"127.0.0.1", "10.0.0.0/8", "fd00::/8"},
 	}
+}
+
+// secureConfig is a host of its own, by HTTPS.
+func secureConfig() Config {
+	c := fullConfig()
+	c.Listen = []string{"443", "[::]:443"}
+	c.Host = Host{
+		Names: []string{"images.example", "*.images.example"}, Certificate: "/etc/tls/full chain.pem", Key: "/etc/tls/key.pem",
+		Redirect: []string{":80", "[::]:80"}, Challenges: "/var/www/html",
+	}
+	return c
 }
 
 // smallConfig has only what must be there.
@@ -33,6 +44,7 @@ func TestGolden(t *testing.T) {
 		"direct":     func() ([]byte, error) { return Render(fullConfig()) },
 		"page-cache": func() ([]byte, error) { return Render(smallConfig()) },
 		"site":       func() ([]byte, error) { return RenderSite(fullConfig()) },
+		"site-tls":   func() ([]byte, error) { return RenderSite(secureConfig()) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			got, err := text()

@@ -2,6 +2,7 @@ package nginx
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
@@ -41,12 +42,13 @@ type Server struct {
 
 // state is what of a Server changes.
 type state struct {
-	mu      sync.Mutex // guards all below
-	config  Config     // what nginx runs with
-	child   *child     // the latest; it may have exited
-	lock    *os.File   // held on RunDir while the Server lives
-	stopped bool       // stopping is closed
-	err     error      // why nginx was given up
+	mu      sync.Mutex        // guards all below
+	config  Config            // what nginx runs with
+	running [sha256.Size]byte // digest of that
+	child   *child            // the latest; it may have exited
+	lock    *os.File          // held on RunDir while the Server lives
+	stopped bool              // stopping is closed
+	err     error             // why nginx was given up
 }
 
 // restarts says how often, and after what pause, a dying nginx is started anew.
@@ -125,10 +127,14 @@ func (s *Server) bringUp(ctx context.Context, c Config) (*child, error) {
 	if err := stopOrphans(ctx, s.runDir, s.log); err != nil {
 		return nil, err
 	}
+	sum, err := digest(c)
+	if err != nil {
+		return nil, err
+	}
 	if err := s.install(ctx, c); err != nil {
 		return nil, err
 	}
-	s.config = c
+	s.config, s.running = c, sum
 	first, err := s.launch()
 	if err != nil {
 		return nil, err

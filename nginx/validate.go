@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode"
@@ -39,9 +40,10 @@ func (c Config) Validate() error {
 		note(errors.New(`listen: no address given; "8080" or "127.0.0.1:8080" would do`))
 	}
 	seen := map[string]bool{}
-	for _, l := range c.Listen {
+	for _, l := range slices.Concat(c.Listen, c.Host.Redirect) {
 		note(checkListen(l, seen))
 	}
+	note(c.Host.check())
 	for _, p := range c.paths() {
 		note(checkPath(p.what, p.path))
 	}
@@ -61,6 +63,7 @@ func (c Config) Validate() error {
 	note(checkRange("workers", int64(c.Workers), maxWorkers))
 	note(checkRange("threads", int64(c.Threads), maxThreads))
 	note(checkRange("connections per client", int64(c.Limits.Connections), maxConnections))
+	note(checkRange("connections per network", int64(c.Limits.Network), maxConnections))
 	note(checkRange("connections in total", int64(c.Limits.TotalConnections), maxConnections))
 	note(checkRange("requests per second", int64(c.Limits.RequestsPerSecond), maxRate))
 	note(checkRange("burst", int64(c.Limits.Burst), maxRate))
@@ -80,6 +83,12 @@ func (c Config) paths() []namedPath {
 	p := []namedPath{{"mount", c.Mount}, {"API socket", c.APISocket}, {"run directory", c.RunDir}}
 	if c.logs() {
 		p = append(p, namedPath{"access log", c.AccessLog})
+	}
+	if c.Host.tls() {
+		p = append(p, namedPath{"TLS certificate", c.Host.Certificate}, namedPath{"TLS key", c.Host.Key})
+	}
+	if c.Host.Challenges != "" {
+		p = append(p, namedPath{"ACME challenges", c.Host.Challenges})
 	}
 	return p
 }
@@ -144,6 +153,27 @@ func checkListen(l string, seen map[string]bool) error {
 	}
 	seen[address] = true
 	return nil
+}
+
+// serverName is a host name, with a leading "*." at most, or an IP address.
+var serverName = regexp.MustCompile(`^(\*\.)?[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?$|^\[[0-9A-Fa-f:.]+\]$`)
+
+func (h Host) check() error {
+	var wrong []error
+	for _, name := range h.Names {
+		if !serverName.MatchString(name) {
+			wrong = append(wrong, fmt.Errorf("server name %q: not a host name such as images.example", name))
+		}
+	}
+	switch {
+	case (h.Certificate == "") != (h.Key == ""):
+		wrong = append(wrong, errors.New("TLS: a certificate and a key are needed, and only one of them is given"))
+	case h.Certificate == "" && len(h.Redirect) > 0:
+		wrong = append(wrong, errors.New("redirect to https: there is no https without a certificate and a key"))
+	case len(h.Redirect) == 0 && h.Challenges != "":
+		wrong = append(wrong, errors.New("ACME challenges: they are answered by http, where nothing listens without a redirect to https"))
+	}
+	return errors.Join(wrong...)
 }
 
 func checkProxy(p string) error {

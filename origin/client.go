@@ -8,6 +8,8 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"slices"
+	"strings"
 	"time"
 
 	"aesthetic.computer/isofs/fault"
@@ -32,7 +34,7 @@ func newClient(u *url.URL, o Options) *client {
 	return &client{
 		url:  u,
 		name: Redact(u.String()),
-		http: &http.Client{Transport: o.transport(), CheckRedirect: checkRedirect},
+		http: &http.Client{Transport: o.transport(), CheckRedirect: o.checkRedirect},
 		o:    o,
 	}
 }
@@ -61,16 +63,34 @@ func (c *client) String() string { return c.name }
 
 func (c *client) close() { c.http.CloseIdleConnections() }
 
-func checkRedirect(next *http.Request, via []*http.Request) error {
+// checkRedirect follows a redirect on the same host, to HTTPS there, and to the
+// hosts of Redirects.
+func (o Options) checkRedirect(next *http.Request, via []*http.Request) error {
+	refuse := func(format string, args ...any) error {
+		return &failure{kind: fault.Unavailable, text: fmt.Sprintf(format, args...), verdict: final}
+	}
 	if len(via) > maxRedirects {
-		return &failure{kind: fault.Unavailable, text: fmt.Sprintf("more than %d redirects", maxRedirects), verdict: final}
+		return refuse("more than %d redirects", maxRedirects)
 	}
 	if via[len(via)-1].URL.Scheme == "https" && next.URL.Scheme != "https" {
-		return &failure{kind: fault.Unavailable, text: "redirected from https to " + next.URL.Scheme + ", which is not followed", verdict: final}
+		return refuse("redirected from https to %s, which is not followed", next.URL.Scheme)
+	}
+	if !sameHost(next.URL, via[0].URL) && !slices.ContainsFunc(o.Redirects, func(host string) bool {
+		return strings.EqualFold(host, next.URL.Host) || strings.EqualFold(host, next.URL.Hostname()) && next.URL.Port() == ""
+	}) {
+		return refuse("redirected to another host, %s, which is not followed; if it is right, give --origin-redirect %s", next.URL.Host, next.URL.Host)
 	}
 	// The query of a presigned URL is not for the next server to see.
 	next.Header.Del("Referer")
 	return nil
+}
+
+// sameHost reports whether a redirect stays where it came from: on the same
+// host and port, or on the usual ports of one that goes from HTTP to HTTPS.
+func sameHost(next, first *url.URL) bool {
+	return strings.EqualFold(next.Host, first.Host) && next.Scheme == first.Scheme ||
+		strings.EqualFold(next.Hostname(), first.Hostname()) && first.Scheme == "http" && next.Scheme == "https" &&
+			(first.Port() == "" || first.Port() == "80") && (next.Port() == "" || next.Port() == "443")
 }
 
 // get implements getter.

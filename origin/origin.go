@@ -67,6 +67,10 @@ type Options struct {
 	TLS         *tls.Config   // nil: the system's roots
 	S3          S3            // how buckets are reached
 	Log         *slog.Logger  // told at once when an attempt failed that is made again; nil: nobody is
+	// Redirects are the hosts, as "cdn.example" or "cdn.example:8443", that a server
+	// may redirect to besides its own. Others are not asked: they could be a
+	// service that only this machine reaches.
+	Redirects []string
 
 	// sleep waits for d or until ctx ends. Tests put a clock of their own here.
 	sleep func(ctx context.Context, d time.Duration) error

@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"slices"
 	"strings"
 	"sync"
@@ -566,30 +567,77 @@ func TestCanceledWhileItWaits(t *testing.T) {
 
 func TestRedirects(t *testing.T) {
 	far := serve(t, func(int, http.ResponseWriter, *http.Request) bool { return false })
+	farHost := strings.TrimPrefix(far.URL, "http://")
 	var near *server
 	near = serve(t, func(n int, w http.ResponseWriter, r *http.Request) bool {
 		if r.Referer() != "" {
 			t.Errorf("Referer %q tells the address", r.Referer())
 		}
-		to := near.URL + "/loop"
-		if r.URL.Path == "/far" {
-			to = far.URL
+		switch r.URL.Path {
+		case "/far":
+			http.Redirect(w, r, far.URL, http.StatusFound)
+		case "/near":
+			http.Redirect(w, r, near.URL+"/here", http.StatusFound)
+		case "/loop":
+			http.Redirect(w, r, near.URL+"/loop", http.StatusFound)
+		default:
+			return false
 		}
-		http.Redirect(w, r, to, http.StatusFound)
 		return true
 	})
 	p := make([]byte, until-from)
-	must(t, open(t, near.URL+"/far?signature=secret", int64(len(content)), near.quick()).Fetch(t.Context(), p, from))
-	if !bytes.Equal(p, content[from:until]) {
-		t.Error("wrong bytes")
+	fetch := func(path string, hosts ...string) error {
+		o := near.quick()
+		o.Redirects = hosts
+		clear(p)
+		return open(t, near.URL+path+"?signature=secret", int64(len(content)), o).Fetch(t.Context(), p, from)
 	}
-	err := open(t, near.URL+"/loop?signature=secret", int64(len(content)), near.quick()).Fetch(t.Context(), p, from)
+	for _, hosts := range [][]string{nil, {"cdn.example", "127.0.0.1"}} {
+		err := fetch("/far", hosts...)
+		wantKind(t, err, fault.Unavailable)
+		if far.requests() != 0 || !strings.Contains(err.Error(), "--origin-redirect "+farHost) || strings.Contains(err.Error(), "secret") {
+			t.Errorf("with %q the other host got %d requests: %v", hosts, far.requests(), err)
+		}
+	}
+	for path, hosts := range map[string][]string{"/near": nil, "/far": {"cdn.example", farHost}} {
+		if err := fetch(path, hosts...); err != nil || !bytes.Equal(p, content[from:until]) {
+			t.Errorf("%s: %v, or wrong bytes", path, err)
+		}
+	}
+	before := near.requests()
+	err := fetch("/loop")
 	wantKind(t, err, fault.Unavailable)
-	if n := near.requests(); n != 1+maxRedirects+1 {
-		t.Errorf("%d requests for one good redirect and one loop of at most %d", n, maxRedirects)
+	if n := near.requests() - before; n != maxRedirects+1 {
+		t.Errorf("%d requests for a loop of at most %d", n, maxRedirects)
 	}
 	if strings.Contains(err.Error(), "secret") {
 		t.Errorf("the error tells the query: %v", err)
+	}
+}
+
+func TestSameHost(t *testing.T) {
+	for _, c := range []struct {
+		first, next string
+		same        bool
+	}{
+		{"http://cdn.example/a", "http://CDN.example/b", true},
+		{"http://cdn.example/a", "https://cdn.example/b", true},
+		{"http://cdn.example:80/a", "https://cdn.example:443/b", true},
+		{"https://cdn.example/a", "https://cdn.example/b", true},
+		{"http://cdn.example/a", "http://cdn.example:9999/b", false},
+		{"http://cdn.example:8080/a", "https://cdn.example/b", false},
+		{"http://cdn.example/a", "http://169.254.169.254/latest/meta-data/", false},
+		{"https://cdn.example/a", "https://cdn.example.attacker.example/b", false},
+		{"https://cdn.example/a", "https://user@evil.example/b", false},
+		{"http://[::1]:80/a", "http://[::1]:80/b", true},
+	} {
+		first, err := url.Parse(c.first)
+		must(t, err)
+		next, err := url.Parse(c.next)
+		must(t, err)
+		if sameHost(next, first) != c.same {
+			t.Errorf("from %s to %s: want %v", c.first, c.next, c.same)
+		}
 	}
 }
 

@@ -57,7 +57,7 @@ func newCore(c Config, t Tree, device *os.File) *core {
 		owner:   fuse.Owner{Uid: uint32(os.Geteuid()), Gid: uint32(os.Getegid())},
 		started: time.Now(),
 		device:  device,
-		splices: newSplicer(),
+		splices: newSplicer(c.Log),
 		ids:     identities(rand.Uint64()),
 		pages:   kept,
 	}

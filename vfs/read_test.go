@@ -2,6 +2,7 @@ package vfs
 
 import (
 	"fmt"
+	"log/slog"
 	"math/bits"
 	"os"
 	"path/filepath"
@@ -137,7 +138,7 @@ func TestSplicedBytes(t *testing.T) {
 	const n = 200_000
 	released, failed := 0, 0
 	load := func() *spliced {
-		r := newSplicer().load(img.file, shift, n, func() { released++ })
+		r := newSplicer(slog.New(slog.DiscardHandler)).load(img.file, shift, n, func() { released++ })
 		if r == nil {
 			t.Fatal("not spliced")
 		}
@@ -163,7 +164,7 @@ func TestSplicedBytes(t *testing.T) {
 	if released != 2 || splice.Used() != used {
 		t.Errorf("%d of 2 released, %d pipes left", released, splice.Used()-used)
 	}
-	if newSplicer().load(img.file, shift, n, func() { released++ }) != nil || released != 2 || splice.Used() != used {
+	if newSplicer(slog.New(slog.DiscardHandler)).load(img.file, shift, n, func() { released++ }) != nil || released != 2 || splice.Used() != used {
 		t.Errorf("a torn file was spliced, or released, or a pipe is left")
 	}
 }
@@ -172,7 +173,7 @@ func TestSplicedBytes(t *testing.T) {
 // are few.
 func TestSplicesAtOnce(t *testing.T) {
 	img := newImage(t, "notepat-os.iso", 1, 1<<20, 0)
-	s := newSplicer()
+	s := newSplicer(slog.New(slog.DiscardHandler))
 	var held []*spliced
 	for range splicesAtOnce {
 		held = append(held, s.load(img.file, shift, 70_000, func() {}))
@@ -193,7 +194,7 @@ func TestSplicesAtOnce(t *testing.T) {
 // What fits goes through go-fuse's pipe in one piece, at any place on a page:
 // that pipe asks for header, bytes and a page, rounded up by the kernel.
 func TestSpliceFits(t *testing.T) {
-	s := newSplicer()
+	s := newSplicer(slog.New(slog.DiscardHandler))
 	file, err := os.Create(filepath.Join(t.TempDir(), "f"))
 	if err != nil {
 		t.Fatal(err)

@@ -3,8 +3,12 @@ package vfs
 import (
 	"errors"
 	"io"
+	"log/slog"
 	"math/bits"
 	"os"
+	"sync/atomic"
+	"time"
+	_ "unsafe" // for go:linkname
 
 	"github.com/hanwen/go-fuse/v2/fuse"
 	"github.com/hanwen/go-fuse/v2/splice"
@@ -23,9 +27,22 @@ const (
 	// unprivileged user has 64 MiB of pipes (fs.pipe-user-pages-soft), beyond
 	// which they cannot be made large enough.
 	splicesAtOnce = 16
+	// growPause is how long reads are copied after a pipe could not be made large
+	// enough, before that is tried again.
+	growPause = 30 * time.Second
 	// answerHeader is struct fuse_out_header, which precedes the bytes.
 	answerHeader = 16
 )
+
+// resizable is go-fuse's word on whether pipes can be made larger. It tries that
+// once, as the program starts: if other programs of the user have all the
+// pages that pipes may have then (fs.pipe-user-pages-soft), nothing would be
+// spliced for as long as the program runs. A splicer tries it again instead.
+//
+//go:linkname resizable github.com/hanwen/go-fuse/v2/splice.resizable
+var resizable bool
+
+func init() { resizable = true }
 
 // SpliceSize returns the largest read, in whole pages, that is answered without
 // copying: 1016 KiB by default, more when fs.pipe-max-size was raised before
@@ -45,17 +62,23 @@ func SpliceSize() int {
 type splicer struct {
 	page  int
 	turns chan struct{} // one element for each answer on its way
+	log   *slog.Logger
+	pause time.Duration // growPause
+	since time.Time     // what copyUntil counts from
+	// copyUntil is the time since then up to which all is copied, as pipes could
+	// not be made larger; 0: they could.
+	copyUntil atomic.Int64
 }
 
-func newSplicer() *splicer {
-	return &splicer{page: os.Getpagesize(), turns: make(chan struct{}, splicesAtOnce)}
+func newSplicer(log *slog.Logger) *splicer {
+	return &splicer{page: os.Getpagesize(), turns: make(chan struct{}, splicesAtOnce), log: log, pause: growPause, since: time.Now()}
 }
 
 // load returns an answer of the n > 0 bytes at offset at of f, and calls release
 // when it was sent. It returns nil, and does not call release, if they cannot
 // be spliced now and must be copied.
 func (s *splicer) load(f *os.File, at int64, n int, release func()) *spliced {
-	if !s.fits(at, n) {
+	if !s.fits(at, n) || int64(time.Since(s.since)) < s.copyUntil.Load() {
 		return nil
 	}
 	select {
@@ -63,24 +86,54 @@ func (s *splicer) load(f *os.File, at int64, n int, release func()) *spliced {
 	default:
 		return nil
 	}
+	if pair := s.fill(f, at, n); pair != nil {
+		return &spliced{pair: pair, file: f, at: at, size: n, done: func() {
+			splice.Done(pair)
+			release()
+			<-s.turns
+		}}
+	}
+	<-s.turns
+	return nil
+}
+
+// fill returns a pipe with the bytes in it, or nil. It sees to it that go-fuse
+// finds a pipe for the whole answer, since go-fuse logs a line where there is none.
+func (s *splicer) fill(f *os.File, at int64, n int) *splice.Pair {
 	pair, err := splice.Get()
 	if err != nil {
-		<-s.turns
 		return nil
 	}
-	if pair.Grow(s.slots(at, n)*s.page) == nil {
+	ask := answerHeader + n + s.page
+	theirs, err := splice.Get()
+	if err == nil {
+		err = errors.Join(pair.Grow(s.slots(at, n)*s.page), theirs.Grow(ask))
+		splice.Done(theirs) // go-fuse takes the one that was given back last
+	}
+	s.note(err)
+	if err == nil {
 		if got, err := pair.LoadFromAt(f.Fd(), n, at); err == nil && got == n {
-			done := func() {
-				splice.Done(pair)
-				release()
-				<-s.turns
-			}
-			return &spliced{pair: pair, file: f, at: at, size: n, done: done}
+			return pair
 		}
 	}
 	splice.Done(pair) // empties it
-	<-s.turns
 	return nil
+}
+
+// note says in the log when pipes cannot be made large enough, and when they
+// can again.
+func (s *splicer) note(err error) {
+	if err == nil {
+		if s.copyUntil.Swap(0) != 0 {
+			s.log.Info("reads are spliced again")
+		}
+		return
+	}
+	until := int64(time.Since(s.since) + s.pause)
+	if s.copyUntil.Swap(until) == 0 {
+		s.log.Warn("reads are copied, which costs more of the processor, as pipes cannot be made large enough; other programs of this user may have "+
+			"all that fs.pipe-user-pages-soft allows", "tried_again_every", s.pause, "error", err)
+	}
 }
 
 // slots returns how many pages [at, at+n) touches: a pipe has slots for pages,
@@ -96,7 +149,7 @@ func (s *splicer) slots(at int64, n int) int {
 // bytes that lie askew on their pages come out short.
 func (s *splicer) fits(at int64, n int) bool {
 	ask := answerHeader + n + s.page
-	if !splice.Resizable() || ask > splice.MaxPipeSize() {
+	if ask > splice.MaxPipeSize() {
 		return false
 	}
 	pages := (ask + s.page - 1) / s.page

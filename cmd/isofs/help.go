@@ -15,14 +15,14 @@ var flagGroups = []struct {
 	flags []string
 }{
 	{"Base", []string{
-		"base", "channel", "channel-poll", "mirror", "hedge", "fetches", "origin-timeout", "prefill",
+		"base", "channel", "channel-poll", "mirror", "origin-redirect", "hedge", "fetches", "origin-timeout", "prefill",
 		"s3-endpoint", "s3-region", "s3-path-style", "s3-anonymous",
 	}},
 	{"Cache", []string{"cache", "cache-size", "scrub-rate", "profile", "page-cache-limit"}},
 	{"Pieces", []string{"pieces", "oven", "oven-timeout", "density", "refresh", "retain"}},
 	{"Web", []string{"mount", "listen", "nginx", "read-threads", "access-log", "trusted-proxy", "public-url", "peer-url", "grace"}},
 	{"Limits", []string{
-		"limit-connections", "limit-requests", "limit-burst", "limit-rate", "limit-costly", "limit-costly-burst", "limit-total", "limit-watchers",
+		"limit-connections", "limit-network", "limit-requests", "limit-burst", "limit-rate", "limit-costly", "limit-costly-burst", "limit-total", "limit-watchers",
 		"limit-new-burst", "limit-new", "limit-new-total-burst", "limit-new-total", "limit-fetches", "limit-snapshots",
 	}},
 	{"Signing", []string{"sign-key", "sign-passphrase-file", "keyring"}},

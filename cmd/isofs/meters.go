@@ -122,6 +122,7 @@ var (
 	piecesDesc    = prometheus.NewDesc("isofs_pieces", "Pieces that have a snapshot and a source.", nil, nil)
 	snapshotsDesc = prometheus.NewDesc("isofs_snapshots", "Snapshots that are kept.", nil, nil)
 	flightsDesc   = prometheus.NewDesc("isofs_piece_fetches", "Pieces that are being fetched.", nil, nil)
+	forgottenDesc = prometheus.NewDesc("isofs_snapshots_forgotten_total", "Snapshots that are kept no more, by why.", []string{"why"}, nil)
 	refusedDesc   = prometheus.NewDesc("isofs_refused_total", "Requests refused by a limit of isofs; those that nginx refuses are in its access log.", []string{"limit"}, nil)
 )
 
@@ -131,6 +132,7 @@ func (c catalogCollector) Describe(out chan<- *prometheus.Desc) {
 	out <- snapshotsDesc
 	out <- flightsDesc
 	out <- refusedDesc
+	out <- forgottenDesc
 }
 
 // Collect implements prometheus.Collector.
@@ -141,6 +143,9 @@ func (c catalogCollector) Collect(out chan<- prometheus.Metric) {
 	}
 	for limit, n := range map[string]uint64{"new_names_of_client": s.RefusedClient, "new_names_of_all": s.RefusedAll, "fetches": s.RefusedBusy} {
 		out <- prometheus.MustNewConstMetric(refusedDesc, prometheus.CounterValue, float64(n), limit)
+	}
+	for why, n := range s.Forgotten {
+		out <- prometheus.MustNewConstMetric(forgottenDesc, prometheus.CounterValue, float64(n), why)
 	}
 }
 

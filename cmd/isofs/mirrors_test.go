@@ -65,6 +65,17 @@ func TestMirrorFlags(t *testing.T) {
 	}
 }
 
+func TestRedirectHosts(t *testing.T) {
+	for host, good := range map[string]bool{
+		"cdn.example": true, "cdn.example:8443": true, "[::1]": true, "192.0.2.1": true,
+		"https://cdn.example": false, "cdn.example/x": false, "a b": false, "": false, ":80": false, "u@h": false,
+	} {
+		if wrong := (&mirrorFlags{redirects: []string{host}}).validate(origin.Options{}); (len(wrong) == 0) != good {
+			t.Errorf("--origin-redirect %q: %v", host, wrong)
+		}
+	}
+}
+
 // TestMirrorsAreKept: the state of one base names --base and the mirrors; that
 // of an isofs that knew no mirrors is read.
 func TestMirrorsAreKept(t *testing.T) {

@@ -22,7 +22,7 @@ import (
 // named by them contain is read again in any case.
 var reloadable = []string{
 	"sign-key", "sign-passphrase-file", "keyring", "admin-key-file", "access-log", "retain",
-	"limit-connections", "limit-requests", "limit-burst", "limit-rate", "limit-total", "limit-costly", "limit-costly-burst",
+	"limit-connections", "limit-network", "limit-requests", "limit-burst", "limit-rate", "limit-total", "limit-costly", "limit-costly-burst",
 	"limit-new", "limit-new-burst", "limit-new-total", "limit-new-total-burst", "limit-snapshots",
 }
 

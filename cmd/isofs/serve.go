@@ -117,12 +117,13 @@ func (w *webFlags) register(cmd *cobra.Command) {
 	flags.StringVar(&w.accessLog, "access-log", "/dev/stdout", "file of nginx's access log, or off")
 	flags.IntVar(&w.threads, "read-threads", 32, "threads of each nginx worker that read the mount and may wait for the base's origin")
 	flags.StringSliceVar(&w.proxies, "trusted-proxy", nil, "addresses of proxies whose X-Forwarded-For is believed")
-	flags.IntVar(&w.limits.Connections, "limit-connections", 32, "downloads of one client address at once; 0 is no limit")
-	flags.IntVar(&w.limits.RequestsPerSecond, "limit-requests", 300, "requests a second of one client address; 0 is no limit")
-	flags.IntVar(&w.limits.Burst, "limit-burst", 3000, "requests that a client address may make at once beyond --limit-requests")
-	flags.IntVar(&w.limits.CostlyPerSecond, "limit-costly", 5, "requests a second of one client address to /os, /api/os and /admin/; 0 is no limit")
-	flags.IntVar(&w.limits.CostlyBurst, "limit-costly-burst", 50, "of those, how many a client address may make at once beyond --limit-costly")
-	flags.IntVar(&w.limits.TotalConnections, "limit-total", 300, "requests of all clients at once, each of which may take 2 MB in nginx; 0 is no limit")
+	flags.IntVar(&w.limits.Connections, "limit-connections", 64, "downloads of one client at once, an IPv4 address or an IPv6 /64, and as many pages; 0 is no limit")
+	flags.IntVar(&w.limits.Network, "limit-network", 64, "the same of one network, an IPv4 /24 or an IPv6 /64; 0 is no limit")
+	flags.IntVar(&w.limits.RequestsPerSecond, "limit-requests", 300, "requests a second of one client; 0 is no limit")
+	flags.IntVar(&w.limits.Burst, "limit-burst", 3000, "requests that a client may make at once beyond --limit-requests")
+	flags.IntVar(&w.limits.CostlyPerSecond, "limit-costly", 5, "requests a second of one client to /os, /api/os and /admin/; 0 is no limit")
+	flags.IntVar(&w.limits.CostlyBurst, "limit-costly-burst", 50, "of those, how many a client may make at once beyond --limit-costly")
+	flags.IntVar(&w.limits.TotalConnections, "limit-total", 300, "downloads of all clients at once, each of which may take 2 MB in nginx, and as many pages; 0 is no limit")
 	flags.Var(&w.rate, "limit-rate", "bytes a second of one connection; 0 is no limit")
 	durationVar(flags, &w.grace, "grace", 10*time.Second, "how long running downloads go on after a stop was asked for")
 }
@@ -184,7 +185,7 @@ func (o *serveFlags) nginxConfig() nginx.Config {
 var nginxSettings = []struct{ what, flag string }{
 	{"listen ", "listen"}, {"mount ", "mount"}, {"API socket ", "run"}, {"run directory ", "run"}, {"access log ", "access-log"},
 	{"user ", "user"}, {"trusted proxy ", "trusted-proxy"}, {"threads ", "read-threads"},
-	{"connections per client ", "limit-connections"}, {"connections in total ", "limit-total"},
+	{"connections per client ", "limit-connections"}, {"connections per network ", "limit-network"}, {"connections in total ", "limit-total"},
 	{"requests per second ", "limit-requests"}, {"burst ", "limit-burst"},
 	{"costly requests per second ", "limit-costly"}, {"costly burst ", "limit-costly-burst"}, {"bytes per second ", "limit-rate"},
 }

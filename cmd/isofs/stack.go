@@ -247,7 +247,7 @@ func (o *stackFlags) places() places { return append(places{o.base}, o.mirrors.a
 
 // origins are the settings of where bases are.
 func (o *stackFlags) origins() origin.Options {
-	return origin.Options{Timeout: o.patience, S3: o.s3.options()}
+	return origin.Options{Timeout: o.patience, Redirects: o.mirrors.redirects, S3: o.s3.options()}
 }
 
 // source is where bundles come from: the folders in order, then the oven.

@@ -1,0 +1,65 @@
+package cache
+
+import (
+	"context"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/time/rate"
+
+	"aesthetic.computer/isofs/fault"
+)
+
+// Where a base does not fit the cache, a reader of single bytes here and there
+// could have the origin send thousands of times what it reads. So what is
+// fetched again for a read counts beyond tollFree times the bytes that the read
+// wants: tollBurst at once, and tollRate a second after that. A download, and
+// any read of an eighth of a block or more, never pays.
+const (
+	tollFree  = 8
+	tollRate  = 4 << 20
+	tollBurst = 64 << 20
+	tollQuiet = time.Minute // between two lines in the log
+)
+
+// A toll delays small reads of what was evicted, for all readers of a Store together.
+type toll struct {
+	*rate.Limiter
+	waited atomic.Uint64 // reads that had to wait, or were refused
+	said   atomic.Int64  // when the log said so last, in nanoseconds since 1970
+}
+
+func newToll() *toll { return &toll{Limiter: rate.NewLimiter(tollRate, tollBurst)} }
+
+// pay waits until the blocks from first to last of which a reader wants n bytes
+// may be fetched.
+func (f *File) pay(ctx context.Context, b *base, first, last int, n int64) error {
+	s := f.store
+	cost := min(s.index.evicted(b, first, last)-tollFree*n, tollBurst)
+	if cost <= 0 || s.toll.AllowN(time.Now(), int(cost)) {
+		return nil
+	}
+	s.toll.waited.Add(1)
+	now := time.Now()
+	if said := s.toll.said.Load(); now.Sub(time.Unix(0, said)) > tollQuiet && s.toll.said.CompareAndSwap(said, now.UnixNano()) {
+		s.log.Warn("cache: small reads wait, since what they need was evicted and is fetched again and again", "base", b.ID, "size", b.Size, "cache_size", s.disk.max)
+	}
+	if err := s.toll.WaitN(ctx, int(cost)); err != nil {
+		return fmt.Errorf("%w: fetch again what the cache has no room for: %w", fault.Unavailable, err)
+	}
+	return nil
+}
+
+// evicted returns how many bytes the blocks from first to last have that must be
+// fetched although they were there before.
+func (x *index) evicted(b *base, first, last int) (bytes int64) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	for i := first; i <= last; i++ {
+		if bl := &b.blocks[i]; bl.evicted && bl.state == absent && bl.flight == nil {
+			bytes += b.length(i)
+		}
+	}
+	return bytes
+}

@@ -1,0 +1,80 @@
+package cache
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"log/slog"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/time/rate"
+
+	"aesthetic.computer/isofs/fault"
+)
+
+// TestTollOfSmallReads: readers of a byte here and there have the origin send
+// the base once, and then no more than they are allowed; others do not feel it.
+func TestTollOfSmallReads(t *testing.T) {
+	const blockSize, blocks = 64 * kib, 64
+	src := newSource(1, blocks*blockSize, blockSize)
+	log := &bytes.Buffer{}
+	s := openStore(t, Config{MaxBytes: 8 * blockSize, Log: slog.New(slog.NewTextHandler(log, nil))})
+	f := openBlob(t, s, src)
+	if said := log.String(); !strings.Contains(said, "larger than the cache") || !strings.Contains(said, "size=4194304 cache_size=524288") {
+		t.Errorf("of a base that does not fit the log says %q", said)
+	}
+	const allowed = 10 * blockSize
+	s.toll.Limiter = rate.NewLimiter(0, allowed)
+	small := func() (refused int) {
+		for i := range int64(blocks) {
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			defer cancel()
+			n, err := f.ReadAtContext(ctx, make([]byte, 1), i*blockSize)
+			if errors.Is(err, fault.Unavailable) && n == 0 {
+				refused++
+			} else if err != nil {
+				t.Fatal(err)
+			}
+		}
+		return refused
+	}
+	if refused := small(); refused != 0 || s.Stats().FetchedBytes != blocks*blockSize {
+		t.Fatalf("%d refused of what was never there, %d bytes fetched", refused, s.Stats().FetchedBytes)
+	}
+	refused := 0
+	for range 20 {
+		refused += small()
+	}
+	if again := s.Stats().FetchedBytes - blocks*blockSize; again > allowed+blockSize || refused < 20*(blocks-8)-11 {
+		t.Errorf("%d bytes were fetched again for some hundred bytes, %d allowed; %d refused", again, allowed, refused)
+	}
+	if s.Stats().Delayed != uint64(refused) || strings.Count(log.String(), "small reads wait") != 1 {
+		t.Errorf("%d delayed; the log says\n%s", s.Stats().Delayed, log)
+	}
+	// Downloads, and reads of an eighth of a block.
+	src.check(t, f, 0, blocks*blockSize)
+	for i := range int64(blocks) {
+		src.check(t, f, i*blockSize+5, blockSize/tollFree)
+		if _, _, release, err := f.Pin(t.Context(), i*blockSize, blockSize/tollFree); err != nil {
+			t.Fatal(err)
+		} else {
+			release()
+		}
+	}
+}
+
+// TestTollIsForWhatWasEvicted: a base that fits pays nothing, however small the reads are.
+func TestTollIsForWhatWasEvicted(t *testing.T) {
+	const blockSize, blocks = 64 * kib, 64
+	src := newSource(1, blocks*blockSize, blockSize)
+	s := openStore(t, Config{MaxBytes: 2 * blocks * blockSize})
+	s.toll.Limiter = rate.NewLimiter(0, 0)
+	f := openBlob(t, s, src)
+	for range 3 {
+		for i := range int64(blocks) {
+			src.check(t, f, i*blockSize+i, 1)
+		}
+	}
+}

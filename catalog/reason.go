@@ -1,0 +1,18 @@
+package catalog
+
+// A reason is why a snapshot is forgotten.
+type reason int
+
+const (
+	outdated     reason = iota // superseded for too long, or by too many
+	noRoomUnread               // beyond Limits.Bytes or Limits.Snapshots, and nobody downloads it
+	noRoom                     // the same, and somebody does
+	damaged                    // its bundle is lost or damaged
+	byOperator
+	reasons // how many there are
+)
+
+// String is the word for it in logs and metrics.
+func (r reason) String() string {
+	return [reasons]string{"superseded", "no_room_unread", "no_room", "damaged", "operator"}[r]
+}
