@@ -5,8 +5,6 @@ import (
 	"image/color"
 	"strconv"
 	"strings"
-
-	"golang.org/x/image/colornames"
 )
 
 // readColors reads one to three colours, of the background's top, its bottom and
@@ -67,7 +65,7 @@ func readColor(word string) (color.RGBA, error) {
 		}
 		n, err := strconv.ParseUint(digits, 16, 24)
 		if err == nil && len(digits) == 6 {
-			return color.RGBA{R: uint8(n >> 16), G: uint8(n >> 8), B: uint8(n)}, nil
+			return rgb(uint32(n)), nil
 		}
 	}
 	if inner, ok := strings.CutPrefix(word, "rgb("); ok && strings.HasSuffix(inner, ")") {
@@ -75,13 +73,15 @@ func readColor(word string) (color.RGBA, error) {
 			return c, nil
 		}
 	}
-	if word == "rebeccapurple" { // of CSS 4, where the others are of SVG
-		return color.RGBA{R: 0x66, G: 0x33, B: 0x99}, nil
-	}
-	if c, ok := colornames.Map[word]; ok {
-		return c, nil
+	if n, ok := colorNames[word]; ok {
+		return rgb(n), nil
 	}
 	return color.RGBA{}, fmt.Errorf("%.40q is no colour of the forms #rgb, #rrggbb, rgb(r, g, b) or a name", word)
+}
+
+// rgb is the colour of 0xRRGGBB.
+func rgb(n uint32) color.RGBA {
+	return color.RGBA{R: uint8(n >> 16), G: uint8(n >> 8), B: uint8(n)}
 }
 
 // readRGB reads three numbers of 0 to 255 or percentages, with commas or spaces

@@ -131,6 +131,9 @@ func TestAdmin(t *testing.T) {
 		}
 		return stdout
 	}
+	if status, stdout, stderr := isofsCommand(t, nil, "status", "--run", s.path("run")); !strings.Contains(stdout, "mount") || !strings.Contains(stdout, "fetching") || status != 0 && !strings.Contains(stderr, "not ready") {
+		t.Errorf("isofs status: %d\n%s%s", status, stdout, stderr)
+	}
 	tone := s.snapshot("tone")
 	if got := command("snapshots"); !strings.Contains(got, tone) || !strings.Contains(got, "current") {
 		t.Errorf("isofs admin snapshots: %s", got)

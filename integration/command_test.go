@@ -53,15 +53,20 @@ func TestUsage(t *testing.T) {
 		env    []string
 		args   []string
 		status int
-		says   []string
+		says   []string // "!" before what is not to be said
 	}{
-		{"an unknown flag", nil, []string{"serve", "--bsae", "x"}, misused, []string{"--bsae", "isofs serve --help"}},
-		{"an unknown command", nil, []string{"sevre"}, misused, []string{"sevre", "serve"}},
-		{"an argument too many", nil, []string{"serve", "here"}, misused, []string{"here"}},
+		{"an unknown flag", nil, []string{"serve", "--bsae", "x"}, misused, []string{"no flag --bsae; did you mean --base?\n", "isofs serve --help lists the flags"}},
+		{"an unknown command", nil, []string{"sevre"}, misused, []string{`"sevre" for "isofs"; did you mean serve?`, "!see --help"}},
+		{"an unknown command below another", nil, []string{"stick", "verfy"}, misused, []string{`"verfy"`, "did you mean verify?"}},
+		{"an argument too many", nil, []string{"serve", "here"}, misused, []string{`"here"`, "usage: isofs serve [flags]"}},
+		{"an argument too few", nil, []string{"pack"}, misused, []string{"isofs pack needs an argument", "usage: isofs pack PIECE"}},
 		{"no base", nil, []string{"serve", state}, misused, []string{"--base is needed"}},
 		{"all mistakes at once", nil, []string{"pack", "x", "--fetches", "0", "--density", "99", state}, misused, []string{"--base", "--fetches 0", "--density 99"}},
-		{"a size that is none", nil, []string{"serve", "--cache-size", "plenty"}, misused, []string{"plenty", "512MiB"}},
-		{"a profile that is none", nil, []string{"serve", "--base", baseDir, "--profile", "fast", state}, misused, []string{`"fast"`, "page-cache"}},
+		{"a size that is none", nil, []string{"serve", "--cache-size", "plenty"}, misused, []string{`--cache-size "plenty"`, "512MiB", "!hint"}},
+		{"a time that is none", nil, []string{"serve", "--retain", "7x"}, misused, []string{`--retain "7x"`, "7d"}},
+		{"a number that is none", nil, []string{"pack", "x", "--fetches", "many"}, misused, []string{`--fetches "many"`}},
+		{"a profile that is none", nil, []string{"serve", "--base", baseDir, "--profile", "fast", state}, misused, []string{`--profile "fast"`, "page-cache"}},
+		{"what nginx is not configured with", nil, []string{"nginx-config", "--read-threads", "99999", state}, misused, []string{"--read-threads 99999: "}},
 		{"an address that is none", nil, []string{"serve", "--base", baseDir, "--listen", "here:there", state}, misused, []string{"here:there"}},
 		{"a user who is none", nil, []string{"serve", "--base", baseDir, "--user", "nobody-here", state}, misused, []string{"nobody-here"}},
 		{"an oven that is none", nil, []string{"pack", "x", "--base", baseDir, "--oven", "ftp://oven", state}, misused, []string{"--oven", "ftp://oven"}},
@@ -69,14 +74,27 @@ func TestUsage(t *testing.T) {
 		{"a name of a piece that is none", nil, []string{"pack", "nö", "--base", baseDir, state}, misused, []string{"nö"}},
 		{"a log level that is none", nil, []string{"doctor", "--log-level", "loud"}, misused, []string{`"loud"`, "debug"}},
 		{"an unknown setting", nil, []string{"doctor", config("cache_size = 1\n")}, misused, []string{"cache_size", "no setting"}},
-		{"a setting with a wrong value", nil, []string{"pack", "x", config("fetches = \"many\"\n")}, misused, []string{"fetches", "many"}},
+		{"a setting with a wrong value", nil, []string{"pack", "x", config("fetches = \"many\"\n")}, misused, []string{`.toml: fetches "many"`}},
+		{"a setting that cannot be", nil, []string{"pack", "x", "--base", baseDir, state, config("fetches = 0\nretain = \"0d\"\n")}, misused,
+			[]string{".toml: fetches 0 is not between", ".toml: retain 0s is not more than 0", "!--fetches"}},
+		{"a variable that cannot be", []string{"ISOFS_FETCHES=0"}, []string{"pack", "x", "--base", baseDir, state}, misused, []string{"ISOFS_FETCHES 0 is not between", "!--fetches"}},
 		{"a table of settings", nil, []string{"doctor", config("[serve]\nbase = 1\n")}, misused, []string{"[serve]"}},
-		{"no TOML", nil, []string{"doctor", config("base = \n")}, misused, []string{"read the configuration"}},
-		{"a file of settings that is not there", nil, []string{"doctor", "--config", filepath.Join(dir, "none")}, failed, []string{"none"}},
+		{"no TOML", nil, []string{"doctor", config("base = \n")}, misused, []string{"read the settings in"}},
+		{"a file of settings that is not there", nil, []string{"doctor", "--config", filepath.Join(dir, "none")}, misused, []string{"--config", "none"}},
+		{"a file of settings that is not there, by the environment", []string{"ISOFS_CONFIG=/none"}, []string{"doctor"}, misused, []string{"ISOFS_CONFIG: ", "/none"}},
 		{"a wrong variable", []string{"ISOFS_FETCHES=many"}, []string{"pack", "x"}, misused, []string{"ISOFS_FETCHES", "many"}},
 		{"a wrong listen variable", []string{"ISOFS_LISTEN=here:there", "ISOFS_BASE=" + baseDir}, []string{"serve", state}, misused, []string{"here:there"}},
 		{"a base that is not there", nil, []string{"pack", "notepat", "--base", filepath.Join(dir, "none"), state}, failed, []string{"manifest", "none"}},
 		{"a piece that is not there", nil, []string{"pack", "nothing", "--base", baseDir, state}, failed, []string{"nothing"}},
+		{"a folder to verify that is not there", nil, []string{"base", "verify", filepath.Join(dir, "none")}, failed, []string{filepath.Join(dir, "none") + ": no such file", "!manifest"}},
+		{"nothing to list", nil, []string{"base", "list", "--from", dir}, 0, []string{"nothing is published at " + dir}},
+		{"a key without an owner", nil, []string{"key", "new"}, misused, []string{"--out is needed", "--name is needed", "--email is needed"}},
+		{"a key's owner without an address", nil, []string{"key", "new", "--name", "a", "--email", "b", "--out", filepath.Join(dir, "key")}, misused, []string{`--email "b"`}},
+		{"a key that all can read", nil, []string{"key", "public", "/etc/passwd"}, misused, []string{"/etc/passwd", "!--sign-key"}},
+		{"a variable that is no setting", []string{"ISOFS_CACHE_SIZ=1GiB"}, []string{"base", "list", "--from", dir}, 0, []string{"ISOFS_CACHE_SIZ is no setting", "did you mean ISOFS_CACHE_SIZE?"}},
+		{"the version, with wrong settings", nil, []string{"version", config("cache_size = 1\n")}, 0, []string{"!cache_size"}},
+		{"a variable of a script", []string{"ISOFS_TO=s3://b/x"}, []string{"base", "list", "--from", dir}, 0, []string{"!ISOFS_TO"}},
+		{"no server", nil, []string{"status", "--run", dir}, failed, []string{filepath.Join(dir, "api.sock")}},
 		{"a purpose that is none", nil, []string{"doctor", "fly"}, misused, []string{"fly"}},
 		{"two words for a piece", nil, []string{"pack", "a", "b"}, misused, nil},
 	} {
@@ -85,7 +103,10 @@ func TestUsage(t *testing.T) {
 			t.Errorf("%s: exit status %d, want %d\n%s%s", c.name, status, c.status, stdout, stderr)
 		}
 		for _, says := range c.says {
-			if !strings.Contains(stderr, says) {
+			not, found := strings.CutPrefix(says, "!")
+			if found && strings.Contains(stderr, not) {
+				t.Errorf("%s: %q is said in: %s", c.name, not, stderr)
+			} else if !found && !strings.Contains(stderr, says) {
 				t.Errorf("%s: no word of %q in: %s", c.name, says, stderr)
 			}
 		}

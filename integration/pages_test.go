@@ -109,7 +109,7 @@ var (
 	inCode      = regexp.MustCompile("`(--[a-z][a-z0-9-]*)[^`]*`")
 	subcommand  = regexp.MustCompile(`(?m)^  ([a-z-]+) +[A-Z]`)
 	ofOthers    = []string{"--export-secret-subkeys"} // gpg
-	beforeFlags = regexp.MustCompile(`(?s)Available Commands:\n(.*?)\n\n`)
+	beforeFlags = regexp.MustCompile(`(?s)Usage:\n(.*?)\n(?:Global )?Flags:\n`)
 )
 
 // TestPagesNameFlagsThatThereAre: also in the text a flag is one of isofs, or of the script that releases.

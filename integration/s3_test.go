@@ -101,7 +101,7 @@ func TestBucketAnonymously(t *testing.T) {
 			"--s3-anonymous"}, flags...)...)
 		return status, said
 	}
-	if status, said := pack(); status == 0 || !strings.Contains(said, "check the credentials") {
+	if status, said := pack(); status == 0 || !strings.Contains(said, "is not public") {
 		t.Errorf("status %d: %s", status, said)
 	}
 	b.Publish(true)

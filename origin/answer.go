@@ -33,7 +33,9 @@ func refusal(resp *http.Response) *failure {
 // readAll reads the object of g whole, if it has at most limit bytes.
 func readAll(ctx context.Context, g getter, o Options, limit int64) ([]byte, error) {
 	var all []byte
-	err := o.withDefaults().retry(ctx, func(ctx context.Context) (bool, error) {
+	o = o.withDefaults()
+	failing := func(err error) { o.tellFailing(g, err) }
+	err := o.retry(ctx, failing, func(ctx context.Context) (bool, error) {
 		resp, err := g.get(ctx, "", "")
 		if err != nil {
 			return false, err

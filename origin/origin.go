@@ -17,6 +17,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/url"
 	"strings"
 	"time"
@@ -65,6 +66,7 @@ type Options struct {
 	Connections int           // idle connections kept for the next Fetch; 16
 	TLS         *tls.Config   // nil: the system's roots
 	S3          S3            // how buckets are reached
+	Log         *slog.Logger  // told at once when an attempt failed that is made again; nil: nobody is
 	// Redirects are the hosts, as "cdn.example" or "cdn.example:8443", that a server
 	// may redirect to besides its own. Others are not asked: they could be a
 	// service that only this machine reaches.
@@ -125,6 +127,9 @@ func (o Options) withDefaults() Options {
 	o.Connections = or(o.Connections, 16)
 	if o.sleep == nil {
 		o.sleep = sleep
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
 	}
 	return o
 }

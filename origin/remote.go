@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"aesthetic.computer/isofs/fault"
 )
@@ -30,6 +31,8 @@ type remote struct {
 	getter
 	o    Options
 	size int64
+
+	failing atomic.Bool // it was said that attempts fail, and none succeeded since
 
 	mu     sync.Mutex // guards what follows
 	pin    string     // the ETag of the object as first answered; "" before, or if it has none
@@ -54,10 +57,26 @@ func (r *remote) FetchStream(ctx context.Context, p []byte, off int64, got func(
 		return nil
 	}
 	f := &fetch{remote: r, p: p, off: off, tell: got}
-	if err := r.o.retry(ctx, f.attempt); err != nil {
+	if err := r.o.retry(ctx, r.fails, f.attempt); err != nil {
 		return fmt.Errorf("fetch bytes %d-%d of %s: %w", off, off+n-1, r, err)
 	}
+	if r.failing.Swap(false) {
+		r.o.Log.Info("the origin answers again", "origin", r.String())
+	}
 	return nil
+}
+
+// fails tells of the first failure since the origin answered, and not of those
+// of all the readers that wait meanwhile.
+func (r *remote) fails(err error) {
+	if !r.failing.Swap(true) {
+		r.o.tellFailing(r, err)
+	}
+}
+
+// tellFailing says at once what is going to be tried again for a long time.
+func (o Options) tellFailing(g getter, err error) {
+	o.Log.Warn("the origin does not answer as it should; trying again", "origin", g.String(), "for", o.Timeout, "err", err)
 }
 
 // Close implements Origin. A Fetch under way is not cut off: its ctx does that.

@@ -48,8 +48,9 @@ func changed(format string, a ...any) *failure {
 
 // retry makes attempts until one succeeds, or fails for good, or the deadline
 // comes. An attempt reports whether it got a part of what is wanted: then the
-// pauses start small again. The error wraps one kind of package fault.
-func (o Options) retry(ctx context.Context, attempt func(context.Context) (progress bool, err error)) error {
+// pauses start small again. The first failure after which there is another
+// attempt is told to failing. The error wraps one kind of package fault.
+func (o Options) retry(ctx context.Context, failing func(error), attempt func(context.Context) (progress bool, err error)) error {
 	within, cancel := context.WithTimeout(ctx, o.Timeout)
 	defer cancel()
 	var last error
@@ -86,6 +87,9 @@ func (o Options) retry(ctx context.Context, attempt func(context.Context) (progr
 		pause = min(2*pause, o.MaxBackoff)
 		if deadline, _ := within.Deadline(); wait > time.Until(deadline) {
 			return gaveUp(n, fmt.Sprintf("as the next one is due in %v", wait.Round(time.Millisecond)), last)
+		}
+		if n == 1 {
+			failing(err)
 		}
 		if o.sleep(within, wait) != nil {
 			if ctx.Err() != nil {

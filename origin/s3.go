@@ -13,6 +13,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	awshttp "github.com/aws/aws-sdk-go-v2/aws/middleware"
 	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
+	"github.com/aws/aws-sdk-go-v2/feature/ec2/imds"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 	"github.com/aws/smithy-go"
@@ -72,6 +73,10 @@ func (c S3) check() error {
 	return nil
 }
 
+// ErrNoCredentials says that there is nothing to sign requests with.
+var ErrNoCredentials = errors.New("no credentials for S3 were found, neither in the environment nor in ~/.aws, and this machine has no role: " +
+	"set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE; a public bucket is read with --s3-anonymous")
+
 // keys are the credentials that requests are signed with. They are read anew,
 // files included, when they end or were refused.
 func (c S3) keys(cfg aws.Config) *aws.CredentialsCache {
@@ -84,9 +89,15 @@ func (c S3) keys(cfg aws.Config) *aws.CredentialsCache {
 	return aws.NewCredentialsCache(aws.CredentialsProviderFunc(func(ctx context.Context) (aws.Credentials, error) {
 		now, err := c.load(ctx)
 		if err != nil || now.Credentials == nil {
-			return aws.Credentials{}, errors.Join(err, errors.New("the AWS SDK found none"))
+			return aws.Credentials{}, errors.Join(err, ErrNoCredentials)
 		}
-		return now.Credentials.Retrieve(ctx)
+		keys, err := now.Credentials.Retrieve(ctx)
+		// The machine's role is what the SDK looks for at last, when there is
+		// nothing else.
+		if e, ok := errors.AsType[*smithy.OperationError](err); ok && e.ServiceID == imds.ServiceID && ctx.Err() == nil {
+			return keys, ErrNoCredentials
+		}
+		return keys, err
 	}))
 }
 
@@ -137,8 +148,16 @@ func (s *object) get(ctx context.Context, span, ifMatch string) (*http.Response,
 		return nil, err
 	}
 	resp, err := s.ask(ctx, span, ifMatch)
-	if err != nil || !denied(resp.StatusCode) || !s.renewed(ctx, used) {
+	if err != nil || !denied(resp.StatusCode) {
 		return resp, err
+	}
+	if s.keys == nil {
+		resp.Body.Close()
+		return nil, &failure{kind: fault.Unavailable, verdict: final,
+			text: "the server answered " + resp.Status + " to a request without credentials (--s3-anonymous): the bucket is not public, or has no such object"}
+	}
+	if !s.renewed(ctx, used) {
+		return resp, nil
 	}
 	resp.Body.Close()
 	return s.ask(ctx, span, ifMatch)
@@ -157,17 +176,17 @@ func (s *object) credentials(ctx context.Context) (aws.Credentials, error) {
 		return aws.Credentials{}, nil
 	}
 	c, err := s.keys.Retrieve(ctx)
-	if err != nil && ctx.Err() == nil {
-		return c, wrong(fault.Unavailable, "no credentials for S3: %v: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY or AWS_PROFILE, or read a public bucket anonymously", bare(err))
+	switch {
+	case errors.Is(err, ErrNoCredentials):
+		return c, &failure{kind: fault.Unavailable, text: ErrNoCredentials.Error(), verdict: final}
+	case err != nil && ctx.Err() == nil:
+		return c, wrong(fault.Unavailable, "get credentials for S3: %v", bare(err))
 	}
 	return c, err
 }
 
 // renewed reports whether there are other credentials than those used.
 func (s *object) renewed(ctx context.Context, used aws.Credentials) bool {
-	if s.keys == nil {
-		return false
-	}
 	same := func(c aws.Credentials, err error) bool {
 		return err != nil || c.AccessKeyID == used.AccessKeyID && c.SecretAccessKey == used.SecretAccessKey && c.SessionToken == used.SessionToken
 	}

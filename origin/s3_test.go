@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"log/slog"
 	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
@@ -162,8 +163,8 @@ func TestBucketAnonymously(t *testing.T) {
 	p := make([]byte, 3)
 	err := o.Fetch(t.Context(), p, 0)
 	wantKind(t, err, fault.Unavailable)
-	if !strings.Contains(err.Error(), "check the credentials") {
-		t.Errorf("%v does not say what to do", err)
+	if !strings.Contains(err.Error(), "without credentials (--s3-anonymous)") || strings.Contains(err.Error(), "check the credentials") {
+		t.Errorf("%v: it is not said that there were no credentials", err)
 	}
 	s.Publish(true)
 	must(t, o.Fetch(t.Context(), p, 0))
@@ -229,6 +230,32 @@ func TestBucketCredentialsAreRefreshed(t *testing.T) {
 }
 
 func TestBucketWithoutCredentials(t *testing.T) {
+	// A machine without a role, of the kind that the SDK warns about.
+	machine := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodPut {
+			w.WriteHeader(http.StatusForbidden)
+		} else {
+			w.WriteHeader(http.StatusNotFound)
+		}
+	}))
+	t.Cleanup(machine.Close)
+	t.Setenv("AWS_EC2_METADATA_DISABLED", "")
+	t.Setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", machine.URL)
+	var log bytes.Buffer
+	was := slog.Default()
+	slog.SetDefault(slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug})))
+	terminal := os.Stderr
+	r, w, err := os.Pipe()
+	must(t, err)
+	os.Stderr = w
+	t.Cleanup(func() {
+		os.Stderr = terminal
+		slog.SetDefault(was)
+		w.Close()
+		if said, _ := io.ReadAll(r); len(said) > 0 || !strings.Contains(log.String(), "AWS SDK: ") {
+			t.Errorf("the SDK writes to standard error by itself: %q; to the log: %q", said, &log)
+		}
+	})
 	for _, err := range []error{
 		open(t, addressOf("x"), 3, Options{S3: S3{Endpoint: "http://127.0.0.1:1"}}).Fetch(t.Context(), make([]byte, 3), 0),
 		func() error {
@@ -237,8 +264,8 @@ func TestBucketWithoutCredentials(t *testing.T) {
 		}(),
 	} {
 		wantKind(t, err, fault.Unavailable)
-		if !strings.Contains(err.Error(), "AWS_ACCESS_KEY_ID") {
-			t.Errorf("%v does not say what to do", err)
+		if strings.Count(err.Error(), "no credentials for S3 were found") != 1 || !strings.Contains(err.Error(), "set AWS_ACCESS_KEY_ID") || strings.Contains(err.Error(), "refresh") {
+			t.Errorf("%v: that there are none, and what to do, is not all that is said", err)
 		}
 	}
 }

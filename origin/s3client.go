@@ -3,6 +3,7 @@ package origin
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"regexp"
 	"time"
@@ -11,6 +12,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws/retry"
 	"github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/smithy-go/logging"
 
 	"aesthetic.computer/isofs/fault"
 )
@@ -60,9 +62,15 @@ func newS3(o Options, t *http.Transport) (*object, aws.Config, error) {
 	}}, cfg, nil
 }
 
+// sdkSays has the SDK write to the log as all others do, and to that of debugging:
+// what it warns of and matters comes as an error, too.
+func sdkSays(_ logging.Classification, format string, a ...any) {
+	slog.Debug("AWS SDK: " + fmt.Sprintf(format, a...))
+}
+
 // load reads what the SDK finds. It asks no server.
 func (c S3) load(ctx context.Context) (aws.Config, error) {
-	cfg, err := config.LoadDefaultConfig(ctx, config.WithRegion(c.Region))
+	cfg, err := config.LoadDefaultConfig(ctx, config.WithRegion(c.Region), config.WithLogger(logging.LoggerFunc(sdkSays)))
 	if cfg.Region == "" {
 		// One must be there to sign for; a server with regions says which is right.
 		cfg.Region = "us-east-1"

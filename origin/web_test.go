@@ -7,6 +7,7 @@ import (
 	"crypto/x509"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -450,6 +451,49 @@ func TestPauses(t *testing.T) {
 		if d := retryAfter(http.Header{"Retry-After": {v}}); d != 0 {
 			t.Errorf("Retry-After %q is %v", v, d)
 		}
+	}
+}
+
+// TestFirstFailureIsToldAtOnce, and not each: before the first pause, of all
+// readers once, and again after the origin has answered.
+func TestFirstFailureIsToldAtOnce(t *testing.T) {
+	var log bytes.Buffer
+	told := func() (warned, answers int) {
+		return strings.Count(log.String(), "level=WARN"), strings.Count(log.String(), "answers again")
+	}
+	with := func(s *server, late *int) Options {
+		o := s.quick()
+		o.Log = slog.New(slog.NewTextHandler(&log, nil))
+		sleep := o.sleep
+		o.sleep = func(ctx context.Context, d time.Duration) error {
+			if warned, _ := told(); warned == 0 {
+				*late++
+			}
+			return sleep(ctx, d)
+		}
+		return o
+	}
+	s, late := serve(t, status(503, 9)), 0
+	opened := open(t, s.URL, int64(len(content)), with(s, &late))
+	must(t, opened.Fetch(t.Context(), make([]byte, 1), 0))
+	must(t, opened.Fetch(t.Context(), make([]byte, 1), 0))
+	if warned, answers := told(); warned != 1 || answers != 1 || late != 0 || !strings.Contains(log.String(), s.URL) || !strings.Contains(log.String(), "503") {
+		t.Errorf("%d warnings, %d times an answer, %d pauses before it was told:\n%s", warned, answers, late, &log)
+	}
+	log.Reset()
+	s = serve(t, status(503, 3))
+	if _, err := with(s, &late).ReadAll(t.Context(), s.URL, 1<<20); err != nil {
+		t.Fatal(err)
+	}
+	if warned, _ := told(); warned != 1 || late != 0 {
+		t.Errorf("ReadAll: %d warnings, %d pauses before:\n%s", warned, late, &log)
+	}
+	// What is not tried again is told by the error.
+	log.Reset()
+	s = serve(t, status(404, forever))
+	wantKind(t, open(t, s.URL, int64(len(content)), with(s, &late)).Fetch(t.Context(), make([]byte, 1), 0), fault.NotFound)
+	if log.Len() > 0 {
+		t.Errorf("404 is told twice:\n%s", &log)
 	}
 }
 

@@ -71,6 +71,12 @@ func (c *Client) Resolve(ctx context.Context, address string) (*Snapshot, error)
 	resp.Body.Close()
 	id := resp.Header.Get("X-Isofs-Snapshot")
 	link := canonical.FindStringSubmatch(resp.Header.Get("Link"))
+	switch named := namedPiece(u); {
+	case resp.StatusCode == http.StatusNotFound && named != "":
+		return nil, fmt.Errorf("there is no piece named %q at %s (%s): %w", named, u.Host, resp.Status, fault.NotFound)
+	case resp.StatusCode == http.StatusTooManyRequests || resp.StatusCode >= http.StatusInternalServerError:
+		return nil, fmt.Errorf("get %s: the server answers %s: %w", u.Redacted(), resp.Status, fault.Unavailable)
+	}
 	if resp.StatusCode != http.StatusOK || !idForm.MatchString(id) || link == nil {
 		return nil, fmt.Errorf("%s (%s) is not the address of an image on a server of isofs, like https://HOST/notepat-os.iso: %w",
 			u.Redacted(), resp.Status, fault.Invalid)
@@ -98,6 +104,9 @@ func (c *Client) ByID(ctx context.Context, address, id, piece string) (*Snapshot
 		return nil, fmt.Errorf("the stick says that it carries %q, snapshot %q, which cannot be: %w", piece, id, fault.Corrupt)
 	}
 	root := u.Path
+	if root != "" && !strings.HasSuffix(root, "/") && !strings.Contains(root, "/s/") && namedPiece(u) == "" {
+		return nil, fmt.Errorf("%s is the address neither of a server of isofs, such as %s://%s/, nor of an image there: %w", u.Redacted(), u.Scheme, u.Host, fault.Invalid)
+	}
 	if at := strings.Index(root, "/s/"); at >= 0 {
 		root = root[:at+1]
 	}
@@ -118,6 +127,19 @@ func parseAddress(address string) (*url.URL, error) {
 		u.Path, u.RawPath = u.Path[:at]+"/os", ""
 	}
 	return u, nil
+}
+
+// namedPiece is the name of the piece that an address of an image has; "" if it
+// has none.
+func namedPiece(u *url.URL) string {
+	if path.Base(u.Path) == "os" {
+		return u.Query().Get("piece")
+	}
+	name, err := parseFileName(path.Base(u.Path))
+	if err != nil {
+		return ""
+	}
+	return name.String()
 }
 
 func parseFileName(file string) (bundle.Name, error) {

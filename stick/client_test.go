@@ -63,9 +63,27 @@ func TestDownloads(t *testing.T) {
 
 func TestAddresses(t *testing.T) {
 	s := newServer(t, publish(t, newBase(t, 1), "tone", "<p>new"))
-	for _, address := range []string{"", "tone", "/dev/sdb", "ftp://x/tone-os.iso", "https:///tone-os.iso", s.URL + "/", s.URL + "/none-os.iso", s.URL + "/os:none", "http://%zz/"} {
+	for _, address := range []string{"", "tone", "/dev/sdb", "ftp://x/tone-os.iso", "https:///tone-os.iso", s.URL + "/", s.URL + "/none", "http://%zz/"} {
 		if _, err := s.client().Resolve(t.Context(), address); !errors.Is(err, fault.Invalid) {
 			t.Errorf("%q: %v", address, err)
+		}
+	}
+	// The address is well, and the piece is not there.
+	for _, address := range []string{"/none-os.iso", "/os:none", "/os?piece=none", "/none-piece.img"} {
+		_, err := s.client().Resolve(t.Context(), s.URL+address)
+		if !errors.Is(err, fault.NotFound) || !strings.Contains(err.Error(), `no piece named "none"`) {
+			t.Errorf("%s: %v", address, err)
+		}
+	}
+	// Nor is a part of an address left out.
+	for _, address := range []string{"/foo", "/s", "/tone-os.iso/foo", "/os"} {
+		if _, err := s.client().ByID(t.Context(), s.URL+address, strings.Repeat("0", 32), "tone"); !errors.Is(err, fault.Invalid) || !strings.Contains(err.Error(), address) {
+			t.Errorf("by id, %s: %v", address, err)
+		}
+	}
+	for _, address := range []string{"", "/", "/tone-os.iso", "/os:tone", "/s/" + strings.Repeat("1", 32) + "/tone-os.iso"} {
+		if _, err := s.client().ByID(t.Context(), s.URL+address, strings.Repeat("0", 32), "tone"); !errors.Is(err, fault.NotFound) {
+			t.Errorf("by id, %s: %v", address, err)
 		}
 	}
 	s.Close()

@@ -136,6 +136,9 @@ func (b *bucket) refused(what, name string, err error) error {
 	if err == nil {
 		return nil
 	}
+	if errors.Is(err, origin.ErrNoCredentials) {
+		return fmt.Errorf("%s %s in %s: %w: %w", what, name, b, fault.Unavailable, origin.ErrNoCredentials)
+	}
 	kind, status, hint := fault.Unavailable, 0, ""
 	if e, ok := errors.AsType[*smithyhttp.ResponseError](err); ok {
 		status = e.HTTPStatusCode()
@@ -150,6 +153,9 @@ func (b *bucket) refused(what, name string, err error) error {
 		kind = fault.NotFound
 	case http.StatusUnauthorized, http.StatusForbidden:
 		hint = ": check the credentials and what they may do"
+		if b.how.S3.Anonymous {
+			hint = ": the request had no credentials (--s3-anonymous), and the bucket is not public for it"
+		}
 	case http.StatusNotImplemented:
 		hint = ": publishing needs a server that knows conditional writes (If-Match, If-None-Match)"
 	}

@@ -51,7 +51,6 @@ func TestS3Flags(t *testing.T) {
 	}{
 		{s3Flags{pathStyle: "auto"}, ""},
 		{s3Flags{pathStyle: "true", endpoint: "http://127.0.0.1:9000", region: "eu-central-1", anonymous: true}, ""},
-		{s3Flags{pathStyle: "maybe"}, "--s3-path-style"},
 		{s3Flags{pathStyle: "auto", endpoint: "127.0.0.1:9000"}, "--s3-endpoint"},
 		{s3Flags{pathStyle: "auto", endpoint: "https://u:secret@h"}, "--s3-endpoint"},
 		{s3Flags{pathStyle: "auto", region: "https://h"}, "--s3-region"},

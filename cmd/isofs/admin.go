@@ -7,11 +7,8 @@ import (
 	"fmt"
 	"io"
 	"maps"
-	"net"
 	"net/http"
 	"net/url"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"text/tabwriter"
@@ -23,9 +20,9 @@ import (
 
 // adminCall is a request to a server that runs.
 type adminCall struct {
-	state, run string
-	key        adminFlags
-	json       bool
+	server runningServer
+	key    adminFlags
+	json   bool
 }
 
 func newAdmin() *cobra.Command {
@@ -38,10 +35,11 @@ key, from --admin-key-file or the environment (ISOFS_ADMIN_KEY, OS_BUILD_ADMIN_K
 nginx can connect to the socket, too. docs/admin.md has what can be asked over HTTP.`,
 		Example: `  isofs admin refresh notepat
   isofs admin base https://cdn.example/bases/tiny/amd64/2026-12-01`,
+		Args: onlyCommands,
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	flags := cmd.PersistentFlags()
-	flags.StringVar(&c.state, "state", defaultState(), "the server's --state, in which --run is by default")
-	flags.StringVar(&c.run, "run", "", "the server's directory of sockets (default /run/isofs for root, else STATE/run)")
+	c.server.register(flags)
 	flags.StringVar(&c.key.keyFile, "admin-key-file", "", "file with the server's key, readable by its owner only")
 	flags.BoolVar(&c.json, "json", false, "print the server's answer as it is")
 	var piece, snapshot string
@@ -95,7 +93,7 @@ func (c *adminCall) do(ctx context.Context, out io.Writer, action string, said u
 		return err
 	}
 	if key == "" {
-		return usage(fmt.Errorf("--admin-key-file is needed, or a key in %s", strings.Join(keyVariables, " or ")))
+		return usage(wrongFlag("admin-key-file", "is needed, or a key in %s", strings.Join(keyVariables, " or ")))
 	}
 	answer, err := c.ask(ctx, key, action, said)
 	if err != nil {
@@ -108,46 +106,23 @@ func (c *adminCall) do(ctx context.Context, out io.Writer, action string, said u
 	return printAnswer(out, answer)
 }
 
-func (c *adminCall) socket() string {
-	if c.run == "" {
-		c.run = filepath.Join(c.state, "run")
-		if os.Geteuid() == 0 {
-			c.run = "/run/isofs"
-		}
-	}
-	return filepath.Join(c.run, socketName)
-}
-
-// maxAnswer bounds what is read of the server: some 10,000 snapshots.
-const maxAnswer = 64 << 20
-
 func (c *adminCall) ask(ctx context.Context, key, action string, said url.Values) ([]byte, error) {
-	socket := c.socket()
-	client := &http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-		var dialer net.Dialer
-		return dialer.DialContext(ctx, "unix", socket)
-	}}}
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://isofs/admin/"+action, strings.NewReader(said.Encode()))
 	if err != nil {
 		return nil, err
 	}
 	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	req.Header.Set("Authorization", "Bearer "+key)
-	resp, err := client.Do(req)
+	status, answer, err := c.server.ask(req)
 	if err != nil {
-		return nil, fmt.Errorf("ask the server at %s: %w: %w: is it running, with this --run?", socket, fault.Unavailable, err)
+		return nil, err
 	}
-	defer resp.Body.Close()
-	answer, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
-	if err != nil {
-		return nil, fmt.Errorf("read the server's answer: %w: %w", fault.Unavailable, err)
-	}
-	if resp.StatusCode == http.StatusOK {
+	if status == http.StatusOK {
 		return answer, nil
 	}
 	var body struct{ Error string }
 	_ = json.Unmarshal(answer, &body) // else there are no words but the status
-	return nil, &refusedError{action, resp.Status, body.Error}
+	return nil, &refusedError{action, fmt.Sprintf("%d %s", status, http.StatusText(status)), body.Error}
 }
 
 // A refusedError is what the server answered.

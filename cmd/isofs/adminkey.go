@@ -84,25 +84,25 @@ func readKeyFile(path string) (string, error) {
 		if errors.Is(err, os.ErrPermission) {
 			hint = "; isofs reads it as --user when root started it: chown it to that user"
 		}
-		return "", fmt.Errorf("--admin-key-file: %w: %w%s", fault.Invalid, err, hint)
+		return "", blame("admin-key-file", fmt.Errorf("%w: %w%s", fault.Invalid, err, hint))
 	}
 	defer f.Close()
 	info, err := f.Stat()
 	if err != nil {
-		return "", fmt.Errorf("--admin-key-file: %w: %w", fault.Unavailable, err)
+		return "", blame("admin-key-file", fmt.Errorf("%w: %w", fault.Unavailable, err))
 	}
 	if !info.Mode().IsRegular() {
-		return "", fmt.Errorf("--admin-key-file %s: %w: it is no regular file", path, fault.Invalid)
+		return "", wrongFlag("admin-key-file", "%s: %w: it is no regular file", path, fault.Invalid)
 	}
 	if mode := info.Mode().Perm(); mode&0o077 != 0 {
-		return "", fmt.Errorf("--admin-key-file %s: %w: others may read or write it (mode %04o); chmod 600 it, and take another key if somebody may have read this one",
+		return "", wrongFlag("admin-key-file", "%s: %w: others may read or write it (mode %04o); chmod 600 it, and take another key if somebody may have read this one",
 			path, fault.Invalid, mode)
 	}
 	data := make([]byte, longestKey+2)
 	n, _ := f.Read(data) // what cannot be read is too short
 	key := strings.TrimRight(string(bytes.TrimRight(data[:n], "\r\n")), " ")
 	if err := checkKey(key); err != nil {
-		return "", fmt.Errorf("--admin-key-file %s: %w", path, err)
+		return "", wrongFlag("admin-key-file", "%s: %w", path, err)
 	}
 	return key, nil
 }

@@ -40,15 +40,15 @@ func (a *apiFlags) register(cmd *cobra.Command) {
 func (a *apiFlags) validate() error {
 	var wrong []error
 	if a.publicURL != "" && !beginsLinks(a.publicURL) {
-		wrong = append(wrong, fmt.Errorf("--public-url %q is not an address like https://images.example", a.publicURL))
+		wrong = append(wrong, wrongFlag("public-url", "%q is not an address like https://images.example", a.publicURL))
 	}
 	for _, peer := range a.peers {
 		if !beginsLinks(peer) {
-			wrong = append(wrong, fmt.Errorf("--peer-url %q is not an address like https://other.example", peer))
+			wrong = append(wrong, wrongFlag("peer-url", "%q is not an address like https://other.example", peer))
 		}
 	}
 	if a.watchers < 1 || a.watchers > 100_000 {
-		wrong = append(wrong, fmt.Errorf("--limit-watchers %d is not between 1 and 100000", a.watchers))
+		wrong = append(wrong, wrongFlag("limit-watchers", "%d is not between 1 and 100000", a.watchers))
 	}
 	return errors.Join(wrong...)
 }

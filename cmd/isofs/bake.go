@@ -14,7 +14,7 @@ func newBake() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "bake",
 		Short: "Make bases",
-		Args:  cobra.NoArgs,
+		Args:  onlyCommands,
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.AddCommand(newBakeTiny(), newBakeDebian(), newBakeFedora())

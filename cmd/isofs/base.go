@@ -18,7 +18,7 @@ func newBase() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "base",
 		Short: "Describe, check and publish bases",
-		Args:  cobra.NoArgs,
+		Args:  onlyCommands,
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.AddCommand(newBaseIndex(), newBaseVerify(), newBasePublish(), newBaseList(), newBaseRollback(), newBasePrune(), newBaseSign())
@@ -129,7 +129,11 @@ type localBase struct {
 // the manifest.
 func openLocal(args []string) (*localBase, error) {
 	path := args[0]
-	if fi, err := os.Stat(path); err == nil && fi.IsDir() {
+	fi, err := os.Stat(path)
+	if err != nil {
+		return nil, fmt.Errorf("open the base: %w", err)
+	}
+	if fi.IsDir() {
 		path = filepath.Join(path, imageName)
 	}
 	b := &localBase{manifestPath: filepath.Join(filepath.Dir(path), manifestName)}

@@ -62,7 +62,9 @@ type openBase struct {
 }
 
 func newBases(o *stackFlags, store *cache.Store, log *slog.Logger) *bases {
-	return &bases{dir: filepath.Join(o.state, "bases"), store: store, log: log, origin: o.origins(), hedge: o.mirrors.hedge, open: map[base.Hash]openBase{}}
+	how := o.origins()
+	how.Log = log
+	return &bases{dir: filepath.Join(o.state, "bases"), store: store, log: log, origin: how, hedge: o.mirrors.hedge, open: map[base.Hash]openBase{}}
 }
 
 // Close lets go of the origins. Nothing is fetched any more.
@@ -94,7 +96,7 @@ func (b *bases) originOf(sum base.Hash) *origin.Mirrors {
 // used.
 func (b *bases) byAddress(ctx context.Context, where places) (image.Base, error) {
 	got, err := b.read(ctx, where)
-	if err != nil {
+	if err = blame("base", err); err != nil {
 		if !errors.Is(err, fault.Unavailable) {
 			return image.Base{}, err
 		}
@@ -128,13 +130,13 @@ func (b *bases) read(ctx context.Context, where places) (*gotManifest, error) {
 		patience.Timeout = knownPatience
 	}
 	b.log.Info("reading the base's manifest", "address", origin.Redact(where.first()))
-	got, err := b.manifestAt(ctx, "--base", folders.first(), patience)
+	got, err := b.manifestAt(ctx, folders.first(), patience)
 	if err == nil || !errors.Is(err, fault.Unavailable) {
 		return got, err
 	}
 	for _, mirror := range folders[1:] {
 		b.log.Warn("the manifest is read from a mirror", "mirror", origin.Redact(mirror), "err", err)
-		got, mirrorErr := b.manifestAt(ctx, "--mirror", mirror, patience)
+		got, mirrorErr := b.manifestAt(ctx, mirror, patience)
 		if mirrorErr == nil {
 			return got, nil
 		}
@@ -209,7 +211,7 @@ func (b *bases) named(ctx context.Context, address string, c *base.Channel) (ima
 	want := c.Current
 	how := b.origin
 	how.Timeout = knownPatience
-	got, err := b.manifestAt(ctx, "--channel", address, how)
+	got, err := b.manifestAt(ctx, address, how)
 	if errors.Is(err, fault.Unavailable) {
 		// It may be known from before; its bytes are looked at all the same.
 		if known, knownErr := b.kept(want.SHA256); knownErr == nil {

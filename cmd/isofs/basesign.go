@@ -1,7 +1,6 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"time"
 
@@ -49,7 +48,7 @@ signed so far, or with another key. What is there is believed: compare it with w
 				return err
 			}
 			if sign == nil {
-				return usage(errors.New("--sign-key is needed"))
+				return usage(wrongFlag("sign-key", "is needed"))
 			}
 			c, err := o.channel(cmd, place)
 			if err != nil {

@@ -46,7 +46,7 @@ func (o *cacheFlags) complete() error {
 		}
 	}
 	if o.limit < 1<<20 {
-		return fmt.Errorf("--cache-size %s is less than 1MiB", o.limit)
+		return wrongFlag("cache-size", "%s is less than 1MiB", o.limit)
 	}
 	return nil
 }

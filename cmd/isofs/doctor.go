@@ -33,7 +33,8 @@ status is 0 if nothing is missing for what was asked (serve and bake by default)
 
 For serve it goes by the settings that serve would have, of flags, environment and file:
 whether the user, the directories and the addresses are as they should be, and, while the
-server runs, whether the mount and the addresses are that server's.
+server runs, whether the mount and the addresses are that server's. It takes all flags of
+isofs serve.
 
 For nginx it looks at an nginx of your own beside isofs mount: whether it has the part that
 nginx-config --site prints, whether another site answers in its place, and whether it may
@@ -56,6 +57,7 @@ connect to isofs.`,
 		},
 	}
 	o.register(cmd)
+	hide(cmd, "Base", "Cache", "Pieces", "Web", "Limits", "Signing", "Operator")
 	return cmd
 }
 

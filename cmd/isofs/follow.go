@@ -31,23 +31,23 @@ type channelFlags struct {
 
 func (o *channelFlags) register(flags *pflag.FlagSet) {
 	flags.StringVar(&o.address, "channel", "", "in place of --base: path or URL (http, https, s3) of a channels/FLAVOR-ARCH.json, whose current base is served; SIGHUP looks at it at once")
-	flags.DurationVar(&o.poll, "channel-poll", 5*time.Minute, "how often the channel is looked at")
+	durationVar(flags, &o.poll, "channel-poll", 5*time.Minute, "how often the channel is looked at")
 }
 
 // validate reports all that is wrong, given the other flags that name bases.
 func (o *channelFlags) validate(otherBase string, mirrors []string) error {
 	var wrong []error
 	if _, _, _, err := base.SplitChannelPath(o.address); err != nil {
-		wrong = append(wrong, fmt.Errorf("--channel %s: %w", origin.Redact(o.address), err))
+		wrong = append(wrong, wrongFlag("channel", "%s: %w", origin.Redact(o.address), err))
 	}
 	if otherBase != "" {
-		wrong = append(wrong, errors.New("--base and --channel both say what to serve: give one of them"))
+		wrong = append(wrong, wrongFlag("base", "and --channel both say what to serve: give one of them"))
 	}
 	if len(mirrors) > 0 {
-		wrong = append(wrong, errors.New("--mirror is of one base, and a channel goes from one to the next: write mirrors into the manifests (isofs base index --also-at)"))
+		wrong = append(wrong, wrongFlag("mirror", "is of one base, and a channel goes from one to the next: write mirrors into the manifests (isofs base index --also-at)"))
 	}
 	if o.poll < time.Second {
-		wrong = append(wrong, fmt.Errorf("--channel-poll %s is less than 1s", o.poll))
+		wrong = append(wrong, wrongFlag("channel-poll", "%s is less than 1s", duration(o.poll)))
 	}
 	return errors.Join(wrong...)
 }
@@ -84,7 +84,7 @@ type follower struct {
 func newFollower(o *stackFlags, b *bases, log *slog.Logger) (*follower, error) {
 	root, flavor, arch, err := base.SplitChannelPath(o.channel.address)
 	if err != nil {
-		return nil, fmt.Errorf("--channel: %w", err)
+		return nil, blame("channel", err)
 	}
 	sum := sha256.Sum256([]byte(o.channel.address))
 	f := &follower{

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
@@ -14,37 +15,51 @@ import (
 	"aesthetic.computer/isofs/fault"
 )
 
-// settings are the values of all flags of a command, by name. Flags that are
-// lists have several.
-type settings map[string][]string
+// settings are those of all flags of a command, by name.
+type settings map[string]setting
+
+// A setting is the value of a flag, which if it is a list has several, and what
+// it came by, for errors to name.
+type setting struct {
+	Values []string `json:"values"`
+	By     string   `json:"by,omitempty"`
+}
+
+func (s setting) equals(other setting) bool { return slices.Equal(s.Values, other.Values) }
 
 // settingsOf returns what was resolved of arguments, environment, file and
 // defaults.
 func settingsOf(flags *pflag.FlagSet) settings {
 	all := settings{}
 	flags.VisitAll(func(f *pflag.Flag) {
-		if list, ok := f.Value.(pflag.SliceValue); ok {
-			all[f.Name] = list.GetSlice()
-		} else {
-			all[f.Name] = []string{f.Value.String()}
-		}
+		all[f.Name] = settingOf(f)
 	})
 	return all
+}
+
+func settingOf(f *pflag.Flag) setting {
+	s := setting{Values: []string{f.Value.String()}, By: givenBy(f)}
+	if list, ok := f.Value.(pflag.SliceValue); ok {
+		s.Values = list.GetSlice()
+	}
+	return s
 }
 
 // apply gives flags these values.
 func (s settings) apply(flags *pflag.FlagSet) error {
 	var failed error
 	flags.VisitAll(func(f *pflag.Flag) {
-		if values, ok := s[f.Name]; ok && failed == nil {
-			failed = setFlag(f, values)
+		if to, ok := s[f.Name]; ok && failed == nil {
+			failed = setFlag(f, to)
 		}
 	})
 	return failed
 }
 
 // setFlag replaces the value of a flag, also that of a list.
-func setFlag(f *pflag.Flag, values []string) error {
+func setFlag(f *pflag.Flag, to setting) error {
+	noteGiven(f, to.By)
+	values := to.Values
 	var err error
 	if list, ok := f.Value.(pflag.SliceValue); ok {
 		err = list.Replace(values)

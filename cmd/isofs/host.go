@@ -2,6 +2,7 @@ package main
 
 import (
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -55,10 +56,8 @@ func (o *hostFlags) check() (until time.Time, err error) {
 	}
 	if os.Geteuid() == 0 {
 		// Root's nginx must not read, or name in messages, what others put there.
-		for flag, path := range map[string]string{"--tls-cert": o.Certificate, "--tls-key": o.Key} {
-			if err := border.Check(path); err != nil {
-				return time.Time{}, fmt.Errorf("%s: %w", flag, err)
-			}
+		if err := errors.Join(blame("tls-cert", border.Check(o.Certificate)), blame("tls-key", border.Check(o.Key))); err != nil {
+			return time.Time{}, err
 		}
 	}
 	pair, err := tls.LoadX509KeyPair(o.Certificate, o.Key)

@@ -23,7 +23,7 @@ func newInspect() *cobra.Command {
 		Short: "Show what an image is made of",
 		Long: `inspect shows the partitions of an image and what its piece partition holds. Given a
 piece instead of a file it also shows the extents: which bytes come from the base and
-which are generated.`,
+which are generated. For a file no flag is of use.`,
 		Example: `  isofs inspect notepat-os.iso
   isofs inspect notepat --base bases/tiny/amd64/2026-11-01`,
 		Args: cobra.ExactArgs(1),
@@ -47,6 +47,7 @@ which are generated.`,
 		},
 	}
 	o.register(cmd)
+	hide(cmd, "refresh", "retain", "sign-key", "sign-passphrase-file")
 	return cmd
 }
 

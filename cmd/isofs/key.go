@@ -16,7 +16,7 @@ func newKey() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "key",
 		Short: "Make a key that signs, and show its public part",
-		Args:  cobra.NoArgs,
+		Args:  onlyCommands,
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.AddCommand(newKeyNew(), newKeyPublic())
@@ -36,8 +36,8 @@ should be of the domain that serves the images.`,
   isofs key public sign.asc > isofs-key.asc`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if out == "" || days < 0 || days > 36500 {
-				return usage(errors.New("--out is needed, and --days must be between 0 and 36500"))
+			if err := checkNewKey(out, name, email, days); err != nil {
+				return err
 			}
 			now := time.Now().UTC().Truncate(time.Second)
 			key, err := signature.NewKey(name, email, time.Duration(days)*24*time.Hour, now)
@@ -65,6 +65,25 @@ should be of the domain that serves the images.`,
 	flags.StringVar(&email, "email", "", "address of who signs (needed)")
 	flags.IntVar(&days, "days", 730, "days after which it expires; 0 is never")
 	return cmd
+}
+
+// checkNewKey reports all that is wrong with what is to be made.
+func checkNewKey(out, name, email string, days int) error {
+	var wrong []error
+	needed := func(flag, value, what string, check func(string) error) {
+		if value == "" {
+			wrong = append(wrong, wrongFlag(flag, "is needed: %s", what))
+		} else if err := check(value); err != nil {
+			wrong = append(wrong, wrongFlag(flag, "%w", err))
+		}
+	}
+	needed("out", out, "the file to write", func(string) error { return nil })
+	needed("name", name, "the name of who signs", signature.CheckName)
+	needed("email", email, "the address of who signs", signature.CheckEmail)
+	if days < 0 || days > 36500 {
+		wrong = append(wrong, wrongFlag("days", "%d is not between 0 and 36500", days))
+	}
+	return usage(wrong...)
 }
 
 // writeSecret writes a file that was not there, for its owner only.
@@ -117,7 +136,7 @@ gpg --verify for machines without gpg.`,
 		Args:    cobra.RangeArgs(1, 2),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if keyring == "" {
-				return usage(errors.New("--keyring is needed: the public keys that are trusted"))
+				return usage(wrongFlag("keyring", "is needed: the public keys that are trusted"))
 			}
 			return verifyFile(cmd, keyring, append(args, args[0]+signature.Suffix))
 		},

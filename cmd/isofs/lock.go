@@ -20,13 +20,13 @@ const lockPatience = 3 * time.Second
 // other's sockets and half-written files for what a killed one left behind.
 func lockDir(dir, flag string) (*os.File, error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return nil, fmt.Errorf("make a directory: %w: %w", fault.Unavailable, err)
+		return nil, blame(flag, fmt.Errorf("make the directory: %w: %w", fault.Unavailable, err))
 	}
 	// For reading is enough for flock(2), also of a file that root made. Without
 	// O_NONBLOCK, opening a named pipe would wait for a writer.
 	f, err := os.OpenFile(filepath.Join(dir, "isofs.lock"), os.O_CREATE|os.O_RDONLY|unix.O_NONBLOCK, 0o644)
 	if err != nil {
-		return nil, fmt.Errorf("lock the directory of %s: %w: %w", flag, fault.Unavailable, err)
+		return nil, blame(flag, fmt.Errorf("lock the directory: %w: %w", fault.Unavailable, err))
 	}
 	for deadline := time.Now().Add(lockPatience); ; time.Sleep(50 * time.Millisecond) {
 		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
@@ -39,7 +39,7 @@ func lockDir(dir, flag string) (*os.File, error) {
 		}
 		if time.Now().After(deadline) {
 			f.Close()
-			return nil, fmt.Errorf("another isofs is using %s; stop it, or choose another directory with %s: %w", dir, flag, fault.Unavailable)
+			return nil, wrongFlag(flag, "%s: another isofs is using it; stop that one, or choose another directory: %w", dir, fault.Unavailable)
 		}
 	}
 }

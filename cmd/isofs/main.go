@@ -12,7 +12,6 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
-	"runtime/debug"
 	"strings"
 	"syscall"
 
@@ -34,7 +33,7 @@ const (
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	err := execute(ctx, newRoot())
+	cmd, err := execute(ctx, newRoot())
 	stop()
 	if err == nil {
 		return
@@ -43,26 +42,28 @@ func main() {
 		os.Exit(child.status()) // it has said why
 	}
 	fmt.Fprintf(os.Stderr, "isofs: %v\n", err)
-	if hint := hintFor(err); hint != "" {
+	if hint := hintFor(cmd, err); hint != "" {
 		fmt.Fprintf(os.Stderr, "hint: %s\n", hint)
 	}
 	os.Exit(exitStatus(err))
 }
 
-// execute marks the errors of cobra's own, of unknown commands and wrong
-// numbers of arguments, as usage: all that fails before a command begins is.
-func execute(ctx context.Context, root *cobra.Command) error {
+// execute runs the command that the arguments name. All that fails before it
+// begins is usage: cobra's own errors, of unknown commands and wrong numbers of
+// arguments, say so here.
+func execute(ctx context.Context, root *cobra.Command) (*cobra.Command, error) {
 	begun := false
 	prepare := root.PersistentPreRunE
 	root.PersistentPreRunE = func(cmd *cobra.Command, args []string) error {
 		begun = true
 		return prepare(cmd, args)
 	}
-	err := root.ExecuteContext(ctx)
+	cmd, err := root.ExecuteContextC(ctx)
 	if err != nil && !begun && !errors.Is(err, errUsage) {
-		return fmt.Errorf("%s: %w", strings.TrimSpace(err.Error()), errUsage)
+		err = commandError(cmd, err)
 	}
-	return err
+	nameSettings(cmd.Flags(), err)
+	return cmd, err
 }
 
 func exitStatus(err error) int {
@@ -79,9 +80,6 @@ func exitStatus(err error) int {
 	}
 	return exitFailed
 }
-
-// errUsage marks what the user typed wrong.
-var errUsage = errors.New("see --help")
 
 func newRoot() *cobra.Command {
 	root := &cobra.Command{
@@ -111,68 +109,63 @@ the environment, the environment over the file.`,
 			if reloadIn(cmd.Context()) != nil {
 				return nil // the log stays as it is
 			}
-			return setLogger(cmd)
+			if err := setLogger(cmd); err != nil {
+				return err
+			}
+			if !isChild() {
+				warnOfVariables(cmd.Root())
+			}
+			return nil
 		},
 	}
-	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
-		return fmt.Errorf("%w (%s --help lists the flags): %w", err, cmd.CommandPath(), errUsage)
-	})
+	root.SetFlagErrorFunc(flagError)
 	flags := root.PersistentFlags()
 	flags.String("config", "", "file of settings in TOML; "+defaultConfig+" is read if it is there")
-	flags.String("log-level", "info", "debug, info, warn or error")
-	flags.String("log-format", "text", "text or json")
-	root.AddCommand(
-		newServe(), newMount(), newPack(), newInspect(), newBase(), newBake(), newBootTest(),
-		newWarm(), newNginxConfig(), newAdmin(), newDoctor(), newStick(), newKey(), newVerify(),
-	)
+	choiceVar(flags, new(string), "log-level", "info", logLevels, "from what level on to log: "+strings.Join(logLevels, ", "))
+	choiceVar(flags, new(string), "log-format", "text", logFormats, "how to log: "+strings.Join(logFormats, ", "))
+	addCommands(root)
+	completeChoices(root)
+	setHelp(root)
 	return root
 }
+
+// addCommands adds all commands, in the groups in which --help shows them.
+func addCommands(root *cobra.Command) {
+	for _, group := range []struct {
+		title    string
+		commands []*cobra.Command
+	}{
+		{"Serving:", []*cobra.Command{newServe(), newMount(), newWarm(), newStatus(), newAdmin(), newNginxConfig(), newDoctor()}},
+		{"Bases:", []*cobra.Command{newBake(), newBase(), newBootTest()}},
+		{"Images and sticks:", []*cobra.Command{newPack(), newInspect(), newStick()}},
+		{"Signatures:", []*cobra.Command{newKey(), newVerify()}},
+	} {
+		root.AddGroup(&cobra.Group{ID: group.title, Title: group.title})
+		for _, cmd := range group.commands {
+			cmd.GroupID = group.title
+			root.AddCommand(cmd)
+		}
+	}
+	root.AddCommand(newVersion(), newMan())
+}
+
+// The words that say how to log.
+var (
+	logLevels  = []string{"debug", "info", "warn", "error"}
+	logFormats = []string{"text", "json"}
+)
 
 func setLogger(cmd *cobra.Command) error {
 	var level slog.Level
 	text, _ := cmd.Flags().GetString("log-level")
 	if err := level.UnmarshalText([]byte(text)); err != nil {
-		return fmt.Errorf("--log-level %q is none of debug, info, warn, error: %w", text, errUsage)
+		return err
 	}
 	options := &slog.HandlerOptions{Level: level}
-	switch format, _ := cmd.Flags().GetString("log-format"); format {
-	case "text":
-		slog.SetDefault(slog.New(slog.NewTextHandler(os.Stderr, options)))
-	case "json":
+	if format, _ := cmd.Flags().GetString("log-format"); format == "json" {
 		slog.SetDefault(slog.New(slog.NewJSONHandler(os.Stderr, options)))
-	default:
-		return fmt.Errorf("--log-format %q is neither text nor json: %w", format, errUsage)
+	} else {
+		slog.SetDefault(slog.New(slog.NewTextHandler(os.Stderr, options)))
 	}
 	return nil
-}
-
-// version is the module's, as the toolchain stamped it.
-func version() string {
-	info, ok := debug.ReadBuildInfo()
-	if !ok {
-		return "unknown"
-	}
-	revision, modified := "", ""
-	for _, s := range info.Settings {
-		switch {
-		case s.Key == "vcs.revision" && len(s.Value) >= 12:
-			revision = " " + s.Value[:12]
-		case s.Key == "vcs.modified" && s.Value == "true":
-			modified = " modified"
-		}
-	}
-	return info.Main.Version + revision + modified + " " + info.GoVersion
-}
-
-// hintFor says what to do about an error, where the error itself does not.
-func hintFor(err error) string {
-	switch {
-	case errors.Is(err, os.ErrPermission) && isChild():
-		return "isofs gave up root's rights; choose a folder that --user may enter (not one below /root), or another --user"
-	case errors.Is(err, os.ErrPermission):
-		return "run as root, or choose directories that you own with --state, --cache and --mount"
-	case errors.Is(err, syscall.ENOSPC):
-		return "the disk is full; a smaller --cache-size needs less"
-	}
-	return ""
 }

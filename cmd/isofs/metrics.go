@@ -1,7 +1,6 @@
 package main
 
 import (
-	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
@@ -84,7 +83,7 @@ func startMetrics(address string, s *stack, mounted *vfs.Server, log *slog.Logge
 	}
 	l, err := net.Listen("tcp", address)
 	if err != nil {
-		return nil, fmt.Errorf("listen for --metrics-listen %s: %w", address, err)
+		return nil, blame("metrics-listen", err)
 	}
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(cacheCollector{s.store}, originCollector{s.bases}, catalogCollector{s.catalog}, mountCollector{mounted}, s.meters,

@@ -2,7 +2,6 @@ package main
 
 import (
 	"errors"
-	"fmt"
 	"net/url"
 	"path"
 	"slices"
@@ -33,11 +32,11 @@ func (o *mirrorFlags) register(flags *pflag.FlagSet) {
 func (o *mirrorFlags) validate(how origin.Options) []error {
 	var wrong []error
 	if len(o.addresses) > maxMirrors {
-		wrong = append(wrong, fmt.Errorf("--mirror is there %d times, at most %d are allowed", len(o.addresses), maxMirrors))
+		wrong = append(wrong, wrongFlag("mirror", "is there %d times, at most %d are allowed", len(o.addresses), maxMirrors))
 	}
 	for _, host := range o.redirects {
 		if u, err := url.Parse("//" + host); err != nil || u.Host != host || u.Hostname() == "" {
-			wrong = append(wrong, fmt.Errorf("--origin-redirect %q is not a host like cdn.example or cdn.example:8443", host))
+			wrong = append(wrong, wrongFlag("origin-redirect", "%q is not a host like cdn.example or cdn.example:8443", host))
 		}
 	}
 	for _, address := range o.addresses {
@@ -49,7 +48,7 @@ func (o *mirrorFlags) validate(how origin.Options) []error {
 			}
 		}
 		if err != nil {
-			wrong = append(wrong, fmt.Errorf("--mirror: %w", err))
+			wrong = append(wrong, blame("mirror", err))
 		}
 	}
 	return wrong

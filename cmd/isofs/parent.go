@@ -158,7 +158,7 @@ func (p *parent) prepare() error {
 		return err
 	}
 	if err := p.flags.usable(p.flags.stack.state); err != nil {
-		return fmt.Errorf("--state: %w", err)
+		return blame("state", err)
 	}
 	l, err := listenAPI(p.flags.socket())
 	if err != nil {

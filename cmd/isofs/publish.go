@@ -39,7 +39,7 @@ isofs base prune.`,
   isofs base publish bases/tiny/amd64/2026-11-01 --to s3://bucket/images --dry-run`,
 		Args: cobra.RangeArgs(1, 2),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := usage(append(o.s3.validate(), checkPlace("--to", o.to), checkKeep(o.keep))...); err != nil {
+			if err := usage(append(o.s3.validate(), checkPlace("to", o.to), checkKeep(o.keep))...); err != nil {
 				return err
 			}
 			return basePublish(cmd, args, o)
@@ -57,14 +57,14 @@ isofs base prune.`,
 // checkPlace refuses a place that is not given.
 func checkPlace(flag, address string) error {
 	if address == "" {
-		return fmt.Errorf("%s is needed: the folder, or s3://bucket/prefix, in which bases/ and channels/ are", flag)
+		return wrongFlag(flag, "is needed: the folder, or s3://bucket/prefix, in which bases/ and channels/ are")
 	}
 	return nil
 }
 
 func checkKeep(n int) error {
 	if n < 1 || n > base.MaxKeep {
-		return fmt.Errorf("--keep %d is not between 1 and %d", n, base.MaxKeep)
+		return wrongFlag("keep", "%d is not between 1 and %d", n, base.MaxKeep)
 	}
 	return nil
 }
@@ -175,6 +175,18 @@ func (s *stages) end() {
 // kindFlags choose one of the channels at a place.
 type kindFlags struct{ flavor, arch string }
 
+// String says in a sentence which ones are meant.
+func (k kindFlags) String() string {
+	var text string
+	if k.flavor != "" {
+		text += " of flavor " + k.flavor
+	}
+	if k.arch != "" {
+		text += " for " + k.arch
+	}
+	return text
+}
+
 // choose returns the only channel there is, of those that the flags allow.
 func (k kindFlags) choose(all []*base.Channel, place store.Store) (*base.Channel, error) {
 	var found []*base.Channel
@@ -189,7 +201,7 @@ func (k kindFlags) choose(all []*base.Channel, place store.Store) (*base.Channel
 		return found[0], nil
 	}
 	if len(all) == 0 {
-		return nil, fmt.Errorf("there is no channel at %s", place)
+		return nil, fmt.Errorf("there is no channel at %s: nothing is published there (isofs base publish does that)", place)
 	}
 	return nil, usage(errors.New("which channel? --flavor and --arch must name one of " + strings.Join(names, ", ")))
 }

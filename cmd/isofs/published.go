@@ -24,7 +24,7 @@ type placeFlags struct {
 }
 
 func (o *placeFlags) register(flags *pflag.FlagSet, flag string) {
-	o.flag = "--" + flag
+	o.flag = flag
 	flags.StringVar(&o.address, flag, "", "where bases are published: a folder, or s3://bucket/prefix (needed)")
 	flags.StringVar(&o.kind.flavor, "flavor", "", "flavor of the bases, if there are several")
 	flags.StringVar(&o.kind.arch, "arch", "", "architecture of the bases, if there are several")
@@ -75,7 +75,7 @@ func baseList(cmd *cobra.Command, place store.Store, only kindFlags) error {
 	if err != nil {
 		return err
 	}
-	w := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 0, 2, ' ', 0)
+	w, listed := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 0, 2, ' ', 0), 0
 	for _, c := range channels {
 		if only.flavor != "" && only.flavor != c.Flavor || only.arch != "" && only.arch != c.Arch {
 			continue
@@ -84,9 +84,13 @@ func baseList(cmd *cobra.Command, place store.Store, only kindFlags) error {
 		if err != nil {
 			return err
 		}
+		listed += len(versions)
 		for _, v := range versions {
 			fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%s\n", c.Flavor, c.Arch, v.Name, v.Size, stateOf(c, v))
 		}
+	}
+	if listed == 0 {
+		fmt.Fprintf(cmd.ErrOrStderr(), "nothing%s is published at %s: there is no channel (isofs base publish makes one)\n", only, place)
 	}
 	return w.Flush()
 }
@@ -181,6 +185,9 @@ left alone: somebody may be publishing them.`,
 			printRemoved(cmd, how, removed)
 			if err != nil {
 				return fmt.Errorf("prune %s %s at %s: %w", c.Flavor, c.Arch, place, err)
+			}
+			if len(removed) == 0 {
+				fmt.Fprintf(cmd.ErrOrStderr(), "there is nothing to remove of %s %s at %s (--keep %d)\n", c.Flavor, c.Arch, place, keep)
 			}
 			return nil
 		},

@@ -48,7 +48,7 @@ func resolveAgain(cmd *cobra.Command, running settings) (*reload, error) {
 	r := &reload{running: running}
 	root := newRoot()
 	root.SetArgs(os.Args[1:])
-	err := execute(context.WithValue(cmd.Context(), reloadKey{}, r), root)
+	_, err := execute(context.WithValue(cmd.Context(), reloadKey{}, r), root)
 	return r, err
 }
 
@@ -57,8 +57,8 @@ func resolveAgain(cmd *cobra.Command, running settings) (*reload, error) {
 func (r *reload) resolved(cmd *cobra.Command, o *serveFlags) error {
 	var failed error
 	cmd.Flags().VisitAll(func(f *pflag.Flag) {
-		was, now := r.running[f.Name], settingsOf(cmd.Flags())[f.Name]
-		if slices.Equal(was, now) || slices.Contains(reloadable, f.Name) || f.Name == "config" {
+		was, now := r.running[f.Name], settingOf(f)
+		if was.equals(now) || slices.Contains(reloadable, f.Name) || f.Name == "config" {
 			return
 		}
 		r.restart = append(r.restart, f.Name)
@@ -76,7 +76,7 @@ func (r *reload) resolved(cmd *cobra.Command, o *serveFlags) error {
 // changed are the settings of a list that differ from those that run.
 func (r *reload) changed(names ...string) []string {
 	return slices.DeleteFunc(slices.Clone(names), func(name string) bool {
-		return slices.Equal(r.running[name], r.now[name])
+		return r.running[name].equals(r.now[name])
 	})
 }
 

@@ -54,7 +54,7 @@ func runServe(cmd *cobra.Command, args []string, o *serveFlags) error {
 	if err := o.prepareWeb(slog.Default()); err != nil {
 		return err
 	}
-	lock, err := lockDir(o.run, "--run")
+	lock, err := lockDir(o.run, "run")
 	if err != nil {
 		return err
 	}

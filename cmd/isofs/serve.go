@@ -1,14 +1,16 @@
 package main
 
 import (
-	"fmt"
+	"errors"
 	"net"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"aesthetic.computer/isofs/fault"
 	"aesthetic.computer/isofs/nginx"
 	"aesthetic.computer/isofs/vfs"
 )
@@ -98,7 +100,7 @@ func (o *serveFlags) registerMount(cmd *cobra.Command) {
 	o.stack.cache.registerScrub(cmd)
 	flags := cmd.Flags()
 	o.stack.channel.register(flags)
-	flags.StringVar(&o.profile, "profile", string(vfs.Direct), "direct (one cache for all pieces) or page-cache (best when one piece is fetched by many)")
+	choiceVar(flags, &o.profile, "profile", string(vfs.Direct), []string{string(vfs.Direct), string(vfs.PageCache)}, "direct (one cache for all pieces) or page-cache (best when one piece is fetched by many)")
 	o.pages = vfs.DefaultPageLimit
 	flags.Var(&o.pages, "page-cache-limit", "bound on what the kernel keeps of all images in --profile page-cache")
 	flags.StringVar(&o.metrics, "metrics-listen", "", "address for Prometheus, such as 127.0.0.1:9180; what it tells is not for the public")
@@ -125,7 +127,7 @@ func (w *webFlags) register(cmd *cobra.Command) {
 	flags.IntVar(&w.limits.CostlyBurst, "limit-costly-burst", 50, "of those, how many a client may make at once beyond --limit-costly")
 	flags.IntVar(&w.limits.TotalConnections, "limit-total", 300, "downloads of all clients at once, each of which may take 2 MB in nginx, and as many pages; 0 is no limit")
 	flags.Var(&w.rate, "limit-rate", "bytes a second of one connection; 0 is no limit")
-	flags.DurationVar(&w.grace, "grace", 10*time.Second, "how long running downloads go on after a stop was asked for")
+	durationVar(flags, &w.grace, "grace", 10*time.Second, "how long running downloads go on after a stop was asked for")
 }
 
 // complete fills in the defaults that depend on who runs and validates.
@@ -150,21 +152,17 @@ func (o *serveFlags) complete() error {
 	}
 	wrong := []error{o.stack.validate(), o.stack.limits.validate(), o.api.validate(), o.admin.validate()}
 	if o.pages < 16<<20 {
-		wrong = append(wrong, fmt.Errorf("--page-cache-limit %s is less than 16MiB", o.pages))
+		wrong = append(wrong, wrongFlag("page-cache-limit", "%s is less than 16MiB", o.pages))
 	}
 	if _, _, err := net.SplitHostPort(o.metrics); o.metrics != "" && err != nil {
-		wrong = append(wrong, fmt.Errorf("--metrics-listen %q is not an address like 127.0.0.1:9180", o.metrics))
+		wrong = append(wrong, wrongFlag("metrics-listen", "%q is not an address like 127.0.0.1:9180", o.metrics))
 	}
 	if o.web.enabled {
 		if err := o.web.host.complete(); err != nil {
 			return err
 		}
 		o.web.limits.BytesPerSecond = int64(o.web.rate)
-		if err := o.nginxConfig().Validate(); err != nil {
-			wrong = append(wrong, err)
-		}
-	} else if o.profile != string(vfs.Direct) && o.profile != string(vfs.PageCache) {
-		wrong = append(wrong, fmt.Errorf("--profile %q is neither %s nor %s", o.profile, vfs.Direct, vfs.PageCache))
+		wrong = append(wrong, blameNginx(o.nginxConfig().Validate()))
 	}
 	return usage(wrong...)
 }
@@ -185,4 +183,35 @@ func (o *serveFlags) nginxConfig() nginx.Config {
 		c.User = o.stack.user
 	}
 	return c
+}
+
+// nginxSettings are the flags that those settings come from which nginx's
+// configuration calls by names of its own.
+var nginxSettings = []struct{ what, flag string }{
+	{"listen ", "listen"}, {"mount ", "mount"}, {"API socket ", "run"}, {"run directory ", "run"}, {"access log ", "access-log"},
+	{"server name ", "server-name"}, {"TLS certificate ", "tls-cert"}, {"TLS key ", "tls-key"}, {"ACME challenges ", "acme-webroot"},
+	{"user ", "user"}, {"trusted proxy ", "trusted-proxy"}, {"threads ", "read-threads"},
+	{"connections per client ", "limit-connections"}, {"connections per network ", "limit-network"}, {"connections in total ", "limit-total"},
+	{"requests per second ", "limit-requests"}, {"burst ", "limit-burst"},
+	{"costly requests per second ", "limit-costly"}, {"costly burst ", "limit-costly-burst"}, {"bytes per second ", "limit-rate"},
+}
+
+// blameNginx says of which flags the errors are that nginx.Config.Validate joined.
+func blameNginx(err error) error {
+	if all, ok := any(err).(interface{ Unwrap() []error }); ok {
+		var named []error
+		for _, inner := range all.Unwrap() {
+			named = append(named, blameNginx(inner))
+		}
+		return errors.Join(named...)
+	}
+	if err == nil || errors.Is(err, fault.Invalid) {
+		return nil // that much usage says
+	}
+	for _, s := range nginxSettings {
+		if rest, ok := strings.CutPrefix(err.Error(), s.what); ok {
+			return wrongFlag(s.flag, "%s", rest)
+		}
+	}
+	return err
 }

@@ -4,10 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"math"
+	"log/slog"
 	"os"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/BurntSushi/toml"
@@ -40,7 +39,7 @@ func bindSettings(cmd *cobra.Command) error {
 	known := knownFlags(cmd.Root())
 	for key := range file {
 		if !slices.Contains(known, key) {
-			return fmt.Errorf("%s: %q is no setting of isofs; settings are named like flags, without the dashes: %w", configName(path), key, errUsage)
+			return usage(fmt.Errorf("%s: %q is no setting of isofs; settings are named like flags, without the dashes%s", configName(path), key, nearest(key, known, "")))
 		}
 	}
 	var failed error
@@ -57,9 +56,7 @@ func bindSettings(cmd *cobra.Command) error {
 	}
 	flags.VisitAll(func(f *pflag.Flag) {
 		if value, ok := file[f.Name]; ok && failed == nil && !f.Changed {
-			if err := flags.Set(f.Name, value); err != nil {
-				failed = fmt.Errorf("%s: %s = %q: %w: %w", configName(path), f.Name, value, err, errUsage)
-			}
+			failed = setBy(configName(path)+": "+f.Name, f, flags, value)
 		}
 	})
 	return failed
@@ -78,10 +75,45 @@ func fromEnvironment(f *pflag.Flag, flags *pflag.FlagSet) error {
 	if !ok {
 		return nil
 	}
-	if err := flags.Set(f.Name, value); err != nil {
-		return fmt.Errorf("%s=%q: %w: %w", envName(f.Name), value, err, errUsage)
+	return setBy(envName(f.Name), f, flags, value)
+}
+
+// setBy gives a flag the value that something else than the flag itself gave.
+func setBy(by string, f *pflag.Flag, flags *pflag.FlagSet, value string) error {
+	noteGiven(f, by)
+	err := flags.Set(f.Name, value)
+	if invalid, ok := errors.AsType[*pflag.InvalidValueError](err); ok {
+		err = unfit(f, value, invalid.Unwrap())
 	}
-	return nil
+	return usage(err)
+}
+
+// ownVariables are those of the environment that are isofs's and no flag's.
+var ownVariables = []string{childMark, keyVariables[0]}
+
+// warnOfVariables names variables that look like settings and are none. It is a
+// warning only, unlike in a file: scripts and other programs have variables, too.
+func warnOfVariables(root *cobra.Command) {
+	for name, near := range strangeVariables(root, os.Environ()) {
+		slog.Warn(name + " is no setting of isofs, and changes nothing" + near)
+	}
+}
+
+// strangeVariables are those of an environment that look like settings and are
+// none, each with the question whether another was meant.
+func strangeVariables(root *cobra.Command, environment []string) map[string]string {
+	known := slices.Clone(ownVariables)
+	for _, flag := range knownFlags(root) {
+		known = append(known, envName(flag))
+	}
+	strange := map[string]string{}
+	for _, pair := range environment {
+		name, _, _ := strings.Cut(pair, "=")
+		if strings.HasPrefix(name, "ISOFS_") && !slices.Contains(known, name) {
+			strange[name] = nearest(name, known, "")
+		}
+	}
+	return strange
 }
 
 func configName(path string) string {
@@ -99,11 +131,11 @@ func readConfig(path string) (map[string]string, error) {
 		return nil, nil
 	}
 	if err != nil {
-		return nil, fmt.Errorf("read the configuration: %w", err)
+		return nil, usage(blame("config", err))
 	}
 	var values map[string]any
 	if err := toml.Unmarshal(data, &values); err != nil {
-		return nil, fmt.Errorf("read the configuration %s: %w: %w", configName(path), err, errUsage)
+		return nil, usage(fmt.Errorf("read the settings in %s: %w", configName(path), err))
 	}
 	settings := make(map[string]string, len(values))
 	for key, value := range values {
@@ -115,7 +147,7 @@ func readConfig(path string) (map[string]string, error) {
 			}
 			settings[key] = strings.Join(parts, ",")
 		case map[string]any:
-			return nil, fmt.Errorf("%s: [%s] is a table; settings are plain lines: %w", configName(path), key, errUsage)
+			return nil, usage(fmt.Errorf("%s: [%s] is a table; settings are plain lines", configName(path), key))
 		default:
 			settings[key] = fmt.Sprint(v)
 		}
@@ -135,45 +167,3 @@ func knownFlags(cmd *cobra.Command) []string {
 	}
 	return names
 }
-
-// A size is a number of bytes as people write it: 512MiB, 4G, 1000000.
-type size int64
-
-var units = []struct {
-	suffix string
-	bytes  int64
-}{{"KiB", 1 << 10}, {"MiB", 1 << 20}, {"GiB", 1 << 30}, {"TiB", 1 << 40}}
-
-// String implements pflag.Value.
-func (s size) String() string {
-	for _, u := range slices.Backward(units) {
-		if int64(s) >= u.bytes && int64(s)%u.bytes == 0 {
-			return fmt.Sprintf("%d%s", int64(s)/u.bytes, u.suffix)
-		}
-	}
-	return strconv.FormatInt(int64(s), 10)
-}
-
-// Set implements pflag.Value.
-func (s *size) Set(text string) error {
-	digits := strings.TrimRight(text, "KMGTiBkmgtb ")
-	unit := strings.TrimSpace(text[len(digits):])
-	factor := int64(1)
-	if unit != "" && !strings.EqualFold(unit, "b") {
-		factor = 0
-		for _, u := range units {
-			if strings.EqualFold(unit, u.suffix) || strings.EqualFold(unit, u.suffix[:1]) {
-				factor = u.bytes
-			}
-		}
-	}
-	n, err := strconv.ParseInt(digits, 10, 64)
-	if err != nil || factor == 0 || n < 0 || n > math.MaxInt64/factor {
-		return fmt.Errorf("%q is not a size like 512MiB or 4GiB", text)
-	}
-	*s = size(n * factor)
-	return nil
-}
-
-// Type implements pflag.Value.
-func (size) Type() string { return "size" }

@@ -13,28 +13,6 @@ import (
 	"aesthetic.computer/isofs/fault"
 )
 
-func TestSizes(t *testing.T) {
-	for text, want := range map[string]size{
-		"0": 0, "1": 1, "1000000": 1000000, "1K": 1 << 10, "512MiB": 512 << 20, "4GiB": 4 << 30,
-		"4g": 4 << 30, "4 GiB": 4 << 30, "2TiB": 2 << 40, "7b": 7,
-	} {
-		var got size
-		if err := got.Set(text); err != nil || got != want {
-			t.Errorf("%q is %d (%v), want %d", text, got, err, want)
-		}
-		var again size
-		if err := again.Set(want.String()); err != nil || again != want {
-			t.Errorf("%d is written %q, which is read as %d (%v)", want, want, again, err)
-		}
-	}
-	for _, text := range []string{"", "-1", "GiB", "1.5GiB", "1XB", "1 2", "9999999TiB", "1MiBMiB", "0x10"} {
-		var got size
-		if err := got.Set(text); err == nil {
-			t.Errorf("%q is taken as %d", text, got)
-		}
-	}
-}
-
 // settled runs a command that has one flag of each kind through bindSettings.
 func settled(t *testing.T, file string, args ...string) (*cobra.Command, error) {
 	t.Helper()
@@ -56,7 +34,9 @@ func settled(t *testing.T, file string, args ...string) (*cobra.Command, error) 
 	if err := root.ParseFlags(args); err != nil {
 		t.Fatal(err)
 	}
-	return root, bindSettings(root)
+	err := bindSettings(root)
+	nameSettings(root.Flags(), err)
+	return root, err
 }
 
 // TestOneOfBaseAndChannel: what was typed says what to serve, in either way.
@@ -103,8 +83,8 @@ func TestFlagWinsOverEnvironmentOverFile(t *testing.T) {
 
 func TestWrongSettingsSayWhere(t *testing.T) {
 	for file, words := range map[string]string{
-		"cash-size = 1\n":            `"cash-size" is no setting`,
-		"cache-size = \"many\"\n":    `cache-size = "many"`,
+		"cash-size = 1\n":            `"cash-size" is no setting of isofs; settings are named like flags, without the dashes; did you mean cache-size?`,
+		"cache-size = \"many\"\n":    `isofs.toml: cache-size "many"`,
 		"[limits]\ncache-size = 1\n": `[limits]`,
 		"cache-size\n":               "isofs.toml",
 	} {
@@ -114,7 +94,7 @@ func TestWrongSettingsSayWhere(t *testing.T) {
 		}
 	}
 	t.Setenv("ISOFS_CACHE_SIZE", "many")
-	if _, err := settled(t, ""); err == nil || !strings.Contains(err.Error(), "ISOFS_CACHE_SIZE") {
+	if _, err := settled(t, ""); err == nil || !strings.Contains(err.Error(), `ISOFS_CACHE_SIZE "many"`) {
 		t.Errorf("environment: %v", err)
 	}
 }

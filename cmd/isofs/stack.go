@@ -48,7 +48,7 @@ func (o *stackFlags) register(cmd *cobra.Command) {
 	flags.StringVar(&o.user, "user", defaultUser, "user to run as when started by root")
 	o.cache.register(cmd)
 	flags.IntVar(&o.fetches, "fetches", 16, "requests to the base's origin at once")
-	flags.DurationVar(&o.patience, "origin-timeout", 30*time.Second, "how long a read waits for the base's origin, with all retries, before it fails")
+	durationVar(flags, &o.patience, "origin-timeout", 30*time.Second, "how long a read waits for the base's origin, with all retries, before it fails")
 	o.s3.register(flags)
 	o.mirrors.register(flags)
 	o.sign.register(flags)
@@ -56,9 +56,9 @@ func (o *stackFlags) register(cmd *cobra.Command) {
 	flags.StringSliceVar(&o.pieces, "pieces", []string{"embedded"}, "where bundles are, in order of preference: folders of *.html, or the word embedded")
 	flags.StringVar(&o.oven.url, "oven", "", "URL of the oven that packs pieces that are in none of --pieces")
 	flags.IntVar(&o.oven.density, "density", 8, "pixel density that the oven packs for")
-	flags.DurationVar(&o.oven.timeout, "oven-timeout", time.Minute, "how long the oven may take to pack a piece")
-	flags.DurationVar(&o.refresh, "refresh", time.Hour, "age at which a piece is asked of the oven again")
-	flags.DurationVar(&o.limits.retain, "retain", 7*24*time.Hour, "how long a superseded image stays, for downloads that began with it")
+	durationVar(flags, &o.oven.timeout, "oven-timeout", time.Minute, "how long the oven may take to pack a piece")
+	durationVar(flags, &o.refresh, "refresh", time.Hour, "age at which a piece is asked of the oven again")
+	durationVar(flags, &o.limits.retain, "retain", 7*24*time.Hour, "how long a superseded image stays, for downloads that began with it")
 }
 
 // ovenFlags say how to have pieces packed.
@@ -78,23 +78,25 @@ func (o *stackFlags) validate() error {
 		wrong = append(wrong, err)
 	}
 	if o.fetches < 1 || o.fetches > 256 {
-		wrong = append(wrong, fmt.Errorf("--fetches %d is not between 1 and 256", o.fetches))
+		wrong = append(wrong, wrongFlag("fetches", "%d is not between 1 and 256", o.fetches))
 	}
 	if o.patience < time.Second {
-		wrong = append(wrong, fmt.Errorf("--origin-timeout %s is less than 1s", o.patience))
+		wrong = append(wrong, wrongFlag("origin-timeout", "%s is less than 1s", duration(o.patience)))
 	}
 	if o.oven.density < 1 || o.oven.density > 16 {
-		wrong = append(wrong, fmt.Errorf("--density %d is not between 1 and 16", o.oven.density))
+		wrong = append(wrong, wrongFlag("density", "%d is not between 1 and 16", o.oven.density))
 	}
 	// The catalog gives up a fetch after 90 s, and nginx a request after 120.
 	if o.oven.timeout < time.Second || o.oven.timeout > 90*time.Second {
-		wrong = append(wrong, fmt.Errorf("--oven-timeout %s is not between 1s and 90s", o.oven.timeout))
+		wrong = append(wrong, wrongFlag("oven-timeout", "%s is not between 1s and 90s", duration(o.oven.timeout)))
 	}
 	if len(o.pieces) == 0 && o.oven.url == "" {
-		wrong = append(wrong, errors.New("neither --pieces nor --oven is given, so there is nothing to serve"))
+		wrong = append(wrong, wrongFlag("pieces", "is empty, and --oven is, too: there is nothing to serve"))
 	}
-	if o.refresh <= 0 || o.limits.retain <= 0 {
-		wrong = append(wrong, errors.New("--refresh and --retain must be more than 0"))
+	for flag, age := range map[string]time.Duration{"refresh": o.refresh, "retain": o.limits.retain} {
+		if age <= 0 {
+			wrong = append(wrong, wrongFlag(flag, "%s is not more than 0", duration(age)))
+		}
 	}
 	return errors.Join(wrong...)
 }
@@ -106,25 +108,20 @@ func (o *stackFlags) validateBase() error {
 	}
 	var wrong []error
 	if o.base == "" {
-		wrong = append(wrong, errors.New("--base is needed: the folder or URL of a base (isofs bake tiny makes one)"))
+		wrong = append(wrong, wrongFlag("base", "is needed: the folder or URL of a base (isofs bake tiny makes one)"))
 	}
 	if _, err := imageOf(o.base); err != nil && len(o.mirrors.addresses) == 0 {
-		wrong = append(wrong, fmt.Errorf("--base: %w", err))
+		wrong = append(wrong, blame("base", err))
 	}
 	return errors.Join(wrong...)
 }
 
-// usage joins what the user typed wrong; nil if nothing is.
-func usage(wrong ...error) error {
-	if err := errors.Join(wrong...); err != nil {
-		return fmt.Errorf("%w\n%w", err, errUsage)
-	}
-	return nil
-}
+// rootState is --state if root does not say otherwise.
+const rootState = "/var/lib/isofs"
 
 func defaultState() string {
 	if os.Geteuid() == 0 {
-		return "/var/lib/isofs"
+		return rootState
 	}
 	if dir := os.Getenv("XDG_STATE_HOME"); dir != "" {
 		return filepath.Join(dir, "isofs")
@@ -194,7 +191,7 @@ func openStack(ctx context.Context, o *stackFlags, log *slog.Logger, sidecars ..
 	if err != nil {
 		return nil, err
 	}
-	lock, err := lockDir(o.state, "--state")
+	lock, err := lockDir(o.state, "state")
 	if err != nil {
 		return nil, err
 	}
@@ -263,7 +260,7 @@ func (o *stackFlags) source(measured *meters) (bundle.Source, error) {
 		}
 		dir, err := bundle.NewDir(where)
 		if err != nil {
-			return nil, fmt.Errorf("--pieces: %w", err)
+			return nil, blame("pieces", err)
 		}
 		sources = append(sources, dir)
 	}
@@ -272,7 +269,7 @@ func (o *stackFlags) source(measured *meters) (bundle.Source, error) {
 			Density: o.oven.density, Refresh: o.refresh, Timeout: o.oven.timeout, HeaderTimeout: o.oven.timeout,
 		})
 		if err != nil {
-			return nil, fmt.Errorf("--oven: %w", err)
+			return nil, blame("oven", err)
 		}
 		sources = append(sources, measuredOven{oven, measured})
 	}

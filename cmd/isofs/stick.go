@@ -47,6 +47,8 @@ stick and compared. DEVICE is a whole disk, such as /dev/sdb, or a file with an 
   sudo isofs stick verify /dev/sdb https://HOST/
   sudo isofs stick write /dev/sdb https://HOST/notepat-os.iso            # all of it
   isofs stick update notepat-os.iso "https://HOST/os?piece=@jeffrey/tone" --dry-run`,
+		Args: onlyCommands,
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.AddCommand(newStickUpdate(), newStickWrite(), newStickVerify())
 	return cmd
@@ -332,7 +334,7 @@ func (f *stickFlags) confirm(cmd *cobra.Command) (goOn bool, err error) {
 	case f.yes:
 		return true, nil
 	case !term.IsTerminal(int(os.Stdin.Fd())):
-		return false, fmt.Errorf("there is no terminal to ask on; --yes writes without asking: %w", errUsage)
+		return false, usage(errors.New("there is no terminal to ask on; --yes writes without asking"))
 	}
 	fmt.Fprint(out, "Write it? [y/N] ")
 	answer, _ := bufio.NewReader(cmd.InOrStdin()).ReadString('\n') // the end is no

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"crypto/sha256"
-	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -51,7 +50,7 @@ func (o *signFlags) open() (*signature.Signer, error) {
 	}
 	if len(paths) == 0 {
 		if o.passphrase != "" {
-			return nil, usage(errors.New("--sign-passphrase-file is given, and no --sign-key"))
+			return nil, usage(wrongFlag("sign-passphrase-file", "is given, and no --sign-key"))
 		}
 		return nil, nil
 	}
@@ -63,13 +62,13 @@ func (o *signFlags) open() (*signature.Signer, error) {
 	for _, path := range paths {
 		data, err := signature.ReadSecretFile(path)
 		if err != nil {
-			return nil, fmt.Errorf("--sign-key: %w", err)
+			return nil, blame("sign-key", err)
 		}
 		secrets = append(secrets, signature.Secret{Name: path, Data: data, Passphrase: passphrase})
 	}
 	s, err := signature.NewSigner(secrets, nil)
 	if err != nil {
-		return nil, fmt.Errorf("--sign-key: %w", err)
+		return nil, blame("sign-key", err)
 	}
 	return s, nil
 }
@@ -84,7 +83,7 @@ func (o *signFlags) readPassphrase() ([]byte, error) {
 	}
 	data, err := signature.ReadSecretFile(path)
 	if err != nil {
-		return nil, fmt.Errorf("--sign-passphrase-file: %w", err)
+		return nil, blame("sign-passphrase-file", err)
 	}
 	return signature.TrimPassphrase(data), nil
 }
@@ -96,11 +95,11 @@ func openKeyring(path string) (*signature.Keyring, error) {
 	}
 	data, err := os.ReadFile(path)
 	if err != nil {
-		return nil, fmt.Errorf("keyring: %w: %w", fault.Invalid, err)
+		return nil, blame("keyring", fmt.Errorf("%w: %w", fault.Invalid, err))
 	}
 	ring, err := signature.ParseKeyring(data)
 	if err != nil {
-		return nil, fmt.Errorf("keyring %s: %w", path, err)
+		return nil, wrongFlag("keyring", "%s: %w", path, err)
 	}
 	return ring, nil
 }

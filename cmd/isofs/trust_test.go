@@ -161,7 +161,7 @@ func TestManifestWithoutSignature(t *testing.T) {
 		t.Fatal(err)
 	}
 	at := func(address string) error {
-		_, err := b.manifestAt(t.Context(), "--base", address, b.origin)
+		_, err := b.manifestAt(t.Context(), address, b.origin)
 		return err
 	}
 	if err := at(dir); !errors.Is(err, fault.Corrupt) || !strings.Contains(err.Error(), "it is not signed: there is no "+dir+"/manifest.json.asc") {

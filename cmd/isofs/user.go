@@ -57,13 +57,13 @@ func lookupUser(name string) (identity, error) {
 		return identity{}, &noUserError{name}
 	}
 	if err != nil {
-		return identity{}, fmt.Errorf("--user: %w: %w", err, errUsage)
+		return identity{}, usage(blame("user", err))
 	}
 	uid, err1 := strconv.Atoi(u.Uid)
 	gid, err2 := strconv.Atoi(u.Gid)
 	ids, err3 := u.GroupIds()
 	if err := errors.Join(err1, err2, err3); err != nil {
-		return identity{}, fmt.Errorf("--user %s: %w", name, err)
+		return identity{}, wrongFlag("user", "%s: %w", name, err)
 	}
 	as := identity{name: name, uid: uid, gid: gid}
 	for _, id := range ids {

@@ -20,28 +20,28 @@ type gotManifest struct {
 	data, signature []byte
 }
 
-// manifestAt reads the manifest of a base published at address, which the flag
-// gave. With a keyring one that is not signed by it is refused before anything
-// in it is looked at.
-func (b *bases) manifestAt(ctx context.Context, flag, address string, patience origin.Options) (*gotManifest, error) {
+// manifestAt reads the manifest of a base published at address. With a
+// keyring one that is not signed by it is refused before anything in it is
+// looked at.
+func (b *bases) manifestAt(ctx context.Context, address string, patience origin.Options) (*gotManifest, error) {
 	where, err := manifestOf(address)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", flag, err)
+		return nil, err
 	}
 	got := &gotManifest{}
 	if got.data, err = patience.ReadAll(ctx, where, maxManifest); err != nil {
-		return nil, fmt.Errorf("read the manifest of %s %s: %w", flag, origin.Redact(address), err)
+		return nil, fmt.Errorf("read the manifest of %s: %w", origin.Redact(address), err)
 	}
 	if b.ring.Load() != nil {
 		if got.signature, err = readSignature(ctx, where, patience); err == nil {
 			err = b.trust(got.data, got.signature)
 		}
 		if err != nil {
-			return nil, fmt.Errorf("manifest of %s %s: %w", flag, origin.Redact(address), err)
+			return nil, fmt.Errorf("manifest of %s: %w", origin.Redact(address), err)
 		}
 	}
 	if got.Manifest, err = base.Parse(got.data); err != nil {
-		return nil, fmt.Errorf("manifest of %s %s: %w", flag, origin.Redact(address), err)
+		return nil, fmt.Errorf("manifest of %s: %w", origin.Redact(address), err)
 	}
 	return got, nil
 }

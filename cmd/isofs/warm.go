@@ -30,7 +30,7 @@ It cannot use the cache of a server that runs; that one fills its own with --pre
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			wrong := []error{o.validate()}
 			if o.cache.where == inMemory {
-				wrong = append(wrong, errors.New("--cache memory is gone when warm ends: name a directory"))
+				wrong = append(wrong, wrongFlag("cache", "memory is gone when warm ends: name a directory"))
 			}
 			if err := usage(wrong...); err != nil {
 				return err
@@ -42,6 +42,7 @@ It cannot use the cache of a server that runs; that one fills its own with --pre
 		},
 	}
 	o.register(cmd)
+	hide(cmd, "Pieces", "sign-key", "sign-passphrase-file")
 	return cmd
 }
 
@@ -60,7 +61,7 @@ func runWarm(cmd *cobra.Command, o *stackFlags) (err error) {
 	registry.ring.Store(ring)
 	got, err := registry.read(cmd.Context(), o.places())
 	if err != nil {
-		return err
+		return blame("base", err)
 	}
 	opened, err := registry.openManifest(got.Manifest, o.places())
 	if err != nil {

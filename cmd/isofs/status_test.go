@@ -1,0 +1,55 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"net"
+	"net/http"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"aesthetic.computer/isofs/fault"
+)
+
+// TestStatus: what the server tells, a line for each thing, and an error if it
+// is not ready or not there.
+func TestStatus(t *testing.T) {
+	s := runningServer{run: t.TempDir()}
+	var out bytes.Buffer
+	if err := s.print(t.Context(), &out); !errors.Is(err, fault.Unavailable) || !strings.Contains(err.Error(), filepath.Join(s.run, socketName)) {
+		t.Errorf("no server: %v", err)
+	}
+	ready := true
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
+		if ready {
+			w.Write([]byte(`{"ready":true,"checks":{"mount":{"ok":true,"text":"fine"},"base":{"ok":true,"text":"there"}}}`))
+			return
+		}
+		w.WriteHeader(http.StatusServiceUnavailable)
+		w.Write([]byte(`{"ready":false,"checks":{"mount":{"ok":true,"text":"fine"},"base":{"ok":false,"text":"gone"}}}`))
+	})
+	mux.HandleFunc("GET /os-status", func(w http.ResponseWriter, _ *http.Request) {
+		w.Write([]byte(`{"activeBuildCount":3,"recentBuilds":[{"target":"notepat","time":"2026-11-01T00:00:00Z"},{"target":"older"}]}`))
+	})
+	l, err := net.Listen("unix", s.socket())
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := http.Server{Handler: mux}
+	go server.Serve(l)
+	t.Cleanup(func() { server.Close() })
+	for now, want := range map[bool]string{
+		true:  `ready yes base ok there mount ok fine fetching 3 pieces at the moment last notepat 2026-11-01T00:00:00Z`,
+		false: `ready no base failed gone mount ok fine fetching 3 pieces at the moment last notepat 2026-11-01T00:00:00Z`,
+	} {
+		ready = now
+		out.Reset()
+		err := s.print(t.Context(), &out)
+		if got := strings.TrimSpace(regexp.MustCompile(`\s+`).ReplaceAllString(out.String(), " ")); got != want || (err == nil) != now {
+			t.Errorf("ready %v: %q, %v", now, got, err)
+		}
+	}
+}
