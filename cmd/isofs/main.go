@@ -29,7 +29,7 @@ const (
 	exitUsage    = 2 // wrong flags, arguments or configuration
 	exitCorrupt  = 3 // bytes were not what they should be
 	exitConflict = 4 // somebody else published at the same time
-	exitOther    = 5 // the stick has another base than the piece needs
+	exitOther    = 5 // the stick has another base than the piece needs, or a changed one
 )
 
 func main() {
@@ -66,7 +66,8 @@ func execute(ctx context.Context, root *cobra.Command) error {
 }
 
 func exitStatus(err error) int {
-	if _, other := errors.AsType[*stick.OtherBaseError](err); other {
+	_, other := errors.AsType[*stick.OtherBaseError](err)
+	if _, touched := errors.AsType[*stick.TouchedError](err); other || touched {
 		return exitOther
 	}
 	switch {
