@@ -7,6 +7,7 @@ import (
 	"errors"
 	"flag"
 	"io"
+	"io/fs"
 	"log/slog"
 	"os"
 	"os/exec"
@@ -14,6 +15,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 
 	"aesthetic.computer/isofs/base"
 	"aesthetic.computer/isofs/fault"
@@ -88,8 +91,8 @@ func run(t *testing.T, name string, args ...string) string {
 	return string(out)
 }
 
-// Two bakes in different places, at different times and in different time
-// zones give the same bytes, and the tools that know best find nothing wrong with
+// Two bakes in different places, at different times, in different time zones and
+// under different umasks give the same bytes, for everybody to read, and the tools that know best find nothing wrong with
 // them. That they boot is TestMatrix's, and of images with a piece integration's.
 func TestTiny(t *testing.T) {
 	var stages []string
@@ -114,7 +117,12 @@ func TestTiny(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Setenv("TZ", "Asia/Kathmandu")
-	second := bakeTiny(t, TinyOptions{WorkDir: other, OutDir: t.TempDir(), Version: "2026-11-01"})
+	was := unix.Umask(0o077)
+	second := bakeTiny(t, TinyOptions{WorkDir: other, OutDir: filepath.Join(t.TempDir(), "new"), Version: "2026-11-01"})
+	if now := unix.Umask(was); now != 0o077 {
+		t.Errorf("a bake leaves the umask %#o", now)
+	}
+	checkModes(t, filepath.Join(second.Dir, "..", "..", ".."))
 	again, err := os.ReadFile(second.Image)
 	if err != nil {
 		t.Fatal(err)
@@ -131,6 +139,30 @@ func TestTiny(t *testing.T) {
 	t.Run("again into the same place", func(t *testing.T) { testAgain(t, first, image) })
 	if left, _ := filepath.Glob(filepath.Join(debs, scratchPattern)); len(left) > 0 {
 		t.Errorf("%v is left in the work directory", left)
+	}
+}
+
+// checkModes finds what of a bake's output others cannot read.
+func checkModes(t *testing.T, dir string) {
+	t.Helper()
+	n := 0
+	err := filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		fi, err := entry.Info()
+		want := fs.FileMode(0o644)
+		if entry.IsDir() {
+			want = 0o755
+		}
+		if err == nil && fi.Mode().Perm() != want {
+			t.Errorf("%s has the mode %v", path, fi.Mode())
+		}
+		n++
+		return err
+	})
+	if err != nil || n != 6 {
+		t.Errorf("%d names in %s (%v)", n, dir, err)
 	}
 }
 

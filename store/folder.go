@@ -61,7 +61,7 @@ func tagOf(data []byte) string {
 // rename, so that nothing comes between.
 func (f *folder) Put(ctx context.Context, name string, data []byte, tag string) error {
 	target := f.path(name)
-	if err := os.MkdirAll(filepath.Dir(target), 0o755); err != nil {
+	if err := makeDir(filepath.Dir(target)); err != nil {
 		return failed("write", name, err)
 	}
 	lock, err := f.lock(ctx)
@@ -114,7 +114,7 @@ func (f *folder) lock(ctx context.Context) (*os.File, error) {
 func (f *folder) Upload(ctx context.Context, name string, from io.ReaderAt, size int64, done func(n int64)) error {
 	target := f.path(name)
 	hidden := filepath.Join(filepath.Dir(target), partialPrefix+filepath.Base(target)+partialSuffix)
-	if err := os.MkdirAll(filepath.Dir(target), 0o755); err != nil {
+	if err := makeDir(filepath.Dir(target)); err != nil {
 		return failed("write", name, err)
 	}
 	file, err := os.OpenFile(hidden, os.O_CREATE|os.O_RDWR, 0o644)
@@ -231,6 +231,29 @@ func (f *folder) Delete(_ context.Context, name string) error {
 // Open implements Store.
 func (f *folder) Open(name string, size int64) (origin.Origin, error) {
 	return origin.Open(f.path(name), size)
+}
+
+// makeDir makes a directory and those above it, for everybody to read whatever
+// the umask is. What is there stays as it is.
+func makeDir(dir string) error {
+	if fi, err := os.Stat(dir); err == nil && fi.IsDir() {
+		return nil
+	}
+	if above := filepath.Dir(dir); above != dir {
+		if err := makeDir(above); err != nil {
+			return err
+		}
+	}
+	err := os.Mkdir(dir, 0o755)
+	if errors.Is(err, fs.ErrExist) {
+		if fi, statErr := os.Stat(dir); statErr == nil && fi.IsDir() {
+			return nil // another publisher's
+		}
+	}
+	if err != nil {
+		return err
+	}
+	return os.Chmod(dir, 0o755)
 }
 
 // syncDir has the names in a directory survive a power cut.
