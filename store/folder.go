@@ -134,18 +134,19 @@ func (f *folder) Upload(ctx context.Context, name string, from io.ReaderAt, size
 	if _, err := os.Lstat(target); err == nil {
 		return errors.Join(conflict(name), os.Remove(hidden))
 	}
+	// Gigabytes are copied, and only then it would turn out.
+	if err := f.tryName(ctx, filepath.Dir(target)); err != nil {
+		return failed("write", name, fmt.Errorf("this file system gives no name to a file that is whole: %w", err))
+	}
 	if err := copyOver(ctx, file, from, size, done); err != nil {
 		return failed("write", name, err)
 	}
 	if err := errors.Join(file.Truncate(size), file.Chmod(0o644), file.Sync()); err != nil {
 		return failed("write", name, err)
 	}
-	if err := os.Link(hidden, target); errors.Is(err, fs.ErrExist) {
+	if err := f.rename(ctx, hidden, target); errors.Is(err, fs.ErrExist) {
 		return conflict(name)
 	} else if err != nil {
-		return failed("write", name, err)
-	}
-	if err := os.Remove(hidden); err != nil {
 		return failed("write", name, err)
 	}
 	return syncDir(filepath.Dir(target))
@@ -245,13 +246,14 @@ func makeDir(dir string) error {
 		}
 	}
 	err := os.Mkdir(dir, 0o755)
-	if errors.Is(err, fs.ErrExist) {
-		if fi, statErr := os.Stat(dir); statErr == nil && fi.IsDir() {
-			return nil // another publisher's
-		}
-	}
-	if err != nil {
-		return err
+	fi, statErr := os.Stat(dir)
+	switch {
+	case errors.Is(err, fs.ErrExist) && statErr == nil && fi.IsDir():
+		return nil // another publisher's
+	case err != nil || statErr != nil:
+		return errors.Join(err, statErr)
+	case fi.Mode().Perm() == 0o755:
+		return nil // also where a file system has no modes to set
 	}
 	return os.Chmod(dir, 0o755)
 }
