@@ -51,7 +51,8 @@ func TestWhoseKey(t *testing.T) {
 	at("03", "--quick-set-expire", fpr, "2030-01-01")
 	is("all signed at once, by their text", "Ann <ann@example.org>")
 	at("04", "--quick-set-primary-uid", fpr, "Zoe <zoe@example.org>")
-	is("the primary one", "Zoe <zoe@example.org>")
-	at("05", "--quick-revoke-uid", fpr, "Zoe <zoe@example.org>")
-	is("the primary one is revoked", "Ann <ann@example.org>")
+	at("05", "--quick-add-uid", fpr, "Dan <dan@example.org>")
+	is("the primary one, though another was signed later", "Zoe <zoe@example.org>")
+	at("06", "--quick-revoke-uid", fpr, "Zoe <zoe@example.org>")
+	is("the primary one is revoked", "Dan <dan@example.org>")
 }
