@@ -34,7 +34,9 @@ const (
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	err := execute(ctx, newRoot())
+	root, printed := newRoot(), &printer{to: os.Stdout}
+	root.SetOut(printed)
+	err := printed.end(execute(ctx, root))
 	stop()
 	if err == nil {
 		return
@@ -59,7 +61,8 @@ func execute(ctx context.Context, root *cobra.Command) error {
 		return prepare(cmd, args)
 	}
 	err := root.ExecuteContext(ctx)
-	if err != nil && !begun && !errors.Is(err, errUsage) {
+	_, printing := errors.AsType[*printError](err) // of --help and --version
+	if err != nil && !begun && !printing && !errors.Is(err, errUsage) {
 		return fmt.Errorf("%s: %w", strings.TrimSpace(err.Error()), errUsage)
 	}
 	return err

@@ -353,7 +353,9 @@ func (f *stickFlags) confirm(cmd *cobra.Command) (goOn bool, err error) {
 	case !term.IsTerminal(int(os.Stdin.Fd())):
 		return false, fmt.Errorf("there is no terminal to ask on; --yes writes without asking: %w", errUsage)
 	}
-	fmt.Fprint(out, "Write it? [y/N] ")
+	if _, err := fmt.Fprint(out, "Write it? [y/N] "); err != nil {
+		return false, err // who does not see the question does not answer it
+	}
 	answer, _ := bufio.NewReader(cmd.InOrStdin()).ReadString('\n') // the end is no
 	switch strings.ToLower(strings.TrimSpace(answer)) {
 	case "y", "yes":
