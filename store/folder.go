@@ -12,6 +12,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -40,6 +41,33 @@ var _ Store = (*folder)(nil)
 
 // String is the path.
 func (f *folder) String() string { return f.root }
+
+// newFolder is the folder at a path. Package filepath takes "link/.." for
+// nothing, and the kernel, which readers ask, for what is above where the link
+// leads: so this is found out first.
+func newFolder(path string) (*folder, error) {
+	if !slices.Contains(strings.Split(path, "/"), "..") {
+		return &folder{root: path}, nil
+	}
+	real, err := resolve(path)
+	if err != nil {
+		return nil, failed("find", path, err)
+	}
+	return &folder{root: real}, nil
+}
+
+// resolve is filepath.EvalSymlinks of a path whose last names need not be there.
+func resolve(path string) (string, error) {
+	real, err := filepath.EvalSymlinks(path)
+	above, last := filepath.Split(strings.TrimRight(path, "/"))
+	if !errors.Is(err, fs.ErrNotExist) || above == "" || last == ".." {
+		return real, err
+	}
+	if above, err = resolve(above); err != nil {
+		return "", err
+	}
+	return filepath.Join(above, last), nil
+}
 
 func (f *folder) path(name string) string { return filepath.Join(f.root, filepath.FromSlash(name)) }
 
@@ -180,31 +208,44 @@ func copyOver(ctx context.Context, to *os.File, from io.ReaderAt, size int64, do
 	return nil
 }
 
-// List implements Store. Hidden files are nobody's business.
+// maxDepth bounds List, which links could lead in circles. What is published
+// lies five names deep at most.
+const maxDepth = 8
+
+// List implements Store. Hidden files are nobody's business. Links are
+// followed, as readers do.
 func (f *folder) List(_ context.Context, below string) (map[string]int64, error) {
 	found := map[string]int64{}
-	err := filepath.WalkDir(f.path(below), func(p string, entry fs.DirEntry, err error) error {
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil // somebody removed it, or it never was
-		}
-		if err != nil || !entry.Type().IsRegular() || strings.HasPrefix(entry.Name(), ".") {
-			return err
-		}
-		info, err := entry.Info()
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		name, err := filepath.Rel(f.root, p)
-		found[filepath.ToSlash(name)] = info.Size()
-		return err
-	})
-	if err != nil {
+	if err := f.list(below, maxDepth, found); err != nil {
 		return nil, failed("list", below, err)
 	}
 	return found, nil
+}
+
+func (f *folder) list(below string, depth int, found map[string]int64) error {
+	entries, err := os.ReadDir(f.path(below))
+	if errors.Is(err, fs.ErrNotExist) || depth == 0 {
+		return nil // somebody removed it, or it never was
+	}
+	if err != nil {
+		return err
+	}
+	for _, entry := range entries {
+		name := path.Join(below, entry.Name())
+		info, err := os.Stat(f.path(name))
+		switch {
+		case strings.HasPrefix(entry.Name(), "."), errors.Is(err, fs.ErrNotExist), errors.Is(err, unix.ELOOP):
+		case err != nil:
+			return err
+		case info.IsDir():
+			if err := f.list(name, depth-1, found); err != nil {
+				return err
+			}
+		case info.Mode().IsRegular():
+			found[name] = info.Size()
+		}
+	}
+	return nil
 }
 
 // Remove implements Store.

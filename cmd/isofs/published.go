@@ -75,6 +75,9 @@ func baseList(cmd *cobra.Command, place store.Store, only kindFlags) error {
 	if err != nil {
 		return err
 	}
+	if len(channels) == 0 {
+		fmt.Fprintf(cmd.ErrOrStderr(), "list: there is no channel at %s: nothing was published there\n", place)
+	}
 	w := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 0, 2, ' ', 0)
 	for _, c := range channels {
 		if only.flavor != "" && only.flavor != c.Flavor || only.arch != "" && only.arch != c.Arch {
