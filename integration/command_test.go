@@ -77,6 +77,7 @@ func TestUsage(t *testing.T) {
 		{"a wrong listen variable", []string{"ISOFS_LISTEN=here:there", "ISOFS_BASE=" + baseDir}, []string{"serve", state}, misused, []string{"here:there"}},
 		{"a base that is not there", nil, []string{"pack", "notepat", "--base", filepath.Join(dir, "none"), state}, failed, []string{"manifest", "none"}},
 		{"a piece that is not there", nil, []string{"pack", "nothing", "--base", baseDir, state}, failed, []string{"nothing"}},
+		{"no home to bake in", []string{"HOME=", "XDG_CACHE_HOME="}, []string{"bake", "tiny", "-o", filepath.Join(dir, "bases")}, misused, []string{"--work"}},
 		{"a purpose that is none", nil, []string{"doctor", "fly"}, misused, []string{"fly"}},
 		{"two words for a piece", nil, []string{"pack", "a", "b"}, misused, nil},
 	} {

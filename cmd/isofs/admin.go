@@ -97,6 +97,11 @@ func (c *adminCall) do(ctx context.Context, out io.Writer, action string, said u
 	if key == "" {
 		return usage(fmt.Errorf("--admin-key-file is needed, or a key in %s", strings.Join(keyVariables, " or ")))
 	}
+	if c.run == "" && os.Geteuid() != 0 {
+		if err := checkState(c.state); err != nil {
+			return usage(fmt.Errorf("%w, nor for --run", err))
+		}
+	}
 	answer, err := c.ask(ctx, key, action, said)
 	if err != nil {
 		return err
