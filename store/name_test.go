@@ -21,8 +21,13 @@ import (
 
 // A poorNode is of a folder on a file system that lacks something.
 type poorNode struct {
-	fusefs.LoopbackNode
+	*fusefs.LoopbackNode
 	lacks *lacking
+}
+
+// WrapChild has all below be such nodes.
+func (n *poorNode) WrapChild(_ context.Context, ops fusefs.InodeEmbedder) fusefs.InodeEmbedder {
+	return &poorNode{ops.(*fusefs.LoopbackNode), n.lacks}
 }
 
 // What a file system lacks: hard links, flags of a renaming, all renaming.
@@ -56,10 +61,7 @@ func poor(t *testing.T, lacks lacking) string {
 	}
 	behind, at := t.TempDir(), t.TempDir()
 	root := &fusefs.LoopbackRoot{Path: behind}
-	root.NewNode = func(r *fusefs.LoopbackRoot, _ *fusefs.Inode, _ string, _ *syscall.Stat_t) fusefs.InodeEmbedder {
-		return &poorNode{LoopbackNode: fusefs.LoopbackNode{RootData: r}, lacks: &lacks}
-	}
-	top := &poorNode{LoopbackNode: fusefs.LoopbackNode{RootData: root}, lacks: &lacks}
+	top := &poorNode{&fusefs.LoopbackNode{RootData: root}, &lacks}
 	root.RootNode = top
 	server, err := fusefs.Mount(at, top, &fusefs.Options{MountOptions: fuse.MountOptions{FsName: "poor", DirectMount: true, EnableLocks: false}})
 	if err != nil {
