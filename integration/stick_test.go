@@ -129,6 +129,17 @@ func TestStick(t *testing.T) {
 		t.Errorf("verified with a wrong byte: %d\n%s", status, said)
 	}
 	said, status := runStick(t, "update", file, s.url("/one-os.iso"), "--yes", "--verify-base")
+	if status != 5 || !strings.Contains(said, "1 of its ") || !strings.Contains(said, "isofs stick update --repair "+file) {
+		t.Errorf("an update on a base with a wrong byte: %d\n%s", status, said)
+	}
+	// One that has hardly a block of this base is another.
+	for at := 5 << 20; at < len(two)-21<<20; at += 256 << 10 {
+		data[at]++
+	}
+	if err := os.WriteFile(file, data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	said, status = runStick(t, "update", file, s.url("/one-os.iso"), "--yes", "--repair")
 	if status != 5 || !strings.Contains(said, "isofs stick write "+file) || !strings.Contains(said, "nothing was written") {
 		t.Errorf("an update on another base: %d\n%s", status, said)
 	}
