@@ -7,7 +7,6 @@ import (
 	"errors"
 	"flag"
 	"io"
-	"io/fs"
 	"log/slog"
 	"os"
 	"os/exec"
@@ -139,30 +138,6 @@ func TestTiny(t *testing.T) {
 	t.Run("again into the same place", func(t *testing.T) { testAgain(t, first, image) })
 	if left, _ := filepath.Glob(filepath.Join(debs, scratchPattern)); len(left) > 0 {
 		t.Errorf("%v is left in the work directory", left)
-	}
-}
-
-// checkModes finds what of a bake's output others cannot read.
-func checkModes(t *testing.T, dir string) {
-	t.Helper()
-	n := 0
-	err := filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error {
-		if err != nil {
-			return err
-		}
-		fi, err := entry.Info()
-		want := fs.FileMode(0o644)
-		if entry.IsDir() {
-			want = 0o755
-		}
-		if err == nil && fi.Mode().Perm() != want {
-			t.Errorf("%s has the mode %v", path, fi.Mode())
-		}
-		n++
-		return err
-	})
-	if err != nil || n != 6 {
-		t.Errorf("%d names in %s (%v)", n, dir, err)
 	}
 }
 

@@ -79,6 +79,58 @@ func TestRepair(t *testing.T) {
 	}
 }
 
+// edit has sgdisk change the partition table.
+func edit(t *testing.T, m *memory, args ...string) {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "stick")
+	if err := os.WriteFile(file, m.data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	tool(t, "sgdisk", append(args, file)...)
+	data, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.data = data
+}
+
+// Names, GUIDs and flags of partitions are not what makes a base; their kind
+// and place are.
+func TestTableThatWasEdited(t *testing.T) {
+	b := newBase(t, 1)
+	old, wanted := publish(t, b, "notepat", "<p>old"), publish(t, b, "tone", "<p>new")
+	s := newServer(t, old, wanted)
+	for _, c := range []struct {
+		args []string
+		says string // "": it is updated
+	}{
+		{[]string{"-c", "1:other"}, ""},
+		{[]string{"-c", "3:no slot by its name"}, ""},
+		{[]string{"-A", "2:set:60", "-A", "3:set:63"}, ""},
+		{[]string{"-U", "R", "-u", "1:R", "-u", "3:R"}, ""},
+		{[]string{"-t", "1:0700"}, "partition 1 (EFI) is not at"},
+		{[]string{"-h", "1"}, "1 of its 323 blocks"},
+	} {
+		stick := old.onStick()
+		edit(t, stick, c.args...)
+		before := bytes.Clone(stick.data)
+		u, err := Plan(t.Context(), stick, s.resolve(t, "/tone-os.iso"), Options{VerifyBase: true})
+		if err == nil {
+			err = u.Run(t.Context(), nil)
+		}
+		if c.says != "" {
+			if err == nil || !strings.Contains(err.Error(), c.says) || !bytes.Equal(before, stick.data) {
+				t.Errorf("%q: %v, want %q", c.args, err, c.says)
+			}
+			continue
+		}
+		copy(before[slotStart:], wanted.slot())
+		if err != nil || !bytes.Equal(before, stick.data) {
+			t.Errorf("%q: %v", c.args, err)
+		}
+	}
+}
+
 // What is another base, or would cost a partition that somebody made, is not
 // repaired.
 func TestNotRepaired(t *testing.T) {
@@ -89,16 +141,7 @@ func TestNotRepaired(t *testing.T) {
 	// A table that a tool moved, with a partition more or without.
 	moved := func(args ...string) func(m *memory) {
 		return func(m *memory) {
-			file := filepath.Join(t.TempDir(), "stick")
-			if err := os.WriteFile(file, m.data, 0o600); err != nil {
-				t.Fatal(err)
-			}
-			tool(t, "sgdisk", append(args, file)...)
-			data, err := os.ReadFile(file)
-			if err != nil {
-				t.Fatal(err)
-			}
-			m.data = data
+			edit(t, m, args...)
 			m.data[3] ^= 1 // and the boot code, beside the table
 		}
 	}

@@ -142,6 +142,13 @@ func (t *table) partitions() []partition {
 	return list
 }
 
+// samePlace reports whether two partitions are of one kind and have the same
+// bytes. Their names, numbers (GUIDs) and flags nothing goes by that boots: it
+// finds file systems by their labels.
+func (p partition) samePlace(of partition) bool {
+	return bytes.Equal(p.entry[:16], of.entry[:16]) && p.off == of.off && p.end == of.end
+}
+
 // compare tells what partitions of a base the table has not as they are there,
 // and which others it has.
 func (t *table) compare(of *table) (missing, more []partition) {
@@ -150,7 +157,7 @@ func (t *table) compare(of *table) (missing, more []partition) {
 		has[p.number] = p
 	}
 	for _, want := range of.partitions() {
-		if got, ok := has[want.number]; !ok || !bytes.Equal(got.entry, want.entry) {
+		if got, ok := has[want.number]; !ok || !got.samePlace(want) {
 			missing = append(missing, want)
 		}
 		delete(has, want.number)
