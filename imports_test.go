@@ -13,6 +13,7 @@ import (
 var allowed = map[string]string{
 	"fault":       "",
 	"border":      "",
+	"output":      "",
 	"extent":      "",
 	"origin":      "",
 	"cache":       "",
@@ -29,9 +30,9 @@ var allowed = map[string]string{
 	"catalog":     "image bundle base extent quota",
 	"vfs":         "border catalog extent",
 	"api":         "catalog bundle quota",
-	"boottest":    "",
+	"boottest":    "output",
 	"stick":       "base bundle",
-	"cmd/isofs":   "api bake base boottest border bundle cache catalog extent image nginx origin quota sidecar signature stick store vfs",
+	"cmd/isofs":   "api bake base boottest border bundle cache catalog extent image nginx origin output quota sidecar signature stick store vfs",
 	"integration": "",
 	// What tests run, and no part of the program imports.
 	"integration/s3test": "",

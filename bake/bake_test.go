@@ -15,6 +15,8 @@ import (
 	"strings"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"aesthetic.computer/isofs/base"
 	"aesthetic.computer/isofs/fault"
 )
@@ -88,8 +90,8 @@ func run(t *testing.T, name string, args ...string) string {
 	return string(out)
 }
 
-// Two bakes in different places, at different times and in different time
-// zones give the same bytes, and the tools that know best find nothing wrong with
+// Two bakes in different places, at different times, in different time zones and
+// under different umasks give the same bytes, for everybody to read, and the tools that know best find nothing wrong with
 // them. That they boot is TestMatrix's, and of images with a piece integration's.
 func TestTiny(t *testing.T) {
 	var stages []string
@@ -114,7 +116,12 @@ func TestTiny(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Setenv("TZ", "Asia/Kathmandu")
-	second := bakeTiny(t, TinyOptions{WorkDir: other, OutDir: t.TempDir(), Version: "2026-11-01"})
+	was := unix.Umask(0o077)
+	second := bakeTiny(t, TinyOptions{WorkDir: other, OutDir: filepath.Join(t.TempDir(), "new"), Version: "2026-11-01"})
+	if now := unix.Umask(was); now != 0o077 {
+		t.Errorf("a bake leaves the umask %#o", now)
+	}
+	checkModes(t, filepath.Join(second.Dir, "..", "..", ".."))
 	again, err := os.ReadFile(second.Image)
 	if err != nil {
 		t.Fatal(err)

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"sync"
 	"syscall"
 
 	"aesthetic.computer/isofs/base"
@@ -26,8 +27,10 @@ const scratchPattern = "scratch-*"
 
 // openWorkspace takes dir, and clears what killed bakes left there.
 func openWorkspace(dir string) (*workspace, error) {
+	ownModes.begin()
 	lock, err := lockDir(dir)
 	if err != nil {
+		ownModes.end()
 		return nil, fmt.Errorf("use the work directory: %w", err)
 	}
 	w := &workspace{lock: lock}
@@ -36,14 +39,46 @@ func openWorkspace(dir string) (*workspace, error) {
 		_ = os.RemoveAll(s) // what cannot go now goes with the next bake
 	}
 	if w.scratch, err = os.MkdirTemp(dir, scratchPattern); err != nil {
-		w.lock.Close()
+		w.close()
 		return nil, fmt.Errorf("use the work directory: %w", kindOf(context.Background(), err))
 	}
 	return w, nil
 }
 
+// A fileModes sees to it that what a bake makes is as readable as the bake says,
+// whoever runs it: modes of files go into images, from tools too (debugfs
+// copies them, dpkg and dracut make files of their own), and bases are for
+// others to read. The umask is the process's, so it is changed from the first
+// bake's beginning to the last one's end.
+type fileModes struct {
+	mu    sync.Mutex
+	bakes int
+	was   int // the umask before
+}
+
+var ownModes fileModes
+
+func (m *fileModes) begin() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.bakes++; m.bakes == 1 {
+		m.was = syscall.Umask(0o022)
+	}
+}
+
+func (m *fileModes) end() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.bakes--; m.bakes == 0 {
+		syscall.Umask(m.was)
+	}
+}
+
 func (w *workspace) close() {
-	_ = os.RemoveAll(w.scratch) // else the next bake does
+	ownModes.end()
+	if w.scratch != "" {
+		_ = os.RemoveAll(w.scratch) // else the next bake does
+	}
 	w.lock.Close()
 }
 

@@ -16,6 +16,7 @@ import (
 	"fmt"
 	"image/color"
 	"os"
+	"path/filepath"
 	"regexp"
 	"runtime"
 	"slices"
@@ -48,6 +49,8 @@ type Options struct {
 	Timeout  time.Duration
 	Expect   Expect
 	Shots    string // folder for pictures of the screen; "": none are kept
+
+	drives string // what QEMU is to call the image
 }
 
 // Expect is what must be seen. All that is set must be, in any order.
@@ -104,12 +107,15 @@ func Run(ctx context.Context, o Options) (*Result, error) {
 	if err := o.complete(); err != nil {
 		return nil, fmt.Errorf("boot %s: %w", o.Image, err)
 	}
+	if err := o.find(ctx); err != nil {
+		return nil, fmt.Errorf("boot %s: %w", o.Image, err)
+	}
 	// The machine dies with the thread that started it, so that one is kept.
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
-	dir, err := os.MkdirTemp("", "isofs-boot-")
+	dir, err := scratch()
 	if err != nil {
-		return nil, fmt.Errorf("boot %s: %w: %w", o.Image, fault.Unavailable, err)
+		return nil, fmt.Errorf("boot %s: %w", o.Image, err)
 	}
 	defer os.RemoveAll(dir)
 	r, err := o.run(ctx, dir)
@@ -120,6 +126,29 @@ func Run(ctx context.Context, o Options) (*Result, error) {
 		return nil, fmt.Errorf("boot %s: %w", o.Image, err)
 	}
 	return r, nil
+}
+
+// maxSocket is how long the path of a socket may be (unix(7)), and what is put
+// behind the scratch directory for the monitor's.
+const (
+	maxSocket   = 107
+	monitorTail = "/tcg-0123456789/qmp"
+)
+
+// scratch makes a directory for the machine's files, whose names QEMU gets.
+func scratch() (string, error) {
+	tmp, err := filepath.Abs(os.TempDir())
+	if err != nil {
+		return "", fmt.Errorf("%w: %w", fault.Unavailable, err)
+	}
+	dir, err := os.MkdirTemp(tmp, "isofs-boot-")
+	if err != nil {
+		return "", fmt.Errorf("%w: %w", fault.Unavailable, err)
+	}
+	if len(dir)+len(monitorTail) > maxSocket {
+		return "", errors.Join(fmt.Errorf("the path of TMPDIR is too long for QEMU's socket in it, %s: set a shorter one: %w", tmp, fault.Invalid), os.Remove(dir))
+	}
+	return dir, nil
 }
 
 func (o *Options) run(ctx context.Context, dir string) (*Result, error) {
@@ -194,18 +223,5 @@ func (o *Options) complete() error {
 			return fmt.Errorf("make the folder of screenshots: %w: %w", fault.Invalid, err)
 		}
 	}
-	if isAddress(o.Image) {
-		return nil
-	}
-	if _, err := os.Stat(o.Image); errors.Is(err, os.ErrNotExist) {
-		return fmt.Errorf("%w: %w", fault.NotFound, err)
-	} else if err != nil {
-		return fmt.Errorf("%w: %w", fault.Invalid, err)
-	}
 	return nil
-}
-
-// isAddress tells an address from a path.
-func isAddress(image string) bool {
-	return strings.HasPrefix(image, "http://") || strings.HasPrefix(image, "https://")
 }

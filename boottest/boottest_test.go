@@ -152,7 +152,7 @@ func TestTheMachineEndsWithTheTest(t *testing.T) {
 	defer cancel()
 	ended := make(chan error, 1)
 	go func() {
-		_, err := Run(ctx, Options{Image: fifo, Firmware: "bios", Accel: "tcg", Timeout: time.Minute, Expect: Expect{Piece: "x"}})
+		_, err := Run(ctx, Options{Image: filepath.Join(dir, qemu), Firmware: "bios", Accel: "tcg", Timeout: time.Minute, Expect: Expect{Piece: "x"}})
 		ended <- err
 	}()
 	text, err := os.ReadFile(fifo)
@@ -174,7 +174,7 @@ func TestTheMachineEndsWithTheTest(t *testing.T) {
 
 func TestArguments(t *testing.T) {
 	for _, as := range Media {
-		o := Options{Image: "/a,b", As: as, Firmware: "bios", Memory: 512}
+		o := Options{drives: "/a,b", As: as, Firmware: "bios", Memory: 512}
 		args, err := o.arguments(t.TempDir(), "tcg")
 		all := strings.Join(args, " ")
 		if err != nil || !strings.Contains(all, "file=/a,,b,") || strings.Count(all, "bootindex=0") != 1 {

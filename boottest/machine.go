@@ -56,6 +56,13 @@ func (o *Options) start(ctx context.Context, dir, accel string) (*machine, error
 	m.cmd = exec.Command(path, args...)
 	m.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	m.cmd.Stderr = &m.says
+	if tmp := os.Getenv("TMPDIR"); tmp != "" {
+		// It puts there what a disk forgets, by a name that must not be relative.
+		if tmp, err = filepath.Abs(tmp); err != nil {
+			return nil, err
+		}
+		m.cmd.Env = append(os.Environ(), "TMPDIR="+tmp)
+	}
 	console, err := m.cmd.StdoutPipe()
 	if err != nil {
 		return nil, err
@@ -92,7 +99,7 @@ func (o *Options) arguments(dir, accel string) ([]string, error) {
 
 // drive attaches the image. Disks can be written, as real ones can, and forget it.
 func (o *Options) drive() []string {
-	drive := "if=none,id=image,format=raw,file=" + escape(o.Image)
+	drive := "if=none,id=image,format=raw,file=" + escape(o.drives)
 	disk, cd := drive+",snapshot=on", drive+",readonly=on,media=cdrom"
 	switch o.As {
 	case "disk":

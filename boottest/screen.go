@@ -3,12 +3,14 @@ package boottest
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"fmt"
 	"image"
 	"image/color"
 	"image/png"
 	"io"
-	"os"
+
+	"aesthetic.computer/isofs/output"
 )
 
 // A screen is a picture of the machine's screen: three bytes a pixel.
@@ -109,13 +111,9 @@ func (s *screen) savePNG(path string) error {
 		copy(img.Pix[4*i:], s.pixels[3*i:][:3])
 		img.Pix[4*i+3] = 255
 	}
-	f, err := os.Create(path)
-	if err != nil {
+	var data bytes.Buffer
+	if err := png.Encode(&data, img); err != nil {
 		return err
 	}
-	if err := png.Encode(f, img); err != nil {
-		f.Close()
-		return err
-	}
-	return f.Close()
+	return output.WriteFile(context.Background(), path, data.Bytes())
 }

@@ -95,6 +95,7 @@ func TestUsage(t *testing.T) {
 		{"the version, with wrong settings", nil, []string{"version", config("cache_size = 1\n")}, 0, []string{"!cache_size"}},
 		{"a variable of a script", []string{"ISOFS_TO=s3://b/x"}, []string{"base", "list", "--from", dir}, 0, []string{"!ISOFS_TO"}},
 		{"no server", nil, []string{"status", "--run", dir}, failed, []string{filepath.Join(dir, "api.sock")}},
+		{"no home to bake in", []string{"HOME=", "XDG_CACHE_HOME="}, []string{"bake", "tiny", "-o", filepath.Join(dir, "bases")}, misused, []string{"--work"}},
 		{"a purpose that is none", nil, []string{"doctor", "fly"}, misused, []string{"fly"}},
 		{"two words for a piece", nil, []string{"pack", "a", "b"}, misused, nil},
 	} {

@@ -129,6 +129,17 @@ func TestStick(t *testing.T) {
 		t.Errorf("verified with a wrong byte: %d\n%s", status, said)
 	}
 	said, status := runStick(t, "update", file, s.url("/one-os.iso"), "--yes", "--verify-base")
+	if status != 5 || !strings.Contains(said, "1 of its ") || !strings.Contains(said, "isofs stick update --repair "+file) {
+		t.Errorf("an update on a base with a wrong byte: %d\n%s", status, said)
+	}
+	// One that has hardly a block of this base is another.
+	for at := 5 << 20; at < len(two)-21<<20; at += 256 << 10 {
+		data[at]++
+	}
+	if err := os.WriteFile(file, data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	said, status = runStick(t, "update", file, s.url("/one-os.iso"), "--yes", "--repair")
 	if status != 5 || !strings.Contains(said, "isofs stick write "+file) || !strings.Contains(said, "nothing was written") {
 		t.Errorf("an update on another base: %d\n%s", status, said)
 	}
@@ -138,6 +149,53 @@ func TestStick(t *testing.T) {
 	none := flashed(t, make([]byte, len(one)))
 	if said, status := runStick(t, "update", none, address, "--yes"); status != 2 || !strings.Contains(said, "not a stick of isofs") {
 		t.Errorf("a file that is none: %d\n%s", status, said)
+	}
+}
+
+// TestUsedStick: a stick that the kernel and mtools wrote to is repaired, with a keyring too.
+func TestUsedStick(t *testing.T) {
+	t.Parallel()
+	needRoot(t)
+	need(t, "mmd", "mount")
+	_, secret, ring := newSigningKey(t, "used")
+	s := serve(t, "--pieces", pieces(t, map[string]string{"one": page("one", 1000), "two": page("two", 2000)}), "--sign-key", secret)
+	_, one := s.get("/one-os.iso")
+	_, two := s.get("/two-os.iso")
+	file, folder := flashed(t, one), t.TempDir()
+	must(t, "mmd", "-i", file+"@@1048576", "::/System Volume Information")
+	live := bytes.Index(one, []byte("FEDAC-LIVE\x00")) - 1024 - 0x78
+	if out, err := exec.Command("mount", "-t", "ext4", "-o", fmt.Sprintf("loop,offset=%d,sizelimit=%d", live, bytes.Index(one, []byte("FEDAC-PIECE\x00"))-1024-0x78-live), file, folder).CombinedOutput(); err != nil {
+		lack(t, fmt.Sprintf("needs loop devices: %v\n%s", err, out))
+	}
+	if err := unix.Unmount(folder, 0); err != nil {
+		t.Fatal(err)
+	}
+	data, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	data[446] = 0x80 // parted's pmbr_boot
+	if err := os.WriteFile(file, data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if said, status := runStick(t, "update", file, s.url("/os:two"), "--yes"); status != 5 || !strings.Contains(said, "blocks were changed") || !strings.Contains(said, "update --repair "+file) {
+		t.Errorf("as it is: %d\n%s", status, said)
+	}
+	if said, status := runStick(t, "verify", file, s.url("/")); status != 3 || !strings.Contains(said, "update --repair") {
+		t.Errorf("verified: %d\n%s", status, said)
+	}
+	if said, status := runStick(t, "update", file, s.url("/os:two"), "--repair", "--dry-run"); status != 0 || !strings.Contains(said, "blocks of its base") {
+		t.Errorf("a dry run: %d\n%s", status, said)
+	}
+	if now, err := os.ReadFile(file); err != nil || !bytes.Equal(now, data) {
+		t.Errorf("something was written (%v)", err)
+	}
+	if said, status := runStick(t, "update", file, s.url("/os:two"), "--repair", "--yes", "--keyring", ring); status != 0 {
+		t.Errorf("repaired: %d\n%s", status, said)
+	}
+	two[446] = 0x80 // which is nobody's harm, and stays
+	if !holds(t, file, two) {
+		t.Error("the stick is not as if it had been flashed with the other image")
 	}
 }
 

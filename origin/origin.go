@@ -143,13 +143,14 @@ func or[T int | time.Duration](v, otherwise T) T {
 
 // parse returns the path of a file, or what asks a server for the object.
 func (o Options) parse(address string) (path string, g getter, err error) {
-	scheme, rest, ok := strings.Cut(address, "://")
-	switch {
-	case address == "":
-		return "", nil, fmt.Errorf("open origin: %w: empty address", fault.Invalid)
-	case !ok:
-		return address, nil, nil
-	case scheme == "s3":
+	path, isFile, err := FilePath(address)
+	if err != nil {
+		return "", nil, fmt.Errorf("open origin: %w", err)
+	}
+	if isFile {
+		return path, nil, nil
+	}
+	if scheme, rest, _ := strings.Cut(address, "://"); scheme == "s3" {
 		g, err := newObject(rest, o)
 		if err != nil {
 			return "", nil, fmt.Errorf("open origin %s: %w", Redact(address), err)
@@ -165,19 +166,13 @@ func (o Options) parse(address string) (path string, g getter, err error) {
 		return "", nil, fmt.Errorf("open origin: %w: not a URL: %w", fault.Invalid, err)
 	}
 	u.Fragment, u.RawFragment = "", ""
-	switch u.Scheme {
-	case "http", "https":
+	if u.Scheme == "http" || u.Scheme == "https" {
 		if u.Hostname() == "" {
 			return "", nil, fmt.Errorf("open origin %s: %w: no host", Redact(address), fault.Invalid)
 		}
 		return "", newClient(u, o), nil
-	case "file":
-		if (u.Host != "" && u.Host != "localhost") || u.Path == "" {
-			return "", nil, fmt.Errorf("open origin %s: %w: write file:///path", Redact(address), fault.Invalid)
-		}
-		return u.Path, nil, nil
 	}
-	return "", nil, fmt.Errorf("open origin: %w: scheme %q: use http, https, s3, file or a path", fault.Invalid, scheme)
+	return "", nil, fmt.Errorf("open origin: %w: scheme %q: use http, https, s3, file or a path", fault.Invalid, u.Scheme)
 }
 
 // Redact returns address without what may be secret: user, password, and the

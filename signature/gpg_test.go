@@ -259,12 +259,16 @@ func TestDirectory(t *testing.T) {
 	fpr := g.generate("Joe <Joe.Doe@Example.ORG>", "ed25519", "never")
 	g.run(nil, "--quick-add-uid", fpr, "Joe <images@other.example>")
 	g.run(nil, "--quick-add-uid", fpr, "no address")
+	// Lower-cased is what ASCII has, and nothing else.
+	for _, id := range []string{"ÄBc.Def+x@Ex.Org", "İstanbul@ex.org", "KELVIN\u212a@ex.org"} {
+		g.run(nil, "--quick-add-uid", fpr, "Joe <"+id+">")
+	}
 	ring, err := ParseKeyring(g.export("--export", fpr))
 	if err != nil {
 		t.Fatal(err)
 	}
 	entries, err := ring.Directory()
-	if err != nil || len(entries) != 2 {
+	if err != nil || len(entries) != 5 {
 		t.Fatalf("%d entries, %v", len(entries), err)
 	}
 	listed := g.run(nil, "--with-wkd-hash", "--list-keys", fpr)

@@ -85,35 +85,70 @@ func readSignatures(data []byte) ([]*packet.Signature, error) {
 	if len(data) > MaxSize {
 		return nil, fmt.Errorf("the signature has %d bytes, at most %d are read: %w", len(data), MaxSize, fault.Corrupt)
 	}
-	var body io.Reader = bytes.NewReader(data)
-	if len(data) == 0 || data[0]&0x80 == 0 {
-		block, err := armor.Decode(body)
-		if err != nil {
-			return nil, fmt.Errorf("there is no OpenPGP signature in it: %w: %w", fault.Corrupt, err)
-		}
-		if block.Type != signatureType {
-			return nil, fmt.Errorf("it has a %.40q, wanted %q: %w", block.Type, signatureType, fault.Corrupt)
-		}
-		body = block.Body
-	}
 	var all []*packet.Signature
-	packets := packet.NewReader(body)
-	for {
-		p, err := packets.Next()
-		if errors.Is(err, io.EOF) {
-			break
-		}
-		if err != nil {
-			return nil, fmt.Errorf("the signature cannot be read: %w: %w", fault.Corrupt, err)
-		}
-		if s, ok := p.(*packet.Signature); ok {
-			all = append(all, s)
-		}
+	var wrong []error
+	if len(data) > 0 && data[0]&0x80 != 0 {
+		all, wrong = signaturesOf(bytes.NewReader(data), nil, nil)
+	} else {
+		all, wrong = signaturesInArmor(data)
+	}
+	if len(all) == 0 && len(wrong) > 0 {
+		return nil, fmt.Errorf("the signature cannot be read: %w: %w", fault.Corrupt, errors.Join(wrong[:min(len(wrong), 3)]...))
 	}
 	if len(all) == 0 || len(all) > maxSignatures {
 		return nil, fmt.Errorf("it has %d signatures, wanted 1 to %d: %w", len(all), maxSignatures, fault.Corrupt)
 	}
 	return all, nil
+}
+
+// armorBegins each armored block, at the beginning of a line.
+var armorBegins = []byte("-----BEGIN ")
+
+// signaturesInArmor takes them out of all armored blocks of a file, and notes
+// what is wrong with some: that makes the others not bad. So each block is read
+// by itself, also behind one that has no end.
+func signaturesInArmor(data []byte) (all []*packet.Signature, wrong []error) {
+	for len(data) > 0 {
+		end := len(data)
+		if next := bytes.Index(data[1:], armorBegins); next >= 0 {
+			end = next + 1
+		}
+		part := data[:end]
+		data = data[end:]
+		block, err := armor.Decode(bytes.NewReader(part))
+		switch {
+		case errors.Is(err, io.EOF):
+			continue // text before the first block, or what only looks like one
+		case err != nil:
+			wrong = append(wrong, err)
+		case block.Type != signatureType:
+			wrong = append(wrong, fmt.Errorf("it has a %.40q, wanted %q", block.Type, signatureType))
+		default:
+			all, wrong = signaturesOf(block.Body, all, wrong)
+		}
+	}
+	if len(all)+len(wrong) == 0 {
+		wrong = []error{errors.New("there is no OpenPGP signature in it")}
+	}
+	return all, wrong
+}
+
+// signaturesOf adds the signatures of a sequence of packets to all, up to the
+// first packet that cannot be read.
+func signaturesOf(body io.Reader, all []*packet.Signature, wrong []error) ([]*packet.Signature, []error) {
+	packets := packet.NewReader(body)
+	for {
+		p, err := packets.Next()
+		if errors.Is(err, io.EOF) {
+			return all, wrong
+		}
+		if err != nil {
+			return all, append(wrong, err)
+		}
+		if s, ok := p.(*packet.Signature); ok {
+			all = append(all, s)
+		}
+	}
 }
 
 // hashFor reads the data once, for all algorithms that are used.

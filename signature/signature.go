@@ -69,17 +69,6 @@ func fingerprintOf(k *packet.PublicKey) string {
 	return strings.ToUpper(hex.EncodeToString(k.Fingerprint))
 }
 
-// userOf is the user id of a key by which people know it; "" if it has none.
-func userOf(e *openpgp.Entity, now time.Time) string {
-	if _, id := e.PrimaryIdentity(now, settings(now)); id != nil {
-		return id.Name
-	}
-	for name := range e.Identities {
-		return name
-	}
-	return ""
-}
-
 // readKeys reads the keys of a file: binary, or armored blocks of the given
 // types one behind the other.
 func readKeys(data []byte, types ...string) (openpgp.EntityList, error) {
@@ -141,14 +130,4 @@ func armored(kind string, write func(io.Writer) error) ([]byte, error) {
 	}
 	out.WriteByte('\n')
 	return out.Bytes(), nil
-}
-
-// public writes the public parts of keys, without what others certified.
-func public(w io.Writer, keys ...*openpgp.Entity) error {
-	for _, k := range keys {
-		if err := k.Serialize(w); err != nil {
-			return fmt.Errorf("write the public key %s: %w: %w", fingerprintOf(k.PrimaryKey), fault.Invalid, err)
-		}
-	}
-	return nil
 }

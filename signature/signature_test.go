@@ -6,6 +6,7 @@ import (
 	"hash"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -216,6 +217,47 @@ func TestSeveralSignatures(t *testing.T) {
 	}
 	for name, sig := range map[string][]byte{"bad ones": file(foreign, wrong), "none": {}, "too many": file(many...), "text": []byte("good")} {
 		if _, err := known.Keyring().Verify([]byte("data"), sig, now); fault.Kind(err) != fault.Corrupt {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// A file of several armored blocks has the signatures of all of them; what else
+// lies there, and what is damaged, makes none of them bad.
+func TestSeveralBlocks(t *testing.T) {
+	now := made.Add(day)
+	known, other := signerOf(t, now, newKey(t, 0, made)), signerOf(t, now, newKey(t, 0, made))
+	block := func(s *Signer, text string) []byte {
+		t.Helper()
+		sig, err := s.SignData([]byte(text), now)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return sig
+	}
+	good, foreign, wrong := block(known, "data"), block(other, "data"), block(known, "date")
+	key, err := known.Keyring().Armored()
+	if err != nil {
+		t.Fatal(err)
+	}
+	damaged := bytes.Clone(good)
+	damaged[len(damaged)/2] ^= 1
+	cut := good[:len(good)-60]
+	for name, blocks := range map[string][][]byte{
+		"good first": {good, foreign}, "good last": {foreign, wrong, good}, "text between": {foreign, []byte("and\n\n"), good},
+		"a damaged one before": {damaged, good}, "one that is cut before": {cut, []byte("\n"), good}, "a damaged one behind": {good, damaged},
+		"a key before": {key, good}, "CRLF": {bytes.ReplaceAll(slices.Concat(foreign, good), []byte("\n"), []byte("\r\n"))},
+	} {
+		if proof, err := known.Keyring().Verify([]byte("data"), slices.Concat(blocks...), now); err != nil || proof.User == "" {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	many := make([][]byte, maxSignatures+1)
+	for i := range many {
+		many[i] = good
+	}
+	for name, blocks := range map[string][][]byte{"bad ones": {foreign, wrong}, "too many": many, "a key": {key}, "damaged": {damaged, damaged}, "cut": {cut}} {
+		if _, err := known.Keyring().Verify([]byte("data"), slices.Concat(blocks...), now); fault.Kind(err) != fault.Corrupt {
 			t.Errorf("%s: %v", name, err)
 		}
 	}

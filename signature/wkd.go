@@ -6,6 +6,7 @@ import (
 	"encoding/base32"
 	"fmt"
 	"strings"
+	"time"
 
 	openpgp "github.com/ProtonMail/go-crypto/openpgp/v2"
 )
@@ -22,8 +23,18 @@ var zbase32 = base32.NewEncoding("ybndrfg8ejkmcpqxot1uwisza345h769").WithPadding
 
 // wkdHash is how a web key directory calls the part of an address before the @.
 func wkdHash(local string) string {
-	sum := sha1.Sum([]byte(strings.ToLower(local))) // as the draft has it; it is a name, no proof
+	sum := sha1.Sum([]byte(lowerASCII(local))) // as the draft has it; it is a name, no proof
 	return zbase32.EncodeToString(sum[:])
+}
+
+// lowerASCII leaves all but A to Z as it is, as the draft and gpg do.
+func lowerASCII(s string) string {
+	return strings.Map(func(r rune) rune {
+		if 'A' <= r && r <= 'Z' {
+			return r + 'a' - 'A'
+		}
+		return r
+	}, s)
 }
 
 // Directory returns what a web key directory has of the keys: an entry for each
@@ -33,7 +44,7 @@ func (k *Keyring) Directory() ([]DirectoryEntry, error) {
 	found := map[place][]*openpgp.Entity{}
 	var order []place
 	for _, e := range k.keys {
-		for _, id := range e.Identities {
+		for _, id := range users(e, time.Time{}) {
 			local, domain, ok := strings.Cut(id.UserId.Email, "@")
 			if !ok || local == "" || domain == "" || strings.ContainsAny(domain, "@/ ") {
 				continue

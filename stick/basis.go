@@ -26,10 +26,13 @@ type basis struct {
 	parts []partition
 	// seen is the stick, with the base's tables where another tool changed them.
 	seen io.ReaderAt
-	// Moved is true if it did.
+	// Moved is true if it did; added are the partitions that it made.
 	moved bool
+	added []partition
 	// found is all that differs from the base, notes what is only worth telling.
 	found, notes []string
+	// wrong are the blocks that the last scan found not to be the base's.
+	wrong []int
 }
 
 // lookAtBasis reads the partition tables of a stick. One without a slot is
@@ -61,6 +64,7 @@ func lookAtBasis(t Target, m *base.Manifest) (*basis, error) {
 		return b, nil
 	}
 	missing, more := has.compare(b.table)
+	b.added = more
 	for _, p := range missing {
 		b.found = append(b.found, fmt.Sprintf("%s is not at bytes %d to %d, or not the same", p, p.off, p.end-1))
 	}
@@ -90,25 +94,29 @@ func (b *basis) lookForMove(t Target, has *table) error {
 	if err := readAt(t, tail, b.m.SlotEnd()); err != nil {
 		return err
 	}
-	if has.equal(b.table) && string(tail) == string(b.m.Tail) {
-		return nil
+	var tables []overlaid
+	if !has.equal(b.table) || string(tail) != string(b.m.Tail) {
+		b.moved = true
+		b.notes = append(b.notes, "another tool wrote its partition table again, with the same partitions; it stays as it is")
+		tables = withTablesOf(b.m, b.table)
+		b.seen = &overlay{t, tables}
 	}
-	b.moved = true
-	b.notes = append(b.notes, "another tool wrote its partition table again, with the same partitions; it stays as it is")
-	shown := withTablesOf(t, b.m, b.table)
-	b.seen = shown
-	// It may have written the size of the disk into the MBR, too.
-	sectors := b.m.TotalSize / sector
-	for _, mbr := range [][]overlaid{nil, {protective(sectors, false)}, {protective(sectors, true)}, {protective(1<<33, true)}} {
-		try := &overlay{t, append(slices.Clone(shown.pieces), mbr...)}
-		same, err := b.sameBlock(try, 0, make([]byte, b.m.BlockSize))
+	buf := make([]byte, b.m.BlockSize)
+	for n, mbr := range masterRecords(b.m.TotalSize / sector) {
+		try := &overlay{t, append(slices.Clone(tables), mbr...)}
+		same, err := b.sameBlock(try, 0, buf)
 		if err != nil {
 			return err
 		}
-		if same {
-			b.seen = try
-			break
+		if !same {
+			continue
 		}
+		b.seen = try
+		if n > 0 && !b.moved {
+			b.moved = true
+			b.notes = append(b.notes, "another tool changed the boot flag, the size or the signature in its first sector (MBR); that stays as it is")
+		}
+		break
 	}
 	return nil
 }
@@ -148,7 +156,7 @@ func (b *basis) where(off int64) string {
 }
 
 // lookQuickly compares the first and the last block of each partition and some
-// from all over the base.
+// from all over the base. If most of them are wrong it is an *OtherBaseError.
 func (b *basis) lookQuickly(ctx context.Context) error {
 	var look []int
 	for _, p := range b.parts {
@@ -158,7 +166,7 @@ func (b *basis) lookQuickly(ctx context.Context) error {
 		look = append(look, n*int(b.m.PiecePartitionOffset/b.m.BlockSize)/spread)
 	}
 	slices.Sort(look)
-	buf := make([]byte, b.m.BlockSize)
+	buf, looked := make([]byte, b.m.BlockSize), 0
 	for _, i := range slices.Compact(look) {
 		if i < 0 || i >= len(b.m.Blocks) || !b.inBase(i) {
 			continue
@@ -170,18 +178,23 @@ func (b *basis) lookQuickly(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
+		looked++
 		if !same {
 			b.found = append(b.found, b.differs(i))
 		}
+	}
+	if len(b.found)*2 > looked {
+		return &OtherBaseError{b.found}
 	}
 	return nil
 }
 
 // lookAtAll compares every block of the base, and the digest of an image with
-// these bytes and slot in its slot: that is proof, also for the blocks that
-// the slot begins or ends in.
-func (b *basis) lookAtAll(ctx context.Context, slot []byte, want base.Hash, show Progress) error {
-	sum, err := b.scan(ctx, &overlay{b.seen, []overlaid{{b.m.PiecePartitionOffset, slot}}}, show)
+// these bytes, changed as an update would change them: that is proof, also for
+// the blocks that the slot begins or ends in.
+func (b *basis) lookAtAll(ctx context.Context, changed io.ReaderAt, want base.Hash, show Progress) error {
+	b.found = nil
+	sum, err := b.scan(ctx, changed, show)
 	if err == nil && len(b.found) == 0 && sum != want {
 		b.found = append(b.found, fmt.Sprintf("some bytes next to the slot are not those of the base: with this piece the image would have sha256 %s, not %s", sum, want))
 	}
@@ -196,7 +209,7 @@ const maxFound = 5
 func (b *basis) scan(ctx context.Context, r io.ReaderAt, show Progress) (base.Hash, error) {
 	whole := sha256.New()
 	buf := make([]byte, b.m.BlockSize)
-	wrong := 0
+	b.wrong = nil
 	for i, want := range b.m.Blocks {
 		if err := ctx.Err(); err != nil {
 			return base.Hash{}, fmt.Errorf("read the stick: %w: %w", fault.Unavailable, err)
@@ -207,14 +220,14 @@ func (b *basis) scan(ctx context.Context, r io.ReaderAt, show Progress) (base.Ha
 		}
 		whole.Write(buf[:n])
 		if b.inBase(i) && sha256.Sum256(buf[:n]) != want {
-			if wrong++; wrong <= maxFound {
+			if b.wrong = append(b.wrong, i); len(b.wrong) <= maxFound {
 				b.found = append(b.found, b.differs(i))
 			}
 		}
 		show.tell(off+n, b.m.TotalSize)
 	}
-	if wrong > maxFound {
-		b.found = append(b.found, fmt.Sprintf("and %d blocks more", wrong-maxFound))
+	if more := len(b.wrong) - maxFound; more > 0 {
+		b.found = append(b.found, fmt.Sprintf("and %d blocks more", more))
 	}
 	return base.Hash(whole.Sum(nil)), nil
 }

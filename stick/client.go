@@ -187,7 +187,8 @@ func (s *Snapshot) URL() string { return s.folder.JoinPath(s.Name.FileName()).Re
 func (s *Snapshot) Slot(ctx context.Context, show Progress) ([]byte, error) {
 	file := s.Name.SlotFileName()
 	slot := make([]byte, 0, s.Manifest.PiecePartitionSize)
-	err := s.fetch(ctx, file, s.Manifest.PiecePartitionSize, func(p []byte) error {
+	size := s.Manifest.PiecePartitionSize
+	err := s.fetch(ctx, file, span{0, size, size}, func(p []byte) error {
 		slot = append(slot, p...)
 		return nil
 	}, show)
@@ -282,28 +283,31 @@ func (c *Client) pause(ctx context.Context, n int) error {
 	}
 }
 
-// fetch downloads a file of size bytes, going on where a connection broke off.
-// The addresses of a snapshot have the same bytes for ever, so parts fit.
-func (s *Snapshot) fetch(ctx context.Context, file string, size int64, sink func([]byte) error, show Progress) error {
+// A span is the bytes from off to end of a file that has size bytes.
+type span struct{ off, end, size int64 }
+
+// fetch downloads a part of a file, going on where a connection broke off. The
+// addresses of a snapshot have the same bytes for ever, so parts fit.
+func (s *Snapshot) fetch(ctx context.Context, file string, of span, sink func([]byte) error, show Progress) error {
 	u := s.folder.JoinPath(file)
-	var off int64
+	left, length := of, of.end-of.off
 	for failed := 0; ; {
-		n, err := s.part(ctx, u, off, size, func(p []byte) error {
+		n, err := s.part(ctx, u, left, func(p []byte) error {
 			if err := sink(p); err != nil {
 				return &sinkError{err}
 			}
-			off += int64(len(p))
-			show.tell(off, size)
+			left.off += int64(len(p))
+			show.tell(left.off-of.off, length)
 			return nil
 		})
 		if own, ok := errors.AsType[*sinkError](err); ok {
 			return own.error
 		}
-		if err == nil && off == size {
+		if err == nil && left.off == of.end {
 			return nil
 		}
 		if err == nil {
-			err = fmt.Errorf("it ended after %d of %d bytes: %w", off, size, fault.Unavailable)
+			err = fmt.Errorf("it ended after %d of %d bytes: %w", left.off-of.off, length, fault.Unavailable)
 		}
 		if failed++; n > 0 {
 			failed = 1
@@ -322,23 +326,23 @@ type sinkError struct{ error }
 
 var errStalled = fmt.Errorf("nothing came for %s", stall)
 
-// part downloads from off on, for as long as it comes.
-func (s *Snapshot) part(ctx context.Context, u *url.URL, off, size int64, sink func([]byte) error) (n int64, err error) {
+// part downloads from the beginning of a span on, for as long as it comes.
+func (s *Snapshot) part(ctx context.Context, u *url.URL, of span, sink func([]byte) error) (n int64, err error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	patience := time.AfterFunc(stall, func() { cancel(errStalled) })
 	defer patience.Stop()
-	resp, err := s.client.do(ctx, http.MethodGet, u, fmt.Sprintf("bytes=%d-%d", off, size-1))
+	resp, err := s.client.do(ctx, http.MethodGet, u, fmt.Sprintf("bytes=%d-%d", of.off, of.end-1))
 	if err != nil {
 		return 0, err
 	}
 	defer resp.Body.Close()
 	switch {
 	case resp.StatusCode == http.StatusPartialContent:
-		if want := fmt.Sprintf("bytes %d-%d/%d", off, size-1, size); resp.Header.Get("Content-Range") != want {
+		if want := fmt.Sprintf("bytes %d-%d/%d", of.off, of.end-1, of.size); resp.Header.Get("Content-Range") != want {
 			return 0, fmt.Errorf("the server sends %q, not %q: %w", resp.Header.Get("Content-Range"), want, fault.Corrupt)
 		}
-	case resp.StatusCode == http.StatusOK && off == 0 && resp.ContentLength == size:
+	case resp.StatusCode == http.StatusOK && of == (span{0, of.size, of.size}) && resp.ContentLength == of.size:
 	case resp.StatusCode == http.StatusTooManyRequests || resp.StatusCode >= 500:
 		return 0, fmt.Errorf("the server says %s: %w", resp.Status, fault.Unavailable)
 	case resp.StatusCode == http.StatusNotFound:
@@ -346,6 +350,7 @@ func (s *Snapshot) part(ctx context.Context, u *url.URL, off, size int64, sink f
 	default:
 		return 0, fmt.Errorf("the server says %s, with %d bytes: %w", resp.Status, resp.ContentLength, fault.Corrupt)
 	}
+	want := of.end - of.off
 	buf := make([]byte, 256<<10)
 	for {
 		patience.Reset(stall)
@@ -354,8 +359,8 @@ func (s *Snapshot) part(ctx context.Context, u *url.URL, off, size int64, sink f
 		if err != nil && errors.Is(context.Cause(ctx), errStalled) {
 			err = errStalled
 		}
-		if n+int64(got) > size-off {
-			return n, fmt.Errorf("more than %d bytes came: %w", size, fault.Corrupt)
+		if n+int64(got) > want {
+			return n, fmt.Errorf("more than %d bytes came: %w", want, fault.Corrupt)
 		}
 		if got > 0 {
 			if err := sink(buf[:got]); err != nil {

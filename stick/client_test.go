@@ -220,7 +220,7 @@ func TestAStalledDownloadIsGoneOnWith(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &Snapshot{client: &Client{HTTP: &http.Client{Transport: &stalling{}}}, folder: &url.URL{Scheme: "http", Host: "x"}}
 		var got []byte
-		err := s.fetch(t.Context(), "file", 10, func(p []byte) error {
+		err := s.fetch(t.Context(), "file", span{0, 10, 10}, func(p []byte) error {
 			time.Sleep(time.Hour) // a slow stick is no stalled download
 			got = append(got, p...)
 			return nil

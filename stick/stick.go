@@ -64,6 +64,29 @@ func (e *OtherBaseError) Error() string {
 // Unwrap returns fault.Invalid.
 func (e *OtherBaseError) Unwrap() error { return fault.Invalid }
 
+// A TouchedError says that a stick has the base that a piece needs, but that
+// some of its blocks were changed, as whatever mounts a stick does. They can be
+// repaired (Options.Repair). It wraps fault.Invalid.
+type TouchedError struct {
+	Wrong, Of int // blocks of the base
+	Findings  []string
+}
+
+// Error lists the findings.
+func (e *TouchedError) Error() string {
+	s := fmt.Sprintf("the stick has the base of this image, but %d of its %d blocks were changed%s", e.Wrong, e.Of, whoTouches)
+	for _, f := range e.Findings {
+		s += "\n  " + f
+	}
+	return s
+}
+
+// Unwrap returns fault.Invalid.
+func (e *TouchedError) Unwrap() error { return fault.Invalid }
+
+// whoTouches is why a stick has other bytes than it was given.
+const whoTouches = ", as a desktop or Windows does when it mounts a stick"
+
 // An UnfinishedError says that writing ended halfway. It wraps the cause.
 type UnfinishedError struct{ Cause error }
 
@@ -85,8 +108,10 @@ type Contents struct {
 	BaseSHA256  base.Hash `json:"baseSha256"`
 	BaseVersion string    `json:"baseVersion"`
 	BaseFlavor  string    `json:"baseFlavor"`
-	// Unfinished is true if an update to that snapshot was interrupted.
+	// Unfinished is true if an update to that snapshot was interrupted, and
+	// Repairing if that also repaired blocks of the base.
 	Unfinished bool `json:"-"`
+	Repairing  bool `json:"-"`
 }
 
 // contentsFile is what the volume in the slot says of itself.

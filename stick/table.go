@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
+	"slices"
 	"unicode/utf16"
 
 	"aesthetic.computer/isofs/base"
@@ -141,6 +142,13 @@ func (t *table) partitions() []partition {
 	return list
 }
 
+// samePlace reports whether two partitions are of one kind and have the same
+// bytes. Their names, numbers (GUIDs) and flags nothing goes by that boots: it
+// finds file systems by their labels.
+func (p partition) samePlace(of partition) bool {
+	return bytes.Equal(p.entry[:16], of.entry[:16]) && p.off == of.off && p.end == of.end
+}
+
 // compare tells what partitions of a base the table has not as they are there,
 // and which others it has.
 func (t *table) compare(of *table) (missing, more []partition) {
@@ -149,7 +157,7 @@ func (t *table) compare(of *table) (missing, more []partition) {
 		has[p.number] = p
 	}
 	for _, want := range of.partitions() {
-		if got, ok := has[want.number]; !ok || !bytes.Equal(got.entry, want.entry) {
+		if got, ok := has[want.number]; !ok || !got.samePlace(want) {
 			missing = append(missing, want)
 		}
 		delete(has, want.number)
@@ -191,14 +199,39 @@ func (o *overlay) ReadAt(p []byte, off int64) (int, error) {
 	return len(p), nil
 }
 
-// withTablesOf shows r with the tables that images of the base have.
-func withTablesOf(r io.ReaderAt, m *base.Manifest, t *table) *overlay {
-	return &overlay{r, []overlaid{
+// withTablesOf are the tables that images of the base have.
+func withTablesOf(m *base.Manifest, t *table) []overlaid {
+	return []overlaid{
 		// The rest of a header's sector is reserved, and zero.
 		{sector, append(bytes.Clone(t.header), make([]byte, sector-headerSize)...)},
 		{2 * sector, t.entries},
 		{m.SlotEnd(), m.Tail},
-	}}
+	}
+}
+
+// Fields of the MBR (UEFI specification 2.10, section 5.2.1), in bytes.
+const (
+	mbrSignature = 440 // of the disk, and two bytes that nobody uses
+	mbrEntry     = 446
+	mbrActive    = 0x80
+)
+
+// masterRecords are what the MBR of a base of that many sectors may have been,
+// whatever it is now; the first of them is that nobody changed it. Tools write
+// the size of the disk and cylinders into its entry, the flag that old BIOSes
+// want, and Windows a signature of its own. The manifest has no more of it
+// than the hash of its block.
+func masterRecords(sectors int64) [][]overlaid {
+	entries := [][]overlaid{nil, {protective(sectors, false)}, {protective(sectors, true)}, {protective(1<<33, true)}}
+	var all [][]overlaid
+	for _, signature := range [][]overlaid{nil, {{mbrSignature, make([]byte, mbrEntry-mbrSignature)}}} {
+		for _, entry := range entries {
+			for _, flag := range [][]overlaid{nil, {{mbrEntry, []byte{0}}}, {{mbrEntry, []byte{mbrActive}}}} {
+				all = append(all, slices.Concat(signature, entry, flag))
+			}
+		}
+	}
+	return all
 }
 
 // protective is the one entry of the MBR before a GPT of a disk of that many
@@ -211,5 +244,5 @@ func protective(sectors int64, cylinders bool) overlaid {
 		copy(entry, []byte{0, 0, 2, 0, 0xee, 0xff, 0xff, 0xff})
 	}
 	binary.LittleEndian.PutUint32(entry[12:], uint32(min(sectors-1, 0xffffffff)))
-	return overlaid{446, entry}
+	return overlaid{mbrEntry, entry}
 }

@@ -17,45 +17,55 @@ type Update struct {
 	Snapshot *Snapshot
 	// Has is what the stick says that it carries now; nil if it says nothing.
 	Has *Contents
-	// Same is true if it already has this image's slot.
+	// Same is true if it already has this image's slot, and nothing is to be
+	// repaired.
 	Same bool
 	// All is true if the whole base has to be compared: because that was asked
 	// for, or because what the stick says of its base is not what is wanted.
 	All bool
+	// Repair are the blocks of the base that are to be written again.
+	Repair []int
 	// Notes are worth telling.
 	Notes []string
 
-	target Target
-	basis  *basis
+	target       Target
+	basis        *basis
+	repairsTable bool // a block of Repair has a part of the partition table
 }
 
 // Options of an update.
 type Options struct {
 	// VerifyBase compares all blocks of the base, not some.
 	VerifyBase bool
+	// Repair does so, too, and has those that were changed written again.
+	Repair bool
+	// Compared is told how far comparing all blocks is, where Plan does that.
+	Compared Progress
 }
 
 // Plan looks at a stick that is to become s. Nothing is written. A stick of
-// another base is an *OtherBaseError, what is no stick of isofs fault.Invalid.
+// another base is an *OtherBaseError, one whose base was changed and is not to be
+// repaired a *TouchedError, what is no stick of isofs fault.Invalid.
 func Plan(ctx context.Context, t Target, s *Snapshot, o Options) (*Update, error) {
 	b, err := lookAtBasis(t, s.Manifest)
 	if err != nil {
 		return nil, err
 	}
-	u := &Update{Snapshot: s, All: o.VerifyBase, target: t, basis: b}
-	if len(b.found) == 0 {
-		if u.Has, err = readContents(t, s.Manifest); err != nil {
-			return nil, err
-		}
-		if err := b.lookQuickly(ctx); err != nil {
-			return nil, err
-		}
-	}
 	if len(b.found) > 0 {
 		return nil, &OtherBaseError{b.found}
 	}
+	u := &Update{Snapshot: s, All: o.VerifyBase, target: t, basis: b}
+	if u.Has, err = readContents(t, s.Manifest); err != nil {
+		return nil, err
+	}
+	if err := u.planRepair(ctx, o); err != nil {
+		return nil, err
+	}
 	u.Notes = b.notes
 	switch {
+	case u.Has != nil && u.Has.Repairing:
+		u.All = true
+		u.Notes = append(u.Notes, "repairing its base was not finished, so all of it is compared first")
 	case u.Has == nil:
 		u.All = true
 		u.Notes = append(u.Notes, "it does not say which piece and base it carries, so all of its base is compared first")
@@ -68,15 +78,23 @@ func Plan(ctx context.Context, t Target, s *Snapshot, o Options) (*Update, error
 	if _, err := io.CopyBuffer(whole, onlyReader{slot}, make([]byte, chunk)); err != nil {
 		return nil, fmt.Errorf("read the slot of the stick: %w: %w", fault.Unavailable, err)
 	}
-	u.Same = base.Hash(whole.Sum(nil)) == s.SlotSHA256
+	u.Same = base.Hash(whole.Sum(nil)) == s.SlotSHA256 && len(u.Repair) == 0
 	return u, nil
 }
 
 // onlyReader hides that a reader can write itself, in smaller pieces.
 type onlyReader struct{ io.Reader }
 
-// Bytes is how much Run writes.
-func (u *Update) Bytes() int64 { return u.Snapshot.Manifest.PiecePartitionSize }
+// Bytes is how much Run writes of the piece's partition, and how much of the
+// base.
+func (u *Update) Bytes() (slot, base int64) {
+	m := u.Snapshot.Manifest
+	for _, i := range u.Repair {
+		_, n := m.BlockRange(i)
+		base += n
+	}
+	return m.PiecePartitionSize, base
+}
 
 // A Stage is a part of an update that takes time.
 type Stage string
@@ -88,9 +106,10 @@ const (
 	Writing      Stage = "writing and reading back"
 )
 
-// Run downloads the piece, compares the base if that is to be done, writes the
-// slot and reads it back. show may be nil. An *UnfinishedError says that the
-// stick was written to and cannot be used; before that nothing was written.
+// Run downloads the piece, and what is to be repaired, compares the base if that
+// is to be done, writes the slot and reads it back. show may be nil. An
+// *UnfinishedError says that the stick was written to and cannot be used;
+// before that nothing was written.
 func (u *Update) Run(ctx context.Context, show func(Stage) Progress) error {
 	if show == nil {
 		show = func(Stage) Progress { return nil }
@@ -99,13 +118,14 @@ func (u *Update) Run(ctx context.Context, show func(Stage) Progress) error {
 	if err != nil {
 		return err
 	}
+	pieces, seen, err := u.repair(ctx, show(Downloading))
+	if err != nil {
+		return err
+	}
 	if u.All {
-		if err := u.basis.lookAtAll(ctx, slot, u.Snapshot.SHA256, show(CheckingBase)); err != nil {
+		if err := u.prove(ctx, seen, slot, show(CheckingBase)); err != nil {
 			return err
 		}
-		if len(u.basis.found) > 0 {
-			return &OtherBaseError{u.basis.found}
-		}
 	}
-	return writeSlot(ctx, u.target, u.Snapshot, slot, show(Writing))
+	return writeSlot(ctx, u.target, u.Snapshot, slot, pieces, show(Writing))
 }

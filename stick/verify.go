@@ -22,6 +22,9 @@ type Verdict struct {
 	// TableOnly is true if nothing differs but the partition table, which
 	// another tool wrote anew.
 	TableOnly bool
+	// Touched is not nil if some blocks of the base were changed, as whatever
+	// mounts a stick does.
+	Touched *TouchedError
 	// Differences say where, the first bytes first.
 	Differences []string
 }
@@ -37,6 +40,10 @@ func (v *Verdict) Err() error {
 	s := "the stick is not what the server has:"
 	for _, d := range v.Differences {
 		s += "\n  " + d
+	}
+	if v.Touched != nil {
+		s += fmt.Sprintf("\n%d of the %d blocks of its base were changed%s; isofs stick update --repair writes these again",
+			v.Touched.Wrong, v.Touched.Of, whoTouches)
 	}
 	return fmt.Errorf("%s\n%w", s, fault.Corrupt)
 }
@@ -95,6 +102,9 @@ func Verify(ctx context.Context, t Target, s *Snapshot, show Progress) (*Verdict
 			return nil, err
 		}
 		v.TableOnly = sum == s.SHA256
+	}
+	if touched, ok := errors.AsType[*TouchedError](b.touched()); ok && len(tables) == 0 {
+		v.Touched = touched
 	}
 	if len(v.Differences) == 0 {
 		v.Differences = []string{"in a block that the slot begins or ends in, or in the partition table at the end"}

@@ -28,9 +28,16 @@ const (
 	markerForm = markerHead + "snapshot %s\npiece %s\nbase %s\n"
 )
 
-func marker(s *Snapshot) []byte {
+// markerRepair is a line more: the base may be half repaired.
+const markerRepair = "repair base\n"
+
+func marker(s *Snapshot, repair bool) []byte {
 	p := make([]byte, firstBytes)
-	copy(p, fmt.Sprintf(markerForm, s.ID, s.Name, s.Manifest.SHA256))
+	text := fmt.Sprintf(markerForm, s.ID, s.Name, s.Manifest.SHA256)
+	if repair {
+		text += markerRepair
+	}
+	copy(p, text)
 	return p
 }
 
@@ -51,6 +58,8 @@ func readMarker(t Target, slot int64) (*Contents, error) {
 			c.Snapshot = value
 		case "piece":
 			c.Piece = value
+		case "repair":
+			c.Repairing = true
 		case "base":
 			_ = c.BaseSHA256.UnmarshalText([]byte(value)) // not readable is not said
 		}
@@ -58,15 +67,24 @@ func readMarker(t Target, slot int64) (*Contents, error) {
 	return c, nil
 }
 
-// writeSlot writes the slot: first a marker instead of its superblock, then all
-// behind that, and the superblock when that was read back and is right.
-func writeSlot(ctx context.Context, t Target, s *Snapshot, slot []byte, show Progress) error {
+// writeSlot writes the slot: first a marker instead of its superblock, then what
+// is to be repaired of the base, then all behind the superblock, and that when
+// all else was read back and is right.
+func writeSlot(ctx context.Context, t Target, s *Snapshot, slot []byte, repair []overlaid, show Progress) error {
 	off := s.Manifest.PiecePartitionOffset
-	if err := writeThrough(t, marker(s), off); err != nil {
+	if err := writeThrough(t, marker(s, len(repair) > 0), off); err != nil {
 		return &UnfinishedError{err}
 	}
 	total := 2 * int64(len(slot)) // written, and read back
 	err := func() error {
+		for _, piece := range repair {
+			if err := ctx.Err(); err != nil {
+				return fmt.Errorf("repair the base: %w: %w", fault.Unavailable, err)
+			}
+			if err := writeThrough(t, piece.data, piece.off); err != nil {
+				return err
+			}
+		}
 		for at := firstBytes; at < len(slot); {
 			if err := ctx.Err(); err != nil {
 				return fmt.Errorf("write the slot: %w: %w", fault.Unavailable, err)
@@ -177,7 +195,7 @@ func writeRest(ctx context.Context, t Target, s *Snapshot, wrote, readBack Progr
 	total := s.Manifest.TotalSize
 	w := &imageWriter{t: t, first: make([]byte, 0, chunk), rest: make([]byte, 0, chunk)}
 	sum := sha256.New()
-	err := s.fetch(ctx, s.Name.FileName(), total, func(p []byte) error {
+	err := s.fetch(ctx, s.Name.FileName(), span{0, total, total}, func(p []byte) error {
 		sum.Write(p)
 		return w.write(p)
 	}, wrote)

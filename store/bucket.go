@@ -34,17 +34,26 @@ func newBucket(address string, how origin.Options) (*bucket, error) {
 	if !origin.IsBucketName(name) {
 		return nil, fmt.Errorf("publish at s3://%s: %w: write s3://bucket/prefix", address, fault.Invalid)
 	}
+	// A server that keeps objects as files makes "x/y" of it when it writes, and
+	// finds nothing when it lists; Amazon's has it as it stands.
+	prefix = strings.TrimRight(prefix, "/")
+	for part := range strings.SplitSeq(prefix, "/") {
+		if prefix != "" && (part == "" || part == "." || part == "..") {
+			return nil, fmt.Errorf("publish at s3://%s: %w: its key has an empty name, . or .. in it, which servers do not agree about: write s3://%s",
+				address, fault.Invalid, path.Join(name, path.Join("/", prefix)))
+		}
+	}
 	client, err := how.S3Client()
 	if err != nil {
 		return nil, fmt.Errorf("publish at s3://%s: %w", address, err)
 	}
-	return &bucket{name: name, prefix: strings.Trim(prefix, "/"), client: client, how: how}, nil
+	return &bucket{name: name, prefix: prefix, client: client, how: how}, nil
 }
 
 // String is the address.
-func (b *bucket) String() string { return "s3://" + path.Join(b.name, b.prefix) }
+func (b *bucket) String() string { return strings.TrimSuffix("s3://"+b.name+"/"+b.prefix, "/") }
 
-func (b *bucket) key(name string) *string { return aws.String(path.Join(b.prefix, name)) }
+func (b *bucket) key(name string) *string { return aws.String(origin.JoinKey(b.prefix, name)) }
 
 // Read implements Store. The tag is the ETag.
 func (b *bucket) Read(ctx context.Context, name string, limit int64) ([]byte, string, error) {
@@ -94,8 +103,7 @@ func (b *bucket) List(ctx context.Context, folder string) (map[string]int64, err
 			return nil, b.refused("list", folder, err)
 		}
 		for _, o := range page.Contents {
-			name := strings.TrimPrefix(aws.ToString(o.Key), b.prefix)
-			found[strings.TrimPrefix(name, "/")] = aws.ToInt64(o.Size)
+			found[strings.TrimPrefix(aws.ToString(o.Key), *b.key(""))] = aws.ToInt64(o.Size)
 		}
 	}
 	return found, nil

@@ -12,6 +12,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -41,6 +42,33 @@ var _ Store = (*folder)(nil)
 // String is the path.
 func (f *folder) String() string { return f.root }
 
+// newFolder is the folder at a path. Package filepath takes "link/.." for
+// nothing, and the kernel, which readers ask, for what is above where the link
+// leads: so this is found out first.
+func newFolder(path string) (*folder, error) {
+	if !slices.Contains(strings.Split(path, "/"), "..") {
+		return &folder{root: path}, nil
+	}
+	real, err := resolve(path)
+	if err != nil {
+		return nil, failed("find", path, err)
+	}
+	return &folder{root: real}, nil
+}
+
+// resolve is filepath.EvalSymlinks of a path whose last names need not be there.
+func resolve(path string) (string, error) {
+	real, err := filepath.EvalSymlinks(path)
+	above, last := filepath.Split(strings.TrimRight(path, "/"))
+	if !errors.Is(err, fs.ErrNotExist) || above == "" || last == ".." {
+		return real, err
+	}
+	if above, err = resolve(above); err != nil {
+		return "", err
+	}
+	return filepath.Join(above, last), nil
+}
+
 func (f *folder) path(name string) string { return filepath.Join(f.root, filepath.FromSlash(name)) }
 
 // Read implements Store. The tag is a hash of the content.
@@ -61,7 +89,7 @@ func tagOf(data []byte) string {
 // rename, so that nothing comes between.
 func (f *folder) Put(ctx context.Context, name string, data []byte, tag string) error {
 	target := f.path(name)
-	if err := os.MkdirAll(filepath.Dir(target), 0o755); err != nil {
+	if err := makeDir(filepath.Dir(target)); err != nil {
 		return failed("write", name, err)
 	}
 	lock, err := f.lock(ctx)
@@ -114,7 +142,7 @@ func (f *folder) lock(ctx context.Context) (*os.File, error) {
 func (f *folder) Upload(ctx context.Context, name string, from io.ReaderAt, size int64, done func(n int64)) error {
 	target := f.path(name)
 	hidden := filepath.Join(filepath.Dir(target), partialPrefix+filepath.Base(target)+partialSuffix)
-	if err := os.MkdirAll(filepath.Dir(target), 0o755); err != nil {
+	if err := makeDir(filepath.Dir(target)); err != nil {
 		return failed("write", name, err)
 	}
 	file, err := os.OpenFile(hidden, os.O_CREATE|os.O_RDWR, 0o644)
@@ -134,18 +162,19 @@ func (f *folder) Upload(ctx context.Context, name string, from io.ReaderAt, size
 	if _, err := os.Lstat(target); err == nil {
 		return errors.Join(conflict(name), os.Remove(hidden))
 	}
+	// Gigabytes are copied, and only then it would turn out.
+	if err := f.tryName(ctx, filepath.Dir(target)); err != nil {
+		return failed("write", name, fmt.Errorf("this file system gives no name to a file that is whole: %w", err))
+	}
 	if err := copyOver(ctx, file, from, size, done); err != nil {
 		return failed("write", name, err)
 	}
 	if err := errors.Join(file.Truncate(size), file.Chmod(0o644), file.Sync()); err != nil {
 		return failed("write", name, err)
 	}
-	if err := os.Link(hidden, target); errors.Is(err, fs.ErrExist) {
+	if err := f.rename(ctx, hidden, target); errors.Is(err, fs.ErrExist) {
 		return conflict(name)
 	} else if err != nil {
-		return failed("write", name, err)
-	}
-	if err := os.Remove(hidden); err != nil {
 		return failed("write", name, err)
 	}
 	return syncDir(filepath.Dir(target))
@@ -179,31 +208,44 @@ func copyOver(ctx context.Context, to *os.File, from io.ReaderAt, size int64, do
 	return nil
 }
 
-// List implements Store. Hidden files are nobody's business.
+// maxDepth bounds List, which links could lead in circles. What is published
+// lies five names deep at most.
+const maxDepth = 8
+
+// List implements Store. Hidden files are nobody's business. Links are
+// followed, as readers do.
 func (f *folder) List(_ context.Context, below string) (map[string]int64, error) {
 	found := map[string]int64{}
-	err := filepath.WalkDir(f.path(below), func(p string, entry fs.DirEntry, err error) error {
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil // somebody removed it, or it never was
-		}
-		if err != nil || !entry.Type().IsRegular() || strings.HasPrefix(entry.Name(), ".") {
-			return err
-		}
-		info, err := entry.Info()
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		name, err := filepath.Rel(f.root, p)
-		found[filepath.ToSlash(name)] = info.Size()
-		return err
-	})
-	if err != nil {
+	if err := f.list(below, maxDepth, found); err != nil {
 		return nil, failed("list", below, err)
 	}
 	return found, nil
+}
+
+func (f *folder) list(below string, depth int, found map[string]int64) error {
+	entries, err := os.ReadDir(f.path(below))
+	if errors.Is(err, fs.ErrNotExist) || depth == 0 {
+		return nil // somebody removed it, or it never was
+	}
+	if err != nil {
+		return err
+	}
+	for _, entry := range entries {
+		name := path.Join(below, entry.Name())
+		info, err := os.Stat(f.path(name))
+		switch {
+		case strings.HasPrefix(entry.Name(), "."), errors.Is(err, fs.ErrNotExist), errors.Is(err, unix.ELOOP):
+		case err != nil:
+			return err
+		case info.IsDir():
+			if err := f.list(name, depth-1, found); err != nil {
+				return err
+			}
+		case info.Mode().IsRegular():
+			found[name] = info.Size()
+		}
+	}
+	return nil
 }
 
 // Remove implements Store.
@@ -231,6 +273,30 @@ func (f *folder) Delete(_ context.Context, name string) error {
 // Open implements Store.
 func (f *folder) Open(name string, size int64) (origin.Origin, error) {
 	return origin.Open(f.path(name), size)
+}
+
+// makeDir makes a directory and those above it, for everybody to read whatever
+// the umask is. What is there stays as it is.
+func makeDir(dir string) error {
+	if fi, err := os.Stat(dir); err == nil && fi.IsDir() {
+		return nil
+	}
+	if above := filepath.Dir(dir); above != dir {
+		if err := makeDir(above); err != nil {
+			return err
+		}
+	}
+	err := os.Mkdir(dir, 0o755)
+	fi, statErr := os.Stat(dir)
+	switch {
+	case errors.Is(err, fs.ErrExist) && statErr == nil && fi.IsDir():
+		return nil // another publisher's
+	case err != nil || statErr != nil:
+		return errors.Join(err, statErr)
+	case fi.Mode().Perm() == 0o755:
+		return nil // also where a file system has no modes to set
+	}
+	return os.Chmod(dir, 0o755)
 }
 
 // syncDir has the names in a directory survive a power cut.

@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -11,6 +12,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"aesthetic.computer/isofs/base"
 	"aesthetic.computer/isofs/fault"
@@ -286,5 +289,46 @@ func TestWhereToPublish(t *testing.T) {
 	}
 	if _, err := Publish(t.Context(), s, newBase(day+"01", 1)); fault.Kind(err) == nil {
 		t.Errorf("in a file: %v", err)
+	}
+}
+
+// What is published is for everybody to read, whoever publishes it; a folder
+// that is there keeps its mode.
+func TestPublishedIsReadable(t *testing.T) {
+	dir := t.TempDir()
+	private := filepath.Join(dir, "private")
+	was := unix.Umask(0o077)
+	defer unix.Umask(was)
+	if err := os.Mkdir(private, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for _, root := range []string{filepath.Join(dir, "new", "www"), private} {
+		s, err := At(root, origin.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		published(t, s, signed(day+"01", 1, stamp("us")))
+		err = filepath.WalkDir(root, func(path string, entry fs.DirEntry, err error) error {
+			if err != nil || path == private || entry.Name() == lockName {
+				return err
+			}
+			fi, err := entry.Info()
+			want := fs.FileMode(0o644)
+			if entry.IsDir() {
+				want = 0o755
+			}
+			if err == nil && fi.Mode().Perm() != want {
+				t.Errorf("%s has the mode %v", path, fi.Mode())
+			}
+			return err
+		})
+		if err != nil {
+			t.Error(err)
+		}
+	}
+	for path, want := range map[string]fs.FileMode{private: 0o700, filepath.Join(dir, "new"): 0o755} {
+		if fi, err := os.Stat(path); err != nil || fi.Mode().Perm() != want {
+			t.Errorf("%s: %v, %v", path, fi, err)
+		}
 	}
 }

@@ -53,15 +53,14 @@ type Store interface {
 // At opens the place at an address: a path, file:///path or s3://bucket/prefix.
 // It asks no server.
 func At(address string, how origin.Options) (Store, error) {
-	scheme, rest, isURL := strings.Cut(address, "://")
-	switch {
-	case address == "":
-		return nil, fmt.Errorf("no address of where to publish: %w", fault.Invalid)
-	case !isURL:
-		return &folder{root: address}, nil
-	case scheme == "file" && strings.HasPrefix(rest, "/"):
-		return &folder{root: rest}, nil
-	case scheme == "s3":
+	path, isFile, err := origin.FilePath(address)
+	if err != nil {
+		return nil, fmt.Errorf("publish at %w", err)
+	}
+	if isFile {
+		return newFolder(path)
+	}
+	if scheme, rest, _ := strings.Cut(address, "://"); scheme == "s3" {
 		return newBucket(rest, how)
 	}
 	return nil, fmt.Errorf("publish at %s: %w: bases are published in a folder, or at s3://bucket/prefix; a web server is written to by its folder or bucket",

@@ -41,7 +41,7 @@ func join(address, name string) (string, error) {
 		return "", fmt.Errorf("%s has a query, so %s cannot be put behind it: name the objects one by one, --base as .../%s?... and the image with --mirror: %w",
 			origin.Redact(address), name, manifestName, fault.Invalid)
 	}
-	return strings.TrimRight(address, "/") + "/" + name, nil
+	return origin.Join(address, name), nil
 }
 
 func namesManifest(address string) bool {

@@ -1,13 +1,16 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"syscall"
 
 	"github.com/spf13/cobra"
 
 	"aesthetic.computer/isofs/bake"
+	"aesthetic.computer/isofs/border"
 )
 
 func newBake() *cobra.Command {
@@ -36,8 +39,8 @@ The folder of the base is printed.`,
 		Example: "  isofs bake tiny -o bases",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if o.WorkDir == "" {
-				o.WorkDir = defaultWork()
+			if err := workIn(&o.WorkDir); err != nil {
+				return err
 			}
 			progress, end := bakeProgress(cmd)
 			o.Progress = progress
@@ -73,8 +76,8 @@ that it was in. The folder of the base is printed.`,
 		Example: "  isofs bake debian -o bases",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) (err error) {
-			if o.WorkDir == "" {
-				o.WorkDir = defaultWork()
+			if err := workIn(&o.WorkDir); err != nil {
+				return err
 			}
 			if o.Trust, err = trustKey(trusted); err != nil {
 				return err
@@ -134,10 +137,46 @@ func tellBaked(cmd *cobra.Command, result *bake.Result, err error) error {
 	return nil
 }
 
-func defaultWork() string {
-	dir, err := os.UserCacheDir()
-	if err != nil {
-		dir = os.TempDir()
+// workIn fills in the folder to work in, if none is named: in the user's cache
+// directory, and never in one that somebody else could have made, as a bake
+// takes packages and finished steps from there.
+func workIn(dir *string) error {
+	if *dir != "" {
+		return nil
 	}
-	return filepath.Join(dir, "isofs", "bake")
+	const name = "name a folder with --work"
+	cache, err := os.UserCacheDir()
+	if err == nil && !filepath.IsAbs(cache) {
+		err = errors.New("HOME is no whole path")
+	}
+	if err != nil {
+		return usage(fmt.Errorf("there is no folder to work in (%w): %s", err, name))
+	}
+	work := filepath.Join(cache, "isofs", "bake")
+	if os.Geteuid() == 0 {
+		err = border.Check(work)
+	}
+	if err == nil {
+		err = owned(work)
+	}
+	if err != nil {
+		return usage(fmt.Errorf("the folder to work in, %s, is not yours alone: %w: %s", work, err, name))
+	}
+	*dir = work
+	return nil
+}
+
+// owned reports what is wrong with a folder that is there and is another's.
+func owned(dir string) error {
+	fi, err := os.Stat(dir)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if owner := int(fi.Sys().(*syscall.Stat_t).Uid); owner != os.Geteuid() {
+		return fmt.Errorf("it belongs to user %d", owner)
+	}
+	return nil
 }

@@ -27,8 +27,8 @@ ended goes on with the step that it was in. The folder of the base is printed.`,
 		Example: "  isofs bake fedora --live-iso Fedora-Workstation-Live-43-1.6.x86_64.iso --checksum Fedora-Workstation-43-1.6-x86_64-CHECKSUM -o bases",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if o.WorkDir == "" {
-				o.WorkDir = defaultWork()
+			if err := workIn(&o.WorkDir); err != nil {
+				return err
 			}
 			fmt.Fprintf(cmd.ErrOrStderr(), "bake: %s\n", bake.FedoraNeeds)
 			progress, end := bakeProgress(cmd)

@@ -4,14 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"time"
 
-	"github.com/google/renameio/v2"
 	"github.com/spf13/cobra"
 
 	"aesthetic.computer/isofs/base"
+	"aesthetic.computer/isofs/output"
 )
 
 func newBase() *cobra.Command {
@@ -49,7 +50,7 @@ named base.iso to be served from the folder where it lies.`,
 	flags.StringVar(&o.Arch, "arch", "amd64", "architecture that the image boots on")
 	flags.StringSliceVar(&o.Mirrors, "also-at", nil, "address where the image will be, too (repeatable): written into the manifest as a mirror")
 	flags.Var(&blockSize, "block-size", "unit of verification: a power of two, 4KiB to 1MiB")
-	flags.StringVarP(&out, "output", "o", "", "manifest to write (default manifest.json beside the image)")
+	flags.StringVarP(&out, "output", "o", "", "manifest to write, - for standard output (default manifest.json beside the image)")
 	return cmd
 }
 
@@ -64,26 +65,48 @@ func baseIndex(cmd *cobra.Command, path, out string, o base.IndexOptions) error 
 	if o.Version == "" {
 		o.Version = made.Format(time.DateOnly)
 	}
-	show, end := progressBar("indexing")
-	o.Progress = show
-	m, err := base.Index(cmd.Context(), f, fi.Size(), o)
-	end()
-	if err != nil {
-		return fmt.Errorf("index %s: %w", path, err)
-	}
-	data, err := m.Marshal()
-	if err != nil {
-		return err
-	}
 	if out == "" {
 		out = filepath.Join(filepath.Dir(path), manifestName)
 	}
-	if err := renameio.WriteFile(out, data, 0o644); err != nil {
+	to, err := output.Create(cmd.Context(), out)
+	if err != nil {
 		return fmt.Errorf("write the manifest: %w", err)
 	}
-	fmt.Fprintf(cmd.OutOrStdout(), "%s\n  base    %s %s %s, %d bytes\n  sha256  %s\n  slot    %d bytes at %d\n  blocks  %d of %s\n",
+	defer to.Abort()
+	m, err := indexInto(cmd.Context(), f, fi.Size(), o, to)
+	if err != nil {
+		return fmt.Errorf("index %s: %w", path, err)
+	}
+	said := cmd.OutOrStdout()
+	if out == output.Standard {
+		said = cmd.ErrOrStderr()
+	}
+	fmt.Fprintf(said, "%s\n  base    %s %s %s, %d bytes\n  sha256  %s\n  slot    %d bytes at %d\n  blocks  %d of %s\n",
 		out, m.Flavor, m.Version, m.Arch, m.TotalSize, m.SHA256, m.PiecePartitionSize, m.PiecePartitionOffset, len(m.Blocks), size(m.BlockSize))
 	return nil
+}
+
+// indexInto writes the manifest of an image, for servers to read, whoever they
+// run as.
+func indexInto(ctx context.Context, f io.ReaderAt, size int64, o base.IndexOptions, to *output.File) (*base.Manifest, error) {
+	show, end := progressBar("indexing")
+	o.Progress = show
+	m, err := base.Index(ctx, f, size, o)
+	end()
+	if err != nil {
+		return nil, err
+	}
+	data, err := m.Marshal()
+	if err == nil {
+		_, err = to.To.Write(data)
+	}
+	if err == nil {
+		err = to.Share()
+	}
+	if err != nil {
+		return nil, err
+	}
+	return m, to.Commit()
 }
 
 func newBaseVerify() *cobra.Command {

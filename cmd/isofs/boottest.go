@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"image/color"
-	"os"
 	"regexp"
 	"strings"
 	"time"
@@ -14,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"aesthetic.computer/isofs/boottest"
+	"aesthetic.computer/isofs/output"
 )
 
 // bootFlags are what the flags of boot-test say before they are understood.
@@ -44,27 +44,7 @@ by it, and emulation, which takes several times as long, if not.`,
 			if err := f.parse(&o.Expect); err != nil {
 				return err
 			}
-			r, err := boottest.Run(cmd.Context(), o)
-			if err != nil {
-				return err
-			}
-			data, err := json.MarshalIndent(r, "", "  ")
-			if err != nil {
-				return err
-			}
-			data = append(data, '\n')
-			if _, err := cmd.OutOrStdout().Write(data); err != nil {
-				return err
-			}
-			if f.json != "" {
-				if err := os.WriteFile(f.json, data, 0o644); err != nil {
-					return fmt.Errorf("write the result: %w", err)
-				}
-			}
-			if !r.Passed {
-				return errors.New(r.Reason)
-			}
-			return nil
+			return runBootTest(cmd, o, f.json)
 		},
 	}
 	flags := cmd.Flags()
@@ -80,6 +60,42 @@ by it, and emulation, which takes several times as long, if not.`,
 	flags.StringVar(&o.Shots, "screenshots", "", "folder for pictures of the screen: the splash, changes, the end")
 	flags.StringVar(&f.json, "json", "", "write the result to this file too")
 	return cmd
+}
+
+// runBootTest boots and prints the result, also to the file called to.
+func runBootTest(cmd *cobra.Command, o boottest.Options, to string) error {
+	var kept *output.File
+	if to != "" && to != output.Standard { // which gets it anyway
+		var err error
+		if kept, err = output.Create(cmd.Context(), to); err != nil {
+			return fmt.Errorf("--json: %w", err)
+		}
+		defer kept.Abort()
+	}
+	r, err := boottest.Run(cmd.Context(), o)
+	if err != nil {
+		return err
+	}
+	data, err := json.MarshalIndent(r, "", "  ")
+	if err != nil {
+		return err
+	}
+	data = append(data, '\n')
+	if _, err := cmd.OutOrStdout().Write(data); err != nil {
+		return err
+	}
+	if kept != nil {
+		if _, err := kept.To.Write(data); err != nil {
+			return fmt.Errorf("write the result: %w", err)
+		}
+		if err := kept.Commit(); err != nil {
+			return err
+		}
+	}
+	if !r.Passed {
+		return errors.New(r.Reason)
+	}
+	return nil
 }
 
 // parse understands the flags.

@@ -11,7 +11,6 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
-	"strings"
 	"sync"
 	"time"
 
@@ -113,7 +112,7 @@ func (f followedChannel) String() string { return origin.Redact(f.address) }
 
 // addressOf is where a version of the channel is published.
 func (f followedChannel) addressOf(e base.Entry) string {
-	return strings.TrimRight(f.root, "/") + "/" + e.Path
+	return origin.Join(f.root, e.Path)
 }
 
 // start opens the base to begin with: the one that the channel names, or else

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"time"
@@ -9,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"aesthetic.computer/isofs/fault"
+	"aesthetic.computer/isofs/output"
 	"aesthetic.computer/isofs/signature"
 )
 
@@ -48,19 +48,23 @@ should be of the domain that serves the images.`,
 			if err != nil {
 				return err
 			}
-			if err := writeSecret(out, key); err != nil {
-				return err
+			if err := output.WriteNew(out, key); err != nil {
+				return fmt.Errorf("write the key: %w", err)
 			}
 			end := "never"
 			if !s.Expires().IsZero() {
 				end = s.Expires().UTC().Format(time.DateOnly)
 			}
-			fmt.Fprintf(cmd.OutOrStdout(), "%s\n  key      %s\n  expires  %s\n", out, s, end)
+			said := cmd.OutOrStdout()
+			if out == output.Standard {
+				said = cmd.ErrOrStderr()
+			}
+			fmt.Fprintf(said, "%s\n  key      %s\n  expires  %s\n", out, s, end)
 			return nil
 		},
 	}
 	flags := cmd.Flags()
-	flags.StringVar(&out, "out", "", "file to write (needed); one that is there is left alone")
+	flags.StringVar(&out, "out", "", "file to write (needed), - for standard output; one that is there is left alone")
 	flags.StringVar(&name, "name", "", "name of who signs (needed)")
 	flags.StringVar(&email, "email", "", "address of who signs (needed)")
 	flags.IntVar(&days, "days", 730, "days after which it expires; 0 is never")
@@ -84,19 +88,6 @@ func checkNewKey(out, name, email string, days int) error {
 		wrong = append(wrong, wrongFlag("days", "%d is not between 0 and 36500", days))
 	}
 	return usage(wrong...)
-}
-
-// writeSecret writes a file that was not there, for its owner only.
-func writeSecret(path string, content []byte) error {
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	if err != nil {
-		return fmt.Errorf("write the key: %w: %w", fault.Invalid, err)
-	}
-	_, err = f.Write(content)
-	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return errors.Join(fmt.Errorf("write the key: %w", err), os.Remove(path))
-	}
-	return nil
 }
 
 func newKeyPublic() *cobra.Command {

@@ -28,12 +28,15 @@ const (
 	exitUsage    = 2 // wrong flags, arguments or configuration
 	exitCorrupt  = 3 // bytes were not what they should be
 	exitConflict = 4 // somebody else published at the same time
-	exitOther    = 5 // the stick has another base than the piece needs
+	exitOther    = 5 // the stick has another base than the piece needs, or a changed one
 )
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	cmd, err := execute(ctx, newRoot())
+	root, printed := newRoot(), &printer{to: os.Stdout}
+	root.SetOut(printed)
+	cmd, err := execute(ctx, root)
+	err = printed.end(err)
 	stop()
 	if err == nil {
 		return
@@ -59,7 +62,8 @@ func execute(ctx context.Context, root *cobra.Command) (*cobra.Command, error) {
 		return prepare(cmd, args)
 	}
 	cmd, err := root.ExecuteContextC(ctx)
-	if err != nil && !begun && !errors.Is(err, errUsage) {
+	_, printing := errors.AsType[*printError](err) // of --help and --version
+	if err != nil && !begun && !printing && !errors.Is(err, errUsage) {
 		err = commandError(cmd, err)
 	}
 	nameSettings(cmd.Flags(), err)
@@ -67,7 +71,8 @@ func execute(ctx context.Context, root *cobra.Command) (*cobra.Command, error) {
 }
 
 func exitStatus(err error) int {
-	if _, other := errors.AsType[*stick.OtherBaseError](err); other {
+	_, other := errors.AsType[*stick.OtherBaseError](err)
+	if _, touched := errors.AsType[*stick.TouchedError](err); other || touched {
 		return exitOther
 	}
 	switch {

@@ -11,13 +11,15 @@ import (
 	"os"
 	"time"
 
-	"github.com/google/renameio/v2"
 	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
+	"golang.org/x/term"
 
 	"aesthetic.computer/isofs/base"
 	"aesthetic.computer/isofs/bundle"
 	"aesthetic.computer/isofs/catalog"
 	"aesthetic.computer/isofs/fault"
+	"aesthetic.computer/isofs/output"
 	"aesthetic.computer/isofs/signature"
 )
 
@@ -30,7 +32,8 @@ func newPack() *cobra.Command {
 		Long: `pack writes the same bytes that the mount shows for the piece: block by block from the
 base's origin, verified, with the piece in its partition. The file's digest is compared
 with the one computed beforehand; if it differs nothing is left behind. With --sign-key its
-signature is beside it.
+signature is beside it. With  -o -  the image goes to standard output, as into a FIFO or a
+device such as /dev/null, without a signature. A disk is refused: isofs stick write is for that.
 
 With the --state of a server the image is that server's current one. One process uses a
 state and a cache at a time: while the server runs, name others (--state, --cache).`,
@@ -54,7 +57,7 @@ state and a cache at a time: while the server runs, name others (--state, --cach
 		},
 	}
 	o.register(cmd)
-	cmd.Flags().StringVarP(&out, "output", "o", "", "file to write (default: PIECE-os.iso here)")
+	cmd.Flags().StringVarP(&out, "output", "o", "", "file to write, - for standard output (default: PIECE-os.iso here)")
 	return cmd
 }
 
@@ -66,38 +69,60 @@ type packed struct {
 }
 
 // runPack writes the image, and its signature, to files that appear only when
-// they are whole and right. Started by root, it makes the files, and the user
-// writes what is in them (packForParent).
+// they are whole and right, or into what is no file (package output). Started
+// by root, it makes the files, and the user writes what is in them
+// (packForParent).
 func runPack(cmd *cobra.Command, o *stackFlags, name bundle.Name, out string) error {
-	image, err := renameio.NewPendingFile(out, renameio.WithPermissions(0o644))
+	image, err := output.Create(cmd.Context(), out)
 	if err != nil {
-		return fmt.Errorf("write %s: %w", out, err)
+		return err
 	}
-	defer image.Cleanup() // does nothing once it was renamed
-	sig, err := renameio.NewPendingFile(out+signature.Suffix, renameio.WithPermissions(0o644))
+	defer image.Abort() // does nothing once it was committed
+	if image.IsStream() && term.IsTerminal(int(image.To.Fd())) {
+		return usage(fmt.Errorf("%s is a terminal, and an image is no text: name a file", out))
+	}
+	sigName := out + signature.Suffix
+	if image.IsStream() {
+		sigName = os.DevNull // there is nothing beside it
+	}
+	sig, err := output.Create(cmd.Context(), sigName)
 	if err != nil {
-		return fmt.Errorf("write %s: %w", out+signature.Suffix, err)
+		return err
 	}
-	defer sig.Cleanup()
-	done, err := packByUser(cmd, o, name, image.File, sig.File)
+	defer sig.Abort()
+	done, err := packByUser(cmd, o, name, image.To, sig.To)
 	if done == nil && err == nil {
-		done, err = packInto(cmd.Context(), o, name, image.File, sig.File)
+		done, err = packInto(cmd.Context(), o, name, image.To, sig.To)
 	}
 	if err != nil {
 		return err
 	}
-	if err := os.Chtimes(image.Name(), done.Time, done.Time); err != nil {
-		return fmt.Errorf("write %s: %w", out, err)
-	}
-	if err := image.CloseAtomicallyReplace(); err != nil {
-		return fmt.Errorf("write %s: %w", out, err)
-	}
-	if done.Signed {
-		if err := sig.CloseAtomicallyReplace(); err != nil {
-			return fmt.Errorf("write %s: %w", out+signature.Suffix, err)
+	return endPack(cmd, done, image, sig, out)
+}
+
+// endPack gives the files that were written their names, and says so.
+func endPack(cmd *cobra.Command, done *packed, image, sig *output.File, out string) error {
+	if !image.IsStream() {
+		if err := os.Chtimes(image.To.Name(), done.Time, done.Time); err != nil {
+			return fmt.Errorf("write %s: %w", out, err)
 		}
 	}
-	fmt.Fprintf(cmd.OutOrStdout(), "%s  %s\n", done.SHA256, out)
+	if err := image.Commit(); err != nil {
+		return err
+	}
+	if done.Signed {
+		if err := sig.Commit(); err != nil {
+			return err
+		}
+	}
+	said := cmd.OutOrStdout()
+	if image.IsStandard() {
+		said = cmd.ErrOrStderr()
+	}
+	fmt.Fprintf(said, "%s  %s\n", done.SHA256, out)
+	if done.Signed && image.IsStream() {
+		fmt.Fprintf(cmd.ErrOrStderr(), "pack: the signature was not written, as there is no name beside %s\n", out)
+	}
 	return nil
 }
 
@@ -166,14 +191,15 @@ func quietLogger() *slog.Logger {
 // copyBuffer is the unit of writing an image.
 const copyBuffer = 1 << 20
 
-// writeImage writes the image to a file that is empty, and compares what it
-// wrote with the image's digest. Runs of zeroes become holes.
+// writeImage writes the image, from where f is, and compares what it wrote with
+// the image's digest. In an empty file runs of zeroes become holes.
 func writeImage(ctx context.Context, snap *catalog.Snapshot, f *os.File) error {
 	h, err := snap.Open()
 	if err != nil {
 		return err
 	}
 	defer h.Close()
+	sparse := isEmpty(f)
 	sum := sha256.New()
 	show, end := progressBar("writing " + snap.FileName())
 	defer end()
@@ -184,10 +210,13 @@ func writeImage(ctx context.Context, snap *catalog.Snapshot, f *os.File) error {
 			return err
 		}
 		sum.Write(buf[:n])
-		if !isZero(buf[:n]) {
-			if _, err := f.WriteAt(buf[:n], off); err != nil {
-				return fmt.Errorf("write %s: %w", snap.FileName(), err)
-			}
+		if sparse && isZero(buf[:n]) {
+			_, err = f.Seek(int64(n), io.SeekCurrent)
+		} else {
+			_, err = f.Write(buf[:n])
+		}
+		if err != nil {
+			return fmt.Errorf("write %s: %w", snap.FileName(), err)
 		}
 		off += int64(n)
 		show(off, h.Size())
@@ -195,10 +224,23 @@ func writeImage(ctx context.Context, snap *catalog.Snapshot, f *os.File) error {
 	if got := base.Hash(sum.Sum(nil)); got != snap.SHA256() {
 		return fmt.Errorf("the bytes have sha256 %s, the image %s: %w", got, snap.SHA256(), fault.Corrupt)
 	}
-	if err := f.Truncate(h.Size()); err != nil {
-		return fmt.Errorf("write %s: %w", snap.FileName(), err)
+	if sparse {
+		if err := f.Truncate(h.Size()); err != nil {
+			return fmt.Errorf("write %s: %w", snap.FileName(), err)
+		}
 	}
 	return nil
+}
+
+// isEmpty reports whether f is a file that nothing was written to, and in which
+// bytes can be left out.
+func isEmpty(f *os.File) bool {
+	fi, err := f.Stat()
+	if err != nil || !fi.Mode().IsRegular() || fi.Size() != 0 {
+		return false
+	}
+	flags, err := unix.FcntlInt(f.Fd(), unix.F_GETFL, 0)
+	return err == nil && flags&unix.O_APPEND == 0
 }
 
 func isZero(p []byte) bool {

@@ -71,7 +71,7 @@ type ovenFlags struct {
 // validate fills in what was left open and reports all that is wrong, before
 // anything is opened.
 func (o *stackFlags) validate() error {
-	wrong := []error{absolute(&o.state), o.validateBase()}
+	wrong := []error{checkState(o.state), absolute(&o.state), o.validateBase()}
 	wrong = append(wrong, o.s3.validate()...)
 	wrong = append(wrong, o.mirrors.validate(o.origins())...)
 	if err := o.cache.complete(); err != nil {
@@ -119,18 +119,30 @@ func (o *stackFlags) validateBase() error {
 // rootState is --state if root does not say otherwise.
 const rootState = "/var/lib/isofs"
 
-func defaultState() string {
-	if os.Geteuid() == 0 {
+// defaultState is where the state is if nobody says; "" if there is no place of
+// the user's own, and then --state is needed.
+func defaultState() string { return defaultStateOf(os.Geteuid()) }
+
+func defaultStateOf(uid int) string {
+	if uid == 0 {
 		return rootState
 	}
-	if dir := os.Getenv("XDG_STATE_HOME"); dir != "" {
+	if dir := os.Getenv("XDG_STATE_HOME"); filepath.IsAbs(dir) { // else it counts for nothing, as XDG says
 		return filepath.Join(dir, "isofs")
 	}
 	home, err := os.UserHomeDir()
-	if err != nil {
-		return "isofs-state"
+	if err != nil || !filepath.IsAbs(home) {
+		return ""
 	}
 	return filepath.Join(home, ".local", "state", "isofs")
+}
+
+// checkState refuses a state that has no place.
+func checkState(dir string) error {
+	if dir == "" {
+		return errors.New("--state is needed: HOME is not set, so there is no folder of your own for it")
+	}
+	return nil
 }
 
 // A stack is the layers below the mount, wired to each other.

@@ -28,6 +28,17 @@ func (s *runningServer) register(flags *pflag.FlagSet) {
 	flags.StringVar(&s.run, "run", "", "the server's directory of sockets (default /run/isofs for root, else STATE/run)")
 }
 
+// check refuses directories that have no place.
+func (s *runningServer) check() error {
+	if s.run != "" || os.Geteuid() == 0 {
+		return nil
+	}
+	if err := checkState(s.state); err != nil {
+		return usage(fmt.Errorf("%w, nor for --run", err))
+	}
+	return nil
+}
+
 func (s *runningServer) socket() string {
 	run := s.run
 	if run == "" {
@@ -44,6 +55,9 @@ const maxAnswer = 64 << 20
 
 // ask sends a request to the server's API by its socket.
 func (s *runningServer) ask(req *http.Request) (status int, answer []byte, err error) {
+	if err := s.check(); err != nil {
+		return 0, nil, err
+	}
 	socket := s.socket()
 	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		var dialer net.Dialer

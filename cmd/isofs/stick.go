@@ -64,6 +64,8 @@ func newStickUpdate() *cobra.Command {
 piece's image is made on: the partitions must be the same, and some blocks from all over
 them, or with --verify-base all (which also happens where the stick does not say what it
 is). Else nothing is written, and the exit status is 5: then the whole image has to be.
+If only some blocks of the base were changed, as a desktop or Windows does when it mounts
+a stick, --repair fetches these and writes them again, too.
 
 If it is interrupted the stick has no piece, and says so; run it again. A stick that has
 the image already is left alone.`,
@@ -76,6 +78,7 @@ the image already is left alone.`,
 	}
 	f.register(cmd)
 	cmd.Flags().BoolVar(&o.VerifyBase, "verify-base", false, "compare every block of the base first, which reads the whole stick")
+	cmd.Flags().BoolVar(&o.Repair, "repair", false, "compare every block of the base, and write those again that something changed")
 	return cmd
 }
 
@@ -86,7 +89,10 @@ func runStickUpdate(cmd *cobra.Command, path, address string, f *stickFlags, o s
 		return err
 	}
 	defer func() { err = errors.Join(err, disk.Close()) }()
+	compared, endCompare := progressBar("comparing the base")
+	o.Compared = compared
 	u, err := stick.Plan(ctx, disk, snap, o)
+	endCompare()
 	if err != nil {
 		return offerWhole(err, path, snap)
 	}
@@ -99,11 +105,7 @@ func runStickUpdate(cmd *cobra.Command, path, address string, f *stickFlags, o s
 		fmt.Fprintln(out, "It has this piece already; nothing was written.")
 		return nil
 	}
-	m := snap.Manifest
-	fmt.Fprintf(out, "writes    %d bytes at %d, which is its piece partition; all else stays as it is\n", u.Bytes(), m.PiecePartitionOffset)
-	if u.All {
-		fmt.Fprintf(out, "reads     %d bytes before, to compare the base\n", m.TotalSize)
-	}
+	showPlan(out, u)
 	if goOn, err := f.confirm(cmd); !goOn {
 		return err
 	}
@@ -124,6 +126,20 @@ func runStickUpdate(cmd *cobra.Command, path, address string, f *stickFlags, o s
 	}
 	fmt.Fprintf(out, "Done: %s is %s now. It was read back and is right; it can be pulled out.\n", path, snap.Name)
 	return nil
+}
+
+// showPlan says what an update writes.
+func showPlan(out io.Writer, u *stick.Update) {
+	m := u.Snapshot.Manifest
+	slot, repaired := u.Bytes()
+	fmt.Fprintf(out, "writes    %d bytes at %d, which is its piece partition", slot, m.PiecePartitionOffset)
+	if len(u.Repair) > 0 {
+		fmt.Fprintf(out, ", and %d bytes in %d blocks of its base that were changed", repaired, len(u.Repair))
+	}
+	fmt.Fprintln(out, "; all else stays as it is")
+	if u.All {
+		fmt.Fprintf(out, "reads     %d bytes before, to compare the base\n", m.TotalSize)
+	}
 }
 
 func newStickWrite() *cobra.Command {
@@ -313,6 +329,9 @@ func contentsText(c *stick.Contents) string {
 
 // offerWhole says how to write the whole image to a stick that lacks the base.
 func offerWhole(err error, path string, snap *stick.Snapshot) error {
+	if _, touched := errors.AsType[*stick.TouchedError](err); touched {
+		return fmt.Errorf("%w\nnothing was written. To write these blocks again, and the piece:\n  isofs stick update --repair %s %s", err, path, snap.URL())
+	}
 	if _, other := errors.AsType[*stick.OtherBaseError](err); !other {
 		return err
 	}
@@ -336,7 +355,9 @@ func (f *stickFlags) confirm(cmd *cobra.Command) (goOn bool, err error) {
 	case !term.IsTerminal(int(os.Stdin.Fd())):
 		return false, usage(errors.New("there is no terminal to ask on; --yes writes without asking"))
 	}
-	fmt.Fprint(out, "Write it? [y/N] ")
+	if _, err := fmt.Fprint(out, "Write it? [y/N] "); err != nil {
+		return false, err // who does not see the question does not answer it
+	}
 	answer, _ := bufio.NewReader(cmd.InOrStdin()).ReadString('\n') // the end is no
 	switch strings.ToLower(strings.TrimSpace(answer)) {
 	case "y", "yes":

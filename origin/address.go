@@ -1,0 +1,44 @@
+package origin
+
+import (
+	"fmt"
+	"net/url"
+	"strings"
+
+	"aesthetic.computer/isofs/fault"
+)
+
+// Join returns the address of an object below a place: a folder's path, a URL
+// without a query, or s3://bucket/prefix. All who publish, list and serve go
+// by it, so that they mean the same object. Nothing but slashes at the end is
+// taken off the place: in the keys of a bucket "x//y" is a name like any other
+// (package store publishes nothing there, as not all servers think so), and
+// where "link/.." leads to only the file system knows.
+func Join(place, name string) string { return strings.TrimRight(place, "/") + "/" + name }
+
+// JoinKey is Join of a bucket's prefix, which may be empty.
+func JoinKey(prefix, name string) string {
+	if prefix = strings.TrimRight(prefix, "/"); prefix == "" {
+		return name
+	}
+	return prefix + "/" + name
+}
+
+// FilePath returns the path that an address is, or that file:///path has; ok is
+// false for an address of another scheme. Errors wrap fault.Invalid.
+func FilePath(address string) (path string, ok bool, err error) {
+	scheme, _, isURL := strings.Cut(address, "://")
+	switch {
+	case address == "":
+		return "", false, fmt.Errorf("%w: empty address", fault.Invalid)
+	case !isURL:
+		return address, true, nil
+	case !strings.EqualFold(scheme, "file"):
+		return "", false, nil
+	}
+	u, err := url.Parse(address)
+	if err != nil || u.Host != "" && u.Host != "localhost" || u.Path == "" {
+		return "", false, fmt.Errorf("%s: %w: write file:///path", Redact(address), fault.Invalid)
+	}
+	return u.Path, true, nil
+}
