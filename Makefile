@@ -7,7 +7,7 @@ SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 
 # What is made later may need what is made before: boot-debian boots what base-debian baked.
 .NOTPARALLEL:
-.PHONY: help demo check test setup build lint fuzz boot-matrix bench bench-peers base-tiny base-debian base-fedora boot-debian boot-table boot-odd publish-debian documents fresh release clean
+.PHONY: help demo check test setup build lint fuzz boot-matrix bench bench-peers base-tiny base-debian base-fedora boot-debian boot-table boot-odd publish-debian documents thorough fresh release clean
 
 help: ## say what there is
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /\1\t/' | awk -F'\t' '{ printf "  %-16s %s\n", $$1, $$2 }'
@@ -85,6 +85,10 @@ boot-odd: has-debian build ## boot sticks that are damaged, empty, without a pie
 	scripts/setup serve boot sticks
 	scripts/boot-odd $(newest)
 
+thorough: ## the tests of the real binary with the race detector in it, and those that make test leaves out
+	scripts/setup serve bake test browser s3
+	CI=true go test -vet=off -count=1 -timeout 40m -v ./integration -thorough
+
 fresh: ## make demo and make test on fresh machines of Debian 12 and 13, with Go, git, gcc and make only; FRESH=trixie for one
 	scripts/setup fresh
 	FRESH="$(FRESH)" FRESH_COMMANDS="$(FRESH_COMMANDS)" scripts/fresh
@@ -98,6 +102,7 @@ publish-debian: ## bake the base, boot it with a test piece, publish it to ISOFS
 
 # What `make release` runs, in this order. A new long target, such as another base or more boots, is added here.
 RELEASE := test
+RELEASE += thorough
 RELEASE += boot-matrix
 RELEASE += base-debian
 RELEASE += boot-debian

@@ -15,6 +15,18 @@ import (
 	"testing"
 )
 
+// thorough is for make thorough: isofs has the race detector, which makes it half
+// as fast, and nothing is left out.
+var thorough = flag.Bool("thorough", false, "build isofs with the race detector, and run also the tests that make test leaves out")
+
+// leftOut skips a test that says little more than another one that it names.
+func leftOut(t *testing.T, other string) {
+	t.Helper()
+	if !*thorough {
+		t.Skipf("%s is much the same; make thorough runs both", other)
+	}
+}
+
 // What TestMain makes, once for all tests.
 var (
 	isofs   string // the binary
@@ -39,6 +51,7 @@ func TestMain(m *testing.M) {
 }
 
 func run(m *testing.M) (int, error) {
+	flag.Parse()
 	if os.Getenv(pagesVar) != "" {
 		return m.Run(), nil // in the name spaces of a page all is made already
 	}

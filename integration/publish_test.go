@@ -215,6 +215,7 @@ func (b *bell) rings(last bool) {
 // pruned while clients download.
 func TestFollowAFolder(t *testing.T) {
 	t.Parallel()
+	leftOut(t, "TestFollowABucket")
 	p := folderSite(t)
 	p.followed(func(content []byte) {
 		write(t, filepath.Join(p.to, "channels", "tiny-amd64.json"), string(content))

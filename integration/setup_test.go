@@ -16,8 +16,7 @@ import (
 // build makes isofs in a folder, and a base by it.
 func build(dir string) error {
 	isofs = filepath.Join(dir, "isofs")
-	// Without what Git says of the commit: the same source makes the same program.
-	if err := command("go", "build", "-race", "-buildvcs=false", "-o", isofs, "aesthetic.computer/isofs/cmd/isofs"); err != nil {
+	if err := buildProgram(isofs, fmt.Sprintf("-race=%t", *thorough)); err != nil {
 		return err
 	}
 	kept, err := keptBase()
@@ -30,6 +29,12 @@ func build(dir string) error {
 	}
 	// A copy, since the user that isofs runs as need not be able to enter the tree.
 	return command("cp", "-R", "--sparse=always", filepath.Join(kept.dir, kept.place), baseDir)
+}
+
+// buildProgram builds isofs, without what Git says of the commit: the same source
+// makes the same program.
+func buildProgram(path, race string) error {
+	return command("go", "build", race, "-buildvcs=false", "-o", path, "aesthetic.computer/isofs/cmd/isofs")
 }
 
 // A kept is a base in a folder of build/.
