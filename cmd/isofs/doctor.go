@@ -33,7 +33,8 @@ status is 0 if nothing is missing for what was asked (serve and bake by default)
 
 For serve it goes by the settings that serve would have, of flags, environment and file:
 whether the user, the directories and the addresses are as they should be, and, while the
-server runs, whether the mount and the addresses are that server's. It takes all flags of
+server runs, whether the mount and the addresses are that server's; whether the base can be
+reached, and whether there is room and memory for what the settings allow. It takes all flags of
 isofs serve.
 
 For nginx it looks at an nginx of your own beside isofs mount: whether it has the part that
@@ -53,7 +54,7 @@ connect to isofs.`,
 			if err := o.complete(); err != nil {
 				return err
 			}
-			return runDoctor(cmd.Context(), cmd.OutOrStdout(), purposes, slices.Concat(serverChecks(&o), nginxChecks(&o), checks()))
+			return runDoctor(cmd.Context(), cmd.OutOrStdout(), purposes, slices.Concat(serverChecks(&o), roomChecks(&o), nginxChecks(&o), checks()))
 		},
 	}
 	o.register(cmd)
