@@ -7,8 +7,10 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -94,6 +96,35 @@ func start(ctx context.Context, binary string, c Config, log *slog.Logger, stdou
 	}
 	go s.supervise(first)
 	return s, nil
+}
+
+// Available ends what a killed run left behind in RunDir, and looks whether
+// nginx could open its addresses: before all else that a start does. The caller
+// has RunDir for itself. Errors wrap fault.Invalid or fault.Unavailable.
+func Available(ctx context.Context, c Config, log *slog.Logger) error {
+	if err := c.Validate(); err != nil {
+		return err
+	}
+	if err := stopOrphans(ctx, filepath.Clean(c.RunDir), log); err != nil {
+		return err
+	}
+	for _, l := range slices.Concat(c.Listen, c.Host.Redirect) {
+		host, port, err := splitListen(l)
+		if err != nil {
+			return err
+		}
+		if host == "" || host == "*" {
+			host = "0.0.0.0"
+		}
+		socket, err := net.Listen("tcp", net.JoinHostPort(host, port))
+		if errors.Is(err, syscall.EADDRINUSE) {
+			return fmt.Errorf("start nginx: %w: %s is in use by another program; stop that one, or listen elsewhere", fault.Unavailable, net.JoinHostPort(host, port))
+		}
+		if err == nil {
+			socket.Close()
+		} // else nginx finds better words
+	}
+	return nil
 }
 
 // withoutUser drops the user when we are not root: the workers are who we are.

@@ -62,6 +62,11 @@ func runServe(cmd *cobra.Command, args []string, o *serveFlags) error {
 	if err := vfs.Recover(o.mount); err != nil {
 		return err
 	}
+	if o.web.enabled {
+		if err := nginx.Available(ctx, o.nginxConfig(), slog.Default()); err != nil {
+			return err
+		}
+	}
 	if os.Geteuid() == 0 && !as.isRoot() {
 		err = newParent(cmd, args, o, as).run(ctx, hangups)
 	} else {
