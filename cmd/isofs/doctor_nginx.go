@@ -91,7 +91,7 @@ func nginxChecks(o *serveFlags) []check {
 		{"nginx", "no other site in the way", of(siteIsReached), nil, ""},
 		{"nginx", "the mount, " + o.mount, func(context.Context) error {
 			mounted, alive, err := vfs.State(o.mount)
-			if err == nil && !(mounted && alive) {
+			if err == nil && (!mounted || !alive) {
 				err = errors.New("nothing of isofs is mounted there")
 			}
 			return err

@@ -102,7 +102,7 @@ func memoryFor(needed size) error {
 	if err := unix.Sysinfo(&info); err != nil {
 		return os.NewSyscallError("sysinfo", err)
 	}
-	if has := size(uint64(info.Totalram) * uint64(info.Unit)); has < needed {
+	if has := size(info.Totalram) * size(info.Unit); has < needed {
 		return fmt.Errorf("they may take %d MiB, and the machine has %d MiB", needed>>20, has>>20)
 	}
 	return nil
