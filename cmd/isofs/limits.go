@@ -39,7 +39,7 @@ func (l *limitFlags) register(cmd *cobra.Command) {
 	perSecond := func(q quota.Quota) float64 { return math.Round(1000*float64(time.Second)/float64(q.Every)) / 1000 }
 	flags := cmd.Flags()
 	flags.IntVar(&l.fetches, "limit-fetches", d.Flights, "pieces that are fetched at once")
-	flags.IntVar(&l.snapshots, "limit-snapshots", d.Snapshots, "images kept, superseded ones included; the longest superseded go first")
+	flags.IntVar(&l.snapshots, "limit-snapshots", d.Snapshots, "images kept, superseded ones included")
 	flags.IntVar(&l.newNames.burst, "limit-new-burst", d.NewNames.Burst, "pieces never asked for before that a client may have the oven asked for at once")
 	flags.Float64Var(&l.newNames.rate, "limit-new", perSecond(d.NewNames), "of those, how many a second once the burst is used up")
 	flags.IntVar(&l.allNew.burst, "limit-new-total-burst", d.AllNewNames.Burst, "as --limit-new-burst, for all clients together and the mount")
