@@ -110,7 +110,11 @@ func (m *model) rot() {
 	hurt := uint64(0)
 	for _, b := range m.store.index.all() {
 		for i := range b.blocks {
-			if b.blocks[i].state != present || m.r.IntN(8) > 0 {
+			// What an earlier process left may be looked into meanwhile.
+			m.store.index.mu.Lock()
+			in := b.blocks[i].state
+			m.store.index.mu.Unlock()
+			if in != present || m.r.IntN(8) > 0 {
 				continue
 			}
 			at := b.offset(i) + m.r.Int64N(b.length(i))
