@@ -167,7 +167,7 @@ func (s *server) hand(w http.ResponseWriter, r *http.Request, snap *catalog.Snap
 }
 
 // firstRead is the most that is read of what nginx will send.
-const firstRead = 32 << 10
+const firstRead = 4 << 10
 
 // readable reads the first bytes that nginx will send. Once nginx begins to read
 // it can only break the connection off, before its first byte too, and no

@@ -242,14 +242,14 @@ func (s *server) warm(ctx context.Context, snap *catalog.Snapshot) error {
 	h.Prefetch(0, end)
 	// A part of each block: it is fetched and compared whole.
 	block := max(snap.Base().BlockSize, 4096)
-	part := make([]byte, min(block/8, end))
+	part := make([]byte, min(firstRead, end))
 	if _, err := h.ReadAtContext(ctx, part, 0); err != nil {
 		return &unreadableError{err}
 	}
 	rest, cancel := context.WithTimeout(ctx, warmTime)
 	defer cancel()
 	for off := block; off < end; off += block {
-		if _, err := h.ReadAtContext(rest, part[:min(block/8, end-off)], off); err != nil {
+		if _, err := h.ReadAtContext(rest, part[:min(firstRead, end-off)], off); err != nil {
 			if rest.Err() != nil && ctx.Err() == nil {
 				return nil
 			}

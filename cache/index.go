@@ -35,8 +35,8 @@ type block struct {
 	pins  int32
 	state state
 	ahead bool // fetched ahead, and no reader came for it yet
-	// evicted: it was there once, and made room for another.
-	evicted bool
+	// came is true once it was fetched, whether or not it is there now.
+	came bool
 }
 
 // A base is one base of the Store.
@@ -213,7 +213,6 @@ func (x *index) victim() (place, bool) {
 	for range x.recent.Len() {
 		p, _, _ := x.recent.GetOldest()
 		if x.takeLocked(p, 0) {
-			p.base.blocks[p.block].evicted = true
 			return p, true
 		}
 		// In use at this moment, so it is the most recent one.

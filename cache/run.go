@@ -338,6 +338,7 @@ func (r *run) land(i int, data []byte, err error, kept bool) {
 		x.mu.Unlock()
 		return
 	}
+	bl.came = bl.came || err == nil
 	if kept && b.next.Load() == nil {
 		bl.state = present
 		x.recent.Add(place{b, i}, struct{}{})

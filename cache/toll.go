@@ -14,16 +14,16 @@ import (
 // Where a base does not fit the cache, a reader of single bytes here and there
 // could have the origin send thousands of times what it reads. So what is
 // fetched again for a read counts beyond tollFree times the bytes that the read
-// wants: tollBurst at once, and tollRate a second after that. A download, and
-// any read of an eighth of a block or more, never pays.
+// wants: tollBurst at once, and tollRate a second after that. Reads of 4 KiB and
+// more, which is a 64th of the usual block, never pay.
 const (
-	tollFree  = 8
-	tollRate  = 4 << 20
-	tollBurst = 64 << 20
+	tollFree  = 64
+	tollRate  = 256 << 10
+	tollBurst = 16 << 20
 	tollQuiet = time.Minute // between two lines in the log
 )
 
-// A toll delays small reads of what was evicted, for all readers of a Store together.
+// A toll delays small reads of what did not stay, for all readers of a Store together.
 type toll struct {
 	*rate.Limiter
 	waited atomic.Uint64 // reads that had to wait, or were refused
@@ -36,14 +36,14 @@ func newToll() *toll { return &toll{Limiter: rate.NewLimiter(tollRate, tollBurst
 // may be fetched.
 func (f *File) pay(ctx context.Context, b *base, first, last int, n int64) error {
 	s := f.store
-	cost := min(s.index.evicted(b, first, last)-tollFree*n, tollBurst)
+	cost := min(s.index.refetched(b, first, last)-tollFree*n, tollBurst)
 	if cost <= 0 || s.toll.AllowN(time.Now(), int(cost)) {
 		return nil
 	}
 	s.toll.waited.Add(1)
 	now := time.Now()
 	if said := s.toll.said.Load(); now.Sub(time.Unix(0, said)) > tollQuiet && s.toll.said.CompareAndSwap(said, now.UnixNano()) {
-		s.log.Warn("cache: small reads wait, since what they need was evicted and is fetched again and again", "base", b.ID, "size", b.Size, "cache_size", s.disk.max)
+		s.log.Warn("cache: small reads wait, since what they need did not stay in the cache and is fetched again and again", "base", b.ID, "size", b.Size, "cache_size", s.disk.max)
 	}
 	if err := s.toll.WaitN(ctx, int(cost)); err != nil {
 		return fmt.Errorf("%w: fetch again what the cache has no room for: %w", fault.Unavailable, err)
@@ -51,13 +51,13 @@ func (f *File) pay(ctx context.Context, b *base, first, last int, n int64) error
 	return nil
 }
 
-// evicted returns how many bytes the blocks from first to last have that must be
-// fetched although they were there before.
-func (x *index) evicted(b *base, first, last int) (bytes int64) {
+// refetched returns how many bytes the blocks from first to last have that must
+// be fetched although they came before.
+func (x *index) refetched(b *base, first, last int) (bytes int64) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	for i := first; i <= last; i++ {
-		if bl := &b.blocks[i]; bl.evicted && bl.state == absent && bl.flight == nil {
+		if bl := &b.blocks[i]; bl.came && bl.state == absent && bl.flight == nil {
 			bytes += b.length(i)
 		}
 	}

@@ -53,7 +53,7 @@ func TestTollOfSmallReads(t *testing.T) {
 	if s.Stats().Delayed != uint64(refused) || strings.Count(log.String(), "small reads wait") != 1 {
 		t.Errorf("%d delayed; the log says\n%s", s.Stats().Delayed, log)
 	}
-	// Downloads, and reads of an eighth of a block.
+	// Downloads, and reads of a 64th of a block.
 	src.check(t, f, 0, blocks*blockSize)
 	for i := range int64(blocks) {
 		src.check(t, f, i*blockSize+5, blockSize/tollFree)

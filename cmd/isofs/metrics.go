@@ -44,7 +44,7 @@ var cacheFigures = []figure{
 	counter("uncached_total", "Blocks that were served without being kept.", func(s cache.Stats) uint64 { return s.Uncached }),
 	counter("scrubbed_bytes_total", "Bytes that were read again from disk and compared.", func(s cache.Stats) uint64 { return s.ScrubbedBytes }),
 	counter("scrub_wrong_total", "Blocks that were wrong then, and are fetched again.", func(s cache.Stats) uint64 { return s.ScrubWrong }),
-	counter("delayed_total", "Small reads that waited because what they need was evicted before.", func(s cache.Stats) uint64 { return s.Delayed }),
+	counter("delayed_total", "Small reads that waited because what they need did not stay in the cache.", func(s cache.Stats) uint64 { return s.Delayed }),
 	gauge("degraded", "1 while the disk takes no blocks, else 0.", func(s cache.Stats) float64 {
 		if s.Degraded {
 			return 1
