@@ -165,11 +165,11 @@ func sameKey(a, b string) bool {
 
 // refuse answers with an error. The operator is told all that it says.
 func (a *admin) refuse(w http.ResponseWriter, err error) {
-	status := statusOf(err)
-	if status == http.StatusBadGateway || as[*catalog.BusyError](err) || as[*bundle.BusyError](err) {
-		w.Header().Set("Retry-After", strconv.Itoa(retryAfter(err)))
+	reply := replyTo(err)
+	if reply.status == http.StatusBadGateway || is[*catalog.BusyError](err) || is[*bundle.BusyError](err) {
+		w.Header().Set("Retry-After", strconv.Itoa(reply.retry))
 	}
-	writeAdmin(w, status, map[string]string{"error": err.Error()})
+	writeAdmin(w, reply.status, map[string]string{"error": err.Error()})
 }
 
 func writeAdmin(w http.ResponseWriter, status int, body any) {

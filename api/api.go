@@ -133,11 +133,11 @@ func (s *server) answerIn(f form, h handler) http.Handler {
 		if err == nil || r.Context().Err() != nil {
 			return // answered, or there is nobody to answer
 		}
-		status := statusOf(err)
-		if status >= 500 {
-			s.Log.Warn("request failed", "method", r.Method, "path", r.URL.Path, "status", status, "err", err)
+		reply := replyTo(err)
+		if reply.status >= 500 {
+			s.Log.Warn("request failed", "method", r.Method, "path", r.URL.Path, "status", reply.status, "err", err)
 		}
-		s.writeError(w, r, f, status, err)
+		s.writeError(w, r, f, reply, err)
 	})
 }
 

@@ -35,28 +35,47 @@ func (e *unreadableError) Error() string {
 // Unwrap gives the cause.
 func (e *unreadableError) Unwrap() error { return e.err }
 
-// statuses maps errors to HTTP: the special cases, and after them the kinds of
-// package fault that they wrap.
-var statuses = []struct {
-	is     func(error) bool
+// A reply is what a client gets for an error.
+type reply struct {
 	status int
-}{
-	{as[*usageError], http.StatusBadRequest},
-	{as[*bundle.TooLargeError], http.StatusRequestEntityTooLarge},
-	// Not 416: wget and curl take that for "already complete" and keep the part.
-	{as[*catalog.StaleError], http.StatusPreconditionFailed},
-	{as[*catalog.LimitError], http.StatusTooManyRequests},
-	{as[*catalog.BusyError], http.StatusServiceUnavailable},
-	{as[*bundle.BusyError], http.StatusServiceUnavailable},
-	{as[*bundle.TimeoutError], http.StatusGatewayTimeout},
-	{as[*unreadableError], http.StatusServiceUnavailable},
-	{kind(fault.Corrupt), http.StatusBadGateway},
-	{kind(fault.Invalid), http.StatusBadRequest},
-	{kind(fault.NotFound), http.StatusNotFound},
-	{kind(fault.Unavailable), http.StatusBadGateway},
+	// text has no path or address of the machine: it is that of an error that is
+	// known to have none, and never that of what the error is wrapped in.
+	text string
+	// retry is after how many seconds it may help to try again; 0: it does not help.
+	retry int
 }
 
-func as[T error](err error) bool {
+// defaultRetry is when a client may try again if the error does not say it.
+const defaultRetry = 30 * time.Second
+
+// replies map errors to HTTP: the special cases, and after them the kinds of
+// package fault that they wrap. The first row that fits counts.
+var replies = []struct {
+	is     func(error) bool
+	status int
+	// text is the error's own if it is empty. Where retry is true it goes on with
+	// when to try again.
+	text  string
+	retry bool
+}{
+	{is[*usageError], http.StatusBadRequest, "", false},
+	{is[*bundle.TooLargeError], http.StatusRequestEntityTooLarge, "", false},
+	// Not 416: wget and curl take that for "already complete" and keep the part.
+	{is[*catalog.StaleError], http.StatusPreconditionFailed, "", false},
+	{is[*catalog.LimitError], http.StatusTooManyRequests, "too many pieces were asked for that are not known here", true},
+	{is[*catalog.BusyError], http.StatusServiceUnavailable, "the server is busy fetching other pieces", true},
+	{is[*bundle.BusyError], http.StatusServiceUnavailable, "the oven, which packs the pieces, is busy", true},
+	{is[*bundle.TimeoutError], http.StatusGatewayTimeout, "the oven, which packs the pieces, takes too long", true},
+	{is[*unreadableError], http.StatusServiceUnavailable, "the image cannot be read at the moment", true},
+	{kind(fault.Corrupt), http.StatusBadGateway, noSource, true},
+	{kind(fault.Invalid), http.StatusBadRequest, "no image can be made of this piece; the operator's log says why", false},
+	{kind(fault.NotFound), http.StatusNotFound, "there is no such piece", false},
+	{kind(fault.Unavailable), http.StatusBadGateway, noSource, true},
+}
+
+const noSource = "the piece cannot be had from its source at the moment"
+
+func is[T error](err error) bool {
 	_, ok := errors.AsType[T](err)
 	return ok
 }
@@ -65,32 +84,43 @@ func kind(k error) func(error) bool {
 	return func(err error) bool { return errors.Is(err, k) }
 }
 
-// statusOf returns the HTTP status of an error.
-func statusOf(err error) int {
+// replyTo returns what a client gets for an error.
+func replyTo(err error) reply {
+	wait := retryAfter(err)
 	if e, ok := errors.AsType[*statusError](err); ok {
-		return e.status
-	}
-	for _, row := range statuses {
-		if row.is(err) {
-			return row.status
+		if e.status != http.StatusTooManyRequests && e.status != http.StatusServiceUnavailable {
+			wait = 0
 		}
+		return reply{e.status, e.text, wait}
 	}
-	return http.StatusInternalServerError
+	for _, row := range replies {
+		if !row.is(err) {
+			continue
+		}
+		switch {
+		case row.retry:
+			return reply{row.status, fmt.Sprintf("%s; try again in %d seconds", row.text, wait), wait}
+		case row.text == "":
+			return reply{row.status, ownText(err), 0}
+		}
+		return reply{row.status, row.text, 0}
+	}
+	return reply{http.StatusInternalServerError, "something went wrong here; the operator's log says what", 0}
 }
 
-// defaultRetry is what a client is told to wait when nobody knows better.
-const defaultRetry = 30 * time.Second
-
-// mayPass reports whether a failure with that status may be over by itself.
-func mayPass(status int) bool {
-	switch status {
-	case http.StatusTooManyRequests, http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
-		return true
+// ownText is the text of the errors that a stranger may read.
+func ownText(err error) string {
+	if e, ok := errors.AsType[*usageError](err); ok {
+		return e.text
 	}
-	return false
+	if e, ok := errors.AsType[*bundle.TooLargeError](err); ok {
+		return e.Error()
+	}
+	e, _ := errors.AsType[*catalog.StaleError](err)
+	return e.Error()
 }
 
-// retryAfter is how many seconds a client is told to wait, at least one.
+// retryAfter is how many seconds a client waits before it tries again, at least one.
 func retryAfter(err error) int {
 	wait := defaultRetry
 	if paused, ok := errors.AsType[*catalog.PausedError](err); ok {
@@ -125,15 +155,15 @@ func formOf(r *http.Request, usual form) form {
 	return usual
 }
 
-// writeError answers with the error in words.
-func (s *server) writeError(w http.ResponseWriter, r *http.Request, usual form, status int, err error) {
+// writeError answers with the reply to an error, in words.
+func (s *server) writeError(w http.ResponseWriter, r *http.Request, usual form, reply reply, err error) {
 	h := w.Header()
 	h.Set("Cache-Control", "no-store")
 	h.Set("X-Content-Type-Options", "nosniff")
-	if mayPass(status) {
-		h.Set("Retry-After", strconv.Itoa(retryAfter(err)))
+	if reply.retry > 0 {
+		h.Set("Retry-After", strconv.Itoa(reply.retry))
 	}
-	text := publicText(status, err)
+	status, text := reply.status, reply.text
 	switch formOf(r, usual) {
 	case asPage:
 		// The page ends the sentence itself.
@@ -146,7 +176,7 @@ func (s *server) writeError(w http.ResponseWriter, r *http.Request, usual form, 
 			Error string            `json:"error"`
 			Usage map[string]string `json:"usage,omitempty"`
 		}{Error: text}
-		if as[*usageError](err) {
+		if is[*usageError](err) {
 			body.Usage = usage
 		}
 		h.Set("Content-Type", "application/json")
@@ -162,46 +192,8 @@ func (s *server) writeError(w http.ResponseWriter, r *http.Request, usual form, 
 // nameMissing gives an error that says that there is no such piece words that
 // name it.
 func nameMissing(name bundle.Name, err error) error {
-	if !as[*catalog.StaleError](err) && !as[*unreadableError](err) && errors.Is(err, fault.NotFound) {
+	if !is[*catalog.StaleError](err) && !is[*unreadableError](err) && errors.Is(err, fault.NotFound) {
 		return &statusError{http.StatusNotFound, fmt.Sprintf("there is no piece named %s", name)}
 	}
 	return err
-}
-
-// publicText is what a stranger is told: the cause where it is theirs to mend,
-// and no path or address of the machine. So the words are those of errors that
-// are known to have none, and never those of whatever they are wrapped in.
-func publicText(status int, err error) string {
-	if e, ok := errors.AsType[*statusError](err); ok {
-		return e.text
-	}
-	if e, ok := errors.AsType[*usageError](err); ok {
-		return e.text
-	}
-	if e, ok := errors.AsType[*bundle.TooLargeError](err); ok {
-		return e.Error()
-	}
-	if e, ok := errors.AsType[*catalog.StaleError](err); ok {
-		return e.Error()
-	}
-	again := fmt.Sprintf("try again in %d seconds", retryAfter(err))
-	switch {
-	case as[*catalog.LimitError](err):
-		return "too many pieces were asked for that are not known here; " + again
-	case as[*catalog.BusyError](err):
-		return "the server is busy fetching other pieces; " + again
-	case as[*bundle.BusyError](err):
-		return "the oven, which packs the pieces, is busy; " + again
-	case as[*bundle.TimeoutError](err):
-		return "the oven, which packs the pieces, takes too long; " + again
-	case as[*unreadableError](err):
-		return "the image cannot be read at the moment; " + again
-	case status == http.StatusBadGateway:
-		return "the piece cannot be had from its source at the moment; " + again
-	case status == http.StatusNotFound:
-		return "there is no such piece"
-	case status == http.StatusBadRequest:
-		return "no image can be made of this piece; the operator's log says why"
-	}
-	return "something went wrong here; the operator's log says what"
 }

@@ -48,7 +48,7 @@ func (s *server) preview(w http.ResponseWriter, r *http.Request) error {
 	b, err := snap.OpenBundle()
 	if err != nil {
 		s.Log.Warn("preview failed", "piece", snap.Piece(), "snapshot", snap.ID(), "err", err)
-		return s.noPreview(w, statusOf(err), "the bundle cannot be read; load the page again to have it fetched again")
+		return s.noPreview(w, replyTo(err).status, "the bundle cannot be read; load the page again to have it fetched again")
 	}
 	defer b.Close()
 	h.Set("Content-Type", "text/html; charset=utf-8")

@@ -92,12 +92,8 @@ type errorData struct {
 }
 
 func newErrorData(err error) errorData {
-	e := errorData{Status: statusOf(err)}
-	e.Error = publicText(e.Status, err)
-	if mayPass(e.Status) {
-		e.RetryAfter = retryAfter(err)
-	}
-	return e
+	reply := replyTo(err)
+	return errorData{Error: reply.text, Status: reply.status, RetryAfter: reply.retry}
 }
 
 // stream answers with the events of an image's making, as they happen.
