@@ -19,7 +19,7 @@ func (s *server) bySnapshot(w http.ResponseWriter, r *http.Request) error {
 	snap, err := s.Catalog.ByID(r.PathValue("id"))
 	if err != nil {
 		text := "this snapshot is not kept here, or never was"
-		if _, err := parseFileName(file); err == nil {
+		if _, err := bundle.ParseFileName(file); err == nil {
 			text += "; the latest image is at /" + file
 		}
 		return &statusError{http.StatusNotFound, text}
@@ -34,7 +34,7 @@ func (s *server) bySnapshot(w http.ResponseWriter, r *http.Request) error {
 // snapshot that this request means.
 func (s *server) byName(w http.ResponseWriter, r *http.Request) error {
 	file, suffix := splitSidecar(r.PathValue("file"))
-	name, err := parseFileName(file)
+	name, err := bundle.ParseFileName(file)
 	if err != nil {
 		if !strings.HasSuffix(file, "-os.iso") && !bundle.IsSlotFileName(file) {
 			return errNothingHere
@@ -50,14 +50,6 @@ func (s *server) byName(w http.ResponseWriter, r *http.Request) error {
 		return nameMissing(name, err)
 	}
 	return s.hand(w, r, snap, file, suffix, "no-cache")
-}
-
-// parseFileName reads the name of an image or of a slot.
-func parseFileName(file string) (bundle.Name, error) {
-	if bundle.IsSlotFileName(file) {
-		return bundle.ParseSlotFileName(file)
-	}
-	return bundle.ParseFileName(file)
 }
 
 // chooseSlot finds the snapshot of which a request for a slot alone by its plain

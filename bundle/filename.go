@@ -61,17 +61,14 @@ func (n Name) stem() string {
 	return n.s
 }
 
-// ParseFileName is the inverse of FileName: "notepat-os.iso" to notepat.
-// It takes nothing that FileName does not give. Errors wrap fault.Invalid.
-func ParseFileName(s string) (Name, error) { return parseFileName(s, imageSuffix) }
-
-// IsSlotFileName reports whether s ends as the names do that SlotFileName gives.
-func IsSlotFileName(s string) bool { return strings.HasSuffix(s, slotSuffix) }
-
-// ParseSlotFileName is the inverse of SlotFileName, as strict as ParseFileName.
-func ParseSlotFileName(s string) (Name, error) { return parseFileName(s, slotSuffix) }
-
-func parseFileName(s, suffix string) (Name, error) {
+// ParseFileName is the inverse of FileName and SlotFileName: "notepat-os.iso" and
+// "notepat-piece.img" to notepat. It takes nothing that they do not give. Errors
+// wrap fault.Invalid.
+func ParseFileName(s string) (Name, error) {
+	suffix := imageSuffix
+	if IsSlotFileName(s) {
+		suffix = slotSuffix
+	}
 	stem, found := strings.CutSuffix(s, suffix)
 	if !found {
 		return Name{}, fmt.Errorf("%w image name %.100q: it does not end in %s", fault.Invalid, s, suffix)
@@ -82,6 +79,9 @@ func parseFileName(s, suffix string) (Name, error) {
 	}
 	return n, nil
 }
+
+// IsSlotFileName reports whether s ends as the names do that SlotFileName gives.
+func IsSlotFileName(s string) bool { return strings.HasSuffix(s, slotSuffix) }
 
 // parseStem returns the name that has the stem, or in words why there is none.
 func parseStem(stem, suffix string) (n Name, problem string) {

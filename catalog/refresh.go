@@ -32,11 +32,7 @@ const busyRetry = 5 * time.Second
 // CurrentFile is Current by the name of an image, "notepat-os.iso", or of what
 // is in its slot, "notepat-piece.img".
 func (c *Catalog) CurrentFile(ctx context.Context, fileName string) (*Snapshot, error) {
-	parse := bundle.ParseFileName
-	if bundle.IsSlotFileName(fileName) {
-		parse = bundle.ParseSlotFileName
-	}
-	name, err := parse(fileName)
+	name, err := bundle.ParseFileName(fileName)
 	if err != nil {
 		return nil, err
 	}

@@ -85,7 +85,7 @@ func (c *Client) Resolve(ctx context.Context, address string) (*Snapshot, error)
 	if err != nil || path.Base(path.Dir(at.Path)) != id {
 		return nil, fmt.Errorf("the server names %q as the address of snapshot %s: %w", link[1], id, fault.Corrupt)
 	}
-	name, err := parseFileName(path.Base(at.Path))
+	name, err := bundle.ParseFileName(path.Base(at.Path))
 	if err != nil {
 		return nil, fmt.Errorf("the server's address of snapshot %s: %w", id, err)
 	}
@@ -135,18 +135,11 @@ func namedPiece(u *url.URL) string {
 	if path.Base(u.Path) == "os" {
 		return u.Query().Get("piece")
 	}
-	name, err := parseFileName(path.Base(u.Path))
+	name, err := bundle.ParseFileName(path.Base(u.Path))
 	if err != nil {
 		return ""
 	}
 	return name.String()
-}
-
-func parseFileName(file string) (bundle.Name, error) {
-	if bundle.IsSlotFileName(file) {
-		return bundle.ParseSlotFileName(file)
-	}
-	return bundle.ParseFileName(file)
 }
 
 // open reads what there is beside a snapshot.
