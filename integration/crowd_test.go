@@ -22,6 +22,7 @@ func TestCrowd(t *testing.T) {
 	s := newServer(t)
 	s.args = slices.DeleteFunc(s.args, isLimit()) // the defaults
 	s.start()
+	until(t, "it to be ready", func() bool { return getStatus(t, http.DefaultClient, s.url("/readyz")) == 200 })
 	want := packedSHA256(t, "notepat")
 	for name, path := range map[string]string{"downloads": "/notepat-os.iso", "sidecars": "/notepat-os.iso.zsync", "streams": "/os?piece=notepat&format=stream"} {
 		t.Run(name, func(t *testing.T) {

@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -113,10 +114,14 @@ func Available(ctx context.Context, c Config, log *slog.Logger) error {
 		if err != nil {
 			return err
 		}
+		// As nginx does, for one family alone.
+		family := "tcp4"
 		if host == "" || host == "*" {
 			host = "0.0.0.0"
+		} else if strings.Contains(host, ":") {
+			family = "tcp6"
 		}
-		socket, err := net.Listen("tcp", net.JoinHostPort(host, port))
+		socket, err := net.Listen(family, net.JoinHostPort(host, port))
 		if errors.Is(err, syscall.EADDRINUSE) {
 			return fmt.Errorf("start nginx: %w: %s is in use by another program; stop that one, or listen elsewhere", fault.Unavailable, net.JoinHostPort(host, port))
 		}
