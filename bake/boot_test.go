@@ -18,7 +18,7 @@ import (
 
 // Boots cost much on an emulated machine, those of Secure Boot, and with a kernel for
 // real machines those by SATA and USB, a minute each. `make boot-matrix` asks for them.
-var matrix = flag.Bool("bake.matrix", false, "boot every way")
+var matrix = flag.Bool("bake.matrix", false, "boot every way, and bake every form of a live root")
 
 // bootPatience is a limit and not a measure: 10 to 30 s on a quiet machine.
 const bootPatience = 300 * time.Second
