@@ -14,42 +14,11 @@ import (
 	"sync"
 	"time"
 
-	"github.com/spf13/pflag"
-
 	"aesthetic.computer/isofs/base"
 	"aesthetic.computer/isofs/fault"
 	"aesthetic.computer/isofs/image"
 	"aesthetic.computer/isofs/origin"
 )
-
-// channelFlags say which channel a server follows.
-type channelFlags struct {
-	address string
-	poll    time.Duration
-}
-
-func (o *channelFlags) register(flags *pflag.FlagSet) {
-	flags.StringVar(&o.address, "channel", "", "in place of --base: path or URL (http, https, s3) of a channels/FLAVOR-ARCH.json, whose current base is served; SIGHUP looks at it at once")
-	durationVar(flags, &o.poll, "channel-poll", 5*time.Minute, "how often the channel is looked at")
-}
-
-// validate reports all that is wrong, given the other flags that name bases.
-func (o *channelFlags) validate(otherBase string, mirrors []string) error {
-	var wrong []error
-	if _, _, _, err := base.SplitChannelPath(o.address); err != nil {
-		wrong = append(wrong, wrongFlag("channel", "%s: %w", origin.Redact(o.address), err))
-	}
-	if otherBase != "" {
-		wrong = append(wrong, wrongFlag("base", "and --channel both say what to serve: give one of them"))
-	}
-	if len(mirrors) > 0 {
-		wrong = append(wrong, wrongFlag("mirror", "is of one base, and a channel goes from one to the next: write mirrors into the manifests (isofs base index --also-at)"))
-	}
-	if o.poll < time.Second {
-		wrong = append(wrong, wrongFlag("channel-poll", "%s is less than 1s", duration(o.poll)))
-	}
-	return errors.Join(wrong...)
-}
 
 // A followed base is what a channel named when it was taken up last. It is kept
 // in the state, so that no start goes back behind it.
@@ -224,46 +193,4 @@ func (f *follower) lookAgain() {
 	case f.again <- struct{}{}:
 	default: // it is about to
 	}
-}
-
-// errNoChannel is the answer of a server that follows none.
-var errNoChannel = fmt.Errorf("this server was started with --base and follows no channel: %w", fault.Invalid)
-
-// follow looks at the channel and makes new images on the base that it names.
-func (s *stack) follow(ctx context.Context) error {
-	f := s.follower
-	if f == nil {
-		return errNoChannel
-	}
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	present := s.serving.Load()
-	now, err := f.look(ctx, present)
-	if err != nil {
-		return err
-	}
-	// Before anybody has an image of it: a restart must not go back behind that.
-	if err := f.remember(now); err != nil {
-		return err
-	}
-	if now.base.Manifest.SHA256 == present.base.Manifest.SHA256 {
-		return nil
-	}
-	if err := s.catalog.SetBase(now.base); err != nil {
-		return err
-	}
-	s.serving.Store(now)
-	f.log.Info("the channel names another base", "channel", f.String(), "revision", now.by.Revision, "version", now.by.Version, "was", present.base.Manifest.Version)
-	if s.newBase != nil {
-		s.newBase(now.base)
-	}
-	return nil
-}
-
-// startFollowing follows the channel, if there is one, until ctx ends.
-func startFollowing(ctx context.Context, s *stack) {
-	if s.follower == nil {
-		return
-	}
-	go s.follower.run(ctx, s.follow)
 }

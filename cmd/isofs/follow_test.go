@@ -179,23 +179,6 @@ func TestFollowEveryNowAndThen(t *testing.T) {
 	})
 }
 
-func TestChannelFlags(t *testing.T) {
-	good := channelFlags{"s3://bucket/channels/tiny-amd64.json", time.Minute}
-	if err := good.validate("", nil); err != nil {
-		t.Error(err)
-	}
-	for name, err := range map[string]error{
-		"--base":         good.validate("bases/x", nil),
-		"--mirror":       good.validate("", []string{"x"}),
-		"--channel-poll": (&channelFlags{good.address, time.Millisecond}).validate("", nil),
-		"--channel":      (&channelFlags{"https://h/manifest.json?X-Amz-Signature=hush", time.Minute}).validate("", nil),
-	} {
-		if err == nil || !strings.Contains(err.Error(), name) || strings.Contains(err.Error(), "hush") {
-			t.Errorf("%s: %v", name, err)
-		}
-	}
-}
-
 // A channel whose signature is not good is not followed; at a start the base
 // that was followed last is gone on with.
 func TestUntrustedChannel(t *testing.T) {

@@ -1,15 +1,12 @@
 package main
 
 import (
-	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"testing"
 
 	"aesthetic.computer/isofs/base"
-	"aesthetic.computer/isofs/origin"
 )
 
 func TestWhereTheMirrorsAre(t *testing.T) {
@@ -43,36 +40,6 @@ func TestWhereTheMirrorsAre(t *testing.T) {
 	no := func(string) bool { return false }
 	if got, err := (places{"x"}).images(&base.Manifest{Mirrors: []string{"s3://b/base.iso"}}, no); err != nil || len(got) != 1 {
 		t.Errorf("a mirror of the manifest that cannot be opened: %v, %v", got, err)
-	}
-}
-
-func TestMirrorFlags(t *testing.T) {
-	for _, c := range []struct {
-		addresses []string
-		words     string // of the error; "" if there is none
-	}{
-		{nil, ""},
-		{[]string{"https://u:secret@h/x", "/srv/x", "s3://bucket/x", "https://h/y.iso?signed=secret"}, ""},
-		{[]string{""}, "--mirror"},
-		{[]string{"gopher://u:secret@h/x"}, "--mirror"},
-		{[]string{"http://u:secret@/x"}, "no host"},
-		{make([]string, 17), "17 times"},
-	} {
-		err := fmt.Sprint((&mirrorFlags{addresses: c.addresses}).validate(origin.Options{}))
-		if (err == "[]") != (c.words == "") || !strings.Contains(err, c.words) || strings.Contains(err, "secret") {
-			t.Errorf("%q: %s", c.addresses, err)
-		}
-	}
-}
-
-func TestRedirectHosts(t *testing.T) {
-	for host, good := range map[string]bool{
-		"cdn.example": true, "cdn.example:8443": true, "[::1]": true, "192.0.2.1": true,
-		"https://cdn.example": false, "cdn.example/x": false, "a b": false, "": false, ":80": false, "u@h": false,
-	} {
-		if wrong := (&mirrorFlags{redirects: []string{host}}).validate(origin.Options{}); (len(wrong) == 0) != good {
-			t.Errorf("--origin-redirect %q: %v", host, wrong)
-		}
 	}
 }
 
