@@ -24,6 +24,7 @@ var allowed = map[string]string{
 	"ext4gen":     "extent",
 	"base":        "extent",
 	"store":       "base origin",
+	"upstream":    "base cache image origin signature",
 	"image":       "extent ext4gen base",
 	"sidecar":     "extent base image",
 	"bake":        "base ext4gen extent image",
@@ -32,7 +33,7 @@ var allowed = map[string]string{
 	"api":         "catalog bundle quota",
 	"boottest":    "output",
 	"stick":       "base bundle",
-	"cmd/isofs":   "api bake base boottest border bundle cache catalog extent image nginx origin output quota sidecar signature stick store vfs",
+	"cmd/isofs":   "api bake base boottest border bundle cache catalog extent image nginx origin output quota sidecar signature stick store upstream vfs",
 	"integration": "",
 	// What tests run, and no part of the program imports.
 	"integration/s3test": "",

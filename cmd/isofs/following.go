@@ -11,40 +11,35 @@ import (
 var errNoChannel = fmt.Errorf("this server was started with --base and follows no channel: %w", fault.Invalid)
 
 // follow looks at the channel and makes new images on the base that it names.
-func (s *stack) follow(ctx context.Context) error {
-	f := s.follower
+func (s *services) follow(ctx context.Context) error {
+	f := s.stack.bases.Follower()
 	if f == nil {
 		return errNoChannel
 	}
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	present := s.serving.Load()
-	now, err := f.look(ctx, present)
+	s.following.Lock()
+	defer s.following.Unlock()
+	present := s.stack.serving.Load()
+	now, err := f.Follow(ctx, present)
 	if err != nil {
 		return err
 	}
-	// Before anybody has an image of it: a restart must not go back behind that.
-	if err := f.remember(now); err != nil {
-		return err
-	}
-	if now.base.Manifest.SHA256 == present.base.Manifest.SHA256 {
+	if now.Manifest.SHA256 == present.Manifest.SHA256 {
 		return nil
 	}
-	if err := s.catalog.SetBase(now.base); err != nil {
+	if err := s.stack.catalog.SetBase(now.Image()); err != nil {
 		return err
 	}
-	s.serving.Store(now)
-	f.log.Info("the channel names another base", "channel", f.String(), "revision", now.by.Revision, "version", now.by.Version, "was", present.base.Manifest.Version)
-	if s.newBase != nil {
-		s.newBase(now.base)
+	s.stack.serving.Store(now)
+	s.log.Info("the channel names another base", "channel", f.String(), "revision", now.Revision(), "version", now.Manifest.Version, "was", present.Manifest.Version)
+	if s.prefill != nil {
+		s.prefill(now.Base)
 	}
 	return nil
 }
 
-// startFollowing follows the channel, if there is one, until ctx ends.
-func startFollowing(ctx context.Context, s *stack) {
-	if s.follower == nil {
-		return
+// startFollowing follows the channel, if there is one, until the server ends.
+func (s *services) startFollowing() {
+	if f := s.stack.bases.Follower(); f != nil {
+		go f.Run(s.ctx, s.follow)
 	}
-	go s.follower.run(ctx, s.follow)
 }

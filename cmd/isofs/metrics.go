@@ -86,7 +86,7 @@ func startMetrics(address string, s *stack, mounted *vfs.Server, log *slog.Logge
 		return nil, blame("metrics-listen", err)
 	}
 	registry := prometheus.NewRegistry()
-	registry.MustRegister(cacheCollector{s.store}, originCollector{s.bases}, catalogCollector{s.catalog}, mountCollector{mounted}, s.meters,
+	registry.MustRegister(cacheCollector{s.store}, originCollector{s.bases.Origins}, catalogCollector{s.catalog}, mountCollector{mounted}, s.meters,
 		collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), buildInfo())
 	mux := http.NewServeMux()

@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"aesthetic.computer/isofs/api"
-	"aesthetic.computer/isofs/extent"
 	"aesthetic.computer/isofs/fault"
 	"aesthetic.computer/isofs/nginx"
 	"aesthetic.computer/isofs/vfs"
@@ -125,26 +124,17 @@ func mountGone(mounted *vfs.Server) error {
 func probeBase(s *stack) *probe {
 	return &probe{name: "base", every: 30 * time.Second, look: func(ctx context.Context) (string, error) {
 		now := s.serving.Load() // the operator may have set another
-		from := s.bases.originOf(now.base.Manifest.SHA256)
 		var one [1]byte
-		err := from.Fetch(ctx, one[:], 0)
+		err := now.Origin.Fetch(ctx, one[:], 0)
 		if err == nil {
 			return "its origin answers", nil
 		}
-		missing := missingOf(now.base.Bytes, now.base.Manifest.PiecePartitionOffset)
+		missing := now.File.Missing(now.Manifest.PiecePartitionOffset)
 		if missing == 0 {
 			return "its origin does not answer, and is not needed: all of it is here", nil
 		}
 		return "its origin does not answer, and not all of it is here", fmt.Errorf("%d bytes of the base are not in the cache: %w", missing, err)
 	}}
-}
-
-// missingOf returns how many of the first n bytes of a base are not in its cache.
-func missingOf(bytes extent.Source, n int64) int64 {
-	if f, ok := bytes.(interface{ Missing(n int64) int64 }); ok {
-		return f.Missing(n)
-	}
-	return n
 }
 
 // probeNginx looks whether our nginx is at the first address that it listens on,

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"net/url"
 	"strconv"
 	"strings"
 
@@ -30,8 +31,8 @@ func (o *s3Flags) register(flags *pflag.FlagSet) {
 func (o *s3Flags) validate() []error {
 	var wrong []error
 	if o.endpoint != "" {
-		u := webURL(o.endpoint)
-		if u == nil || u.Hostname() == "" || u.User != nil || u.RawQuery != "" {
+		u, err := url.Parse(o.endpoint)
+		if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" || u.User != nil || u.RawQuery != "" {
 			wrong = append(wrong, wrongFlag("s3-endpoint", "%s is not a URL like https://host:port", origin.Redact(o.endpoint)))
 		}
 	}

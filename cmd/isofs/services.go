@@ -6,9 +6,11 @@ import (
 	"errors"
 	"log/slog"
 	"net"
+	"sync"
 	"sync/atomic"
 
 	"aesthetic.computer/isofs/api"
+	"aesthetic.computer/isofs/upstream"
 	"aesthetic.computer/isofs/vfs"
 )
 
@@ -21,6 +23,9 @@ type services struct {
 	trust atomic.Pointer[api.Trust]
 	stop  func() // ends the API and the metrics
 	log   *slog.Logger
+
+	following sync.Mutex           // held while the channel is followed
+	prefill   func(*upstream.Base) // fills the cache with a base; nil: nothing does
 }
 
 // startServices starts them. The API answers at socket; its streams end when
@@ -34,16 +39,16 @@ func startServices(ctx context.Context, o *serveFlags, s *stack, mounted *vfs.Se
 		return nil, err
 	}
 	if o.prefill {
-		s.newBase = prefiller(ctx, log)
-		s.newBase(s.serving.Load().base)
+		run.prefill = prefiller(ctx, log)
+		run.prefill(s.serving.Load().Base)
 	}
 	instance := rand.Text()
 	stopAPI := startAPI(socket, api.Config{
 		Catalog: s.catalog, Log: log, Instance: instance,
 		Healthy: func() error { return mountGone(mounted) }, Ready: startProbes(ctx, o, s, mounted, instance, log),
-		PublicURL: o.api.publicURL, BaseURL: func() string { return publicBase(s.serving.Load().address) },
+		PublicURL: o.api.publicURL, BaseURL: func() string { return publicBase(s.serving.Load().Address) },
 		Watchers: o.api.watchers, Watched: s.meters.watched, Stopping: stopping,
-		Admin:   api.Admin{Key: run.key.get, SetBase: s.setBase, Follow: s.follow},
+		Admin:   api.Admin{Key: run.key.get, SetBase: s.setBase, Follow: run.follow},
 		Observe: s.meters.answered, Trust: run.trust.Load,
 	}, log)
 	stopMetrics, err := startMetrics(o.metrics, s, mounted, log)
@@ -54,7 +59,7 @@ func startServices(ctx context.Context, o *serveFlags, s *stack, mounted *vfs.Se
 	run.stop = func() { stopMetrics(); stopAPI() }
 	go keepPruned(ctx, s)
 	go watchExpiry(ctx, s.keys, log)
-	startFollowing(ctx, s)
+	run.startFollowing()
 	return run, nil
 }
 
@@ -85,8 +90,8 @@ func (s *services) reload(o *serveFlags) {
 			s.log.Info("SIGHUP: read again: " + part.what)
 		}
 	}
-	if f := s.stack.follower; f != nil {
-		f.lookAgain()
+	if f := s.stack.bases.Follower(); f != nil {
+		f.LookAgain()
 		s.log.Info("SIGHUP: looking at the channel", "channel", f.String())
 	}
 }
@@ -109,7 +114,7 @@ func (s *services) renewKeys(o *serveFlags) error {
 func (s *services) renewKeyring(o *serveFlags) error {
 	ring, err := openKeyring(o.stack.keyring)
 	if err == nil {
-		s.stack.bases.ring.Store(ring)
+		s.stack.bases.SetKeyring(ring)
 	}
 	return err
 }

@@ -13,12 +13,13 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"aesthetic.computer/isofs/base"
 	"aesthetic.computer/isofs/bundle"
 	"aesthetic.computer/isofs/cache"
 	"aesthetic.computer/isofs/catalog"
 	"aesthetic.computer/isofs/fault"
 	"aesthetic.computer/isofs/image"
-	"aesthetic.computer/isofs/origin"
+	"aesthetic.computer/isofs/upstream"
 )
 
 // stackFlags are what serve, mount, pack and inspect have in common: where
@@ -71,17 +72,15 @@ type ovenFlags struct {
 // validate fills in what was left open and reports all that is wrong, before
 // anything is opened.
 func (o *stackFlags) validate() error {
-	wrong := []error{checkState(o.state), absolute(&o.state), o.validateBase()}
+	wrong := []error{checkState(o.state), absolute(&o.state)}
 	wrong = append(wrong, o.s3.validate()...)
-	wrong = append(wrong, o.mirrors.validate(o.origins())...)
+	bases := o.upstream(nil, nil, nil)
+	wrong = append(wrong, blameUpstream(bases.Validate()))
 	if err := o.cache.complete(); err != nil {
 		wrong = append(wrong, err)
 	}
 	if o.fetches < 1 || o.fetches > 256 {
 		wrong = append(wrong, wrongFlag("fetches", "%d is not between 1 and 256", o.fetches))
-	}
-	if o.patience < time.Second {
-		wrong = append(wrong, wrongFlag("origin-timeout", "%s is less than 1s", duration(o.patience)))
 	}
 	if o.oven.density < 1 || o.oven.density > 16 {
 		wrong = append(wrong, wrongFlag("density", "%d is not between 1 and 16", o.oven.density))
@@ -97,21 +96,6 @@ func (o *stackFlags) validate() error {
 		if age <= 0 {
 			wrong = append(wrong, wrongFlag(flag, "%s is not more than 0", duration(age)))
 		}
-	}
-	return errors.Join(wrong...)
-}
-
-// validateBase looks at what says which base there is.
-func (o *stackFlags) validateBase() error {
-	if o.channel.address != "" {
-		return o.channel.validate(o.base, o.mirrors.addresses)
-	}
-	var wrong []error
-	if o.base == "" {
-		wrong = append(wrong, wrongFlag("base", "is needed: the folder or URL of a base (isofs bake tiny makes one)"))
-	}
-	if _, err := imageOf(o.base); err != nil && len(o.mirrors.addresses) == 0 {
-		wrong = append(wrong, blame("base", err))
 	}
 	return errors.Join(wrong...)
 }
@@ -149,41 +133,30 @@ func checkState(dir string) error {
 type stack struct {
 	lock    *os.File // of the state
 	store   *cache.Store
-	bases   *bases
-	base    image.Base // that it started with
+	bases   *upstream.Registry
 	catalog *catalog.Catalog
 	meters  *meters
 	keys    *signingKeys
-	serving atomic.Pointer[published] // what new images are made on
-
-	follower *follower        // of the channel; nil: there is none
-	newBase  func(image.Base) // is told of each base that the channel brings; may be nil
-}
-
-// A published base has an address.
-type published struct {
-	base    image.Base
-	address string
-	by      followed // what the channel said, if it came by one
+	serving atomic.Pointer[upstream.Published] // what new images are made on
 }
 
 // setBase makes new images on the base published at an address from now on,
 // until the next start.
 func (s *stack) setBase(ctx context.Context, address string) error {
-	if s.follower != nil {
-		return fmt.Errorf("set the base: %w: this server follows the channel %s: publish there (isofs base publish) or go back (isofs base rollback)", fault.Invalid, s.follower)
+	if s.bases.Follower() != nil {
+		return fmt.Errorf("set the base: %w: this server follows the channel %s: publish there (isofs base publish) or go back (isofs base rollback)", fault.Invalid, s.bases.Follower())
 	}
 	if u, err := url.Parse(address); err != nil || u.Scheme == "" && !filepath.IsAbs(address) {
 		return fmt.Errorf("base at %q: %w: give a URL or the whole path of a folder", address, fault.Invalid)
 	}
-	opened, err := s.bases.byAddress(ctx, places{address})
+	opened, err := s.bases.ByAddress(ctx, address)
 	if err != nil {
+		return blameUpstream(err)
+	}
+	if err := s.catalog.SetBase(opened.Image()); err != nil {
 		return err
 	}
-	if err := s.catalog.SetBase(opened); err != nil {
-		return err
-	}
-	s.serving.Store(&published{base: opened, address: address})
+	s.serving.Store(opened)
 	return nil
 }
 
@@ -213,14 +186,19 @@ func openStack(ctx context.Context, o *stackFlags, log *slog.Logger, sidecars ..
 	if err != nil {
 		return nil, errors.Join(err, lock.Close())
 	}
-	s := &stack{lock: lock, store: store, meters: measured, keys: &signingKeys{}, bases: newBases(o, store, log)}
-	s.keys.now.Store(signer)
-	s.bases.ring.Store(ring)
-	if err := s.openBase(ctx, o, log); err != nil {
-		return nil, errors.Join(err, s.Close())
+	bases, err := o.openUpstream(store, ring, log)
+	if err != nil {
+		return nil, errors.Join(err, store.Close(), lock.Close())
 	}
+	s := &stack{lock: lock, store: store, meters: measured, keys: &signingKeys{}, bases: bases}
+	s.keys.now.Store(signer)
+	first, err := bases.Start(ctx)
+	if err != nil {
+		return nil, errors.Join(blameUpstream(err), s.Close())
+	}
+	s.serving.Store(first)
 	c := catalog.Config{
-		Dir: o.state, Base: s.base, OpenBase: s.bases.bySum, Source: source, Density: o.oven.density,
+		Dir: o.state, Base: first.Image(), OpenBase: s.openBase, Source: source, Density: o.oven.density,
 		Limits: o.limits.catalog(), Log: log, Sidecars: append(sidecars, catalog.ManifestSidecar()),
 	}
 	if signer != nil {
@@ -234,32 +212,13 @@ func openStack(ctx context.Context, o *stackFlags, log *slog.Logger, sidecars ..
 	return s, nil
 }
 
-// openBase opens the base to begin with: that of --base, or of the channel.
-func (s *stack) openBase(ctx context.Context, o *stackFlags, log *slog.Logger) error {
-	var first *published
-	var err error
-	if o.channel.address != "" {
-		if s.follower, err = newFollower(o, s.bases, log); err == nil {
-			first, err = s.follower.start(ctx)
-		}
-	} else {
-		first = &published{address: o.base}
-		first.base, err = s.bases.byAddress(ctx, o.places())
-	}
+// openBase opens an earlier base, for images that were made on it.
+func (s *stack) openBase(sum base.Hash) (image.Base, error) {
+	opened, err := s.bases.ByDigest(sum)
 	if err != nil {
-		return err
+		return image.Base{}, err
 	}
-	s.base = first.base
-	s.serving.Store(first)
-	return nil
-}
-
-// places are where the base is.
-func (o *stackFlags) places() places { return append(places{o.base}, o.mirrors.addresses...) }
-
-// origins are the settings of where bases are.
-func (o *stackFlags) origins() origin.Options {
-	return origin.Options{Timeout: o.patience, Redirects: o.mirrors.redirects, S3: o.s3.options()}
+	return opened.Image(), nil
 }
 
 // source is where bundles come from: the folders in order, then the oven.

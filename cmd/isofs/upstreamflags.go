@@ -2,13 +2,16 @@ package main
 
 import (
 	"errors"
-	"net/url"
+	"log/slog"
+	"path/filepath"
 	"time"
 
 	"github.com/spf13/pflag"
 
-	"aesthetic.computer/isofs/base"
+	"aesthetic.computer/isofs/cache"
 	"aesthetic.computer/isofs/origin"
+	"aesthetic.computer/isofs/signature"
+	"aesthetic.computer/isofs/upstream"
 )
 
 // channelFlags say which channel a server follows.
@@ -21,27 +24,6 @@ func (o *channelFlags) register(flags *pflag.FlagSet) {
 	flags.StringVar(&o.address, "channel", "", "in place of --base: path or URL (http, https, s3) of a channels/FLAVOR-ARCH.json, whose current base is served; SIGHUP looks at it at once")
 	durationVar(flags, &o.poll, "channel-poll", 5*time.Minute, "how often the channel is looked at")
 }
-
-// validate reports all that is wrong, given the other flags that name bases.
-func (o *channelFlags) validate(otherBase string, mirrors []string) error {
-	var wrong []error
-	if _, _, _, err := base.SplitChannelPath(o.address); err != nil {
-		wrong = append(wrong, wrongFlag("channel", "%s: %w", origin.Redact(o.address), err))
-	}
-	if otherBase != "" {
-		wrong = append(wrong, wrongFlag("base", "and --channel both say what to serve: give one of them"))
-	}
-	if len(mirrors) > 0 {
-		wrong = append(wrong, wrongFlag("mirror", "is of one base, and a channel goes from one to the next: write mirrors into the manifests (isofs base index --also-at)"))
-	}
-	if o.poll < time.Second {
-		wrong = append(wrong, wrongFlag("channel-poll", "%s is less than 1s", duration(o.poll)))
-	}
-	return errors.Join(wrong...)
-}
-
-// maxMirrors bounds --mirror; a manifest has a bound of its own.
-const maxMirrors = 16
 
 // mirrorFlags say where else a base is, and how much is asked of all.
 type mirrorFlags struct {
@@ -56,27 +38,47 @@ func (o *mirrorFlags) register(flags *pflag.FlagSet) {
 	flags.BoolVar(&o.hedge, "hedge", true, "ask a second time, of a mirror if there is one, for what is late; makes at most a twentieth more requests")
 }
 
-func (o *mirrorFlags) validate(how origin.Options) []error {
-	var wrong []error
-	if len(o.addresses) > maxMirrors {
-		wrong = append(wrong, wrongFlag("mirror", "is there %d times, at most %d are allowed", len(o.addresses), maxMirrors))
+// upstream is the Config that the flags describe, for what is cached in blocks
+// and trusted by ring.
+func (o *stackFlags) upstream(blocks *cache.Store, ring *signature.Keyring, log *slog.Logger) upstream.Config {
+	return upstream.Config{
+		Dir: filepath.Join(o.state, "bases"), Address: o.base, Mirrors: o.mirrors.addresses,
+		Channel: upstream.ChannelConfig{Address: o.channel.address, Poll: o.channel.poll},
+		Origin:  origin.Options{Timeout: o.patience, Redirects: o.mirrors.redirects, S3: o.s3.options()},
+		Hedge:   o.mirrors.hedge, Keyring: ring, Blocks: blocks, Log: log,
 	}
-	for _, host := range o.redirects {
-		if u, err := url.Parse("//" + host); err != nil || u.Host != host || u.Hostname() == "" {
-			wrong = append(wrong, wrongFlag("origin-redirect", "%q is not a host like cdn.example or cdn.example:8443", host))
+}
+
+// openUpstream opens the registry of the bases that the flags describe.
+func (o *stackFlags) openUpstream(blocks *cache.Store, ring *signature.Keyring, log *slog.Logger) (*upstream.Registry, error) {
+	r, err := upstream.Open(o.upstream(blocks, ring, log))
+	return r, blameUpstream(err)
+}
+
+// upstreamSettings are the flags that the values of upstream.Config come from.
+var upstreamSettings = map[upstream.Setting]string{
+	upstream.SettingDir: "state", upstream.SettingAddress: "base", upstream.SettingMirrors: "mirror", upstream.SettingRedirects: "origin-redirect",
+	upstream.SettingTimeout: "origin-timeout", upstream.SettingChannel: "channel", upstream.SettingPoll: "channel-poll",
+}
+
+// blameUpstream says of which flags an error of package upstream is, if it is of
+// a setting.
+func blameUpstream(err error) error {
+	if all, ok := errors.AsType[upstream.SettingErrors](err); ok {
+		var named []error
+		for _, e := range all {
+			named = append(named, blameUpstream(e))
 		}
+		return errors.Join(named...)
 	}
-	for _, address := range o.addresses {
-		image, err := mirrorImage(address)
-		if err == nil {
-			var opened origin.Origin
-			if opened, err = how.Open(image, 1); err == nil { // asks nobody
-				err = opened.Close()
-			}
-		}
-		if err != nil {
-			wrong = append(wrong, blame("mirror", err))
-		}
+	e, ok := errors.AsType[*upstream.SettingError](err)
+	switch {
+	case !ok:
+		return err
+	case errors.Is(e, upstream.ErrTwoSources):
+		return wrongFlag("base", "and --channel both say what to serve: give one of them")
+	case e.Predicate:
+		return &settingError{flag: upstreamSettings[e.Setting], err: e.Err}
 	}
-	return wrong
+	return blame(upstreamSettings[e.Setting], e.Err)
 }

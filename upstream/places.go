@@ -1,4 +1,4 @@
-package main
+package upstream
 
 import (
 	"errors"
@@ -9,7 +9,8 @@ import (
 	"aesthetic.computer/isofs/base"
 )
 
-// places are where one base is: --base, and each --mirror.
+// places are where one base is: Config.Address, then Config.Mirrors. There is at
+// least one.
 type places []string
 
 // first is the address that the base is known by.
@@ -51,9 +52,9 @@ func (p places) images(m *base.Manifest, usable func(address string) bool) ([]st
 	}
 	seen := map[string]bool{}
 	return slices.DeleteFunc(images, func(address string) bool {
-		was := seen[address]
+		again := seen[address]
 		seen[address] = true
-		return was
+		return again
 	}), nil
 }
 
@@ -76,7 +77,8 @@ func isImage(address string) bool {
 	return path.Ext(address) == ".iso"
 }
 
-// text is how places are kept in the state, read back by readPlaces.
+// text is how places are kept on disk, one a line. readPlaces reads it.
 func (p places) text() []byte { return []byte(strings.Join(p, "\n") + "\n") }
 
+// readPlaces reads what text returned.
 func readPlaces(text []byte) places { return strings.Split(strings.TrimSpace(string(text)), "\n") }

@@ -1,4 +1,4 @@
-package main
+package upstream
 
 import (
 	"os"
@@ -46,10 +46,10 @@ func TestWhereTheMirrorsAre(t *testing.T) {
 // TestMirrorsAreKept: the state of one base names --base and the mirrors; that
 // of an isofs that knew no mirrors is read.
 func TestMirrorsAreKept(t *testing.T) {
-	b := newBases(&stackFlags{state: t.TempDir()}, nil, nil)
+	b := newRegistry(Config{Dir: t.TempDir()})
 	m := &base.Manifest{SHA256: base.Hash{1}}
 	where := places{"https://h/x", "https://m/x"}
-	if err := b.keep(&gotManifest{Manifest: m, data: []byte("{}")}, where); err != nil {
+	if err := b.keep(&signedManifest{Manifest: m, data: []byte("{}")}, where); err != nil {
 		t.Fatal(err)
 	}
 	text, err := os.ReadFile(filepath.Join(b.dir, m.SHA256.String(), "address"))
