@@ -73,9 +73,9 @@ type ovenFlags struct {
 // anything is opened.
 func (o *stackFlags) validate() error {
 	wrong := []error{checkState(o.state), absolute(&o.state)}
-	wrong = append(wrong, o.s3.validate()...)
 	bases := o.upstream(nil, nil, nil)
 	wrong = append(wrong, blameUpstream(bases.Validate()))
+	wrong = append(wrong, o.s3.validate()...)
 	if err := o.cache.complete(); err != nil {
 		wrong = append(wrong, err)
 	}
