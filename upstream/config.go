@@ -13,10 +13,8 @@ package upstream
 
 import (
 	"errors"
-	"fmt"
 	"log/slog"
 	"net/url"
-	"strings"
 	"time"
 
 	"aesthetic.computer/isofs/base"
@@ -65,87 +63,26 @@ type ChannelConfig struct {
 	Poll    time.Duration // mean time between two looks at it, at least 1 s
 }
 
-// A Setting is the name of a value of Config, in errors.
-type Setting string
-
-// The settings that can be wrong.
+// The values of Config that can be wrong, in errors (fault.SettingError).
 const (
-	SettingDir       Setting = "directory"
-	SettingAddress   Setting = "address"
-	SettingMirrors   Setting = "mirror"
-	SettingRedirects Setting = "redirect host"
-	SettingTimeout   Setting = "timeout"
-	SettingChannel   Setting = "channel"
-	SettingPoll      Setting = "poll interval"
+	SettingDir       = "directory of bases"
+	SettingAddress   = "base address"
+	SettingMirrors   = "mirror"
+	SettingRedirects = "redirect host"
+	SettingTimeout   = "origin timeout"
+	SettingChannel   = "channel"
+	SettingPoll      = "poll interval"
 )
 
 // ErrTwoSources is the error of a Config with both an address and a channel.
 var ErrTwoSources = errors.New("and a channel both say what to serve: give one of them")
 
-// A SettingError says what is wrong with a value of Config, or with what is
-// found there. It wraps one of the kinds of package fault.
-type SettingError struct {
-	Setting Setting
-	// Err is the cause. If Predicate is set its text is a predicate whose
-	// subject is the setting ("is needed"), else it is a text of its own.
-	Err       error
-	Predicate bool
-}
-
-// Error implements error.
-func (e *SettingError) Error() string {
-	if e.Predicate {
-		return string(e.Setting) + " " + e.Err.Error()
-	}
-	return string(e.Setting) + ": " + e.Err.Error()
-}
-
-// Unwrap returns the cause.
-func (e *SettingError) Unwrap() error { return e.Err }
-
-// SettingErrors are all that is wrong with a Config. They wrap fault.Invalid.
-type SettingErrors []*SettingError
-
-// Error implements error, with one error a line.
-func (all SettingErrors) Error() string {
-	var lines []string
-	for _, e := range all {
-		lines = append(lines, e.Error())
-	}
-	return strings.Join(lines, "\n")
-}
-
-// Unwrap returns the errors one by one.
-func (all SettingErrors) Unwrap() []error {
-	var errs []error
-	for _, e := range all {
-		errs = append(errs, e)
-	}
-	return errs
-}
-
-// An invalidError is an error that is fault.Invalid, which its text does not say.
-type invalidError struct{ error }
-
-// Unwrap returns the error and its kind.
-func (e invalidError) Unwrap() []error { return []error{e.error, fault.Invalid} }
-
-// add notes an error whose text stands by itself.
-func (all *SettingErrors) add(setting Setting, err error) {
-	*all = append(*all, &SettingError{Setting: setting, Err: invalidError{err}})
-}
-
-// addf notes an error whose text is a predicate of the setting.
-func (all *SettingErrors) addf(setting Setting, format string, a ...any) {
-	*all = append(*all, &SettingError{Setting: setting, Err: invalidError{fmt.Errorf(format, a...)}, Predicate: true})
-}
-
-// Validate returns all that is wrong with the values as SettingErrors, and nil
-// if nothing is. It reads no file and asks no server.
+// Validate returns all that is wrong with the values as fault.SettingErrors, and
+// nil if nothing is. It reads no file and asks no server.
 func (c *Config) Validate() error {
-	var wrong SettingErrors
+	var wrong fault.SettingErrors
 	if c.Dir == "" {
-		wrong.addf(SettingDir, "is needed: where manifests are kept")
+		wrong.Addf(SettingDir, "is needed: where manifests are kept")
 	}
 	if c.Channel.Address != "" {
 		c.validateChannel(&wrong)
@@ -154,50 +91,47 @@ func (c *Config) Validate() error {
 	}
 	c.validateMirrors(&wrong)
 	if c.Origin.Timeout < time.Second {
-		wrong.addf(SettingTimeout, "%s is less than 1s", c.Origin.Timeout)
+		wrong.Addf(SettingTimeout, "%s is less than 1s", c.Origin.Timeout)
 	}
-	if len(wrong) == 0 {
-		return nil
-	}
-	return wrong
+	return wrong.Err()
 }
 
-func (c *Config) validateChannel(wrong *SettingErrors) {
+func (c *Config) validateChannel(wrong *fault.SettingErrors) {
 	if _, _, _, err := base.SplitChannelPath(c.Channel.Address); err != nil {
-		wrong.addf(SettingChannel, "%s: %w", origin.Redact(c.Channel.Address), err)
+		wrong.Addf(SettingChannel, "%s: %w", origin.Redact(c.Channel.Address), err)
 	}
 	if c.Address != "" {
-		wrong.addf(SettingAddress, "%w", ErrTwoSources)
+		wrong.Addf(SettingAddress, "%w", ErrTwoSources)
 	}
 	if len(c.Mirrors) > 0 {
-		wrong.addf(SettingMirrors, "is of one base, and a channel goes from one to the next: write mirrors into the manifests (isofs base index --also-at)")
+		wrong.Addf(SettingMirrors, "is of one base, and a channel goes from one to the next: write mirrors into the manifests (isofs base index --also-at)")
 	}
 	if c.Channel.Poll < time.Second {
-		wrong.addf(SettingPoll, "%s is less than 1s", c.Channel.Poll)
+		wrong.Addf(SettingPoll, "%s is less than 1s", c.Channel.Poll)
 	}
 }
 
-func (c *Config) validateAddress(wrong *SettingErrors) {
+func (c *Config) validateAddress(wrong *fault.SettingErrors) {
 	if c.Address == "" {
-		wrong.addf(SettingAddress, "is needed: the folder or URL of a base (isofs bake tiny makes one)")
+		wrong.Addf(SettingAddress, "is needed: the folder or URL of a base (isofs bake tiny makes one)")
 	}
 	if _, err := imageOf(c.Address); err != nil && len(c.Mirrors) == 0 {
-		wrong.add(SettingAddress, err)
+		wrong.Add(SettingAddress, err)
 	}
 }
 
-func (c *Config) validateMirrors(wrong *SettingErrors) {
+func (c *Config) validateMirrors(wrong *fault.SettingErrors) {
 	if len(c.Mirrors) > maxMirrors {
-		wrong.addf(SettingMirrors, "is there %d times, at most %d are allowed", len(c.Mirrors), maxMirrors)
+		wrong.Addf(SettingMirrors, "is there %d times, at most %d are allowed", len(c.Mirrors), maxMirrors)
 	}
 	for _, host := range c.Origin.Redirects {
 		if u, err := url.Parse("//" + host); err != nil || u.Host != host || u.Hostname() == "" {
-			wrong.addf(SettingRedirects, "%q is not a host like cdn.example or cdn.example:8443", host)
+			wrong.Addf(SettingRedirects, "%q is not a host like cdn.example or cdn.example:8443", host)
 		}
 	}
 	for _, address := range c.Mirrors {
 		if err := c.checkMirror(address); err != nil {
-			wrong.add(SettingMirrors, err)
+			wrong.Add(SettingMirrors, err)
 		}
 	}
 }

@@ -58,7 +58,7 @@ type Registry struct {
 	open []*Base    // the oldest first
 }
 
-// Open makes a Registry. It reads nothing yet. An error is SettingErrors.
+// Open makes a Registry. It reads nothing yet. An error is fault.SettingErrors.
 func Open(c Config) (*Registry, error) {
 	if err := c.Validate(); err != nil {
 		return nil, err
@@ -139,7 +139,7 @@ func (r *Registry) Probe(ctx context.Context) error {
 
 // ByAddress opens the base published at an address, which is as Config.Address.
 // If its manifest cannot be read there, the base that was opened from that
-// address last is opened. An error of reading is a *SettingError with
+// address last is opened. An error of reading is a *fault.SettingError with
 // SettingAddress; others are those of base.Parse, or fault.Unavailable if the
 // manifest cannot be kept.
 func (r *Registry) ByAddress(ctx context.Context, address string) (*Published, error) {
@@ -164,7 +164,7 @@ func (r *Registry) openAt(ctx context.Context, where places) (*Base, error) {
 		}
 	}
 	if err != nil {
-		return nil, &SettingError{Setting: SettingAddress, Err: err}
+		return nil, &fault.SettingError{Setting: SettingAddress, Err: err}
 	}
 	opened, err := r.openManifest(read.Manifest, where)
 	if err != nil {
@@ -181,7 +181,7 @@ func (r *Registry) openAt(ctx context.Context, where places) (*Base, error) {
 func (r *Registry) Fetch(ctx context.Context) (*Base, error) {
 	read, err := r.read(ctx, r.where)
 	if err != nil {
-		return nil, &SettingError{Setting: SettingAddress, Err: err}
+		return nil, &fault.SettingError{Setting: SettingAddress, Err: err}
 	}
 	return r.openManifest(read.Manifest, r.where)
 }

@@ -62,7 +62,7 @@ func (o *serveFlags) baseWell(ctx context.Context) error {
 	config.Origin.Timeout = probeTime
 	bases, err := upstream.Open(config)
 	if err != nil {
-		return blameUpstream(err)
+		return blameSettings(err)
 	}
 	return bases.Probe(ctx)
 }

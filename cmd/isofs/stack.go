@@ -74,7 +74,7 @@ type ovenFlags struct {
 func (o *stackFlags) validate() error {
 	wrong := []error{checkState(o.state), absolute(&o.state)}
 	bases := o.upstream(nil, nil, nil)
-	wrong = append(wrong, blameUpstream(bases.Validate()))
+	wrong = append(wrong, blameSettings(bases.Validate()))
 	wrong = append(wrong, o.s3.validate()...)
 	if err := o.cache.complete(); err != nil {
 		wrong = append(wrong, err)
@@ -151,7 +151,7 @@ func (s *stack) setBase(ctx context.Context, address string) error {
 	}
 	opened, err := s.bases.ByAddress(ctx, address)
 	if err != nil {
-		return blameUpstream(err)
+		return blameSettings(err)
 	}
 	if err := s.catalog.SetBase(opened.Image()); err != nil {
 		return err
@@ -194,7 +194,7 @@ func openStack(ctx context.Context, o *stackFlags, log *slog.Logger, sidecars ..
 	s.keys.now.Store(signer)
 	first, err := bases.Start(ctx)
 	if err != nil {
-		return nil, errors.Join(blameUpstream(err), s.Close())
+		return nil, errors.Join(blameSettings(err), s.Close())
 	}
 	s.serving.Store(first)
 	c := catalog.Config{

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"errors"
 	"log/slog"
 	"path/filepath"
 	"time"
@@ -52,33 +51,5 @@ func (o *stackFlags) upstream(blocks *cache.Store, ring *signature.Keyring, log 
 // openUpstream opens the registry of the bases that the flags describe.
 func (o *stackFlags) openUpstream(blocks *cache.Store, ring *signature.Keyring, log *slog.Logger) (*upstream.Registry, error) {
 	r, err := upstream.Open(o.upstream(blocks, ring, log))
-	return r, blameUpstream(err)
-}
-
-// upstreamSettings are the flags that the values of upstream.Config come from.
-var upstreamSettings = map[upstream.Setting]string{
-	upstream.SettingDir: "state", upstream.SettingAddress: "base", upstream.SettingMirrors: "mirror", upstream.SettingRedirects: "origin-redirect",
-	upstream.SettingTimeout: "origin-timeout", upstream.SettingChannel: "channel", upstream.SettingPoll: "channel-poll",
-}
-
-// blameUpstream says of which flags an error of package upstream is, if it is of
-// a setting.
-func blameUpstream(err error) error {
-	if all, ok := errors.AsType[upstream.SettingErrors](err); ok {
-		var named []error
-		for _, e := range all {
-			named = append(named, blameUpstream(e))
-		}
-		return errors.Join(named...)
-	}
-	e, ok := errors.AsType[*upstream.SettingError](err)
-	switch {
-	case !ok:
-		return err
-	case errors.Is(e, upstream.ErrTwoSources):
-		return wrongFlag("base", "and --channel both say what to serve: give one of them")
-	case e.Predicate:
-		return &settingError{flag: upstreamSettings[e.Setting], err: e.Err}
-	}
-	return blame(upstreamSettings[e.Setting], e.Err)
+	return r, blameSettings(err)
 }

@@ -15,7 +15,7 @@ import (
 func validateUpstream(o *stackFlags) error {
 	o.patience = time.Minute
 	c := o.upstream(nil, nil, nil)
-	return blameUpstream(c.Validate())
+	return blameSettings(c.Validate())
 }
 
 func TestChannelFlags(t *testing.T) {
@@ -69,10 +69,10 @@ func TestRedirectHosts(t *testing.T) {
 	}
 }
 
-// TestBlameUpstream: what is read at the base's address is said of --base, and
+// TestBlameSettings: what is read at the base's address is said of --base, and
 // other errors stay as they are.
-func TestBlameUpstream(t *testing.T) {
-	err := blameUpstream(&upstream.SettingError{Setting: upstream.SettingAddress, Err: fmt.Errorf("read: %w", fault.Corrupt)})
+func TestBlameSettings(t *testing.T) {
+	err := blameSettings(&fault.SettingError{Setting: upstream.SettingAddress, Err: fmt.Errorf("read: %w", fault.Corrupt)})
 	if err.Error() != "--base: read: corrupt" || !errors.Is(err, fault.Corrupt) {
 		t.Error(err)
 	}
@@ -80,7 +80,7 @@ func TestBlameUpstream(t *testing.T) {
 	if both.Error() != "--base and --channel both say what to serve: give one of them" {
 		t.Error(both)
 	}
-	if err := blameUpstream(fault.NotFound); err != fault.NotFound || blameUpstream(nil) != nil {
+	if err := blameSettings(fault.NotFound); err != fault.NotFound || blameSettings(nil) != nil {
 		t.Error(err)
 	}
 }

@@ -62,7 +62,7 @@ func runWarm(cmd *cobra.Command, o *stackFlags) (err error) {
 	defer func() { err = errors.Join(err, store.Close(), bases.Close()) }()
 	opened, err := bases.Fetch(cmd.Context())
 	if err != nil {
-		return blameUpstream(err)
+		return blameSettings(err)
 	}
 	show, end := progressBar("filling " + o.cache.dir(o.state))
 	err = opened.File.Fill(cmd.Context(), show)
