@@ -31,9 +31,10 @@ var allowed = map[string]string{
 	"catalog":     "image bundle base extent quota",
 	"vfs":         "border catalog extent",
 	"api":         "catalog bundle quota",
+	"server":      "api base bundle cache catalog image nginx origin sidecar signature upstream vfs",
 	"boottest":    "output",
 	"stick":       "base bundle",
-	"cmd/isofs":   "api bake base boottest border bundle cache catalog extent image nginx origin output quota sidecar signature stick store upstream vfs",
+	"cmd/isofs":   "bake base boottest border bundle cache catalog extent nginx origin output quota server signature stick store upstream vfs",
 	"integration": "",
 	// What tests run, and no part of the program imports.
 	"integration/s3test": "",

@@ -3,24 +3,13 @@ package main
 import (
 	"errors"
 	"fmt"
-	"log/slog"
 	"net"
-	"net/http"
-	"net/netip"
 	"net/url"
 	"os"
-	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
-
-	"aesthetic.computer/isofs/api"
 )
-
-// apiHeaderTime bounds a client of the API that sends its header slowly; the
-// only client is nginx.
-const apiHeaderTime = 10 * time.Second
 
 // apiFlags are those of the API.
 type apiFlags struct {
@@ -87,34 +76,4 @@ func inheritedAPI() (net.Listener, error) {
 		unix.SetUnlinkOnClose(false)
 	}
 	return l, nil
-}
-
-// startAPI serves the API.
-func startAPI(l net.Listener, c api.Config, log *slog.Logger) (stop func()) {
-	server := &http.Server{
-		Handler:           api.New(c),
-		ReadHeaderTimeout: apiHeaderTime,
-		MaxHeaderBytes:    64 << 10,
-		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelWarn),
-	}
-	return startHTTP(server, l, "the API", log)
-}
-
-// publicBase is the address of a base as strangers may know it: without what
-// may be secret, and "" for a folder or a host that is not the Internet's.
-func publicBase(address string) string {
-	u, err := url.Parse(address)
-	if err != nil || u.Scheme != "http" && u.Scheme != "https" {
-		return ""
-	}
-	host := u.Hostname()
-	if ip, err := netip.ParseAddr(host); err == nil {
-		if ip = ip.Unmap(); !ip.IsGlobalUnicast() || ip.IsPrivate() {
-			return ""
-		}
-	} else if !strings.Contains(host, ".") || strings.HasSuffix(host, ".internal") || strings.HasSuffix(host, ".local") {
-		return ""
-	}
-	u.User, u.RawQuery, u.ForceQuery, u.Fragment, u.RawFragment = nil, "", false, "", ""
-	return strings.TrimRight(u.String(), "/")
 }

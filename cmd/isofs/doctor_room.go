@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"aesthetic.computer/isofs/server"
 	"aesthetic.computer/isofs/upstream"
 )
 
@@ -59,7 +60,7 @@ func (o *serveFlags) baseAddress() string {
 // baseWell reads what says which base there is.
 func (o *serveFlags) baseWell(ctx context.Context) error {
 	config := o.stack.upstream(nil, nil, nil)
-	config.Origin.Timeout = probeTime
+	config.Origin.Timeout = server.ProbeTime
 	bases, err := upstream.Open(config)
 	if err != nil {
 		return blameSettings(err)

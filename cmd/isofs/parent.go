@@ -16,6 +16,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"aesthetic.computer/isofs/nginx"
+	"aesthetic.computer/isofs/server"
 	"aesthetic.computer/isofs/vfs"
 )
 
@@ -57,7 +58,7 @@ func serveUnprivileged(ctx context.Context, cmd *cobra.Command, o *serveFlags, d
 	defer end()
 	syscall.CloseOnExec(readyFD)
 	toParent := os.NewFile(readyFD, "parent")
-	s, err := openStack(ctx, &o.stack, log, o.sidecars()...)
+	s, err := o.stack.openStack(ctx, log, server.Sidecars(o.api.publicURL, o.api.peers)...)
 	if err != nil {
 		return err
 	}
@@ -65,7 +66,7 @@ func serveUnprivileged(ctx context.Context, cmd *cobra.Command, o *serveFlags, d
 	mounted, err := vfs.Mount(vfs.Config{
 		Mountpoint: o.mount, Device: device, Profile: vfs.Profile(o.profile), PageLimit: int64(o.pages),
 		AllowOther: true, Log: log,
-	}, vfs.FromCatalog(s.catalog))
+	}, vfs.FromCatalog(s.Catalog))
 	if err != nil {
 		return err
 	}
@@ -73,11 +74,11 @@ func serveUnprivileged(ctx context.Context, cmd *cobra.Command, o *serveFlags, d
 	if err != nil {
 		return err
 	}
-	services, err := startServices(ctx, o, s, mounted, api, streams.Done(), log)
+	services, err := o.startServices(ctx, s, mounted, api, streams.Done(), log)
 	if err != nil {
 		return err
 	}
-	defer services.stop()
+	defer services.Stop()
 	go services.reloadByParent(cmd)
 	if _, err := io.WriteString(toParent, ready); err != nil {
 		return fmt.Errorf("tell the parent: %w", err)

@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
-	"net/http"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -19,11 +17,9 @@ import (
 
 	"aesthetic.computer/isofs/border"
 	"aesthetic.computer/isofs/nginx"
+	"aesthetic.computer/isofs/server"
 	"aesthetic.computer/isofs/vfs"
 )
-
-// pruneEvery is how often superseded snapshots are looked through.
-const pruneEvery = 10 * time.Minute
 
 // runServe runs cmd until ctx ends: in one process, or in two when root started it.
 func runServe(cmd *cobra.Command, args []string, o *serveFlags) error {
@@ -54,9 +50,9 @@ func runServe(cmd *cobra.Command, args []string, o *serveFlags) error {
 	if err := o.prepareWeb(slog.Default()); err != nil {
 		return err
 	}
-	lock, err := lockDir(o.run, "run")
+	lock, err := server.Lock(o.run, settingRun)
 	if err != nil {
-		return err
+		return blameSettings(err)
 	}
 	defer lock.Close()
 	if err := vfs.Recover(o.mount); err != nil {
@@ -138,7 +134,7 @@ func (o *serveFlags) logDirectory() string {
 // serveAlone does everything in this process.
 func serveAlone(ctx context.Context, cmd *cobra.Command, o *serveFlags, hangups <-chan os.Signal) error {
 	log := slog.Default()
-	s, err := openStack(ctx, &o.stack, log, o.sidecars()...)
+	s, err := o.stack.openStack(ctx, log, server.Sidecars(o.api.publicURL, o.api.peers)...)
 	if err != nil {
 		return err
 	}
@@ -146,7 +142,7 @@ func serveAlone(ctx context.Context, cmd *cobra.Command, o *serveFlags, hangups 
 	mounted, err := vfs.Mount(vfs.Config{
 		Mountpoint: o.mount, Profile: vfs.Profile(o.profile), PageLimit: int64(o.pages),
 		AllowOther: os.Geteuid() == 0, Log: log,
-	}, vfs.FromCatalog(s.catalog))
+	}, vfs.FromCatalog(s.Catalog))
 	if err != nil {
 		return err
 	}
@@ -155,13 +151,13 @@ func serveAlone(ctx context.Context, cmd *cobra.Command, o *serveFlags, hangups 
 	if err != nil {
 		return err
 	}
-	services, err := startServices(ctx, o, s, mounted, api, ctx.Done(), log)
+	services, err := o.startServices(ctx, s, mounted, api, ctx.Done(), log)
 	if err != nil {
 		return err
 	}
-	defer services.stop()
+	defer services.Stop()
 	if !o.web.enabled {
-		log.Info("mounted", "dir", o.mount, "pieces", len(s.catalog.Pieces(ctx)))
+		log.Info("mounted", "dir", o.mount, "pieces", len(s.Catalog.Pieces(ctx)))
 		go services.reloadAt(hangups, cmd, nil)
 		return waitFor(ctx, mounted.Done())
 	}
@@ -210,36 +206,6 @@ func unmount(mounted *vfs.Server, dir string, log *slog.Logger) {
 		log.Warn("the mount is busy; it is detached, and goes when the last reader leaves", "dir", dir, "err", err)
 		if err := mounted.Detach(); err != nil {
 			log.Error("not unmounted", "dir", dir, "err", err)
-		}
-	}
-}
-
-// keepPruned looks through the snapshots now and then.
-func keepPruned(ctx context.Context, s *stack) {
-	tick := time.NewTicker(pruneEvery)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-			s.catalog.Prune()
-		}
-	}
-}
-
-// startHTTP serves until stop, which lets running requests end for a second.
-func startHTTP(server *http.Server, l net.Listener, what string, log *slog.Logger) (stop func()) {
-	go func() {
-		if err := server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
-			log.Error(what+" ended", "err", err)
-		}
-	}()
-	return func() {
-		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
-		defer cancel()
-		if err := server.Shutdown(ctx); err != nil {
-			server.Close()
 		}
 	}
 }

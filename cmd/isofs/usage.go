@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"aesthetic.computer/isofs/fault"
+	"aesthetic.computer/isofs/server"
 	"aesthetic.computer/isofs/upstream"
 )
 
@@ -77,10 +78,17 @@ func blame(flag string, err error) error {
 	return &settingError{flag: flag, err: err, apart: true}
 }
 
+// settingRun is --run, in errors of server.Lock.
+const settingRun = "run directory"
+
 // flagOf are the flags that the values of the packages' Configs come from.
 var flagOf = map[string]string{
 	upstream.SettingDir: "state", upstream.SettingAddress: "base", upstream.SettingMirrors: "mirror", upstream.SettingRedirects: "origin-redirect",
 	upstream.SettingTimeout: "origin-timeout", upstream.SettingChannel: "channel", upstream.SettingPoll: "channel-poll",
+
+	server.SettingState: "state", server.SettingFetches: "fetches", server.SettingDensity: "density", server.SettingTimeout: "oven-timeout",
+	server.SettingPieces: "pieces", server.SettingOven: "oven", server.SettingRefresh: "refresh", server.SettingRetain: "retain",
+	server.SettingMetrics: "metrics-listen", settingRun: "run",
 }
 
 // blameSettings says of which flags an error is that says of which values of a

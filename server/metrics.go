@@ -1,4 +1,4 @@
-package main
+package server
 
 import (
 	"log/slog"
@@ -11,6 +11,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"aesthetic.computer/isofs/cache"
+	"aesthetic.computer/isofs/fault"
 	"aesthetic.computer/isofs/vfs"
 )
 
@@ -77,16 +78,16 @@ func (c cacheCollector) Collect(out chan<- prometheus.Metric) {
 
 // startMetrics serves /metrics on an address of its own, since what it tells
 // is for the operator and not for who downloads. An empty address is none.
-func startMetrics(address string, s *stack, mounted *vfs.Server, log *slog.Logger) (stop func(), err error) {
+func startMetrics(address string, s *Stack, mounted *vfs.Server, log *slog.Logger) (stop func(), err error) {
 	if address == "" {
 		return func() {}, nil
 	}
 	l, err := net.Listen("tcp", address)
 	if err != nil {
-		return nil, blame("metrics-listen", err)
+		return nil, &fault.SettingError{Setting: SettingMetrics, Err: err}
 	}
 	registry := prometheus.NewRegistry()
-	registry.MustRegister(cacheCollector{s.store}, originCollector{s.bases.Origins}, catalogCollector{s.catalog}, mountCollector{mounted}, s.meters,
+	registry.MustRegister(cacheCollector{s.store}, originCollector{s.bases.Origins}, catalogCollector{s.Catalog}, mountCollector{mounted}, s.meters,
 		collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), buildInfo())
 	mux := http.NewServeMux()

@@ -1,4 +1,4 @@
-package main
+package server
 
 import (
 	"context"
@@ -11,7 +11,7 @@ import (
 var errNoChannel = fmt.Errorf("this server was started with --base and follows no channel: %w", fault.Invalid)
 
 // follow looks at the channel and makes new images on the base that it names.
-func (s *services) follow(ctx context.Context) error {
+func (s *Services) follow(ctx context.Context) error {
 	f := s.stack.bases.Follower()
 	if f == nil {
 		return errNoChannel
@@ -26,7 +26,7 @@ func (s *services) follow(ctx context.Context) error {
 	if now.Manifest.SHA256 == present.Manifest.SHA256 {
 		return nil
 	}
-	if err := s.stack.catalog.SetBase(now.Image()); err != nil {
+	if err := s.stack.Catalog.SetBase(now.Image()); err != nil {
 		return err
 	}
 	s.stack.serving.Store(now)
@@ -38,7 +38,7 @@ func (s *services) follow(ctx context.Context) error {
 }
 
 // startFollowing follows the channel, if there is one, until the server ends.
-func (s *services) startFollowing() {
+func (s *Services) startFollowing() {
 	if f := s.stack.bases.Follower(); f != nil {
 		go f.Run(s.ctx, s.follow)
 	}

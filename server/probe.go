@@ -1,4 +1,4 @@
-package main
+package server
 
 import (
 	"context"
@@ -18,8 +18,8 @@ import (
 )
 
 const (
-	// probeTime is how long a look may take.
-	probeTime = 5 * time.Second
+	// ProbeTime bounds one look at something that serving depends on.
+	ProbeTime = 5 * time.Second
 	// probeAgain is how soon what failed is looked at again.
 	probeAgain = 2 * time.Second
 )
@@ -41,7 +41,7 @@ type probe struct {
 // run looks until ctx ends.
 func (p *probe) run(ctx context.Context, log *slog.Logger) {
 	for {
-		once, cancel := context.WithTimeout(ctx, probeTime)
+		once, cancel := context.WithTimeout(ctx, ProbeTime)
 		text, err := p.look(once)
 		cancel()
 		if ctx.Err() != nil {
@@ -78,7 +78,7 @@ func (p *probe) state() api.Check {
 	switch {
 	case p.at.IsZero():
 		return api.Check{Name: p.name, Text: "it has not been looked at yet"}
-	case time.Since(p.at) > 3*p.every+probeTime:
+	case time.Since(p.at) > 3*p.every+ProbeTime:
 		return api.Check{Name: p.name, Text: "it has not been looked at for a while"}
 	}
 	return p.found
@@ -86,10 +86,10 @@ func (p *probe) state() api.Check {
 
 // startProbes begins to look, until ctx ends, and returns what tells the state
 // of all.
-func startProbes(ctx context.Context, o *serveFlags, s *stack, mounted *vfs.Server, instance string, log *slog.Logger) func() []api.Check {
+func startProbes(ctx context.Context, web Web, s *Stack, mounted *vfs.Server, instance string, log *slog.Logger) func() []api.Check {
 	probes := []*probe{probeBase(s)}
-	if o.web.enabled {
-		probes = append(probes, probeNginx(o.web.host.scheme(), o.web.listen[0], instance))
+	if web != (Web{}) {
+		probes = append(probes, probeNginx(web, instance))
 	}
 	if s.keys.get() != nil {
 		probes = append(probes, probeKeys(s.keys))
@@ -121,7 +121,7 @@ func mountGone(mounted *vfs.Server) error {
 
 // probeBase asks the base's origin for a byte. An origin that does not answer
 // does not matter once all that images have of the base is here.
-func probeBase(s *stack) *probe {
+func probeBase(s *Stack) *probe {
 	return &probe{name: "base", every: 30 * time.Second, look: func(ctx context.Context) (string, error) {
 		now := s.serving.Load() // the operator may have set another
 		var one [1]byte
@@ -139,25 +139,26 @@ func probeBase(s *stack) *probe {
 
 // probeNginx looks whether our nginx is at the first address that it listens on,
 // and not another program.
-func probeNginx(scheme, listen, instance string) *probe {
+func probeNginx(web Web, instance string) *probe {
 	return &probe{name: "nginx", every: 10 * time.Second, look: func(ctx context.Context) (string, error) {
-		got, err := instanceAt(ctx, scheme+"://"+nginx.DialAddress(listen), nil)
+		got, err := InstanceAt(ctx, web.Scheme+"://"+nginx.DialAddress(web.Listen), nil)
 		if err != nil {
 			return "it does not answer", err
 		}
-		if got != instance && got != busy {
-			return "it does not answer: its address is another program's", fmt.Errorf("%s is not our nginx: %w", listen, fault.Unavailable)
+		if got != instance && got != Busy {
+			return "it does not answer: its address is another program's", fmt.Errorf("%s is not our nginx: %w", web.Listen, fault.Unavailable)
 		}
 		return "it answers", nil
 	}}
 }
 
-// busy is what instanceAt returns of an isofs that has no time.
-const busy = "busy"
+// Busy is what InstanceAt returns of an isofs that refuses for want of time.
+const Busy = "busy"
 
-// instanceAt asks the isofs at an address, or at a dialer's, which it is: "" is
-// no isofs.
-func instanceAt(ctx context.Context, address string, dial func(ctx context.Context, network, address string) (net.Conn, error)) (string, error) {
+// InstanceAt asks the isofs at an address, scheme://host:port, which instance it
+// is, and returns "" if another program answers there. dial may make the
+// connection elsewhere; nil: it does not. An error is fault.Unavailable.
+func InstanceAt(ctx context.Context, address string, dial func(ctx context.Context, network, address string) (net.Conn, error)) (string, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, address+"/healthz", nil)
 	if err != nil {
 		return "", err
@@ -177,7 +178,7 @@ func instanceAt(ctx context.Context, address string, dial func(ctx context.Conte
 	}
 	resp.Body.Close()
 	if resp.StatusCode == http.StatusTooManyRequests {
-		return busy, nil
+		return Busy, nil
 	}
 	return resp.Header.Get(api.InstanceHeader), nil
 }
