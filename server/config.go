@@ -29,15 +29,17 @@ const Embedded = "embedded"
 // The values of the Configs that can be wrong, in errors (fault.SettingError).
 // Those of StackConfig.Bases are in package upstream.
 const (
-	SettingState   = "state directory"
-	SettingFetches = "fetches"
-	SettingDensity = "pixel density"
-	SettingTimeout = "oven timeout"
-	SettingPieces  = "pieces"
-	SettingOven    = "oven"
-	SettingRefresh = "refresh age"
-	SettingRetain  = "retention"
-	SettingMetrics = "metrics address"
+	SettingState     = "state directory"
+	SettingFetches   = "fetches"
+	SettingDensity   = "pixel density"
+	SettingTimeout   = "oven timeout"
+	SettingPieces    = "pieces"
+	SettingOven      = "oven"
+	SettingRefresh   = "refresh age"
+	SettingRetain    = "retention"
+	SettingMetrics   = "metrics address"
+	SettingPublicURL = "public URL"
+	SettingWatchers  = "watchers"
 )
 
 // StackConfig says of what a Stack is made.

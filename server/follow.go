@@ -7,7 +7,7 @@ import (
 	"aesthetic.computer/isofs/fault"
 )
 
-// errNoChannel is the answer of a server that follows none.
+// errNoChannel is the error of Services.follow if no channel is followed.
 var errNoChannel = fmt.Errorf("this server was started with --base and follows no channel: %w", fault.Invalid)
 
 // follow looks at the channel and makes new images on the base that it names.

@@ -31,7 +31,7 @@ func gauge(name, help string, of func(cache.Stats) float64) figure {
 	return figure{prometheus.NewDesc("isofs_cache_"+name, help, nil, nil), prometheus.GaugeValue, of}
 }
 
-// cacheFigures are what is told of the cache. Bytes and counts are since the start.
+// cacheFigures are those of the cache. Bytes and counts are since the start.
 var cacheFigures = []figure{
 	counter("hits_total", "Blocks that were wanted and present.", func(s cache.Stats) uint64 { return s.Hits }),
 	counter("misses_total", "Blocks that were wanted and not present.", func(s cache.Stats) uint64 { return s.Misses }),
@@ -56,7 +56,7 @@ var cacheFigures = []figure{
 	gauge("inflight_fetches", "Requests to origins under way.", func(s cache.Stats) float64 { return float64(s.Inflight) }),
 }
 
-// A cacheCollector tells Prometheus the figures of one cache as of now.
+// A cacheCollector collects the present figures of one cache.
 type cacheCollector struct{ store *cache.Store }
 
 var _ prometheus.Collector = cacheCollector{}
@@ -76,8 +76,9 @@ func (c cacheCollector) Collect(out chan<- prometheus.Metric) {
 	}
 }
 
-// startMetrics serves /metrics on an address of its own, since what it tells
-// is for the operator and not for who downloads. An empty address is none.
+// startMetrics serves /metrics on an address of its own, since the metrics are for
+// the operator and not for those who download. If the address is empty it does
+// nothing.
 func startMetrics(address string, s *Stack, mounted *vfs.Server, log *slog.Logger) (stop func(), err error) {
 	if address == "" {
 		return func() {}, nil

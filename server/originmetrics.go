@@ -12,7 +12,7 @@ const (
 	otherOrigins = "other"
 )
 
-// originFigures are what is told of each origin.
+// originFigures are those of each origin.
 var originFigures = []struct {
 	desc *prometheus.Desc
 	kind prometheus.ValueType

@@ -11,11 +11,11 @@ import (
 	"aesthetic.computer/isofs/upstream"
 )
 
-// prefillPause is how long an origin that failed is left alone.
+// prefillPause is the pause after an origin failed.
 const prefillPause = time.Minute
 
-// prefiller returns what fills the server's cache with a base, and gives up the
-// one before. One call at a time.
+// prefiller returns a function that fills the server's cache with a base in the
+// background, and gives up the base before. Only one call may run at a time.
 func prefiller(ctx context.Context, log *slog.Logger) func(*upstream.Base) {
 	stop := func() {}
 	return func(b *upstream.Base) {
@@ -26,7 +26,8 @@ func prefiller(ctx context.Context, log *slog.Logger) func(*upstream.Base) {
 	}
 }
 
-// prefill fills the server's cache until that is done, or cannot be done.
+// prefill fills the server's cache until it has the whole base, the disk takes no
+// more, or ctx ends.
 func prefill(ctx context.Context, bytes *cache.File, log *slog.Logger) {
 	for {
 		tenths := int64(0)

@@ -24,13 +24,13 @@ const (
 	probeAgain = 2 * time.Second
 )
 
-// A probe looks at one thing that serving depends on, again and again, so that
-// whoever asks for its state never waits.
+// A probe looks at one thing that serving depends on, again and again. So a
+// request for its state never waits.
 type probe struct {
 	name  string
 	every time.Duration
-	// look returns what a stranger may read, and why it is not well. It may
-	// take longer than it should: its answer is then too old.
+	// look returns a text that strangers may read, and an error if the thing is
+	// not well. It may outlast its context: the last answer is then too old.
 	look func(ctx context.Context) (string, error)
 
 	mu    sync.Mutex // guards all below
@@ -62,7 +62,7 @@ func (p *probe) run(ctx context.Context, log *slog.Logger) {
 	}
 }
 
-// note keeps what was found, and reports whether that is news.
+// note keeps what was found, and reports whether it differs from before.
 func (p *probe) note(found api.Check) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -71,7 +71,7 @@ func (p *probe) note(found api.Check) bool {
 	return news
 }
 
-// state is what was found last, unless that is too old to mean anything.
+// state is what was found last, unless that is too old.
 func (p *probe) state() api.Check {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -84,8 +84,8 @@ func (p *probe) state() api.Check {
 	return p.found
 }
 
-// startProbes begins to look, until ctx ends, and returns what tells the state
-// of all.
+// startProbes starts all probes, until ctx ends, and returns a function that
+// returns what each has found last.
 func startProbes(ctx context.Context, web Web, s *Stack, mounted *vfs.Server, instance string, log *slog.Logger) func() []api.Check {
 	probes := []*probe{probeBase(s)}
 	if web != (Web{}) {
@@ -109,7 +109,7 @@ func startProbes(ctx context.Context, web Web, s *Stack, mounted *vfs.Server, in
 	}
 }
 
-// mountGone says that the mount was taken away, or nothing.
+// mountGone returns an error if the mount was taken away.
 func mountGone(mounted *vfs.Server) error {
 	select {
 	case <-mounted.Done():
@@ -119,8 +119,8 @@ func mountGone(mounted *vfs.Server) error {
 	}
 }
 
-// probeBase asks the base's origin for a byte. An origin that does not answer
-// does not matter once all that images have of the base is here.
+// probeBase reads a byte from the base's origin. An origin that does not answer
+// is no failure once the cache has all that images have of the base.
 func probeBase(s *Stack) *probe {
 	return &probe{name: "base", every: 30 * time.Second, look: func(ctx context.Context) (string, error) {
 		now := s.serving.Load() // the operator may have set another
@@ -137,8 +137,8 @@ func probeBase(s *Stack) *probe {
 	}}
 }
 
-// probeNginx looks whether our nginx is at the first address that it listens on,
-// and not another program.
+// probeNginx looks whether our nginx answers at the first address that it listens
+// on, and not another program.
 func probeNginx(web Web, instance string) *probe {
 	return &probe{name: "nginx", every: 10 * time.Second, look: func(ctx context.Context) (string, error) {
 		got, err := InstanceAt(ctx, web.Scheme+"://"+nginx.DialAddress(web.Listen), nil)

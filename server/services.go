@@ -6,12 +6,14 @@ import (
 	"errors"
 	"log/slog"
 	"net"
+	"net/url"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"aesthetic.computer/isofs/api"
 	"aesthetic.computer/isofs/catalog"
+	"aesthetic.computer/isofs/fault"
 	"aesthetic.computer/isofs/signature"
 	"aesthetic.computer/isofs/upstream"
 	"aesthetic.computer/isofs/vfs"
@@ -22,7 +24,7 @@ type ServicesConfig struct {
 	Socket    net.Listener    // where the API answers
 	Stopping  <-chan struct{} // ends the API's streams when it is closed
 	PublicURL string          // what absolute links begin with; "": the address that the client used
-	Watchers  int             // clients of /os?format=stream at once
+	Watchers  int             // clients of /os?format=stream at once, 1 to 100,000
 	AdminKey  string          // that /admin/ demands; "": nobody may use it
 	Metrics   string          // address for Prometheus, host:port; "": there are no metrics
 	Prefill   bool            // fill the cache with the whole base in the background
@@ -31,6 +33,29 @@ type ServicesConfig struct {
 	// does, for answers to /admin/; nil: they are left as they are.
 	Explain func(error) error
 	Log     *slog.Logger // nil: nothing is logged
+}
+
+// Validate returns all that is wrong with the values as fault.SettingErrors, and
+// nil if nothing is.
+func (c *ServicesConfig) Validate() error {
+	var wrong fault.SettingErrors
+	if c.PublicURL != "" && !BeginsLinks(c.PublicURL) {
+		wrong.Addf(SettingPublicURL, "%q is not an address like https://images.example", c.PublicURL)
+	}
+	if c.Watchers < 1 || c.Watchers > 100_000 {
+		wrong.Addf(SettingWatchers, "%d is not between 1 and 100000", c.Watchers)
+	}
+	if _, _, err := net.SplitHostPort(c.Metrics); c.Metrics != "" && err != nil {
+		wrong.Addf(SettingMetrics, "%q is not an address like 127.0.0.1:9180", c.Metrics)
+	}
+	return wrong.Err()
+}
+
+// BeginsLinks reports whether an address is an http or https URL behind which
+// paths can be put: without user, query and fragment.
+func BeginsLinks(address string) bool {
+	u, err := url.Parse(address)
+	return err == nil && (u.Scheme == "http" || u.Scheme == "https") && u.Host != "" && u.User == nil && u.RawQuery == "" && u.Fragment == ""
 }
 
 // Web says where our nginx answers. The zero value is that there is none.
@@ -56,9 +81,12 @@ type Services struct {
 }
 
 // StartServices starts all that runs beside the mount of a stack's images. The
-// API and the metrics run until Stop, all else until ctx ends. An error is a
-// *fault.SettingError if it is of the metrics' address, else of package signature.
+// API and the metrics run until Stop, all else until ctx ends. An error of a
+// value of the Config is a fault.SettingError, another is of package signature.
 func StartServices(ctx context.Context, c ServicesConfig, s *Stack, mounted *vfs.Server) (*Services, error) {
+	if err := c.Validate(); err != nil {
+		return nil, err
+	}
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}

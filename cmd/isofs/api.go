@@ -4,11 +4,12 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"net/url"
 	"os"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
+
+	"aesthetic.computer/isofs/server"
 )
 
 // apiFlags are those of the API.
@@ -25,27 +26,15 @@ func (a *apiFlags) register(cmd *cobra.Command) {
 	flags.IntVar(&a.watchers, "limit-watchers", 500, "clients of /os?format=stream at once")
 }
 
-// validate reports all that is wrong.
+// validate reports what is wrong with what package server does not look at.
 func (a *apiFlags) validate() error {
 	var wrong []error
-	if a.publicURL != "" && !beginsLinks(a.publicURL) {
-		wrong = append(wrong, wrongFlag("public-url", "%q is not an address like https://images.example", a.publicURL))
-	}
 	for _, peer := range a.peers {
-		if !beginsLinks(peer) {
+		if !server.BeginsLinks(peer) {
 			wrong = append(wrong, wrongFlag("peer-url", "%q is not an address like https://other.example", peer))
 		}
 	}
-	if a.watchers < 1 || a.watchers > 100_000 {
-		wrong = append(wrong, wrongFlag("limit-watchers", "%d is not between 1 and 100000", a.watchers))
-	}
 	return errors.Join(wrong...)
-}
-
-// beginsLinks reports whether paths can be put behind an address.
-func beginsLinks(address string) bool {
-	u, err := url.Parse(address)
-	return err == nil && (u.Scheme == "http" || u.Scheme == "https") && u.Host != "" && u.User == nil && u.RawQuery == "" && u.Fragment == ""
 }
 
 // listenAPI listens on a unix socket, replacing one left by a killed run. Its

@@ -16,6 +16,18 @@ type services struct {
 	log *slog.Logger
 }
 
+// servicesConfig is the Config of what runs beside the mount, as far as the flags
+// describe it.
+func (o *serveFlags) servicesConfig() server.ServicesConfig {
+	config := server.ServicesConfig{
+		PublicURL: o.api.publicURL, Watchers: o.api.watchers, Metrics: o.metrics, Prefill: o.prefill, Explain: blameSettings,
+	}
+	if o.web.enabled && len(o.web.listen) > 0 {
+		config.Web = server.Web{Scheme: o.web.host.scheme(), Listen: o.web.listen[0]}
+	}
+	return config
+}
+
 // startServices starts what runs beside the mount. The API answers at socket;
 // its streams end when stopping is closed.
 func (o *serveFlags) startServices(ctx context.Context, s *server.Stack, mounted *vfs.Server, socket net.Listener, stopping <-chan struct{}, log *slog.Logger) (*services, error) {
@@ -23,13 +35,8 @@ func (o *serveFlags) startServices(ctx context.Context, s *server.Stack, mounted
 	if err != nil {
 		return nil, err
 	}
-	config := server.ServicesConfig{
-		Socket: socket, Stopping: stopping, PublicURL: o.api.publicURL, Watchers: o.api.watchers, AdminKey: key,
-		Metrics: o.metrics, Prefill: o.prefill, Explain: blameSettings, Log: log,
-	}
-	if o.web.enabled {
-		config.Web = server.Web{Scheme: o.web.host.scheme(), Listen: o.web.listen[0]}
-	}
+	config := o.servicesConfig()
+	config.Socket, config.Stopping, config.AdminKey, config.Log = socket, stopping, key, log
 	run, err := server.StartServices(ctx, config, s, mounted)
 	if err != nil {
 		return nil, blameSettings(err)

@@ -88,7 +88,7 @@ var flagOf = map[string]string{
 
 	server.SettingState: "state", server.SettingFetches: "fetches", server.SettingDensity: "density", server.SettingTimeout: "oven-timeout",
 	server.SettingPieces: "pieces", server.SettingOven: "oven", server.SettingRefresh: "refresh", server.SettingRetain: "retain",
-	server.SettingMetrics: "metrics-listen", settingRun: "run",
+	server.SettingMetrics: "metrics-listen", server.SettingPublicURL: "public-url", server.SettingWatchers: "limit-watchers", settingRun: "run",
 }
 
 // blameSettings says of which flags an error is that says of which values of a
