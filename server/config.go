@@ -1,12 +1,13 @@
-// Package server is a running isofs: the layers from the origin to the catalog
-// (a Stack), and what runs beside the mount of their images (Services): the API,
-// the metrics, the probes, the channel, the filling of the cache.
+// Package server is a running isofs. Run opens the layers from the origin to the
+// catalog (a Stack), mounts their images, and runs nginx and what is beside the
+// mount (Services): the API, the metrics, the probes, the channel, the filling of
+// the cache. OpenStack opens the layers alone.
 //
 // Its Configs have plain values. What can change while it runs is exchanged by
 // methods of Services.
 //
-// The package leaves out where the values come from, the mount itself, nginx, and
-// the two processes of a server that root started (cmd/isofs).
+// The package leaves out where the values come from, and that a server that root
+// started is two processes, of which only one calls Run (cmd/isofs).
 package server
 
 import (

@@ -51,43 +51,32 @@ func inheritedDevice() *os.File {
 
 // serveUnprivileged is the child. It ends when the parent unmounts, or ends.
 func serveUnprivileged(ctx context.Context, cmd *cobra.Command, o *serveFlags, device *os.File) error {
-	log := slog.Default()
 	signal.Ignore(syscall.SIGHUP) // the parent's to obey
 	// Before anybody can send it, since it ends a process that does not listen.
 	streams, end := signal.NotifyContext(ctx, endStreams)
 	defer end()
 	syscall.CloseOnExec(readyFD)
 	toParent := os.NewFile(readyFD, "parent")
-	s, err := o.stack.openStack(ctx, log, server.Sidecars(o.api.publicURL, o.api.peers)...)
+	config, err := o.config(slog.Default())
 	if err != nil {
 		return err
 	}
-	defer s.Close()
-	mounted, err := vfs.Mount(vfs.Config{
-		Mountpoint: o.mount, Device: device, Profile: vfs.Profile(o.profile), PageLimit: int64(o.pages),
-		AllowOther: true, Log: log,
-	}, vfs.FromCatalog(s.Catalog))
-	if err != nil {
-		return err
+	config.Mount.Device, config.Mount.AllowOther = device, true
+	config.Listen = inheritedAPI
+	config.Services.Stopping = streams.Done()
+	config.Started = func(s *server.Services, _ *nginx.Server) error {
+		go (&services{s, ctx, config.Log}).reloadByParent(cmd)
+		if _, err := io.WriteString(toParent, ready); err != nil {
+			return fmt.Errorf("tell the parent: %w", err)
+		}
+		return toParent.Close()
 	}
-	api, err := inheritedAPI()
-	if err != nil {
-		return err
+	err = server.Run(ctx, config)
+	if _, ok := errors.AsType[*server.UnmountedError](err); ok {
+		config.Log.Debug("child ends", "why", err)
+		return nil
 	}
-	services, err := o.startServices(ctx, s, mounted, api, streams.Done(), log)
-	if err != nil {
-		return err
-	}
-	defer services.Stop()
-	go services.reloadByParent(cmd)
-	if _, err := io.WriteString(toParent, ready); err != nil {
-		return fmt.Errorf("tell the parent: %w", err)
-	}
-	toParent.Close()
-	if err := waitFor(ctx, mounted.Done()); err != nil {
-		log.Debug("child ends", "why", err)
-	}
-	return nil
+	return blameSettings(err)
 }
 
 // A parent is the process with root's rights.
@@ -284,7 +273,7 @@ func (p *parent) stop(c *child, web *nginx.Server) error {
 		errs = append(errs, web.Stop(ctx))
 		cancel()
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), unmountPatience)
+	ctx, cancel := context.WithTimeout(context.Background(), server.UnmountTimeout)
 	defer cancel()
 	if err := vfs.UnmountPath(ctx, p.flags.mount); err != nil {
 		p.log.Warn("the mount is busy; it is detached, and its readers get errors from now on", "dir", p.flags.mount, "err", err)

@@ -5,13 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"os"
 	"os/signal"
 	"path/filepath"
 	"runtime/debug"
 	"strings"
 	"syscall"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -133,79 +133,19 @@ func (o *serveFlags) logDirectory() string {
 
 // serveAlone does everything in this process.
 func serveAlone(ctx context.Context, cmd *cobra.Command, o *serveFlags, hangups <-chan os.Signal) error {
-	log := slog.Default()
-	s, err := o.stack.openStack(ctx, log, server.Sidecars(o.api.publicURL, o.api.peers)...)
+	config, err := o.config(slog.Default())
 	if err != nil {
 		return err
 	}
-	defer s.Close()
-	mounted, err := vfs.Mount(vfs.Config{
-		Mountpoint: o.mount, Profile: vfs.Profile(o.profile), PageLimit: int64(o.pages),
-		AllowOther: os.Geteuid() == 0, Log: log,
-	}, vfs.FromCatalog(s.Catalog))
-	if err != nil {
-		return err
+	config.Mount.AllowOther = os.Geteuid() == 0
+	config.Listen = func() (net.Listener, error) { return listenAPI(o.socket()) }
+	config.Services.Stopping = ctx.Done()
+	if o.web.enabled {
+		config.Web = &server.WebConfig{Binary: o.web.binary, Nginx: o.nginxConfig(), Grace: o.web.grace}
 	}
-	defer unmount(mounted, o.mount, log)
-	api, err := listenAPI(o.socket())
-	if err != nil {
-		return err
-	}
-	services, err := o.startServices(ctx, s, mounted, api, ctx.Done(), log)
-	if err != nil {
-		return err
-	}
-	defer services.Stop()
-	if !o.web.enabled {
-		log.Info("mounted", "dir", o.mount, "pieces", len(s.Catalog.Pieces(ctx)))
-		go services.reloadAt(hangups, cmd, nil)
-		return waitFor(ctx, mounted.Done())
-	}
-	return serveWeb(ctx, o, log, mounted.Done(), func(web *nginx.Server) { services.reloadAt(hangups, cmd, web) })
-}
-
-// serveWeb runs nginx, and reload beside it, until ctx or the mount ends.
-func serveWeb(ctx context.Context, o *serveFlags, log *slog.Logger, unmounted <-chan struct{}, reload func(*nginx.Server)) error {
-	web, err := nginx.Start(ctx, o.web.binary, o.nginxConfig(), log)
-	if err != nil {
-		return err
-	}
-	go reload(web)
-	log.Info("serving", "listen", o.web.listen, "mount", o.mount, "profile", o.profile)
-	select {
-	case <-ctx.Done():
-	case <-unmounted:
-		err = fmt.Errorf("the mount at %s was taken away", o.mount)
-	case <-web.Done():
-		return fmt.Errorf("nginx ended: %w", web.Err())
-	}
-	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), o.web.grace)
-	defer cancel()
-	return errors.Join(err, web.Stop(grace))
-}
-
-// waitFor waits for the end that is asked for, or the one that is not.
-func waitFor(ctx context.Context, unmounted <-chan struct{}) error {
-	select {
-	case <-ctx.Done():
+	config.Started = func(s *server.Services, web *nginx.Server) error {
+		go (&services{s, ctx, config.Log}).reloadAt(hangups, cmd, web)
 		return nil
-	case <-unmounted:
-		return errors.New("the mount was taken away")
 	}
-}
-
-// unmountPatience is how long a busy mount is waited for.
-const unmountPatience = 5 * time.Second
-
-// unmount takes the mount away, if need be from under those who hold it: a
-// mount that nobody serves would hang them for ever.
-func unmount(mounted *vfs.Server, dir string, log *slog.Logger) {
-	ctx, cancel := context.WithTimeout(context.Background(), unmountPatience)
-	defer cancel()
-	if err := mounted.Unmount(ctx); err != nil {
-		log.Warn("the mount is busy; it is detached, and goes when the last reader leaves", "dir", dir, "err", err)
-		if err := mounted.Detach(); err != nil {
-			log.Error("not unmounted", "dir", dir, "err", err)
-		}
-	}
+	return blameSettings(server.Run(ctx, config))
 }

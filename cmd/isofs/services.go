@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"log/slog"
-	"net"
 
 	"aesthetic.computer/isofs/server"
 	"aesthetic.computer/isofs/vfs"
@@ -28,20 +27,22 @@ func (o *serveFlags) servicesConfig() server.ServicesConfig {
 	return config
 }
 
-// startServices starts what runs beside the mount. The API answers at socket;
-// its streams end when stopping is closed.
-func (o *serveFlags) startServices(ctx context.Context, s *server.Stack, mounted *vfs.Server, socket net.Listener, stopping <-chan struct{}, log *slog.Logger) (*services, error) {
-	key, err := o.admin.read()
+// config is the Config of a server that the flags describe, without what depends
+// on the process that runs it: the socket, who may read the mount, and nginx. It
+// reads the keys and the keyring.
+func (o *serveFlags) config(log *slog.Logger) (server.Config, error) {
+	stack, err := o.stack.readConfig(log)
 	if err != nil {
-		return nil, err
+		return server.Config{}, err
 	}
-	config := o.servicesConfig()
-	config.Socket, config.Stopping, config.AdminKey, config.Log = socket, stopping, key, log
-	run, err := server.StartServices(ctx, config, s, mounted)
-	if err != nil {
-		return nil, blameSettings(err)
-	}
-	return &services{run, ctx, log}, nil
+	stack.Sidecars = server.Sidecars(o.api.publicURL, o.api.peers)
+	services := o.servicesConfig()
+	services.Log = log
+	services.AdminKey, err = o.admin.read()
+	return server.Config{
+		Stack: stack, Services: services, Log: log,
+		Mount: vfs.Config{Mountpoint: o.mount, Profile: vfs.Profile(o.profile), PageLimit: int64(o.pages), Log: log},
+	}, err
 }
 
 // reload takes over what settings and files say now. What fails stays as it

@@ -10,7 +10,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"aesthetic.computer/isofs/catalog"
 	"aesthetic.computer/isofs/server"
 	"aesthetic.computer/isofs/signature"
 )
@@ -111,18 +110,22 @@ func (o *stackFlags) config(signer *signature.Signer, ring *signature.Keyring, l
 	}
 }
 
-// openStack opens the layers, with makers of sidecars for those who show them.
-func (o *stackFlags) openStack(ctx context.Context, log *slog.Logger, sidecars ...catalog.SidecarMaker) (*server.Stack, error) {
+// readConfig is config with the keys and the keyring that the flags name.
+func (o *stackFlags) readConfig(log *slog.Logger) (server.StackConfig, error) {
 	signer, err := o.sign.open()
 	if err != nil {
-		return nil, err
+		return server.StackConfig{}, err
 	}
 	ring, err := openKeyring(o.keyring)
+	return o.config(signer, ring, log), err
+}
+
+// openStack opens the layers.
+func (o *stackFlags) openStack(ctx context.Context, log *slog.Logger) (*server.Stack, error) {
+	config, err := o.readConfig(log)
 	if err != nil {
 		return nil, err
 	}
-	config := o.config(signer, ring, log)
-	config.Sidecars = sidecars
 	s, err := server.OpenStack(ctx, config)
 	return s, blameSettings(err)
 }
