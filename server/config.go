@@ -1,13 +1,14 @@
 // Package server is a running isofs. Run opens the layers from the origin to the
 // catalog (a Stack), mounts their images, and runs nginx and what is beside the
 // mount (Services): the API, the metrics, the probes, the channel, the filling of
-// the cache. OpenStack opens the layers alone.
+// the cache. OpenStack opens the layers alone. Where root starts a server, RunParent
+// mounts and starts nginx, and has a child of another user call RunChild.
 //
 // Its Configs have plain values. What can change while it runs is exchanged by
 // methods of Services.
 //
-// The package leaves out where the values come from, and that a server that root
-// started is two processes, of which only one calls Run (cmd/isofs).
+// The package leaves out where the values come from and how a child receives them
+// (cmd/isofs).
 package server
 
 import (

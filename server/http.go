@@ -3,13 +3,17 @@ package server
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
 	"net/netip"
 	"net/url"
+	"os"
 	"strings"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"aesthetic.computer/isofs/api"
 )
@@ -17,6 +21,21 @@ import (
 // apiHeaderTime bounds a client of the API that sends its header slowly; the
 // only client is nginx.
 const apiHeaderTime = 10 * time.Second
+
+// ListenAPI listens on a unix socket, replacing one left by a killed run. Its
+// user and group may connect.
+func ListenAPI(socket string) (*net.UnixListener, error) {
+	if err := os.Remove(socket); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, fmt.Errorf("remove the API's old socket: %w", err)
+	}
+	old := unix.Umask(0o117) // readable and writable by user and group
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: socket, Net: "unix"})
+	unix.Umask(old)
+	if err != nil {
+		return nil, fmt.Errorf("listen on %s: %w", socket, err)
+	}
+	return l, nil
+}
 
 // startAPI serves the API.
 func startAPI(l net.Listener, c api.Config, log *slog.Logger) (stop func()) {

@@ -2,14 +2,9 @@ package main
 
 import (
 	"errors"
-	"fmt"
-	"net"
-	"os"
-
-	"github.com/spf13/cobra"
-	"golang.org/x/sys/unix"
 
 	"aesthetic.computer/isofs/server"
+	"github.com/spf13/cobra"
 )
 
 // apiFlags are those of the API.
@@ -35,34 +30,4 @@ func (a *apiFlags) validate() error {
 		}
 	}
 	return errors.Join(wrong...)
-}
-
-// listenAPI listens on a unix socket, replacing one left by a killed run. Its
-// user and group may connect.
-func listenAPI(socket string) (*net.UnixListener, error) {
-	if err := os.Remove(socket); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return nil, fmt.Errorf("remove the API's old socket: %w", err)
-	}
-	old := unix.Umask(0o117) // readable and writable by user and group
-	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: socket, Net: "unix"})
-	unix.Umask(old)
-	if err != nil {
-		return nil, fmt.Errorf("listen on %s: %w", socket, err)
-	}
-	return l, nil
-}
-
-// inheritedAPI is the socket that the parent listens on. It stays when this
-// process ends: requests then wait for the next one.
-func inheritedAPI() (net.Listener, error) {
-	f := os.NewFile(apiFD, "api")
-	defer f.Close()
-	l, err := net.FileListener(f)
-	if err != nil {
-		return nil, fmt.Errorf("take over the API's socket: %w", err)
-	}
-	if unix, ok := l.(*net.UnixListener); ok {
-		unix.SetUnlinkOnClose(false)
-	}
-	return l, nil
 }

@@ -18,6 +18,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"aesthetic.computer/isofs/fault"
+	"aesthetic.computer/isofs/server"
 	"aesthetic.computer/isofs/stick"
 	"aesthetic.computer/isofs/store"
 )
@@ -41,8 +42,8 @@ func main() {
 	if err == nil {
 		return
 	}
-	if child, ok := errors.AsType[*childError](err); ok && child.status() > 0 {
-		os.Exit(child.status()) // it has said why
+	if child, ok := errors.AsType[*server.ChildError](err); ok && child.Status() > 0 {
+		os.Exit(child.Status()) // it has said why
 	}
 	fmt.Fprintf(os.Stderr, "isofs: %v\n", err)
 	if hint := hintFor(cmd, err); hint != "" {

@@ -37,8 +37,8 @@ func runServe(cmd *cobra.Command, args []string, o *serveFlags) error {
 	defer signal.Stop(hangups)
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 	collectOften()
-	if device := inheritedDevice(); device != nil {
-		return serveUnprivileged(ctx, cmd, o, device)
+	if isChild() {
+		return serveAsChild(ctx, cmd, o)
 	}
 	as, err := lookupUser(o.stack.user)
 	if err != nil {
@@ -138,11 +138,9 @@ func serveAlone(ctx context.Context, cmd *cobra.Command, o *serveFlags, hangups 
 		return err
 	}
 	config.Mount.AllowOther = os.Geteuid() == 0
-	config.Listen = func() (net.Listener, error) { return listenAPI(o.socket()) }
+	config.Listen = func() (net.Listener, error) { return server.ListenAPI(o.socket()) }
 	config.Services.Stopping = ctx.Done()
-	if o.web.enabled {
-		config.Web = &server.WebConfig{Binary: o.web.binary, Nginx: o.nginxConfig(), Grace: o.web.grace}
-	}
+	config.Web = o.webConfig()
 	config.Started = func(s *server.Services, web *nginx.Server) error {
 		go (&services{s, ctx, config.Log}).reloadAt(hangups, cmd, web)
 		return nil

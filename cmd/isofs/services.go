@@ -45,6 +45,14 @@ func (o *serveFlags) config(log *slog.Logger) (server.Config, error) {
 	}, err
 }
 
+// webConfig says how nginx is run; nil if it is not.
+func (o *serveFlags) webConfig() *server.WebConfig {
+	if !o.web.enabled {
+		return nil
+	}
+	return &server.WebConfig{Binary: o.web.binary, Nginx: o.nginxConfig(), Grace: o.web.grace}
+}
+
 // reload takes over what settings and files say now. What fails stays as it
 // was, and the log says so.
 func (s *services) reload(o *serveFlags) {
