@@ -221,8 +221,8 @@ func (p *parent) clearMount() {
 	}
 }
 
-// stop ends nginx, unmounts and ends the child, in this order: nobody is left
-// waiting for a mount that is not served.
+// stop ends nginx, unmounts and ends the child, in this order, so that no reader
+// waits for a mount that is not served.
 func (p *parent) stop(c *Child, web *nginx.Server) error {
 	var errs []error
 	if web != nil {

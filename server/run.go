@@ -135,8 +135,8 @@ func (c *Config) started(s *Services, web *nginx.Server) error {
 // UnmountTimeout is how long a busy mount is waited for.
 const UnmountTimeout = 5 * time.Second
 
-// unmount takes the mount away, if need be from under those who hold it: a
-// mount that nobody serves would hang them for ever.
+// unmount takes the mount away, if need be from under its readers: a mount that
+// is not served would hang them for ever.
 func unmount(mounted *vfs.Server, dir string, log *slog.Logger) {
 	ctx, cancel := context.WithTimeout(context.Background(), UnmountTimeout)
 	defer cancel()

@@ -25,7 +25,7 @@ type ServicesConfig struct {
 	Stopping  <-chan struct{} // ends the API's streams when it is closed
 	PublicURL string          // what absolute links begin with; "": the address that the client used
 	Watchers  int             // clients of /os?format=stream at once, 1 to 100,000
-	AdminKey  string          // that /admin/ demands; "": nobody may use it
+	AdminKey  string          // that /admin/ demands; "": /admin/ is closed
 	Metrics   string          // address for Prometheus, host:port; "": there are no metrics
 	Prefill   bool            // fill the cache with the whole base in the background
 	Web       Web             // our nginx, to be probed
@@ -141,8 +141,8 @@ func (s *Services) setBase(ctx context.Context, address string) error {
 	return err
 }
 
-// SetAdminKey has /admin/ demand another key from the next request on; "": nobody
-// may use it.
+// SetAdminKey has /admin/ demand another key from the next request on; "":
+// it is closed.
 func (s *Services) SetAdminKey(key string) { s.adminKey.Store(&key) }
 
 // SetKeyring has manifests and channels checked by another keyring.

@@ -22,7 +22,7 @@ import (
 //	<sha256>/manifest.json      of each base that was opened
 //	<sha256>/manifest.json.asc  its signature, if there was a keyring
 //	<sha256>/address            its places, one a line
-//	last-<digest>               SHA-256 of the base that an address had last
+//	last-<digest>               SHA-256 of the base last found at an address
 //	channel-<digest>            JSON of what a channel named last (remembered)
 
 // addressFile has the places of a base.
@@ -31,7 +31,7 @@ const addressFile = "address"
 // dirOf is the directory of what is kept of a base.
 func (r *Registry) dirOf(sum base.Hash) string { return filepath.Join(r.dir, sum.String()) }
 
-// lastPath is the file that has which base an address had last.
+// lastPath is the file that says which base was last found at an address.
 func (r *Registry) lastPath(address string) string {
 	return filepath.Join(r.dir, "last-"+shortDigest(address))
 }
@@ -107,7 +107,7 @@ func (r *Registry) keepLast(address string, sum base.Hash) error {
 	return keepFile(r.lastPath(address), []byte(sum.String()+"\n"))
 }
 
-// last reads which base an address had last. If none was kept the error wraps
+// last reads which base was last found at an address. If none was kept the error wraps
 // fs.ErrNotExist.
 func (r *Registry) last(address string) (base.Hash, error) {
 	var sum base.Hash

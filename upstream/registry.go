@@ -244,8 +244,8 @@ func (r *Registry) findLocked(sum base.Hash) *Base {
 	return r.open[at]
 }
 
-// openLast opens the base that the first place had last, with its present
-// mirrors. If there was none the error wraps fs.ErrNotExist.
+// openLast opens the base that was last found at the first place, with its
+// present mirrors. If there was none the error wraps fs.ErrNotExist.
 func (r *Registry) openLast(where places) (*Base, error) {
 	sum, err := r.last(where.first())
 	if err != nil {

@@ -1,8 +1,10 @@
 // Command isofs mounts a directory in which every piece already is a bootable
 // ISO, and serves it with a stock nginx.
 //
-// This package leaves everything to the libraries but flags, their validation
-// and the wiring of the layers to each other; there is one file per subcommand.
+// This package turns flags, environment and file into the Config of a package,
+// calls that, and prints what comes of it; there is one file per subcommand. It
+// also starts itself once more as another user where root started it, and reads
+// settings again at SIGHUP.
 package main
 
 import (
