@@ -1,7 +1,8 @@
 // Package fault names the four kinds of failure that cross a package border.
 //
 // An error that leaves a package wraps exactly one of them, so that vfs can
-// turn it into an errno and api into an HTTP status, each in one table.
+// turn it into an errno and api into an HTTP status, each in one table. One that
+// is of a value of a Config says of which (SettingError).
 // The package leaves out everything else: the text of an error, and any datum
 // it carries, belong to the package that made it.
 package fault

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"strings"
-	"sync/atomic"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -42,20 +41,7 @@ func (a *adminFlags) validate() error {
 	return err
 }
 
-// An adminKey is the key of now.
-type adminKey struct{ now atomic.Pointer[string] }
-
-func (k *adminKey) get() string { return *k.now.Load() }
-
-// renew reads the key, which is "" if there is none. If that fails it stays.
-func (k *adminKey) renew(a *adminFlags) error {
-	text, err := a.read()
-	if err == nil {
-		k.now.Store(&text)
-	}
-	return err
-}
-
+// read reads the key; "" if there is none.
 func (a *adminFlags) read() (string, error) {
 	if a.keyFile == "" {
 		return keyFromEnvironment()

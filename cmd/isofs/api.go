@@ -2,25 +2,10 @@ package main
 
 import (
 	"errors"
-	"fmt"
-	"log/slog"
-	"net"
-	"net/http"
-	"net/netip"
-	"net/url"
-	"os"
-	"strings"
-	"time"
 
+	"aesthetic.computer/isofs/server"
 	"github.com/spf13/cobra"
-	"golang.org/x/sys/unix"
-
-	"aesthetic.computer/isofs/api"
 )
-
-// apiHeaderTime bounds a client of the API that sends its header slowly; the
-// only client is nginx.
-const apiHeaderTime = 10 * time.Second
 
 // apiFlags are those of the API.
 type apiFlags struct {
@@ -36,85 +21,13 @@ func (a *apiFlags) register(cmd *cobra.Command) {
 	flags.IntVar(&a.watchers, "limit-watchers", 500, "clients of /os?format=stream at once")
 }
 
-// validate reports all that is wrong.
+// validate reports what is wrong with what package server does not look at.
 func (a *apiFlags) validate() error {
 	var wrong []error
-	if a.publicURL != "" && !beginsLinks(a.publicURL) {
-		wrong = append(wrong, wrongFlag("public-url", "%q is not an address like https://images.example", a.publicURL))
-	}
 	for _, peer := range a.peers {
-		if !beginsLinks(peer) {
+		if !server.BeginsLinks(peer) {
 			wrong = append(wrong, wrongFlag("peer-url", "%q is not an address like https://other.example", peer))
 		}
 	}
-	if a.watchers < 1 || a.watchers > 100_000 {
-		wrong = append(wrong, wrongFlag("limit-watchers", "%d is not between 1 and 100000", a.watchers))
-	}
 	return errors.Join(wrong...)
-}
-
-// beginsLinks reports whether paths can be put behind an address.
-func beginsLinks(address string) bool {
-	u, err := url.Parse(address)
-	return err == nil && (u.Scheme == "http" || u.Scheme == "https") && u.Host != "" && u.User == nil && u.RawQuery == "" && u.Fragment == ""
-}
-
-// listenAPI listens on a unix socket, replacing one left by a killed run. Its
-// user and group may connect.
-func listenAPI(socket string) (*net.UnixListener, error) {
-	if err := os.Remove(socket); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return nil, fmt.Errorf("remove the API's old socket: %w", err)
-	}
-	old := unix.Umask(0o117) // readable and writable by user and group
-	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: socket, Net: "unix"})
-	unix.Umask(old)
-	if err != nil {
-		return nil, fmt.Errorf("listen on %s: %w", socket, err)
-	}
-	return l, nil
-}
-
-// inheritedAPI is the socket that the parent listens on. It stays when this
-// process ends: requests then wait for the next one.
-func inheritedAPI() (net.Listener, error) {
-	f := os.NewFile(apiFD, "api")
-	defer f.Close()
-	l, err := net.FileListener(f)
-	if err != nil {
-		return nil, fmt.Errorf("take over the API's socket: %w", err)
-	}
-	if unix, ok := l.(*net.UnixListener); ok {
-		unix.SetUnlinkOnClose(false)
-	}
-	return l, nil
-}
-
-// startAPI serves the API.
-func startAPI(l net.Listener, c api.Config, log *slog.Logger) (stop func()) {
-	server := &http.Server{
-		Handler:           api.New(c),
-		ReadHeaderTimeout: apiHeaderTime,
-		MaxHeaderBytes:    64 << 10,
-		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelWarn),
-	}
-	return startHTTP(server, l, "the API", log)
-}
-
-// publicBase is the address of a base as strangers may know it: without what
-// may be secret, and "" for a folder or a host that is not the Internet's.
-func publicBase(address string) string {
-	u, err := url.Parse(address)
-	if err != nil || u.Scheme != "http" && u.Scheme != "https" {
-		return ""
-	}
-	host := u.Hostname()
-	if ip, err := netip.ParseAddr(host); err == nil {
-		if ip = ip.Unmap(); !ip.IsGlobalUnicast() || ip.IsPrivate() {
-			return ""
-		}
-	} else if !strings.Contains(host, ".") || strings.HasSuffix(host, ".internal") || strings.HasSuffix(host, ".local") {
-		return ""
-	}
-	u.User, u.RawQuery, u.ForceQuery, u.Fragment, u.RawFragment = nil, "", false, "", ""
-	return strings.TrimRight(u.String(), "/")
 }

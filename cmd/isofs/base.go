@@ -66,7 +66,7 @@ func baseIndex(cmd *cobra.Command, path, out string, o base.IndexOptions) error 
 		o.Version = made.Format(time.DateOnly)
 	}
 	if out == "" {
-		out = filepath.Join(filepath.Dir(path), manifestName)
+		out = filepath.Join(filepath.Dir(path), base.ManifestName)
 	}
 	to, err := output.Create(cmd.Context(), out)
 	if err != nil {
@@ -157,9 +157,9 @@ func openLocal(args []string) (*localBase, error) {
 		return nil, fmt.Errorf("open the base: %w", err)
 	}
 	if fi.IsDir() {
-		path = filepath.Join(path, imageName)
+		path = filepath.Join(path, base.ImageName)
 	}
-	b := &localBase{manifestPath: filepath.Join(filepath.Dir(path), manifestName)}
+	b := &localBase{manifestPath: filepath.Join(filepath.Dir(path), base.ManifestName)}
 	if len(args) == 2 {
 		b.manifestPath = args[1]
 	}

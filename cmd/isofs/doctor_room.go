@@ -5,14 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
 
 	"golang.org/x/sys/unix"
 
-	"aesthetic.computer/isofs/base"
+	"aesthetic.computer/isofs/server"
+	"aesthetic.computer/isofs/upstream"
 )
 
 // What a server takes beside its cache.
@@ -59,14 +59,13 @@ func (o *serveFlags) baseAddress() string {
 
 // baseWell reads what says which base there is.
 func (o *serveFlags) baseWell(ctx context.Context) error {
-	how := o.stack.origins()
-	how.Timeout = probeTime
-	if o.stack.channel.address != "" {
-		_, err := how.ReadAll(ctx, o.stack.channel.address, base.MaxChannelSize)
-		return err
+	config := o.stack.upstream(nil, nil, nil)
+	config.Origin.Timeout = server.ProbeTime
+	bases, err := upstream.Open(config)
+	if err != nil {
+		return blameSettings(err)
 	}
-	_, err := newBases(&o.stack, nil, slog.New(slog.DiscardHandler)).manifestAt(ctx, o.stack.base, how)
-	return err
+	return bases.Probe(ctx)
 }
 
 // roomFor looks whether so much fits beside what is not isofs's.

@@ -14,6 +14,7 @@ import (
 	"aesthetic.computer/isofs/border"
 	"aesthetic.computer/isofs/fault"
 	"aesthetic.computer/isofs/nginx"
+	"aesthetic.computer/isofs/server"
 	"aesthetic.computer/isofs/vfs"
 )
 
@@ -119,9 +120,9 @@ func (o *serveFlags) instance(ctx context.Context) string {
 		var dialer net.Dialer
 		return dialer.DialContext(ctx, "unix", o.socket())
 	}
-	ctx, cancel := context.WithTimeout(ctx, probeTime)
+	ctx, cancel := context.WithTimeout(ctx, server.ProbeTime)
 	defer cancel()
-	name, _ := instanceAt(ctx, "http://isofs", dial)
+	name, _ := server.InstanceAt(ctx, "http://isofs", dial)
 	return name
 }
 
@@ -147,7 +148,7 @@ func (o *serveFlags) mountWell(ctx context.Context) error {
 // addressWell looks whether an address is free, or the server's that these
 // settings describe.
 func (o *serveFlags) addressWell(ctx context.Context, scheme, listen string) error {
-	ctx, cancel := context.WithTimeout(ctx, probeTime)
+	ctx, cancel := context.WithTimeout(ctx, server.ProbeTime)
 	defer cancel()
 	at := nginx.DialAddress(listen)
 	var dialer net.Dialer
@@ -156,12 +157,12 @@ func (o *serveFlags) addressWell(ctx context.Context, scheme, listen string) err
 		return nil // nobody is there
 	}
 	conn.Close()
-	there, err := instanceAt(ctx, scheme+"://"+at, nil)
+	there, err := server.InstanceAt(ctx, scheme+"://"+at, nil)
 	ours := o.instance(ctx)
 	switch {
 	case err != nil || there == "":
 		return errors.New("another program listens there, such as the nginx that Debian starts by itself (systemctl disable --now nginx)")
-	case ours == "" || there != ours && there != busy:
+	case ours == "" || there != ours && there != server.Busy:
 		return fmt.Errorf("another isofs listens there, not the one of %s", o.run)
 	}
 	return nil

@@ -56,12 +56,12 @@ func inspectPiece(cmd *cobra.Command, o *stackFlags, piece string) (err error) {
 	if err != nil {
 		return err
 	}
-	s, err := openStack(cmd.Context(), o, quietLogger())
+	s, err := o.openStack(cmd.Context(), quietLogger())
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, s.Close()) }()
-	snap, err := s.catalog.Current(cmd.Context(), name)
+	snap, err := s.Catalog.Current(cmd.Context(), name)
 	if err != nil {
 		return err
 	}

@@ -1,8 +1,10 @@
 // Command isofs mounts a directory in which every piece already is a bootable
 // ISO, and serves it with a stock nginx.
 //
-// This package leaves everything to the libraries but flags, their validation
-// and the wiring of the layers to each other; there is one file per subcommand.
+// This package turns flags, environment and file into the Config of a package,
+// calls that, and prints what comes of it; there is one file per subcommand. It
+// also starts itself once more as another user where root started it, and reads
+// settings again at SIGHUP.
 package main
 
 import (
@@ -18,6 +20,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"aesthetic.computer/isofs/fault"
+	"aesthetic.computer/isofs/server"
 	"aesthetic.computer/isofs/stick"
 	"aesthetic.computer/isofs/store"
 )
@@ -41,8 +44,8 @@ func main() {
 	if err == nil {
 		return
 	}
-	if child, ok := errors.AsType[*childError](err); ok && child.status() > 0 {
-		os.Exit(child.status()) // it has said why
+	if child, ok := errors.AsType[*server.ChildError](err); ok && child.Status() > 0 {
+		os.Exit(child.Status()) // it has said why
 	}
 	fmt.Fprintf(os.Stderr, "isofs: %v\n", err)
 	if hint := hintFor(cmd, err); hint != "" {

@@ -20,6 +20,7 @@ import (
 	"aesthetic.computer/isofs/catalog"
 	"aesthetic.computer/isofs/fault"
 	"aesthetic.computer/isofs/output"
+	"aesthetic.computer/isofs/server"
 	"aesthetic.computer/isofs/signature"
 )
 
@@ -158,21 +159,21 @@ func packForParent(ctx context.Context, o *stackFlags, name bundle.Name) error {
 
 // packInto writes the image of a piece, and its signature if there are keys.
 func packInto(ctx context.Context, o *stackFlags, name bundle.Name, image, sig *os.File) (done *packed, err error) {
-	s, err := openStack(ctx, o, quietLogger())
+	s, err := o.openStack(ctx, quietLogger())
 	if err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, s.Close()) }()
-	snap, err := s.catalog.Current(ctx, name)
+	snap, err := s.Catalog.Current(ctx, name)
 	if err != nil {
 		return nil, err
 	}
 	if err := writeImage(ctx, snap, image); err != nil {
 		return nil, fmt.Errorf("pack %s: %w", name, err)
 	}
-	done = &packed{SHA256: snap.SHA256(), Time: snap.Time(), Signed: s.keys.get() != nil}
+	done = &packed{SHA256: snap.SHA256(), Time: snap.Time(), Signed: s.Signed()}
 	if done.Signed {
-		text, err := snap.Sidecar(ascSuffix)
+		text, err := snap.Sidecar(server.SignatureSuffix)
 		if err == nil {
 			_, err = sig.Write(text)
 		}

@@ -119,11 +119,11 @@ func printPlan(cmd *cobra.Command, place store.Store, b *localBase, plan store.P
 	fmt.Fprintf(out, "publish: %s %s %s, %d bytes, to %s/%s\n", m.Flavor, m.Arch, m.Version, m.TotalSize, place, m.Entry().Path)
 	var do []string
 	if plan.Image {
-		do = append(do, "check and copy "+imageName)
+		do = append(do, "check and copy "+base.ImageName)
 	}
 	do = append(do, "read it back")
 	if plan.Manifest {
-		do = append(do, "write "+manifestName)
+		do = append(do, "write "+base.ManifestName)
 	}
 	switch channel := base.ChannelPath(m.Flavor, m.Arch); {
 	case plan.Channel && plan.From == "":

@@ -109,7 +109,7 @@ func (r *reload) report(log *slog.Logger) {
 }
 
 // reload obeys a hangup: nginx here, the rest in the child.
-func (p *parent) reload(c *child, web *nginx.Server) {
+func (p *parent) reload(web *nginx.Server) {
 	r, err := resolveAgain(p.cmd, p.running)
 	if err != nil {
 		p.log.Error("SIGHUP: the settings are wrong, and stay as they were", "err", err)
@@ -119,7 +119,7 @@ func (p *parent) reload(c *child, web *nginx.Server) {
 	p.running = r.now // the next child begins with them, too
 	p.flags.web = r.flags.web
 	reloadWeb(web, p.flags, p.log)
-	if err := c.settings.send(p.running); err != nil {
+	if err := p.child.send(p.running); err != nil {
 		p.log.Error("SIGHUP: the serving process does not take the settings", "err", err)
 	}
 }

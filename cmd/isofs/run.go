@@ -6,24 +6,20 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"net/http"
 	"os"
 	"os/signal"
 	"path/filepath"
 	"runtime/debug"
 	"strings"
 	"syscall"
-	"time"
 
 	"github.com/spf13/cobra"
 
 	"aesthetic.computer/isofs/border"
 	"aesthetic.computer/isofs/nginx"
+	"aesthetic.computer/isofs/server"
 	"aesthetic.computer/isofs/vfs"
 )
-
-// pruneEvery is how often superseded snapshots are looked through.
-const pruneEvery = 10 * time.Minute
 
 // runServe runs cmd until ctx ends: in one process, or in two when root started it.
 func runServe(cmd *cobra.Command, args []string, o *serveFlags) error {
@@ -41,8 +37,8 @@ func runServe(cmd *cobra.Command, args []string, o *serveFlags) error {
 	defer signal.Stop(hangups)
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 	collectOften()
-	if device := inheritedDevice(); device != nil {
-		return serveUnprivileged(ctx, cmd, o, device)
+	if isChild() {
+		return serveAsChild(ctx, cmd, o)
 	}
 	as, err := lookupUser(o.stack.user)
 	if err != nil {
@@ -54,9 +50,9 @@ func runServe(cmd *cobra.Command, args []string, o *serveFlags) error {
 	if err := o.prepareWeb(slog.Default()); err != nil {
 		return err
 	}
-	lock, err := lockDir(o.run, "run")
+	lock, err := server.Lock(o.run, settingRun)
 	if err != nil {
-		return err
+		return blameSettings(err)
 	}
 	defer lock.Close()
 	if err := vfs.Recover(o.mount); err != nil {
@@ -137,109 +133,17 @@ func (o *serveFlags) logDirectory() string {
 
 // serveAlone does everything in this process.
 func serveAlone(ctx context.Context, cmd *cobra.Command, o *serveFlags, hangups <-chan os.Signal) error {
-	log := slog.Default()
-	s, err := openStack(ctx, &o.stack, log, o.sidecars()...)
+	config, err := o.config(slog.Default())
 	if err != nil {
 		return err
 	}
-	defer s.Close()
-	mounted, err := vfs.Mount(vfs.Config{
-		Mountpoint: o.mount, Profile: vfs.Profile(o.profile), PageLimit: int64(o.pages),
-		AllowOther: os.Geteuid() == 0, Log: log,
-	}, vfs.FromCatalog(s.catalog))
-	if err != nil {
-		return err
-	}
-	defer unmount(mounted, o.mount, log)
-	api, err := listenAPI(o.socket())
-	if err != nil {
-		return err
-	}
-	services, err := startServices(ctx, o, s, mounted, api, ctx.Done(), log)
-	if err != nil {
-		return err
-	}
-	defer services.stop()
-	if !o.web.enabled {
-		log.Info("mounted", "dir", o.mount, "pieces", len(s.catalog.Pieces(ctx)))
-		go services.reloadAt(hangups, cmd, nil)
-		return waitFor(ctx, mounted.Done())
-	}
-	return serveWeb(ctx, o, log, mounted.Done(), func(web *nginx.Server) { services.reloadAt(hangups, cmd, web) })
-}
-
-// serveWeb runs nginx, and reload beside it, until ctx or the mount ends.
-func serveWeb(ctx context.Context, o *serveFlags, log *slog.Logger, unmounted <-chan struct{}, reload func(*nginx.Server)) error {
-	web, err := nginx.Start(ctx, o.web.binary, o.nginxConfig(), log)
-	if err != nil {
-		return err
-	}
-	go reload(web)
-	log.Info("serving", "listen", o.web.listen, "mount", o.mount, "profile", o.profile)
-	select {
-	case <-ctx.Done():
-	case <-unmounted:
-		err = fmt.Errorf("the mount at %s was taken away", o.mount)
-	case <-web.Done():
-		return fmt.Errorf("nginx ended: %w", web.Err())
-	}
-	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), o.web.grace)
-	defer cancel()
-	return errors.Join(err, web.Stop(grace))
-}
-
-// waitFor waits for the end that is asked for, or the one that is not.
-func waitFor(ctx context.Context, unmounted <-chan struct{}) error {
-	select {
-	case <-ctx.Done():
+	config.Mount.AllowOther = os.Geteuid() == 0
+	config.Listen = func() (net.Listener, error) { return server.ListenAPI(o.socket()) }
+	config.Services.Stopping = ctx.Done()
+	config.Web = o.webConfig()
+	config.Started = func(s *server.Services, web *nginx.Server) error {
+		go (&services{s, ctx, config.Log}).reloadAt(hangups, cmd, web)
 		return nil
-	case <-unmounted:
-		return errors.New("the mount was taken away")
 	}
-}
-
-// unmountPatience is how long a busy mount is waited for.
-const unmountPatience = 5 * time.Second
-
-// unmount takes the mount away, if need be from under those who hold it: a
-// mount that nobody serves would hang them for ever.
-func unmount(mounted *vfs.Server, dir string, log *slog.Logger) {
-	ctx, cancel := context.WithTimeout(context.Background(), unmountPatience)
-	defer cancel()
-	if err := mounted.Unmount(ctx); err != nil {
-		log.Warn("the mount is busy; it is detached, and goes when the last reader leaves", "dir", dir, "err", err)
-		if err := mounted.Detach(); err != nil {
-			log.Error("not unmounted", "dir", dir, "err", err)
-		}
-	}
-}
-
-// keepPruned looks through the snapshots now and then.
-func keepPruned(ctx context.Context, s *stack) {
-	tick := time.NewTicker(pruneEvery)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-			s.catalog.Prune()
-		}
-	}
-}
-
-// startHTTP serves until stop, which lets running requests end for a second.
-func startHTTP(server *http.Server, l net.Listener, what string, log *slog.Logger) (stop func()) {
-	go func() {
-		if err := server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
-			log.Error(what+" ended", "err", err)
-		}
-	}()
-	return func() {
-		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
-		defer cancel()
-		if err := server.Shutdown(ctx); err != nil {
-			server.Close()
-		}
-	}
+	return blameSettings(server.Run(ctx, config))
 }

@@ -2,7 +2,6 @@ package main
 
 import (
 	"errors"
-	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -150,12 +149,10 @@ func (o *serveFlags) complete() error {
 			return err
 		}
 	}
-	wrong := []error{o.stack.validate(), o.stack.limits.validate(), o.api.validate(), o.admin.validate()}
+	services := o.servicesConfig()
+	wrong := []error{o.stack.validate(), o.stack.limits.validate(), blameSettings(services.Validate()), o.api.validate(), o.admin.validate()}
 	if o.pages < 16<<20 {
 		wrong = append(wrong, wrongFlag("page-cache-limit", "%s is less than 16MiB", o.pages))
-	}
-	if _, _, err := net.SplitHostPort(o.metrics); o.metrics != "" && err != nil {
-		wrong = append(wrong, wrongFlag("metrics-listen", "%q is not an address like 127.0.0.1:9180", o.metrics))
 	}
 	if o.web.enabled {
 		if err := o.web.host.complete(); err != nil {

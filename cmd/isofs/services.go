@@ -2,69 +2,55 @@ package main
 
 import (
 	"context"
-	"crypto/rand"
-	"errors"
 	"log/slog"
-	"net"
-	"sync/atomic"
 
-	"aesthetic.computer/isofs/api"
+	"aesthetic.computer/isofs/server"
 	"aesthetic.computer/isofs/vfs"
 )
 
-// services are what runs beside the mount: the API, the metrics, the probes,
-// the care for superseded snapshots, the channel and the prefill.
+// services are those of a server, whose settings SIGHUP reads again.
 type services struct {
-	ctx   context.Context // ends with the server
-	stack *stack
-	key   adminKey
-	trust atomic.Pointer[api.Trust]
-	stop  func() // ends the API and the metrics
-	log   *slog.Logger
+	*server.Services
+	ctx context.Context // ends with the server
+	log *slog.Logger
 }
 
-// startServices starts them. The API answers at socket; its streams end when
-// stopping is closed. What else runs ends with ctx.
-func startServices(ctx context.Context, o *serveFlags, s *stack, mounted *vfs.Server, socket net.Listener, stopping <-chan struct{}, log *slog.Logger) (*services, error) {
-	run := &services{ctx: ctx, stack: s, log: log}
-	if err := run.key.renew(&o.admin); err != nil {
-		return nil, err
+// servicesConfig is the Config of what runs beside the mount, as far as the flags
+// describe it.
+func (o *serveFlags) servicesConfig() server.ServicesConfig {
+	config := server.ServicesConfig{
+		PublicURL: o.api.publicURL, Watchers: o.api.watchers, Metrics: o.metrics, Prefill: o.prefill, Explain: blameSettings,
 	}
-	if err := run.renewTrust(); err != nil {
-		return nil, err
+	if o.web.enabled && len(o.web.listen) > 0 {
+		config.Web = server.Web{Scheme: o.web.host.scheme(), Listen: o.web.listen[0]}
 	}
-	if o.prefill {
-		s.newBase = prefiller(ctx, log)
-		s.newBase(s.serving.Load().base)
-	}
-	instance := rand.Text()
-	stopAPI := startAPI(socket, api.Config{
-		Catalog: s.catalog, Log: log, Instance: instance,
-		Healthy: func() error { return mountGone(mounted) }, Ready: startProbes(ctx, o, s, mounted, instance, log),
-		PublicURL: o.api.publicURL, BaseURL: func() string { return publicBase(s.serving.Load().address) },
-		Watchers: o.api.watchers, Watched: s.meters.watched, Stopping: stopping,
-		Admin:   api.Admin{Key: run.key.get, SetBase: s.setBase, Follow: s.follow},
-		Observe: s.meters.answered, Trust: run.trust.Load,
-	}, log)
-	stopMetrics, err := startMetrics(o.metrics, s, mounted, log)
+	return config
+}
+
+// config is the Config of a server that the flags describe, without what depends
+// on the process that runs it: the socket, who may read the mount, and nginx. It
+// reads the keys and the keyring.
+func (o *serveFlags) config(log *slog.Logger) (server.Config, error) {
+	stack, err := o.stack.readConfig(log)
 	if err != nil {
-		stopAPI()
-		return nil, err
+		return server.Config{}, err
 	}
-	run.stop = func() { stopMetrics(); stopAPI() }
-	go keepPruned(ctx, s)
-	go watchExpiry(ctx, s.keys, log)
-	startFollowing(ctx, s)
-	return run, nil
+	stack.Sidecars = server.Sidecars(o.api.publicURL, o.api.peers)
+	services := o.servicesConfig()
+	services.Log = log
+	services.AdminKey, err = o.admin.read()
+	return server.Config{
+		Stack: stack, Services: services, Log: log,
+		Mount: vfs.Config{Mountpoint: o.mount, Profile: vfs.Profile(o.profile), PageLimit: int64(o.pages), Log: log},
+	}, err
 }
 
-// renewTrust has the API serve the keys of now.
-func (s *services) renewTrust() error {
-	t, err := trustOf(s.stack.keys.get())
-	if err == nil {
-		s.trust.Store(t)
+// webConfig says how nginx is run; nil if it is not.
+func (o *serveFlags) webConfig() *server.WebConfig {
+	if !o.web.enabled {
+		return nil
 	}
-	return err
+	return &server.WebConfig{Binary: o.web.binary, Nginx: o.nginxConfig(), Grace: o.web.grace}
 }
 
 // reload takes over what settings and files say now. What fails stays as it
@@ -74,10 +60,10 @@ func (s *services) reload(o *serveFlags) {
 		what  string
 		renew func(*serveFlags) error
 	}{
-		{"the admin key", func(o *serveFlags) error { return s.key.renew(&o.admin) }},
+		{"the admin key", s.renewAdminKey},
 		{"the signing keys", s.renewKeys},
 		{"the keyring", s.renewKeyring},
-		{"the limits", func(o *serveFlags) error { return s.stack.catalog.SetLimits(o.stack.limits.catalog()) }},
+		{"the limits", func(o *serveFlags) error { return s.SetLimits(o.stack.limits.catalog()) }},
 	} {
 		if err := part.renew(o); err != nil {
 			s.log.Error("SIGHUP: not read again: "+part.what, "err", err)
@@ -85,31 +71,31 @@ func (s *services) reload(o *serveFlags) {
 			s.log.Info("SIGHUP: read again: " + part.what)
 		}
 	}
-	if f := s.stack.follower; f != nil {
-		f.lookAgain()
-		s.log.Info("SIGHUP: looking at the channel", "channel", f.String())
+	if channel, ok := s.LookAtChannel(); ok {
+		s.log.Info("SIGHUP: looking at the channel", "channel", channel)
 	}
 }
 
-// renewKeys has images signed by the keys of now, from the next one on, and
-// what is signed on demand from the next request on.
+func (s *services) renewAdminKey(o *serveFlags) error {
+	key, err := o.admin.read()
+	if err == nil {
+		s.SetAdminKey(key)
+	}
+	return err
+}
+
 func (s *services) renewKeys(o *serveFlags) error {
 	signer, err := o.stack.sign.open()
 	if err != nil {
 		return err
 	}
-	if (signer == nil) != (s.stack.keys.get() == nil) {
-		return errors.New("whether anything is signed changes only with a restart")
-	}
-	s.stack.keys.now.Store(signer)
-	s.stack.catalog.ForgetSidecars(ascSuffix)
-	return s.renewTrust()
+	return s.SetSigner(signer)
 }
 
 func (s *services) renewKeyring(o *serveFlags) error {
 	ring, err := openKeyring(o.stack.keyring)
 	if err == nil {
-		s.stack.bases.ring.Store(ring)
+		s.SetKeyring(ring)
 	}
 	return err
 }

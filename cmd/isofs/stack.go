@@ -3,22 +3,15 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
-	"net/url"
 	"os"
 	"path/filepath"
-	"sync/atomic"
 	"time"
 
 	"github.com/spf13/cobra"
 
-	"aesthetic.computer/isofs/bundle"
-	"aesthetic.computer/isofs/cache"
-	"aesthetic.computer/isofs/catalog"
-	"aesthetic.computer/isofs/fault"
-	"aesthetic.computer/isofs/image"
-	"aesthetic.computer/isofs/origin"
+	"aesthetic.computer/isofs/server"
+	"aesthetic.computer/isofs/signature"
 )
 
 // stackFlags are what serve, mount, pack and inspect have in common: where
@@ -71,48 +64,10 @@ type ovenFlags struct {
 // validate fills in what was left open and reports all that is wrong, before
 // anything is opened.
 func (o *stackFlags) validate() error {
-	wrong := []error{checkState(o.state), absolute(&o.state), o.validateBase()}
-	wrong = append(wrong, o.s3.validate()...)
-	wrong = append(wrong, o.mirrors.validate(o.origins())...)
-	if err := o.cache.complete(); err != nil {
-		wrong = append(wrong, err)
-	}
-	if o.fetches < 1 || o.fetches > 256 {
-		wrong = append(wrong, wrongFlag("fetches", "%d is not between 1 and 256", o.fetches))
-	}
-	if o.patience < time.Second {
-		wrong = append(wrong, wrongFlag("origin-timeout", "%s is less than 1s", duration(o.patience)))
-	}
-	if o.oven.density < 1 || o.oven.density > 16 {
-		wrong = append(wrong, wrongFlag("density", "%d is not between 1 and 16", o.oven.density))
-	}
-	// The catalog gives up a fetch after 90 s, and nginx a request after 120.
-	if o.oven.timeout < time.Second || o.oven.timeout > 90*time.Second {
-		wrong = append(wrong, wrongFlag("oven-timeout", "%s is not between 1s and 90s", duration(o.oven.timeout)))
-	}
-	if len(o.pieces) == 0 && o.oven.url == "" {
-		wrong = append(wrong, wrongFlag("pieces", "is empty, and --oven is, too: there is nothing to serve"))
-	}
-	for flag, age := range map[string]time.Duration{"refresh": o.refresh, "retain": o.limits.retain} {
-		if age <= 0 {
-			wrong = append(wrong, wrongFlag(flag, "%s is not more than 0", duration(age)))
-		}
-	}
-	return errors.Join(wrong...)
-}
-
-// validateBase looks at what says which base there is.
-func (o *stackFlags) validateBase() error {
-	if o.channel.address != "" {
-		return o.channel.validate(o.base, o.mirrors.addresses)
-	}
-	var wrong []error
-	if o.base == "" {
-		wrong = append(wrong, wrongFlag("base", "is needed: the folder or URL of a base (isofs bake tiny makes one)"))
-	}
-	if _, err := imageOf(o.base); err != nil && len(o.mirrors.addresses) == 0 {
-		wrong = append(wrong, blame("base", err))
-	}
+	wrong := []error{checkState(o.state), absolute(&o.state)}
+	config := o.config(nil, nil, nil)
+	wrong = append(wrong, blameSettings(config.Validate()))
+	wrong = append(append(wrong, o.s3.validate()...), o.cache.complete())
 	return errors.Join(wrong...)
 }
 
@@ -145,157 +100,32 @@ func checkState(dir string) error {
 	return nil
 }
 
-// A stack is the layers below the mount, wired to each other.
-type stack struct {
-	lock    *os.File // of the state
-	store   *cache.Store
-	bases   *bases
-	base    image.Base // that it started with
-	catalog *catalog.Catalog
-	meters  *meters
-	keys    *signingKeys
-	serving atomic.Pointer[published] // what new images are made on
-
-	follower *follower        // of the channel; nil: there is none
-	newBase  func(image.Base) // is told of each base that the channel brings; may be nil
+// config is the Config of the layers that the flags describe, signed by signer
+// and trusted by ring.
+func (o *stackFlags) config(signer *signature.Signer, ring *signature.Keyring, log *slog.Logger) server.StackConfig {
+	return server.StackConfig{
+		State: o.state, Bases: o.upstream(nil, ring, log), Cache: o.cacheConfig(log),
+		Pieces: server.Pieces{Sources: o.pieces, Oven: o.oven.url, Density: o.oven.density, Timeout: o.oven.timeout, Refresh: o.refresh},
+		Limits: o.limits.catalog(), Signer: signer, Log: log,
+	}
 }
 
-// A published base has an address.
-type published struct {
-	base    image.Base
-	address string
-	by      followed // what the channel said, if it came by one
-}
-
-// setBase makes new images on the base published at an address from now on,
-// until the next start.
-func (s *stack) setBase(ctx context.Context, address string) error {
-	if s.follower != nil {
-		return fmt.Errorf("set the base: %w: this server follows the channel %s: publish there (isofs base publish) or go back (isofs base rollback)", fault.Invalid, s.follower)
-	}
-	if u, err := url.Parse(address); err != nil || u.Scheme == "" && !filepath.IsAbs(address) {
-		return fmt.Errorf("base at %q: %w: give a URL or the whole path of a folder", address, fault.Invalid)
-	}
-	opened, err := s.bases.byAddress(ctx, places{address})
-	if err != nil {
-		return err
-	}
-	if err := s.catalog.SetBase(opened); err != nil {
-		return err
-	}
-	s.serving.Store(&published{base: opened, address: address})
-	return nil
-}
-
-// openStack opens the layers, with makers of sidecars for those who show them. It needs the base's address to answer only if
-// the base was never opened before with this state.
-func openStack(ctx context.Context, o *stackFlags, log *slog.Logger, sidecars ...catalog.SidecarMaker) (*stack, error) {
-	measured := newMeters()
-	source, err := o.source(measured)
-	if err != nil {
-		return nil, err
-	}
+// readConfig is config with the keys and the keyring that the flags name.
+func (o *stackFlags) readConfig(log *slog.Logger) (server.StackConfig, error) {
 	signer, err := o.sign.open()
 	if err != nil {
-		return nil, err
+		return server.StackConfig{}, err
 	}
 	ring, err := openKeyring(o.keyring)
+	return o.config(signer, ring, log), err
+}
+
+// openStack opens the layers.
+func (o *stackFlags) openStack(ctx context.Context, log *slog.Logger) (*server.Stack, error) {
+	config, err := o.readConfig(log)
 	if err != nil {
 		return nil, err
 	}
-	lock, err := lockDir(o.state, "state")
-	if err != nil {
-		return nil, err
-	}
-	settings := o.cacheConfig(log)
-	settings.Fetched = measured.fetched
-	store, err := cache.Open(settings)
-	if err != nil {
-		return nil, errors.Join(err, lock.Close())
-	}
-	s := &stack{lock: lock, store: store, meters: measured, keys: &signingKeys{}, bases: newBases(o, store, log)}
-	s.keys.now.Store(signer)
-	s.bases.ring.Store(ring)
-	if err := s.openBase(ctx, o, log); err != nil {
-		return nil, errors.Join(err, s.Close())
-	}
-	c := catalog.Config{
-		Dir: o.state, Base: s.base, OpenBase: s.bases.bySum, Source: source, Density: o.oven.density,
-		Limits: o.limits.catalog(), Log: log, Sidecars: append(sidecars, catalog.ManifestSidecar()),
-	}
-	if signer != nil {
-		log.Info("images are signed", "keys", signer)
-		c.Sidecars, c.Signing = append(c.Sidecars, ascMaker(s.keys)), signing(s.keys)
-	}
-	s.catalog, err = catalog.Open(c)
-	if err != nil {
-		return nil, errors.Join(err, s.Close())
-	}
-	return s, nil
-}
-
-// openBase opens the base to begin with: that of --base, or of the channel.
-func (s *stack) openBase(ctx context.Context, o *stackFlags, log *slog.Logger) error {
-	var first *published
-	var err error
-	if o.channel.address != "" {
-		if s.follower, err = newFollower(o, s.bases, log); err == nil {
-			first, err = s.follower.start(ctx)
-		}
-	} else {
-		first = &published{address: o.base}
-		first.base, err = s.bases.byAddress(ctx, o.places())
-	}
-	if err != nil {
-		return err
-	}
-	s.base = first.base
-	s.serving.Store(first)
-	return nil
-}
-
-// places are where the base is.
-func (o *stackFlags) places() places { return append(places{o.base}, o.mirrors.addresses...) }
-
-// origins are the settings of where bases are.
-func (o *stackFlags) origins() origin.Options {
-	return origin.Options{Timeout: o.patience, Redirects: o.mirrors.redirects, S3: o.s3.options()}
-}
-
-// source is where bundles come from: the folders in order, then the oven.
-func (o *stackFlags) source(measured *meters) (bundle.Source, error) {
-	var sources []bundle.Source
-	for _, where := range o.pieces {
-		if where == "embedded" {
-			sources = append(sources, bundle.Embedded())
-			continue
-		}
-		dir, err := bundle.NewDir(where)
-		if err != nil {
-			return nil, blame("pieces", err)
-		}
-		sources = append(sources, dir)
-	}
-	if o.oven.url != "" {
-		oven, err := bundle.NewOven(o.oven.url, bundle.OvenOptions{
-			Density: o.oven.density, Refresh: o.refresh, Timeout: o.oven.timeout, HeaderTimeout: o.oven.timeout,
-		})
-		if err != nil {
-			return nil, blame("oven", err)
-		}
-		sources = append(sources, measuredOven{oven, measured})
-	}
-	if len(sources) == 0 {
-		return nil, fmt.Errorf("no source of pieces: %w", fault.Invalid)
-	}
-	return bundle.Sources(sources...), nil
-}
-
-// Close closes the layers, the upper first.
-func (s *stack) Close() error {
-	var errs []error
-	if s.catalog != nil {
-		errs = append(errs, s.catalog.Close())
-	}
-	return errors.Join(append(errs, s.store.Close(), s.bases.Close(), s.lock.Close())...)
+	s, err := server.OpenStack(ctx, config)
+	return s, blameSettings(err)
 }

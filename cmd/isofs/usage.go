@@ -11,6 +11,10 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+
+	"aesthetic.computer/isofs/fault"
+	"aesthetic.computer/isofs/server"
+	"aesthetic.computer/isofs/upstream"
 )
 
 // What is said of an error is made up here: the setting is called what the user
@@ -72,6 +76,43 @@ func blame(flag string, err error) error {
 		return nil
 	}
 	return &settingError{flag: flag, err: err, apart: true}
+}
+
+// settingRun is --run, in errors of server.Lock.
+const settingRun = "run directory"
+
+// flagOf are the flags that the values of the packages' Configs come from.
+var flagOf = map[string]string{
+	upstream.SettingDir: "state", upstream.SettingAddress: "base", upstream.SettingMirrors: "mirror", upstream.SettingRedirects: "origin-redirect",
+	upstream.SettingTimeout: "origin-timeout", upstream.SettingChannel: "channel", upstream.SettingPoll: "channel-poll",
+
+	server.SettingState: "state", server.SettingFetches: "fetches", server.SettingDensity: "density", server.SettingTimeout: "oven-timeout",
+	server.SettingPieces: "pieces", server.SettingOven: "oven", server.SettingRefresh: "refresh", server.SettingRetain: "retain",
+	server.SettingMetrics: "metrics-listen", server.SettingPublicURL: "public-url", server.SettingWatchers: "limit-watchers", settingRun: "run",
+}
+
+// blameSettings says of which flags an error is that says of which values of a
+// Config it is. Any other is returned as it is.
+func blameSettings(err error) error {
+	all := fault.AsSettings(err)
+	if all == nil {
+		return err
+	}
+	var named []error
+	for _, e := range all {
+		switch {
+		case errors.Is(e, upstream.ErrTwoSources):
+			named = append(named, wrongFlag("base", "and --channel both say what to serve: give one of them"))
+		case e.Predicate:
+			named = append(named, &settingError{flag: flagOf[e.Setting], err: e.Err})
+		default:
+			named = append(named, blame(flagOf[e.Setting], e.Err))
+		}
+	}
+	if len(named) == 1 {
+		return named[0]
+	}
+	return errors.Join(named...)
 }
 
 // givenKey is where a flag notes what its value came by.

@@ -1,12 +1,9 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
-	"log/slog"
 	"os"
 	"strings"
 	"syscall"
@@ -101,31 +98,5 @@ func TestVariablesThatAreNone(t *testing.T) {
 		if got != want {
 			t.Errorf("%s: %q, want %q", name, got, want)
 		}
-	}
-}
-
-// A stopper ends a context when something is logged.
-type stopper struct {
-	slog.Handler
-	stop func(error)
-}
-
-func (s stopper) Handle(_ context.Context, r slog.Record) error {
-	if r.Level >= slog.LevelWarn {
-		s.stop(errors.New(r.Message))
-	}
-	return nil
-}
-
-// TestFirstFailureOfABaseIsLogged: whoever waits for half a minute knows why from the
-// beginning, also where only warnings are logged.
-func TestFirstFailureOfABaseIsLogged(t *testing.T) {
-	ctx, stop := context.WithCancelCause(t.Context())
-	log := slog.New(stopper{slog.NewTextHandler(io.Discard, &slog.HandlerOptions{Level: slog.LevelWarn}), stop})
-	b := newBases(&stackFlags{state: t.TempDir()}, nil, log)
-	// It would try for 30 s if nothing were logged.
-	_, err := b.read(ctx, places{"http://127.0.0.1:1/base"})
-	if err == nil || context.Cause(ctx) == nil || !strings.Contains(context.Cause(ctx).Error(), "trying again") {
-		t.Errorf("%v; logged: %v", err, context.Cause(ctx))
 	}
 }

@@ -9,7 +9,6 @@ import (
 	"os/exec"
 	"os/user"
 	"path/filepath"
-	"runtime"
 	"strconv"
 	"strings"
 	"syscall"
@@ -18,6 +17,7 @@ import (
 	"golang.org/x/term"
 
 	"aesthetic.computer/isofs/border"
+	"aesthetic.computer/isofs/server"
 )
 
 // When root starts a command that keeps state, root does not do its work: this
@@ -144,35 +144,6 @@ func outward(f *os.File) *os.File {
 	return f
 }
 
-// A child is a started process of the user.
-type child struct {
-	cmd      *exec.Cmd
-	settings *handover
-	done     chan struct{}
-	err      error // set before done is closed
-}
-
-// startProcess starts cmd on a thread that lives as long as the process, since
-// Pdeathsig is sent when the thread that started it ends.
-func startProcess(cmd *exec.Cmd, settings *handover) (*child, error) {
-	c := &child{cmd: cmd, settings: settings, done: make(chan struct{})}
-	started := make(chan error)
-	go func() {
-		runtime.LockOSThread()
-		defer runtime.UnlockOSThread()
-		err := cmd.Start()
-		started <- err
-		if err == nil {
-			c.err = cmd.Wait()
-			close(c.done)
-		}
-	}()
-	if err := <-started; err != nil {
-		return nil, fmt.Errorf("start isofs as user %d: %w", cmd.SysProcAttr.Credential.Uid, err)
-	}
-	return c, nil
-}
-
 // asUser has --user do the work of cmd, with files as its descriptors from 3
 // on, if this process is root's. If not it reports so, and the caller does it.
 func (o *stackFlags) asUser(ctx context.Context, cmd *cobra.Command, args []string, files ...*os.File) (done bool, err error) {
@@ -191,42 +162,20 @@ func (o *stackFlags) asUser(ctx context.Context, cmd *cobra.Command, args []stri
 		return true, err
 	}
 	again.ExtraFiles = files
-	c, err := startProcess(again, settings)
+	c, err := server.StartChild(again)
 	if err != nil {
 		return true, err
 	}
 	if err := settings.send(settingsOf(cmd.Flags())); err != nil {
-		_ = c.cmd.Process.Kill() // it may have ended; then its error is the better one
+		_ = c.Process.Kill() // it may have ended; then its error is the better one
 	}
 	select {
-	case <-c.done:
+	case <-c.Done:
 	case <-ctx.Done():
-		_ = c.cmd.Process.Signal(syscall.SIGTERM) // it may have ended
-		<-c.done
+		_ = c.Process.Signal(syscall.SIGTERM) // it may have ended
+		<-c.Done
 	}
-	if c.err != nil {
-		return true, &childError{c.err}
-	}
-	return true, nil
-}
-
-// A childError says that the user's process failed; it has reported why.
-type childError struct{ err error }
-
-func (e *childError) Error() string {
-	return fmt.Sprintf("not done (%v), for the reason above", e.err)
-}
-
-// Unwrap gives the child's exit.
-func (e *childError) Unwrap() error { return e.err }
-
-// status is the child's exit status, which tells the kind of failure; -1 if it
-// was killed.
-func (e *childError) status() int {
-	if exit, ok := errors.AsType[*exec.ExitError](e.err); ok {
-		return exit.ExitCode()
-	}
-	return -1
+	return true, c.Err()
 }
 
 // absolute makes a path that a flag gave independent of the current directory,

@@ -1,18 +1,12 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"fmt"
-	"log/slog"
-	"time"
 
 	"github.com/spf13/cobra"
 
 	"aesthetic.computer/isofs/cache"
-	"aesthetic.computer/isofs/extent"
-	"aesthetic.computer/isofs/fault"
-	"aesthetic.computer/isofs/image"
 )
 
 func newWarm() *cobra.Command {
@@ -48,27 +42,25 @@ It cannot use the cache of a server that runs; that one fills its own with --pre
 
 func runWarm(cmd *cobra.Command, o *stackFlags) (err error) {
 	log := quietLogger()
-	store, err := cache.Open(o.cacheConfig(log))
-	if err != nil {
-		return err
-	}
-	registry := newBases(o, store, log)
-	defer func() { err = errors.Join(err, store.Close(), registry.Close()) }()
 	ring, err := openKeyring(o.keyring)
 	if err != nil {
 		return err
 	}
-	registry.ring.Store(ring)
-	got, err := registry.read(cmd.Context(), o.places())
-	if err != nil {
-		return blame("base", err)
-	}
-	opened, err := registry.openManifest(got.Manifest, o.places())
+	store, err := cache.Open(o.cacheConfig(log))
 	if err != nil {
 		return err
 	}
+	bases, err := o.openUpstream(store, ring, log)
+	if err != nil {
+		return errors.Join(err, store.Close())
+	}
+	defer func() { err = errors.Join(err, store.Close(), bases.Close()) }()
+	opened, err := bases.Fetch(cmd.Context())
+	if err != nil {
+		return blameSettings(err)
+	}
 	show, end := progressBar("filling " + o.cache.dir(o.state))
-	err = fill(cmd.Context(), opened.Bytes, show)
+	err = opened.File.Fill(cmd.Context(), show)
 	end()
 	if errors.Is(err, cache.ErrFull) {
 		return fmt.Errorf("%w: give it a larger --cache-size", err)
@@ -78,61 +70,6 @@ func runWarm(cmd *cobra.Command, o *stackFlags) (err error) {
 	}
 	st := store.Stats()
 	fmt.Fprintf(cmd.OutOrStdout(), "%s: base %s is there, all %d bytes (%d of them fetched now)\n",
-		o.cache.dir(o.state), got.SHA256, got.TotalSize, st.FetchedBytes)
+		o.cache.dir(o.state), opened.Manifest.SHA256, opened.Manifest.TotalSize, st.FetchedBytes)
 	return nil
-}
-
-// fill fetches what is missing of a base that has a cache.
-func fill(ctx context.Context, bytes extent.Source, progress func(done, total int64)) error {
-	f, ok := bytes.(interface {
-		Fill(ctx context.Context, progress func(done, total int64)) error
-	})
-	if !ok {
-		return fmt.Errorf("the base has no cache to fill: %w", fault.Invalid)
-	}
-	return f.Fill(ctx, progress)
-}
-
-// prefillPause is how long an origin that failed is left alone.
-const prefillPause = time.Minute
-
-// prefiller returns what fills the server's cache with a base, and gives up the
-// one before. One call at a time.
-func prefiller(ctx context.Context, log *slog.Logger) func(image.Base) {
-	stop := func() {}
-	return func(b image.Base) {
-		stop()
-		var within context.Context
-		within, stop = context.WithCancel(ctx)
-		go prefill(within, b.Bytes, log)
-	}
-}
-
-// prefill fills the server's cache until that is done, or cannot be done.
-func prefill(ctx context.Context, bytes extent.Source, log *slog.Logger) {
-	for {
-		tenths := int64(0)
-		err := fill(ctx, bytes, func(done, total int64) {
-			if now := done * 10 / total; now > tenths {
-				tenths = now
-				log.Info("filling the cache", "percent", 10*now, "bytes", done)
-			}
-		})
-		switch {
-		case ctx.Err() != nil:
-			return
-		case err == nil:
-			log.Info("the cache has all of the base")
-			return
-		case errors.Is(err, cache.ErrFull), !errors.Is(err, fault.Unavailable):
-			log.Warn("the cache is not filled further", "err", err)
-			return
-		}
-		log.Warn("filling the cache was interrupted and goes on later", "in", prefillPause, "err", err)
-		select {
-		case <-ctx.Done():
-			return
-		case <-time.After(prefillPause):
-		}
-	}
 }

@@ -1,4 +1,4 @@
-package main
+package server
 
 import (
 	"context"
@@ -12,26 +12,25 @@ import (
 	"time"
 
 	"aesthetic.computer/isofs/api"
-	"aesthetic.computer/isofs/extent"
 	"aesthetic.computer/isofs/fault"
 	"aesthetic.computer/isofs/nginx"
 	"aesthetic.computer/isofs/vfs"
 )
 
 const (
-	// probeTime is how long a look may take.
-	probeTime = 5 * time.Second
+	// ProbeTime bounds one look at something that serving depends on.
+	ProbeTime = 5 * time.Second
 	// probeAgain is how soon what failed is looked at again.
 	probeAgain = 2 * time.Second
 )
 
-// A probe looks at one thing that serving depends on, again and again, so that
-// whoever asks for its state never waits.
+// A probe looks at one thing that serving depends on, again and again. So a
+// request for its state never waits.
 type probe struct {
 	name  string
 	every time.Duration
-	// look returns what a stranger may read, and why it is not well. It may
-	// take longer than it should: its answer is then too old.
+	// look returns a text that strangers may read, and an error if the thing is
+	// not well. It may outlast its context: the last answer is then too old.
 	look func(ctx context.Context) (string, error)
 
 	mu    sync.Mutex // guards all below
@@ -42,7 +41,7 @@ type probe struct {
 // run looks until ctx ends.
 func (p *probe) run(ctx context.Context, log *slog.Logger) {
 	for {
-		once, cancel := context.WithTimeout(ctx, probeTime)
+		once, cancel := context.WithTimeout(ctx, ProbeTime)
 		text, err := p.look(once)
 		cancel()
 		if ctx.Err() != nil {
@@ -63,7 +62,7 @@ func (p *probe) run(ctx context.Context, log *slog.Logger) {
 	}
 }
 
-// note keeps what was found, and reports whether that is news.
+// note keeps what was found, and reports whether it differs from before.
 func (p *probe) note(found api.Check) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -72,25 +71,25 @@ func (p *probe) note(found api.Check) bool {
 	return news
 }
 
-// state is what was found last, unless that is too old to mean anything.
+// state is what was found last, unless that is too old.
 func (p *probe) state() api.Check {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	switch {
 	case p.at.IsZero():
 		return api.Check{Name: p.name, Text: "it has not been looked at yet"}
-	case time.Since(p.at) > 3*p.every+probeTime:
+	case time.Since(p.at) > 3*p.every+ProbeTime:
 		return api.Check{Name: p.name, Text: "it has not been looked at for a while"}
 	}
 	return p.found
 }
 
-// startProbes begins to look, until ctx ends, and returns what tells the state
-// of all.
-func startProbes(ctx context.Context, o *serveFlags, s *stack, mounted *vfs.Server, instance string, log *slog.Logger) func() []api.Check {
+// startProbes starts all probes, until ctx ends, and returns a function that
+// returns what each has found last.
+func startProbes(ctx context.Context, web Web, s *Stack, mounted *vfs.Server, instance string, log *slog.Logger) func() []api.Check {
 	probes := []*probe{probeBase(s)}
-	if o.web.enabled {
-		probes = append(probes, probeNginx(o.web.host.scheme(), o.web.listen[0], instance))
+	if web != (Web{}) {
+		probes = append(probes, probeNginx(web, instance))
 	}
 	if s.keys.get() != nil {
 		probes = append(probes, probeKeys(s.keys))
@@ -110,7 +109,7 @@ func startProbes(ctx context.Context, o *serveFlags, s *stack, mounted *vfs.Serv
 	}
 }
 
-// mountGone says that the mount was taken away, or nothing.
+// mountGone returns an error if the mount was taken away.
 func mountGone(mounted *vfs.Server) error {
 	select {
 	case <-mounted.Done():
@@ -120,18 +119,17 @@ func mountGone(mounted *vfs.Server) error {
 	}
 }
 
-// probeBase asks the base's origin for a byte. An origin that does not answer
-// does not matter once all that images have of the base is here.
-func probeBase(s *stack) *probe {
+// probeBase reads a byte from the base's origin. An origin that does not answer
+// is no failure once the cache has all that images have of the base.
+func probeBase(s *Stack) *probe {
 	return &probe{name: "base", every: 30 * time.Second, look: func(ctx context.Context) (string, error) {
 		now := s.serving.Load() // the operator may have set another
-		from := s.bases.originOf(now.base.Manifest.SHA256)
 		var one [1]byte
-		err := from.Fetch(ctx, one[:], 0)
+		err := now.Origin.Fetch(ctx, one[:], 0)
 		if err == nil {
 			return "its origin answers", nil
 		}
-		missing := missingOf(now.base.Bytes, now.base.Manifest.PiecePartitionOffset)
+		missing := now.File.Missing(now.Manifest.PiecePartitionOffset)
 		if missing == 0 {
 			return "its origin does not answer, and is not needed: all of it is here", nil
 		}
@@ -139,35 +137,28 @@ func probeBase(s *stack) *probe {
 	}}
 }
 
-// missingOf returns how many of the first n bytes of a base are not in its cache.
-func missingOf(bytes extent.Source, n int64) int64 {
-	if f, ok := bytes.(interface{ Missing(n int64) int64 }); ok {
-		return f.Missing(n)
-	}
-	return n
-}
-
-// probeNginx looks whether our nginx is at the first address that it listens on,
-// and not another program.
-func probeNginx(scheme, listen, instance string) *probe {
+// probeNginx looks whether our nginx answers at the first address that it listens
+// on, and not another program.
+func probeNginx(web Web, instance string) *probe {
 	return &probe{name: "nginx", every: 10 * time.Second, look: func(ctx context.Context) (string, error) {
-		got, err := instanceAt(ctx, scheme+"://"+nginx.DialAddress(listen), nil)
+		got, err := InstanceAt(ctx, web.Scheme+"://"+nginx.DialAddress(web.Listen), nil)
 		if err != nil {
 			return "it does not answer", err
 		}
-		if got != instance && got != busy {
-			return "it does not answer: its address is another program's", fmt.Errorf("%s is not our nginx: %w", listen, fault.Unavailable)
+		if got != instance && got != Busy {
+			return "it does not answer: its address is another program's", fmt.Errorf("%s is not our nginx: %w", web.Listen, fault.Unavailable)
 		}
 		return "it answers", nil
 	}}
 }
 
-// busy is what instanceAt returns of an isofs that has no time.
-const busy = "busy"
+// Busy is what InstanceAt returns of an isofs that refuses for want of time.
+const Busy = "busy"
 
-// instanceAt asks the isofs at an address, or at a dialer's, which it is: "" is
-// no isofs.
-func instanceAt(ctx context.Context, address string, dial func(ctx context.Context, network, address string) (net.Conn, error)) (string, error) {
+// InstanceAt asks the isofs at an address, scheme://host:port, which instance it
+// is, and returns "" if another program answers there. dial may make the
+// connection elsewhere; nil: it does not. An error is fault.Unavailable.
+func InstanceAt(ctx context.Context, address string, dial func(ctx context.Context, network, address string) (net.Conn, error)) (string, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, address+"/healthz", nil)
 	if err != nil {
 		return "", err
@@ -187,7 +178,7 @@ func instanceAt(ctx context.Context, address string, dial func(ctx context.Conte
 	}
 	resp.Body.Close()
 	if resp.StatusCode == http.StatusTooManyRequests {
-		return busy, nil
+		return Busy, nil
 	}
 	return resp.Header.Get(api.InstanceHeader), nil
 }

@@ -1,4 +1,4 @@
-package main
+package server
 
 import (
 	"context"
@@ -115,7 +115,7 @@ func ovenResult(err error) string {
 	return "failed"
 }
 
-// A catalogCollector tells of pieces and snapshots as of now.
+// A catalogCollector collects the present numbers of pieces and snapshots.
 type catalogCollector struct{ catalog *catalog.Catalog }
 
 var (
@@ -149,7 +149,7 @@ func (c catalogCollector) Collect(out chan<- prometheus.Metric) {
 	}
 }
 
-// A mountCollector tells what was read of the mount.
+// A mountCollector collects what was read of the mount.
 type mountCollector struct{ mounted *vfs.Server }
 
 var (

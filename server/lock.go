@@ -1,4 +1,4 @@
-package main
+package server
 
 import (
 	"errors"
@@ -15,18 +15,19 @@ import (
 // lockPatience is how long an isofs that was killed may take to vanish.
 const lockPatience = 3 * time.Second
 
-// lockDir makes dir this process's alone until the file is closed or the
-// process ends, however it ends. Two that share a directory would take each
-// other's sockets and half-written files for what a killed one left behind.
-func lockDir(dir, flag string) (*os.File, error) {
+// Lock makes dir, if need be, and locks it for this process until the file is
+// closed or the process ends, however it ends. Two that share a directory would
+// take each other's sockets and half-written files for what a killed one left
+// behind. An error is fault.Unavailable, and of the setting that dir is of.
+func Lock(dir, setting string) (*os.File, error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return nil, blame(flag, fmt.Errorf("make the directory: %w: %w", fault.Unavailable, err))
+		return nil, unusable(setting, fmt.Errorf("make the directory: %w: %w", fault.Unavailable, err))
 	}
 	// For reading is enough for flock(2), also of a file that root made. Without
 	// O_NONBLOCK, opening a named pipe would wait for a writer.
 	f, err := os.OpenFile(filepath.Join(dir, "isofs.lock"), os.O_CREATE|os.O_RDONLY|unix.O_NONBLOCK, 0o644)
 	if err != nil {
-		return nil, blame(flag, fmt.Errorf("lock the directory: %w: %w", fault.Unavailable, err))
+		return nil, unusable(setting, fmt.Errorf("lock the directory: %w: %w", fault.Unavailable, err))
 	}
 	for deadline := time.Now().Add(lockPatience); ; time.Sleep(50 * time.Millisecond) {
 		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
@@ -39,7 +40,14 @@ func lockDir(dir, flag string) (*os.File, error) {
 		}
 		if time.Now().After(deadline) {
 			f.Close()
-			return nil, wrongFlag(flag, "%s: another isofs is using it; stop that one, or choose another directory: %w", dir, fault.Unavailable)
+			return nil, &fault.SettingError{
+				Setting: setting, Predicate: true,
+				Err: fmt.Errorf("%s: another isofs is using it; stop that one, or choose another directory: %w", dir, fault.Unavailable),
+			}
 		}
 	}
+}
+
+func unusable(setting string, err error) error {
+	return &fault.SettingError{Setting: setting, Err: err}
 }

@@ -1,4 +1,4 @@
-package main
+package server
 
 import (
 	"github.com/prometheus/client_golang/prometheus"
@@ -12,7 +12,7 @@ const (
 	otherOrigins = "other"
 )
 
-// originFigures are what is told of each origin.
+// originFigures are those of each origin.
 var originFigures = []struct {
 	desc *prometheus.Desc
 	kind prometheus.ValueType
@@ -38,8 +38,8 @@ func originDesc(name, help string) *prometheus.Desc {
 	return prometheus.NewDesc("isofs_origin_"+name, help, []string{"origin"}, nil)
 }
 
-// An originCollector tells Prometheus of the origins of all bases as of now.
-type originCollector struct{ bases *bases }
+// An originCollector collects the figures of the origins of all bases.
+type originCollector struct{ origins func() []*origin.Mirrors }
 
 var _ prometheus.Collector = originCollector{}
 
@@ -56,7 +56,7 @@ func (c originCollector) Describe(out chan<- *prometheus.Desc) {
 func (c originCollector) Collect(out chan<- prometheus.Metric) {
 	each := map[string]origin.MirrorStats{}
 	var hedges, won uint64
-	for _, m := range c.bases.origins() {
+	for _, m := range c.origins() {
 		stats, issued, first := m.Stats()
 		hedges, won = hedges+issued, won+first
 		for _, s := range stats {

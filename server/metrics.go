@@ -1,4 +1,4 @@
-package main
+package server
 
 import (
 	"log/slog"
@@ -11,6 +11,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"aesthetic.computer/isofs/cache"
+	"aesthetic.computer/isofs/fault"
 	"aesthetic.computer/isofs/vfs"
 )
 
@@ -30,7 +31,7 @@ func gauge(name, help string, of func(cache.Stats) float64) figure {
 	return figure{prometheus.NewDesc("isofs_cache_"+name, help, nil, nil), prometheus.GaugeValue, of}
 }
 
-// cacheFigures are what is told of the cache. Bytes and counts are since the start.
+// cacheFigures are those of the cache. Bytes and counts are since the start.
 var cacheFigures = []figure{
 	counter("hits_total", "Blocks that were wanted and present.", func(s cache.Stats) uint64 { return s.Hits }),
 	counter("misses_total", "Blocks that were wanted and not present.", func(s cache.Stats) uint64 { return s.Misses }),
@@ -55,7 +56,7 @@ var cacheFigures = []figure{
 	gauge("inflight_fetches", "Requests to origins under way.", func(s cache.Stats) float64 { return float64(s.Inflight) }),
 }
 
-// A cacheCollector tells Prometheus the figures of one cache as of now.
+// A cacheCollector collects the present figures of one cache.
 type cacheCollector struct{ store *cache.Store }
 
 var _ prometheus.Collector = cacheCollector{}
@@ -75,18 +76,19 @@ func (c cacheCollector) Collect(out chan<- prometheus.Metric) {
 	}
 }
 
-// startMetrics serves /metrics on an address of its own, since what it tells
-// is for the operator and not for who downloads. An empty address is none.
-func startMetrics(address string, s *stack, mounted *vfs.Server, log *slog.Logger) (stop func(), err error) {
+// startMetrics serves /metrics on an address of its own, since the metrics are for
+// the operator and not for those who download. If the address is empty it does
+// nothing.
+func startMetrics(address string, s *Stack, mounted *vfs.Server, log *slog.Logger) (stop func(), err error) {
 	if address == "" {
 		return func() {}, nil
 	}
 	l, err := net.Listen("tcp", address)
 	if err != nil {
-		return nil, blame("metrics-listen", err)
+		return nil, &fault.SettingError{Setting: SettingMetrics, Err: err}
 	}
 	registry := prometheus.NewRegistry()
-	registry.MustRegister(cacheCollector{s.store}, originCollector{s.bases}, catalogCollector{s.catalog}, mountCollector{mounted}, s.meters,
+	registry.MustRegister(cacheCollector{s.store}, originCollector{s.bases.Origins}, catalogCollector{s.Catalog}, mountCollector{mounted}, s.meters,
 		collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), buildInfo())
 	mux := http.NewServeMux()

@@ -1,4 +1,4 @@
-package main
+package server
 
 import (
 	"bufio"
@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"strings"
 	"time"
 
@@ -22,8 +23,9 @@ const (
 	watchPatience = 6 * time.Second
 )
 
-// watch looks at a child until it ends, or ctx does, and tells when it hangs.
-func (p *parent) watch(ctx context.Context, c *child) (hung <-chan error) {
+// watch looks at a child until it ends, or ctx does. The channel receives an error
+// if the child hangs.
+func (p *parent) watch(ctx context.Context, c *Child) (hung <-chan error) {
 	found := make(chan error, 1)
 	go func() {
 		for failed := false; ; {
@@ -34,7 +36,7 @@ func (p *parent) watch(ctx context.Context, c *child) (hung <-chan error) {
 			select {
 			case <-ctx.Done():
 				return
-			case <-c.done:
+			case <-c.Done:
 				return
 			case <-time.After(pause):
 			}
@@ -58,18 +60,9 @@ func (p *parent) answers(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, watchPatience)
 	defer cancel()
 	files := make(chan error, 1)
-	go func() { files <- vfs.Answer(ctx, p.as.credential(), append(p.directories(), p.flags.mount)) }()
-	err := askHealth(ctx, p.flags.socket())
+	go func() { files <- vfs.Answer(ctx, p.User, append(slices.Clone(p.UserDirs), p.Mount)) }()
+	err := askHealth(ctx, p.Socket)
 	return errors.Join(<-files, err)
-}
-
-// directories are those of the user that are there.
-func (p *parent) directories() []string {
-	dirs := []string{p.flags.stack.state}
-	if dir := p.flags.stack.cache.dir(p.flags.stack.state); dir != "" {
-		dirs = append(dirs, dir)
-	}
-	return dirs
 }
 
 // awaitDirectories returns when the file systems of the user's directories
@@ -77,13 +70,13 @@ func (p *parent) directories() []string {
 func (p *parent) awaitDirectories(ctx context.Context) {
 	for said := false; ctx.Err() == nil; said = true {
 		once, cancel := context.WithTimeout(ctx, watchPatience)
-		err := vfs.Answer(once, p.as.credential(), p.directories())
+		err := vfs.Answer(once, p.User, p.UserDirs)
 		cancel()
 		if err == nil {
 			return
 		}
 		if !said {
-			p.log.Error("waiting for the file systems of --state and --cache before the serving process is started", "err", err)
+			p.Log.Error("waiting for the file systems of --state and --cache before the serving process is started", "err", err)
 		}
 		select {
 		case <-ctx.Done():

@@ -1,4 +1,4 @@
-package main
+package server
 
 import (
 	"fmt"
@@ -13,13 +13,13 @@ import (
 // TestOriginFigures: an origin of two bases is told of once, addresses are
 // without what is secret, and there are not more than so many.
 func TestOriginFigures(t *testing.T) {
-	b := newBases(&stackFlags{state: t.TempDir()}, nil, nil)
+	var origins []*origin.Mirrors
 	add := func(addresses ...string) *origin.Mirrors {
 		m, err := origin.OpenMirrors(origin.MirrorOptions{}, 100, addresses...)
 		if err != nil {
 			t.Fatal(err)
 		}
-		b.mirrors = append(b.mirrors, m)
+		origins = append(origins, m)
 		return m
 	}
 	for range 2 {
@@ -33,7 +33,7 @@ func TestOriginFigures(t *testing.T) {
 		add(fmt.Sprintf("/nowhere/%d.iso", i))
 	}
 	registry := prometheus.NewPedanticRegistry()
-	registry.MustRegister(originCollector{b})
+	registry.MustRegister(originCollector{func() []*origin.Mirrors { return origins }})
 	families, err := registry.Gather()
 	if err != nil {
 		t.Fatal(err)
@@ -61,7 +61,9 @@ func TestOriginFigures(t *testing.T) {
 	if _, ok := fetches["https://h/base.iso"]; !ok {
 		t.Errorf("no label without credentials and query: %v", fetches)
 	}
-	if err := b.Close(); err != nil {
-		t.Error(err)
+	for _, m := range origins {
+		if err := m.Close(); err != nil {
+			t.Error(err)
+		}
 	}
 }

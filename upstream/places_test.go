@@ -1,15 +1,12 @@
-package main
+package upstream
 
 import (
-	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"testing"
 
 	"aesthetic.computer/isofs/base"
-	"aesthetic.computer/isofs/origin"
 )
 
 func TestWhereTheMirrorsAre(t *testing.T) {
@@ -46,43 +43,13 @@ func TestWhereTheMirrorsAre(t *testing.T) {
 	}
 }
 
-func TestMirrorFlags(t *testing.T) {
-	for _, c := range []struct {
-		addresses []string
-		words     string // of the error; "" if there is none
-	}{
-		{nil, ""},
-		{[]string{"https://u:secret@h/x", "/srv/x", "s3://bucket/x", "https://h/y.iso?signed=secret"}, ""},
-		{[]string{""}, "--mirror"},
-		{[]string{"gopher://u:secret@h/x"}, "--mirror"},
-		{[]string{"http://u:secret@/x"}, "no host"},
-		{make([]string, 17), "17 times"},
-	} {
-		err := fmt.Sprint((&mirrorFlags{addresses: c.addresses}).validate(origin.Options{}))
-		if (err == "[]") != (c.words == "") || !strings.Contains(err, c.words) || strings.Contains(err, "secret") {
-			t.Errorf("%q: %s", c.addresses, err)
-		}
-	}
-}
-
-func TestRedirectHosts(t *testing.T) {
-	for host, good := range map[string]bool{
-		"cdn.example": true, "cdn.example:8443": true, "[::1]": true, "192.0.2.1": true,
-		"https://cdn.example": false, "cdn.example/x": false, "a b": false, "": false, ":80": false, "u@h": false,
-	} {
-		if wrong := (&mirrorFlags{redirects: []string{host}}).validate(origin.Options{}); (len(wrong) == 0) != good {
-			t.Errorf("--origin-redirect %q: %v", host, wrong)
-		}
-	}
-}
-
 // TestMirrorsAreKept: the state of one base names --base and the mirrors; that
 // of an isofs that knew no mirrors is read.
 func TestMirrorsAreKept(t *testing.T) {
-	b := newBases(&stackFlags{state: t.TempDir()}, nil, nil)
+	b := newRegistry(Config{Dir: t.TempDir()})
 	m := &base.Manifest{SHA256: base.Hash{1}}
 	where := places{"https://h/x", "https://m/x"}
-	if err := b.keep(&gotManifest{Manifest: m, data: []byte("{}")}, where); err != nil {
+	if err := b.keep(&signedManifest{Manifest: m, data: []byte("{}")}, where); err != nil {
 		t.Fatal(err)
 	}
 	text, err := os.ReadFile(filepath.Join(b.dir, m.SHA256.String(), "address"))

@@ -1,4 +1,4 @@
-package main
+package upstream
 
 import (
 	"context"
@@ -14,12 +14,11 @@ import (
 
 	"aesthetic.computer/isofs/base"
 	"aesthetic.computer/isofs/fault"
-	"aesthetic.computer/isofs/image"
 )
 
 // A fakeChannel is what a follower under test reads.
 type fakeChannel struct {
-	*follower
+	*Follower
 	text string // "": it cannot be had
 	fail error  // of open
 	bad  error  // of its signature
@@ -36,11 +35,11 @@ func channelManifest(version string) *base.Manifest {
 func newFakeChannel(t *testing.T) *fakeChannel {
 	t.Helper()
 	c := &fakeChannel{}
-	opened := func(version string) (image.Base, error) {
+	opened := func(version string) (*Base, error) {
 		c.open = append(c.open, version)
-		return image.Base{Manifest: channelManifest(version)}, c.fail
+		return &Base{Manifest: channelManifest(version)}, c.fail
 	}
-	c.follower = &follower{
+	c.Follower = &Follower{
 		followedChannel: followedChannel{"https://h/x/channels/tiny-amd64.json", "https://h/x", "tiny", "amd64"},
 		poll:            5 * time.Minute, memory: filepath.Join(t.TempDir(), "channel-1"),
 		log: slog.New(slog.NewTextHandler(&c.said, nil)), again: make(chan struct{}, 1),
@@ -51,13 +50,13 @@ func newFakeChannel(t *testing.T) *fakeChannel {
 			return []byte(c.text), nil
 		},
 		trust: func(context.Context, *base.Channel, []byte) error { return c.bad },
-		open: func(_ context.Context, address string, now *base.Channel) (image.Base, error) {
+		open: func(_ context.Context, address string, now *base.Channel) (*Base, error) {
 			if want := "https://h/x/bases/tiny/amd64/" + now.Current.Version; address != want {
 				t.Errorf("opened at %s, want %s", address, want)
 			}
 			return opened(now.Current.Version)
 		},
-		known: func(sum base.Hash) (image.Base, error) {
+		known: func(sum base.Hash) (*Base, error) {
 			return opened("known " + strings.TrimRight(string(sum[1:11]), "\x00"))
 		},
 	}
@@ -83,11 +82,11 @@ func TestFollowWhatAChannelSays(t *testing.T) {
 	}
 	c.says(t, "2026-11-01", 3)
 	now, err := c.start(t.Context())
-	if err != nil || now.base.Manifest.Version != "2026-11-01" || now.by.Revision != 3 {
+	if err != nil || now.Manifest.Version != "2026-11-01" || now.named.Revision != 3 {
 		t.Fatalf("%+v, %v", now, err)
 	}
 	// Nothing new: nothing is opened.
-	if again, err := c.look(t.Context(), now); err != nil || again.by != now.by || len(c.open) != 1 {
+	if again, err := c.look(t.Context(), now); err != nil || again.named != now.named || len(c.open) != 1 {
 		t.Errorf("%+v, %v, opened %q", again, err, c.open)
 	}
 	good := c.text
@@ -102,7 +101,7 @@ func TestFollowWhatAChannelSays(t *testing.T) {
 			t.Errorf("a channel that is %s: %v", name, err)
 		}
 		// Neither does a restart go by it.
-		if last, err := c.start(t.Context()); err != nil || last.by != now.by {
+		if last, err := c.start(t.Context()); err != nil || last.named != now.named {
 			t.Errorf("a start with a channel that is %s: %+v, %v", name, last, err)
 		}
 	}
@@ -114,7 +113,7 @@ func TestFollowWhatAChannelSays(t *testing.T) {
 	}
 	c.fail = nil
 	next, err := c.look(t.Context(), now)
-	if err != nil || next.base.Manifest.Version != "2026-11-02" {
+	if err != nil || next.Manifest.Version != "2026-11-02" {
 		t.Fatalf("%+v, %v", next, err)
 	}
 	if err := c.remember(next); err != nil {
@@ -122,7 +121,7 @@ func TestFollowWhatAChannelSays(t *testing.T) {
 	}
 	// A start with a channel that says the same needs no network for the base.
 	c.open = nil
-	if last, err := c.start(t.Context()); err != nil || last.by != next.by || fmt.Sprint(c.open) != "[known 2026-11-02]" {
+	if last, err := c.start(t.Context()); err != nil || last.named != next.named || fmt.Sprint(c.open) != "[known 2026-11-02]" {
 		t.Errorf("%+v, %v, opened %q", last, err, c.open)
 	}
 	// What was remembered is damaged: as if nothing was.
@@ -130,7 +129,7 @@ func TestFollowWhatAChannelSays(t *testing.T) {
 		t.Fatal(err)
 	}
 	c.text = good
-	if last, err := c.start(t.Context()); err != nil || last.by.Revision != 3 {
+	if last, err := c.start(t.Context()); err != nil || last.named.Revision != 3 {
 		t.Errorf("%+v, %v", last, err)
 	}
 }
@@ -144,7 +143,7 @@ func TestFollowEveryNowAndThen(t *testing.T) {
 		ended := make(chan struct{})
 		go func() {
 			defer close(ended)
-			c.run(ctx, func(context.Context) error {
+			c.Run(ctx, func(context.Context) error {
 				looks = append(looks, time.Since(last))
 				last = time.Now()
 				return fault.Unavailable
@@ -166,7 +165,7 @@ func TestFollowEveryNowAndThen(t *testing.T) {
 			t.Error("all pauses are the same")
 		}
 		n := len(looks)
-		c.lookAgain()
+		c.LookAgain()
 		synctest.Wait()
 		if len(looks) != n+1 || time.Since(begun) != time.Hour {
 			t.Errorf("a hangup made %d looks", len(looks)-n)
@@ -177,23 +176,6 @@ func TestFollowEveryNowAndThen(t *testing.T) {
 		cancel()
 		<-ended
 	})
-}
-
-func TestChannelFlags(t *testing.T) {
-	good := channelFlags{"s3://bucket/channels/tiny-amd64.json", time.Minute}
-	if err := good.validate("", nil); err != nil {
-		t.Error(err)
-	}
-	for name, err := range map[string]error{
-		"--base":         good.validate("bases/x", nil),
-		"--mirror":       good.validate("", []string{"x"}),
-		"--channel-poll": (&channelFlags{good.address, time.Millisecond}).validate("", nil),
-		"--channel":      (&channelFlags{"https://h/manifest.json?X-Amz-Signature=hush", time.Minute}).validate("", nil),
-	} {
-		if err == nil || !strings.Contains(err.Error(), name) || strings.Contains(err.Error(), "hush") {
-			t.Errorf("%s: %v", name, err)
-		}
-	}
 }
 
 // A channel whose signature is not good is not followed; at a start the base
@@ -215,7 +197,7 @@ func TestUntrustedChannel(t *testing.T) {
 	if next, err := c.look(t.Context(), now); !errors.Is(err, fault.Corrupt) {
 		t.Errorf("%+v, %v", next, err)
 	}
-	if again, err := c.start(t.Context()); err != nil || again.by.Version != "2026-11-01" || !strings.Contains(c.said.String(), "going on with the base that it named last") {
+	if again, err := c.start(t.Context()); err != nil || again.named.Version != "2026-11-01" || !strings.Contains(c.said.String(), "going on with the base that it named last") {
 		t.Errorf("a start: %+v, %v", again, err)
 	}
 }

@@ -1,4 +1,4 @@
-package main
+package server
 
 import (
 	"strings"
@@ -9,12 +9,13 @@ import (
 	"aesthetic.computer/isofs/sidecar"
 )
 
-// sidecars are the makers of the files beside the images, but .sha256, which
-// the catalog makes.
-func (o *serveFlags) sidecars() []catalog.SidecarMaker {
+// Sidecars are the makers of the files beside the images, but .sha256, which
+// the catalog makes. Where there is a publicURL, what addresses of images begin
+// with, a Metalink names that and the peers, other servers of the same images.
+func Sidecars(publicURL string, peers []string) []catalog.SidecarMaker {
 	var servers []string
-	if o.api.publicURL != "" {
-		for _, server := range append([]string{o.api.publicURL}, o.api.peers...) {
+	if publicURL != "" {
+		for _, server := range append([]string{publicURL}, peers...) {
 			servers = append(servers, strings.TrimRight(server, "/"))
 		}
 	}

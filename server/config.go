@@ -1,0 +1,141 @@
+// Package server is a running isofs. Run opens the layers from the origin to the
+// catalog (a Stack), mounts their images, and runs nginx and what is beside the
+// mount (Services): the API, the metrics, the probes, the channel, the filling of
+// the cache. OpenStack opens the layers alone. Where root starts a server, RunParent
+// mounts and starts nginx, and has a child of another user call RunChild.
+//
+// Its Configs have plain values. What can change while it runs is exchanged by
+// methods of Services.
+//
+// The package leaves out where the values come from and how a child receives them
+// (cmd/isofs).
+package server
+
+import (
+	"fmt"
+	"log/slog"
+	"strings"
+	"time"
+
+	"aesthetic.computer/isofs/bundle"
+	"aesthetic.computer/isofs/cache"
+	"aesthetic.computer/isofs/catalog"
+	"aesthetic.computer/isofs/fault"
+	"aesthetic.computer/isofs/signature"
+	"aesthetic.computer/isofs/upstream"
+)
+
+// Embedded is the word for the pieces in the program itself, in Pieces.Sources.
+const Embedded = "embedded"
+
+// The values of the Configs that can be wrong, in errors (fault.SettingError).
+// Those of StackConfig.Bases are in package upstream.
+const (
+	SettingState     = "state directory"
+	SettingFetches   = "fetches"
+	SettingDensity   = "pixel density"
+	SettingTimeout   = "oven timeout"
+	SettingPieces    = "pieces"
+	SettingOven      = "oven"
+	SettingRefresh   = "refresh age"
+	SettingRetain    = "retention"
+	SettingMetrics   = "metrics address"
+	SettingPublicURL = "public URL"
+	SettingWatchers  = "watchers"
+)
+
+// StackConfig says of what a Stack is made.
+type StackConfig struct {
+	State    string          // directory of what must survive; OpenStack makes and locks it
+	Bases    upstream.Config // OpenStack sets Blocks and Log
+	Cache    cache.Config    // OpenStack sets Fetched and Log
+	Pieces   Pieces
+	Limits   catalog.Limits
+	Signer   *signature.Signer      // signs images; nil: they are not signed
+	Sidecars []catalog.SidecarMaker // of files beside the images, besides the catalog's own and the signature
+	Log      *slog.Logger           // nil: nothing is logged
+}
+
+// Pieces say where bundles come from.
+type Pieces struct {
+	Sources []string      // folders of *.html, or the word Embedded, in order of preference
+	Oven    string        // URL of the oven that packs what is in none of them; "": none
+	Density int           // pixel density that it packs for, 1 to 16
+	Timeout time.Duration // how long it may take, 1 s to 90 s
+	Refresh time.Duration // age at which it is asked again, more than 0
+}
+
+// Validate returns all that is wrong with the values as fault.SettingErrors, and
+// nil if nothing is. It reads no file and asks no server.
+func (c *StackConfig) Validate() error {
+	var wrong fault.SettingErrors
+	wrong = append(wrong, fault.AsSettings(c.Bases.Validate())...)
+	if c.Cache.Fetches < 1 || c.Cache.Fetches > 256 {
+		wrong.Addf(SettingFetches, "%d is not between 1 and 256", c.Cache.Fetches)
+	}
+	c.Pieces.validate(&wrong)
+	if c.Limits.Retain <= 0 {
+		wrong.Addf(SettingRetain, "%s is not more than 0", plain(c.Limits.Retain))
+	}
+	return wrong.Err()
+}
+
+func (p *Pieces) validate(wrong *fault.SettingErrors) {
+	if p.Density < 1 || p.Density > 16 {
+		wrong.Addf(SettingDensity, "%d is not between 1 and 16", p.Density)
+	}
+	// The catalog gives up a fetch after 90 s, and nginx a request after 120.
+	if p.Timeout < time.Second || p.Timeout > 90*time.Second {
+		wrong.Addf(SettingTimeout, "%s is not between 1s and 90s", plain(p.Timeout))
+	}
+	if len(p.Sources) == 0 && p.Oven == "" {
+		wrong.Addf(SettingPieces, "is empty, and --oven is, too: there is nothing to serve")
+	}
+	if p.Refresh <= 0 {
+		wrong.Addf(SettingRefresh, "%s is not more than 0", plain(p.Refresh))
+	}
+}
+
+// plain is a duration as people write it: 2m and 7d, not 2m0s and 168h0m0s.
+func plain(d time.Duration) string {
+	const day = 24 * time.Hour
+	if d >= day && d%day == 0 {
+		return fmt.Sprintf("%dd", d/day)
+	}
+	text := d.String()
+	for _, zero := range []string{"m0s", "h0m"} {
+		if strings.HasSuffix(text, zero) {
+			text = text[:len(text)-2]
+		}
+	}
+	return text
+}
+
+// source is where bundles come from: the folders in order, then the oven.
+func (p *Pieces) source(measured *meters) (bundle.Source, error) {
+	var sources []bundle.Source
+	for _, where := range p.Sources {
+		if where == Embedded {
+			sources = append(sources, bundle.Embedded())
+			continue
+		}
+		dir, err := bundle.NewDir(where)
+		if err != nil {
+			return nil, &fault.SettingError{Setting: SettingPieces, Err: err}
+		}
+		sources = append(sources, dir)
+	}
+	if p.Oven != "" {
+		oven, err := bundle.NewOven(p.Oven, bundle.OvenOptions{
+			Density: p.Density, Refresh: p.Refresh, Timeout: p.Timeout, HeaderTimeout: p.Timeout,
+		})
+		if err != nil {
+			return nil, &fault.SettingError{Setting: SettingOven, Err: err}
+		}
+		sources = append(sources, measuredOven{oven, measured})
+	}
+	if len(sources) == 0 {
+		return nil, fmt.Errorf("no source of pieces: %w", fault.Invalid)
+	}
+	return bundle.Sources(sources...), nil
+}

@@ -1,0 +1,84 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"os"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"aesthetic.computer/isofs/api"
+)
+
+// apiHeaderTime bounds a client of the API that sends its header slowly; the
+// only client is nginx.
+const apiHeaderTime = 10 * time.Second
+
+// ListenAPI listens on a unix socket, replacing one left by a killed run. Its
+// user and group may connect.
+func ListenAPI(socket string) (*net.UnixListener, error) {
+	if err := os.Remove(socket); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, fmt.Errorf("remove the API's old socket: %w", err)
+	}
+	old := unix.Umask(0o117) // readable and writable by user and group
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: socket, Net: "unix"})
+	unix.Umask(old)
+	if err != nil {
+		return nil, fmt.Errorf("listen on %s: %w", socket, err)
+	}
+	return l, nil
+}
+
+// startAPI serves the API.
+func startAPI(l net.Listener, c api.Config, log *slog.Logger) (stop func()) {
+	server := &http.Server{
+		Handler:           api.New(c),
+		ReadHeaderTimeout: apiHeaderTime,
+		MaxHeaderBytes:    64 << 10,
+		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelWarn),
+	}
+	return startHTTP(server, l, "the API", log)
+}
+
+// startHTTP serves until stop, which lets running requests end for a second.
+func startHTTP(server *http.Server, l net.Listener, what string, log *slog.Logger) (stop func()) {
+	go func() {
+		if err := server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+			log.Error(what+" ended", "err", err)
+		}
+	}()
+	return func() {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		defer cancel()
+		if err := server.Shutdown(ctx); err != nil {
+			server.Close()
+		}
+	}
+}
+
+// publicBase is the address of a base as strangers may know it: without what
+// may be secret, and "" for a folder or a host that is not the Internet's.
+func publicBase(address string) string {
+	u, err := url.Parse(address)
+	if err != nil || u.Scheme != "http" && u.Scheme != "https" {
+		return ""
+	}
+	host := u.Hostname()
+	if ip, err := netip.ParseAddr(host); err == nil {
+		if ip = ip.Unmap(); !ip.IsGlobalUnicast() || ip.IsPrivate() {
+			return ""
+		}
+	} else if !strings.Contains(host, ".") || strings.HasSuffix(host, ".internal") || strings.HasSuffix(host, ".local") {
+		return ""
+	}
+	u.User, u.RawQuery, u.ForceQuery, u.Fragment, u.RawFragment = nil, "", false, "", ""
+	return strings.TrimRight(u.String(), "/")
+}
