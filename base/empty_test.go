@@ -43,7 +43,10 @@ func TestFreeSpaceOfExt4(t *testing.T) {
 	for _, o := range []string{"^uninit_bg", "64bit,metadata_csum", "^64bit,^flex_bg,^metadata_csum"} {
 		path := filepath.Join(t.TempDir(), "volume")
 		runTool(t, "e2fsprogs", "mke2fs", "-q", "-t", "ext4", "-b", "4096", "-O", o, "-E", fmt.Sprint("offset=", off), "-d", folderForVolumes(t), path, "400M")
-		said := runTool(t, "e2fsprogs", "dumpe2fs", fmt.Sprintf("%s?offset=%d", path, off))
+		// dumpe2fs of Debian 13 takes no offset.
+		alone := path + ".alone"
+		runTool(t, "coreutils", "dd", "if="+path, "of="+alone, "bs=4096", fmt.Sprint("skip=", off/4096), "conv=sparse", "status=none")
+		said := runTool(t, "e2fsprogs", "dumpe2fs", alone)
 		var want []span
 		for _, group := range strings.Split(said, "\nGroup ")[1:] {
 			first, rest, _ := strings.Cut(group, "\n")
