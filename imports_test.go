@@ -29,7 +29,7 @@ var allowed = map[string]string{
 	"sidecar":     "extent base image",
 	"bake":        "base ext4gen extent image",
 	"catalog":     "image bundle base extent quota",
-	"vfs":         "border catalog extent",
+	"vfs":         "border extent",
 	"api":         "catalog bundle quota",
 	"server":      "api base bundle cache catalog image nginx origin sidecar signature upstream vfs",
 	"boottest":    "output",

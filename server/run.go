@@ -71,7 +71,7 @@ func Run(ctx context.Context, c Config) error {
 		return err
 	}
 	defer s.Close()
-	mounted, err := vfs.Mount(c.Mount, vfs.FromCatalog(s.Catalog))
+	mounted, err := vfs.Mount(c.Mount, catalogTree{s.Catalog})
 	if err != nil {
 		return err
 	}

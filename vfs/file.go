@@ -93,7 +93,7 @@ func (f *imageFile) hold() (Image, Handle, error) {
 	if errAgain != nil {
 		return nil, nil, err
 	}
-	if again = fileOf(again, f.img.FileName()); again == nil {
+	if again = FileOf(again, f.img.FileName()); again == nil {
 		return nil, nil, err
 	}
 	if again.Size() != f.img.Size() {

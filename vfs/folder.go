@@ -166,7 +166,7 @@ func (s *snapshot) Lookup(ctx context.Context, name string, out *fuse.EntryOut) 
 		if err != nil {
 			return nil, err
 		}
-		file := fileOf(img, fileName)
+		file := FileOf(img, fileName)
 		if file == nil {
 			return nil, fmt.Errorf("snapshot %s is of %s: %s: %w", s.id, img.FileName(), fileName, fault.NotFound)
 		}

@@ -80,8 +80,8 @@ func slotOf(img Image) Image {
 	return nil
 }
 
-// fileOf returns the file of that name of the snapshot of img, or nil.
-func fileOf(img Image, name string) Image {
+// FileOf returns the file of that name of the snapshot of img, or nil.
+func FileOf(img Image, name string) Image {
 	if img.FileName() == name {
 		return img
 	}

@@ -1,14 +1,13 @@
-package vfs
+package server
 
 import (
 	"context"
 
 	"aesthetic.computer/isofs/catalog"
+	"aesthetic.computer/isofs/vfs"
 )
 
-// FromCatalog shows a catalog as a Tree.
-func FromCatalog(c *catalog.Catalog) Tree { return catalogTree{c} }
-
+// A catalogTree shows a catalog as what is mounted.
 type catalogTree struct{ c *catalog.Catalog }
 
 func (t catalogTree) FileNames() []string {
@@ -20,17 +19,17 @@ func (t catalogTree) FileNames() []string {
 	return names
 }
 
-func (t catalogTree) Current(ctx context.Context, fileName string) (Image, error) {
+func (t catalogTree) Current(ctx context.Context, fileName string) (vfs.Image, error) {
 	s, err := t.c.CurrentFile(ctx, fileName)
 	if err != nil {
 		return nil, err
 	}
-	return fileOf(snapshotImage{s}, fileName), nil
+	return vfs.FileOf(snapshotImage{s}, fileName), nil
 }
 
 func (t catalogTree) IDs() []string { return t.c.IDs() }
 
-func (t catalogTree) Image(id string) (Image, error) {
+func (t catalogTree) Image(id string) (vfs.Image, error) {
 	s, err := t.c.ByID(id)
 	if err != nil {
 		return nil, err
@@ -38,16 +37,16 @@ func (t catalogTree) Image(id string) (Image, error) {
 	return snapshotImage{s}, nil
 }
 
-// snapshotImage is a snapshot whose Open returns this package's Handle.
+// snapshotImage is a snapshot whose Open returns package vfs's Handle.
 type snapshotImage struct{ *catalog.Snapshot }
 
-// Slot implements Slotted.
-func (i snapshotImage) Slot() Image { return slotImage{i.Snapshot.Slot()} }
+// Slot implements vfs.Slotted.
+func (i snapshotImage) Slot() vfs.Image { return slotImage{i.Snapshot.Slot()} }
 
 // slotImage is what is in a snapshot's slot, likewise.
 type slotImage struct{ *catalog.SlotImage }
 
-func (i slotImage) Open() (Handle, error) {
+func (i slotImage) Open() (vfs.Handle, error) {
 	h, err := i.SlotImage.Open()
 	if err != nil {
 		return nil, err
@@ -55,7 +54,7 @@ func (i slotImage) Open() (Handle, error) {
 	return h, nil
 }
 
-func (i snapshotImage) Open() (Handle, error) {
+func (i snapshotImage) Open() (vfs.Handle, error) {
 	h, err := i.Snapshot.Open()
 	if err != nil {
 		return nil, err
