@@ -20,7 +20,7 @@ import (
 const (
 	firmware = "/usr/share/OVMF/OVMF_CODE_4M.fd"
 	// bootPatience is for an emulated machine on a loaded one.
-	bootPatience = 120 * time.Second
+	bootPatience = 300 * time.Second
 )
 
 // What the piece's side of an image says when it boots; see bake/init.sh.
