@@ -473,6 +473,7 @@ func TestPublishKilledInABucket(t *testing.T) {
 // TestPublishKilledInAFolder: the same, at whatever moment the kill comes.
 func TestPublishKilledInAFolder(t *testing.T) {
 	t.Parallel()
+	leftOut(t, "TestPublishKilledInABucket, with store.TestInterruptedUpload of a folder,")
 	versions, err := variations()
 	if err != nil {
 		t.Fatal(err)
