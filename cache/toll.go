@@ -21,16 +21,24 @@ const (
 	tollRate  = 256 << 10
 	tollBurst = 16 << 20
 	tollQuiet = time.Minute // between two lines in the log
+
+	// tollQueue is how many reads wait. A web server has some tens of threads for
+	// all reads: were all of them to wait, nobody's downloads would go on.
+	tollQueue = 4
 )
 
-// A toll delays small reads of what did not stay, for all readers of a Store together.
+// A toll delays small reads of what did not stay, for all readers of a Store
+// together, and refuses those for which there is no place in the queue.
 type toll struct {
 	*rate.Limiter
+	queue  chan struct{} // one element for each read that waits
 	waited atomic.Uint64 // reads that had to wait, or were refused
 	said   atomic.Int64  // when the log said so last, in nanoseconds since 1970
 }
 
-func newToll() *toll { return &toll{Limiter: rate.NewLimiter(tollRate, tollBurst)} }
+func newToll() *toll {
+	return &toll{Limiter: rate.NewLimiter(tollRate, tollBurst), queue: make(chan struct{}, tollQueue)}
+}
 
 // pay waits until the blocks from first to last of which a reader wants n bytes
 // may be fetched.
@@ -44,6 +52,12 @@ func (f *File) pay(ctx context.Context, b *base, first, last int, n int64) error
 	now := time.Now()
 	if said := s.toll.said.Load(); now.Sub(time.Unix(0, said)) > tollQuiet && s.toll.said.CompareAndSwap(said, now.UnixNano()) {
 		s.log.Warn("cache: small reads wait, since what they need did not stay in the cache and is fetched again and again", "base", b.ID, "size", b.Size, "cache_size", s.disk.max)
+	}
+	select {
+	case s.toll.queue <- struct{}{}:
+		defer func() { <-s.toll.queue }()
+	default:
+		return fmt.Errorf("%w: fetch again what the cache has no room for: too many small reads wait for that", fault.Unavailable)
 	}
 	if err := s.toll.WaitN(ctx, int(cost)); err != nil {
 		return fmt.Errorf("%w: fetch again what the cache has no room for: %w", fault.Unavailable, err)

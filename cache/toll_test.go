@@ -6,6 +6,8 @@ import (
 	"errors"
 	"log/slog"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -77,4 +79,35 @@ func TestTollIsForWhatWasEvicted(t *testing.T) {
 			src.check(t, f, i*blockSize+i, 1)
 		}
 	}
+}
+
+// TestTollHoldsFewReaders: however many small reads there are, few wait, and a
+// download goes on beside them.
+func TestTollHoldsFewReaders(t *testing.T) {
+	const blockSize, blocks = 64 * kib, 64
+	src := newSource(1, blocks*blockSize, blockSize)
+	s := openStore(t, Config{MaxBytes: 8 * blockSize})
+	f := openBlob(t, s, src)
+	src.check(t, f, 0, blocks*blockSize)
+	// As after a burst: one block's worth comes in an hour.
+	s.toll.Limiter = rate.NewLimiter(rate.Limit(blockSize)/3600, blockSize)
+	s.toll.AllowN(time.Now(), blockSize)
+	ctx, cancel := context.WithCancel(t.Context())
+	var refused, ended atomic.Int32
+	var all sync.WaitGroup
+	for i := range int64(40) {
+		all.Go(func() {
+			if _, err := f.ReadAtContext(ctx, make([]byte, 1), i*blockSize); errors.Is(err, fault.Unavailable) && ctx.Err() == nil {
+				refused.Add(1)
+			}
+			ended.Add(1)
+		})
+	}
+	eventually(t, "all but a few to end", func() bool { return ended.Load() == 40-tollQueue })
+	if n := refused.Load(); n < 40-tollQueue-8 { // 8 blocks are at hand
+		t.Errorf("%d were refused", n)
+	}
+	src.check(t, f, 0, blocks*blockSize)
+	cancel()
+	all.Wait()
 }
