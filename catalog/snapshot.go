@@ -71,6 +71,20 @@ func (s *Snapshot) Splash() image.Splash { return s.record.Splash }
 // Base describes the base that the image is made on.
 func (s *Snapshot) Base() *base.Manifest { return s.base.Manifest }
 
+// A Keeper is a base's Bytes that can tell how much of them would have to be
+// fetched. Optional: found by assertion.
+type Keeper interface {
+	// Missing returns how many of the first n bytes are not at hand.
+	Missing(n int64) int64
+}
+
+// Whole reports whether all that the image has of its base's Bytes is at hand, so
+// that reading it does not depend on where the base comes from.
+func (s *Snapshot) Whole() bool {
+	k, ok := s.base.Bytes.(Keeper)
+	return ok && k.Missing(s.base.Manifest.PiecePartitionOffset) == 0
+}
+
 // Open opens the image for reading. The handle stays readable until it is
 // closed, whatever becomes of the snapshot. It reads a bundle whole on its
 // first open since the start, to compare its digest. A bundle that is lost or

@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -70,6 +71,40 @@ func TestOriginDiesDuringADownload(t *testing.T) {
 	whole := s.healed("/p0-os.iso")
 	if !bytes.HasPrefix(whole, part) || !bytes.HasPrefix(whole, begun) {
 		t.Error("wrong bytes were served while the origin was dead")
+	}
+}
+
+// TestUnreadableFirstByte: a request whose first byte cannot be read gets a 503
+// with words and not an empty answer, at every address and from the first one on;
+// what is cached is served, and once the base is whole nothing needs the origin.
+func TestUnreadableFirstByte(t *testing.T) {
+	t.Parallel()
+	need(t, "curl")
+	o := newOrigin(t)
+	s := serve(t, "--base", o.url, "--origin-timeout", "1s")
+	const cached = 1 << 20
+	s.get("/notepat-os.iso", fmt.Sprintf("Range: bytes=0-%d", cached-1))
+	here := "/s/" + s.snapshot("notepat") + "/notepat-os.iso"
+	o.set(func() { o.down = dead })
+	far := 30 << 20 // beyond what is read ahead
+	for _, path := range []string{here, "/notepat-os.iso"} {
+		for _, span := range []string{fmt.Sprintf("%d-%d", far, far+100), fmt.Sprintf("%d-", far), fmt.Sprintf("%d-%d,0-1", far, far+100)} {
+			out, err := exec.Command("curl", "-sS", "-o", s.path("answer"), "-w", "%{http_code} %header{retry-after}", "-r", span, s.url(path)).CombinedOutput()
+			if said, _ := os.ReadFile(s.path("answer")); err != nil || !strings.HasPrefix(string(out), "503 ") || len(out) < 5 || !bytes.Contains(said, []byte("cannot be read")) {
+				t.Errorf("%s of %s: %s (%v), %q", span, path, out, err, said)
+			}
+		}
+		if resp, part := s.get(path, "Range: bytes=5-9"); resp.StatusCode != http.StatusPartialContent || len(part) != 5 {
+			t.Errorf("cached bytes of %s: %s", path, resp.Status)
+		}
+	}
+	o.set(func() { o.down = 0 })
+	s.healed("/notepat-os.iso")
+	o.set(func() { o.down = dead })
+	for _, path := range []string{here, "/notepat-os.iso"} {
+		if resp, part := s.get(path, fmt.Sprintf("Range: bytes=%d-%d", far, far+100)); resp.StatusCode != http.StatusPartialContent || len(part) != 101 {
+			t.Errorf("%s, once it is whole: %s", path, resp.Status)
+		}
 	}
 }
 

@@ -76,6 +76,7 @@ func configIn(t *testing.T, dir string) Config {
 	write(t, filepath.Join(s, "notepat-os.iso.bmap.asc"), "signature\n")
 	write(t, filepath.Join(s, "notepat-os.iso.zsync"), "zsync\n")
 	write(t, filepath.Join(s, "big-os.iso"), "")
+	write(t, filepath.Join(s, ".whole"), "")
 	if err := os.Truncate(filepath.Join(s, "big-os.iso"), bigLen); err != nil {
 		t.Fatal(err)
 	}

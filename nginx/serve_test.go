@@ -434,3 +434,27 @@ func TestAccessLog(t *testing.T) {
 		t.Errorf("got  %+v\nwant %+v", got, want)
 	}
 }
+
+// TestWhatMayHaveToBeFetchedFirst: a range of a snapshot that is not whole here
+// goes by way of the API, which can say that it cannot be read.
+func TestWhatMayHaveToBeFetchedFirst(t *testing.T) {
+	r := newRig(t, nil)
+	const ranged = "Range: bytes=1-2"
+	if got := r.do("GET", image, ranged); got.StatusCode != 206 || len(r.requests()) != 0 {
+		t.Errorf("what is whole: %d, or the API was asked", got.StatusCode)
+	}
+	if err := os.Remove(r.path(".whole")); err != nil {
+		t.Fatal(err)
+	}
+	// nginx believes what it saw for a second.
+	eventually(t, "the API to be asked", func() bool {
+		got := r.do("GET", image, ranged)
+		return got.StatusCode == 206 && got.body == body[1:3] && len(r.requests()) == 1
+	})
+	r.mu.Lock()
+	r.handler = func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "not now", http.StatusServiceUnavailable) }
+	r.mu.Unlock()
+	if got := r.do("GET", image, ranged); got.StatusCode != 503 || got.body != "not now\n" {
+		t.Errorf("what cannot be read: %d %q", got.StatusCode, got.body)
+	}
+}

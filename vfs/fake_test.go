@@ -50,6 +50,7 @@ type fakeImage struct {
 	before     func(ctx context.Context, off, n int64) error
 	unpinnable bool // what is in the file, too
 
+	parted         atomic.Bool // not whole
 	retired        atomic.Bool // Open fails
 	opened, closed atomic.Int64
 	pins, released atomic.Int64
@@ -245,3 +246,6 @@ func (t *fakeTree) timesAsked(name string) int {
 	defer t.mu.Unlock()
 	return t.asked[name]
 }
+
+// Whole implements Keeper.
+func (f *fakeImage) Whole() bool { return !f.parted.Load() }

@@ -157,6 +157,9 @@ func (s *snapshot) Getattr(_ context.Context, _ fs.FileHandle, out *fuse.AttrOut
 }
 
 func (s *snapshot) Lookup(ctx context.Context, name string, out *fuse.EntryOut) (*fs.Inode, syscall.Errno) {
+	if name == wholeName {
+		return s.lookupWhole(ctx, out)
+	}
 	fileName, suffix, ok := splitName(name)
 	if !ok {
 		return nil, syscall.ENOENT
@@ -177,6 +180,49 @@ func (s *snapshot) Lookup(ctx context.Context, name string, out *fuse.EntryOut) 
 	}
 	setTimeouts(out, lastingly, lastingly)
 	return node, 0
+}
+
+// wholeName is an empty folder in that of a snapshot, while that is whole.
+const wholeName = ".whole"
+
+func (s *snapshot) lookupWhole(ctx context.Context, out *fuse.EntryOut) (*fs.Inode, syscall.Errno) {
+	img, err := s.core.tree.Image(s.id)
+	if err != nil {
+		return nil, s.core.lookupErrno(ctx, snapshotsName+"/"+s.id, err)
+	}
+	if k, ok := img.(Keeper); !ok || !k.Whole() {
+		return nil, syscall.ENOENT
+	}
+	s.core.folderAttr(&out.Attr, s.at)
+	setTimeouts(out, shortly, shortly) // blocks may be evicted
+	return s.NewInode(ctx, &mark{core: s.core, at: s.at}, s.core.ids.ofFolder(s.id+"/"+wholeName)), 0
+}
+
+// A mark is an empty folder.
+type mark struct {
+	readOnlyFolder
+	core *core
+	at   time.Time
+}
+
+var (
+	_ fs.NodeLookuper  = (*mark)(nil)
+	_ fs.NodeReaddirer = (*mark)(nil)
+	_ fs.NodeGetattrer = (*mark)(nil)
+)
+
+func (m *mark) Getattr(_ context.Context, _ fs.FileHandle, out *fuse.AttrOut) syscall.Errno {
+	m.core.folderAttr(&out.Attr, m.at)
+	out.SetTimeout(lastingly)
+	return 0
+}
+
+func (*mark) Lookup(context.Context, string, *fuse.EntryOut) (*fs.Inode, syscall.Errno) {
+	return nil, syscall.ENOENT
+}
+
+func (*mark) Readdir(context.Context) (fs.DirStream, syscall.Errno) {
+	return fs.NewListDirStream(nil), 0
 }
 
 func (s *snapshot) Readdir(context.Context) (fs.DirStream, syscall.Errno) {

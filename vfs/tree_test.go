@@ -2,9 +2,14 @@ package vfs
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
+	"os"
+	"path/filepath"
+	"slices"
 	"strings"
+	"syscall"
 	"testing"
 )
 
@@ -333,4 +338,32 @@ func runOut(t testing.TB, name string, args ...string) string {
 		t.Fatalf("%s %q: %v", name, args, err)
 	}
 	return string(out)
+}
+
+// TestMarkOfWhatIsWhole: it is there while an image is whole, is not listed, and
+// nothing can be made in it.
+func TestMarkOfWhatIsWhole(t *testing.T) {
+	img := newImage(t, "notepat-os.iso", 1, 1<<20, 1000)
+	m := mountTree(t, newTree(img))
+	mark := m.path(snapshotsName + "/" + img.id + "/.whole")
+	if fi, err := os.Stat(mark); err != nil || !fi.IsDir() {
+		t.Fatal(err)
+	}
+	if names, err := os.ReadDir(mark); err != nil || len(names) != 0 {
+		t.Errorf("in it are %v (%v)", names, err)
+	}
+	if err := os.Mkdir(filepath.Join(mark, "x"), 0o755); !errors.Is(err, syscall.EROFS) {
+		t.Errorf("made a folder in it: %v", err)
+	}
+	if names, err := os.ReadDir(filepath.Dir(mark)); err != nil || slices.ContainsFunc(names, func(e os.DirEntry) bool { return e.Name() == ".whole" }) {
+		t.Errorf("listed are %v (%v)", names, err)
+	}
+	img.parted.Store(true)
+	eventually(t, "the mark to go", func() bool { _, err := os.Stat(mark); return errors.Is(err, os.ErrNotExist) })
+	img.parted.Store(false)
+	eventually(t, "the mark to come back", func() bool { _, err := os.Stat(mark); return err == nil })
+	if _, err := os.Stat(m.path(snapshotsName + "/" + strings.Repeat("0", 31) + "9/.whole")); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("of no snapshot: %v", err)
+	}
+	m.unmounted(t)
 }

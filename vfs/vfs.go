@@ -10,6 +10,8 @@
 //	s/<id>/notepat-piece.img what is in its slot, alone; with sidecars too
 //
 // notepat-piece.img can be opened in the root as well, and is not listed there.
+// s/<id>/.whole is there, and not listed, while reading the snapshot does not
+// depend on the network: a web server can so tell what it may serve without asking.
 //
 // A snapshot is one inode, whichever of its names led there, and an open file
 // keeps its snapshot until it is closed. Data never change under an inode, so
@@ -70,6 +72,13 @@ type Slotted interface {
 	Image
 	// Slot returns it, "notepat-piece.img" of the same ID and Time, or nil.
 	Slot() Image
+}
+
+// A Keeper is an Image that can tell whether reading it depends on the network.
+type Keeper interface {
+	Image
+	// Whole reports whether all of it is on this machine.
+	Whole() bool
 }
 
 // slotOf returns the slot of img as a file of its own, or nil.
