@@ -73,7 +73,7 @@ var replies = []struct {
 	{kind(fault.Unavailable), http.StatusBadGateway, noSource, true},
 }
 
-const noSource = "the piece cannot be had from its source at the moment"
+const noSource = "the source of the piece does not deliver it at the moment"
 
 func is[T error](err error) bool {
 	_, ok := errors.AsType[T](err)

@@ -43,9 +43,9 @@ func TestErrors(t *testing.T) {
 		{inside(&bundle.TooLargeError{Name: name, Limit: 12345}), "/notepat-os.iso", 413, "", "larger than the 12345 bytes"},
 		{inside(fault.NotFound), "/notepat-os.iso", 404, "", "there is no piece named notepat"},
 		{inside(fault.Invalid), "/notepat-os.iso", 400, "", "no image can be made of this piece"},
-		{inside(fault.Unavailable), "/notepat-os.iso", 502, "30", "cannot be had from its source"},
-		{inside(fault.Corrupt), "/notepat-os.iso", 502, "30", "cannot be had from its source"},
-		{inside(errors.New("of no kind")), "/notepat-os.iso", 502, "30", "cannot be had from its source"},
+		{inside(fault.Unavailable), "/notepat-os.iso", 502, "30", "the source of the piece does not deliver it"},
+		{inside(fault.Corrupt), "/notepat-os.iso", 502, "30", "the source of the piece does not deliver it"},
+		{inside(errors.New("of no kind")), "/notepat-os.iso", 502, "30", "the source of the piece does not deliver it"},
 		{inside(&bundle.BusyError{Name: name, After: 90 * time.Second}), "/notepat-os.iso", 503, "90", "try again in 90 seconds"},
 		{inside(&bundle.BusyError{Name: name}), "/notepat-os.iso", 503, "30", "try again in 30 seconds"},
 	} {

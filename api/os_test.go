@@ -117,7 +117,7 @@ func TestOSErrors(t *testing.T) {
 		{nil, "piece=none", 404, "", "there is no piece named none"},
 		{nil, "code=abc", 404, "", "there is no piece named $abc"},
 		{inside(&bundle.TooLargeError{Name: name, Limit: 12345}), "piece=notepat", 413, "", "larger than the 12345 bytes"},
-		{inside(fault.Unavailable), "piece=notepat", 502, "30", "cannot be had from its source"},
+		{inside(fault.Unavailable), "piece=notepat", 502, "30", "the source of the piece does not deliver it"},
 		{inside(&bundle.TimeoutError{Name: name, Err: errors.New(secret)}), "piece=notepat", 504, "30", "takes too long; try again in 30 seconds"},
 		{inside(&bundle.BusyError{Name: name, After: 90 * time.Second}), "piece=notepat", 503, "90", "try again in 90 seconds"},
 	} {

@@ -20,7 +20,7 @@ import (
 
 // What is no image is said at once, in words of our own.
 func TestNoImage(t *testing.T) {
-	// A QEMU that would wait for ever: nobody may come so far.
+	// A QEMU that waits for ever: no case below may start it.
 	dir := t.TempDir()
 	if err := os.WriteFile(filepath.Join(dir, qemu), []byte("#!/bin/sh\nexec sleep 1000\n"), 0o755); err != nil {
 		t.Fatal(err)

@@ -6,8 +6,8 @@ import (
 	"sync"
 )
 
-// readers are who began to download a snapshot, as far as it matters when room
-// has to be made: nobody, those of one network, or more.
+// readers record which networks began to download a snapshot: none, one, or
+// several. Prune reads that when it needs room.
 type readers struct {
 	mu      sync.Mutex // guards all below
 	begun   bool
@@ -29,10 +29,9 @@ func (r *readers) load() (begun bool, network string) {
 	return r.begun, r.network
 }
 
-// Begun notes that a client begins to download the snapshot, or goes on with
-// it. While there is too little room, snapshots that nobody downloads go
-// before it; and of those that only one network downloads, the ones of the
-// network that has the most.
+// Begun notes that a client begins to download the snapshot, or resumes it. When
+// Prune needs room it forgets snapshots without a download first, and then
+// those of the network that alone downloads the most.
 func (s *Snapshot) Begun(who Client) { s.readers.add(networkOf(who.Address)) }
 
 // networkOf returns the IPv4 /24 or IPv6 /64 of an address: one machine may
@@ -49,9 +48,9 @@ func networkOf(address string) string {
 	return netip.PrefixFrom(ip.WithZone(""), bits).Masked().String()
 }
 
-// rank fills in what candidates are compared by first: begun, and how many
-// snapshots their only network used after them. So a network that has pieces
-// made to fill the disk loses its own before those of others.
+// rank fills in begun and later, which candidates are compared by first. later is
+// how many snapshots the candidate's only network used after it. So a network
+// that fills the disk with many pieces loses its own snapshots first.
 func rank(all []candidate) {
 	byNetwork := map[string][]int{}
 	for i := range all {

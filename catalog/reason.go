@@ -5,8 +5,8 @@ type reason int
 
 const (
 	outdated     reason = iota // superseded for too long, or by too many
-	noRoomUnread               // beyond Limits.Bytes or Limits.Snapshots, and nobody downloads it
-	noRoom                     // the same, and somebody does
+	noRoomUnread               // beyond Limits.Bytes or Limits.Snapshots, without a download
+	noRoom                     // beyond them, with a download
 	damaged                    // its bundle is lost or damaged
 	byOperator
 	reasons // how many there are

@@ -13,14 +13,14 @@ import (
 // case. Between the answer that names it and its opening nobody holds it.
 const justUsed = 10 * time.Second
 
-// Prune forgets the snapshots that need no longer be kept: those superseded
-// for longer than Limits.Retain, those beyond Limits.Superseded of a piece,
-// and, while there are more than Limits.Snapshots or their bundles take more
-// than Limits.Bytes, first those that nobody downloads, then those of the network
-// that downloads the most which nobody else does. Among equals the longest
-// superseded go first, and then the pieces that nobody asked for longest. A piece that its source has no more is superseded
-// by nothing. A snapshot that is open, was asked for just now or is the last of
-// all is kept. It returns how many were forgotten.
+// Prune forgets the snapshots that were superseded for longer than
+// Limits.Retain, and those beyond Limits.Superseded of a piece. While more than
+// Limits.Snapshots are left, or their bundles take more than Limits.Bytes, it
+// forgets first those without a download, then those of the network that alone
+// downloads the most. Among equals the longest superseded go first, then the
+// pieces with the oldest last request. A piece that its source no longer has counts as superseded.
+// Prune keeps a snapshot that is open, was requested just now, or is the last
+// of all. It returns how many it forgot.
 func (c *Catalog) Prune() int {
 	n := 0
 	var left []candidate

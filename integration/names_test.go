@@ -228,7 +228,7 @@ func TestDeadOven(t *testing.T) {
 		t.Errorf("a known piece: %s, %d bytes, were %d", resp.Status, len(again), len(first))
 	}
 	resp, text := s.get("/other-os.iso")
-	if resp.StatusCode != http.StatusBadGateway || resp.Header.Get("Retry-After") == "" || !strings.Contains(string(text), "cannot be had from its source") {
+	if resp.StatusCode != http.StatusBadGateway || resp.Header.Get("Retry-After") == "" || !strings.Contains(string(text), "the source of the piece does not deliver it") {
 		t.Errorf("an unknown piece: %s, Retry-After %q\n%.300s", resp.Status, resp.Header.Get("Retry-After"), text)
 	}
 	resp, text = s.get("/another-os.iso", "Accept: application/json")

@@ -46,9 +46,6 @@ func TestValidate(t *testing.T) {
 
 // TestLock: a directory is one process's, and an error says of which setting it is.
 func TestLock(t *testing.T) {
-	if testing.Short() {
-		t.Skip("waits for the lock")
-	}
 	dir := t.TempDir()
 	first, err := Lock(dir, SettingState)
 	if err != nil {
