@@ -75,7 +75,7 @@ func (c *StackConfig) Validate() error {
 	}
 	c.Pieces.validate(&wrong)
 	if c.Limits.Retain <= 0 {
-		wrong.Addf(SettingRetain, "%s is not more than 0", plain(c.Limits.Retain))
+		wrong.Addf(SettingRetain, "%s is not more than 0", FormatDuration(c.Limits.Retain))
 	}
 	return wrong.Err()
 }
@@ -86,18 +86,18 @@ func (p *Pieces) validate(wrong *fault.SettingErrors) {
 	}
 	// The catalog gives up a fetch after 90 s, and nginx a request after 120.
 	if p.Timeout < time.Second || p.Timeout > 90*time.Second {
-		wrong.Addf(SettingTimeout, "%s is not between 1s and 90s", plain(p.Timeout))
+		wrong.Addf(SettingTimeout, "%s is not between 1s and 90s", FormatDuration(p.Timeout))
 	}
 	if len(p.Sources) == 0 && p.Oven == "" {
 		wrong.Addf(SettingPieces, "is empty, and --oven is, too: there is nothing to serve")
 	}
 	if p.Refresh <= 0 {
-		wrong.Addf(SettingRefresh, "%s is not more than 0", plain(p.Refresh))
+		wrong.Addf(SettingRefresh, "%s is not more than 0", FormatDuration(p.Refresh))
 	}
 }
 
-// plain is a duration as people write it: 2m and 7d, not 2m0s and 168h0m0s.
-func plain(d time.Duration) string {
+// FormatDuration writes a duration as people do: 2m and 7d, not 2m0s and 168h0m0s.
+func FormatDuration(d time.Duration) string {
 	const day = 24 * time.Hour
 	if d >= day && d%day == 0 {
 		return fmt.Sprintf("%dd", d/day)

@@ -14,6 +14,7 @@ import (
 	"github.com/xhit/go-str2duration/v2"
 
 	"aesthetic.computer/isofs/bake"
+	"aesthetic.computer/isofs/server"
 )
 
 // The values of flags, of which there is one kind each for sizes, durations and
@@ -68,20 +69,8 @@ func durationVar(flags *pflag.FlagSet, p *time.Duration, name string, otherwise 
 	flags.Var((*duration)(p), name, usage)
 }
 
-// String implements pflag.Value: 7d and not 168h0m0s.
-func (d duration) String() string {
-	const day = duration(24 * time.Hour)
-	if d >= day && d%day == 0 {
-		return fmt.Sprintf("%dd", d/day)
-	}
-	text := time.Duration(d).String()
-	for _, zero := range []string{"m0s", "h0m"} {
-		if strings.HasSuffix(text, zero) {
-			text = text[:len(text)-2]
-		}
-	}
-	return text
-}
+// String implements pflag.Value.
+func (d duration) String() string { return server.FormatDuration(time.Duration(d)) }
 
 // Set implements pflag.Value.
 func (d *duration) Set(text string) error {
