@@ -157,7 +157,7 @@
     413: ['Too large', `The bundle of ${piece} is too large for an image.`, 'Whoever made the piece has to make it smaller: pictures and sounds weigh the most.'],
     429: ['Too many at once', 'You asked for more than this server gives one address at a time.', 'Other downloads of yours may have to end first.' + again],
     500: ['That did not work', 'Something went wrong on the server.', 'Try again later. If it goes on, tell the operator, whose log says what it is.'],
-    502: ['The oven does not answer', `The oven, which packs ${piece}, cannot be had at the moment.`, 'Nothing is wrong with your machine.' + again],
+    502: ['The oven does not answer', `The oven, which packs ${piece}, does not deliver it at the moment.`, 'Nothing is wrong with your machine.' + again],
     503: ['Busy', 'The server is busy with other pieces.', 'You need not do anything.' + again],
     504: ['The oven takes too long', `The oven, which packs ${piece}, did not answer in time.`, 'Large pieces take long the first time.' + again],
   };

@@ -78,8 +78,8 @@ test('the image is that of isofs pack; a reload does not download it again', () 
 for (const [piece, heading, says, advice, retries] of [
   ['unknown', 'No such piece', /no piece named unknown/, /spelling/, false],
   ['huge', 'Too large', /larger than the [0-9]+ bytes/, /smaller/, false],
-  ['broken', 'The oven does not answer', /cannot be had/, /tried again by itself/, true],
-  ['dead', 'The oven does not answer', /cannot be had/, /tried again by itself/, true],
+  ['broken', 'The oven does not answer', /does not deliver/, /tried again by itself/, true],
+  ['dead', 'The oven does not answer', /does not deliver/, /tried again by itself/, true],
   ['busy', 'Busy', /oven.*busy/, /tried again by itself/, true],
 ]) {
   test(`what is said of a piece that is ${piece}`, () => withPage({}, async page => {
