@@ -153,7 +153,11 @@ func (o *TinyOptions) complete() error {
 	if o.Arch != "amd64" {
 		return fmt.Errorf("arch %q is not there yet, only amd64: its boot chain and kernel are other packages: %w", o.Arch, fault.Invalid)
 	}
-	if o.WorkDir == "" || o.OutDir == "" {
+	var err error
+	if o.WorkDir, err = workFolder(o.WorkDir); err != nil {
+		return err
+	}
+	if o.OutDir == "" {
 		return fmt.Errorf("a work and an output directory are needed: %w", fault.Invalid)
 	}
 	if err := absolute(&o.WorkDir, &o.OutDir); err != nil {

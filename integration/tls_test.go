@@ -161,8 +161,8 @@ func TestCertificateIsRenewed(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.hangup("nginx stays as it was")
-	if !s.presents(s.now) || !strings.Contains(s.log.String(), "--tls-key "+s.key) {
-		t.Error("a wrong key was taken over, or the log does not name it")
+	if !s.presents(s.now) || !strings.Contains(s.log.String(), "--tls-cert "+s.cert+", with the key "+s.key) {
+		t.Error("a wrong key was taken over, or the log does not name it and its flag")
 	}
 	if err := <-ended; err != nil {
 		t.Errorf("the download that ran: %v", err)
@@ -171,14 +171,14 @@ func TestCertificateIsRenewed(t *testing.T) {
 	}
 	s.stop()
 
-	s.fails("--tls-key " + s.key)
+	s.fails("the key " + s.key)
 	s.renew()
 	other := s.path("tls/other.pem")
 	writePair(t, selfSigned(t, []string{"else.example"}), other, s.key)
 	s.fails("private key does not match")
 	s.renew()
 	s.args = append(s.args, "--server-name", "else.example")
-	s.fails("is not for --server-name else.example")
+	s.fails("is not for server name else.example")
 }
 
 // TestCertificateAtTheBorder: root reads none that others could exchange.

@@ -81,6 +81,14 @@ type Host struct {
 // tls reports whether the server speaks HTTPS.
 func (h Host) tls() bool { return h.Certificate != "" }
 
+// Scheme is https or http, that of Config.Listen.
+func (h Host) Scheme() string {
+	if h.tls() {
+		return "https"
+	}
+	return "http"
+}
+
 // Limits are per client, which is an IPv4 address or the /64 of an IPv6 one; 0
 // means none. A request beyond one gets 429. The three of Connections hold once
 // for downloads (images, and what is in their slots) and once for pages and

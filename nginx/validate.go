@@ -2,11 +2,9 @@ package nginx
 
 import (
 	"errors"
-	"fmt"
 	"net/netip"
 	"path/filepath"
 	"regexp"
-	"slices"
 	"strconv"
 	"strings"
 	"unicode"
@@ -26,169 +24,197 @@ const (
 
 var userName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_.-]*(:[A-Za-z_][A-Za-z0-9_.-]*)?$`)
 
-// Validate returns all that is wrong with c at once, joined, or nil. The error
-// wraps fault.Invalid. It touches no file: whether the paths exist is for nginx
-// to say (see Check).
+// The values of a Config that can be wrong, in errors (fault.SettingError).
+const (
+	SettingListen      = "listen"
+	SettingRedirect    = "redirect to https"
+	SettingServerName  = "server name"
+	SettingCertificate = "TLS certificate"
+	SettingKey         = "TLS key"
+	SettingChallenges  = "ACME challenges"
+	SettingMount       = "mount"
+	SettingSocket      = "API socket"
+	SettingRunDir      = "run directory"
+	SettingAccessLog   = "access log"
+	SettingUser        = "user"
+	SettingProfile     = "profile"
+	SettingProxies     = "trusted proxy"
+	SettingWorkers     = "workers"
+	SettingThreads     = "threads"
+	SettingClient      = "connections per client"
+	SettingNetwork     = "connections per network"
+	SettingTotal       = "connections in total"
+	SettingRequests    = "requests per second"
+	SettingBurst       = "burst"
+	SettingCostly      = "costly requests per second"
+	SettingCostlyBurst = "costly burst"
+	SettingBytes       = "bytes per second"
+)
+
+// Validate returns all that is wrong with c as fault.SettingErrors, or nil. It touches no
+// file: whether the paths exist is for nginx to say (see Check).
 func (c Config) Validate() error {
-	var wrong []error
-	note := func(err error) {
-		if err != nil {
-			wrong = append(wrong, err)
-		}
-	}
+	var wrong fault.SettingErrors
 	if len(c.Listen) == 0 {
-		note(errors.New(`listen: no address given; "8080" or "127.0.0.1:8080" would do`))
+		wrong.Add(SettingListen, errors.New(`no address given; "8080" or "127.0.0.1:8080" would do`))
 	}
 	seen := map[string]bool{}
-	for _, l := range slices.Concat(c.Listen, c.Host.Redirect) {
-		note(checkListen(l, seen))
+	for _, l := range c.Listen {
+		checkListen(&wrong, SettingListen, l, seen)
 	}
-	note(c.Host.check())
+	for _, l := range c.Host.Redirect {
+		checkListen(&wrong, SettingRedirect, l, seen)
+	}
+	c.Host.check(&wrong)
 	for _, p := range c.paths() {
-		note(checkPath(p.what, p.path))
+		checkPath(&wrong, p.setting, p.path)
 	}
 	if len(c.APISocket) > maxSocketPath {
-		note(fmt.Errorf("API socket %q: %d bytes, and a unix socket's path has at most %d", c.APISocket, len(c.APISocket), maxSocketPath))
+		wrong.Addf(SettingSocket, "%q: %d bytes, and a unix socket's path has at most %d", c.APISocket, len(c.APISocket), maxSocketPath)
 	}
-	note(c.checkOutsideMount())
+	c.checkOutsideMount(&wrong)
 	if c.User != "" && !userName.MatchString(c.User) {
-		note(fmt.Errorf("user %q: not of the form name or name:group", c.User))
+		wrong.Addf(SettingUser, "%q: not of the form name or name:group", c.User)
 	}
 	if p := c.Profile; p != "" && p != Direct && p != PageCache {
-		note(fmt.Errorf("profile %q: neither %q nor %q", p, Direct, PageCache))
+		wrong.Addf(SettingProfile, "%q: neither %q nor %q", p, Direct, PageCache)
 	}
 	for _, p := range c.TrustedProxies {
-		note(checkProxy(p))
+		checkProxy(&wrong, p)
 	}
-	note(checkRange("workers", int64(c.Workers), maxWorkers))
-	note(checkRange("threads", int64(c.Threads), maxThreads))
-	note(checkRange("connections per client", int64(c.Limits.Connections), maxConnections))
-	note(checkRange("connections per network", int64(c.Limits.Network), maxConnections))
-	note(checkRange("connections in total", int64(c.Limits.TotalConnections), maxConnections))
-	note(checkRange("requests per second", int64(c.Limits.RequestsPerSecond), maxRate))
-	note(checkRange("burst", int64(c.Limits.Burst), maxRate))
-	note(checkRange("costly requests per second", int64(c.Limits.CostlyPerSecond), maxRate))
-	note(checkRange("costly burst", int64(c.Limits.CostlyBurst), maxRate))
-	note(checkRange("bytes per second", c.Limits.BytesPerSecond, 1<<40))
-	if wrong != nil {
-		return fmt.Errorf("configure nginx: %w: %w", fault.Invalid, errors.Join(wrong...))
-	}
-	return nil
+	c.checkNumbers(&wrong)
+	return wrong.Err()
 }
 
-type namedPath struct{ what, path string }
+func (c Config) checkNumbers(wrong *fault.SettingErrors) {
+	for _, n := range []struct {
+		setting     string
+		value, most int64
+	}{
+		{SettingWorkers, int64(c.Workers), maxWorkers},
+		{SettingThreads, int64(c.Threads), maxThreads},
+		{SettingClient, int64(c.Limits.Connections), maxConnections},
+		{SettingNetwork, int64(c.Limits.Network), maxConnections},
+		{SettingTotal, int64(c.Limits.TotalConnections), maxConnections},
+		{SettingRequests, int64(c.Limits.RequestsPerSecond), maxRate},
+		{SettingBurst, int64(c.Limits.Burst), maxRate},
+		{SettingCostly, int64(c.Limits.CostlyPerSecond), maxRate},
+		{SettingCostlyBurst, int64(c.Limits.CostlyBurst), maxRate},
+		{SettingBytes, c.Limits.BytesPerSecond, 1 << 40},
+	} {
+		if n.value < 0 || n.value > n.most {
+			wrong.Addf(n.setting, "%d: must be from 0 to %d", n.value, n.most)
+		}
+	}
+}
+
+type namedPath struct{ setting, path string }
 
 // paths lists those that must be absolute and quotable.
 func (c Config) paths() []namedPath {
-	p := []namedPath{{"mount", c.Mount}, {"API socket", c.APISocket}, {"run directory", c.RunDir}}
+	p := []namedPath{{SettingMount, c.Mount}, {SettingSocket, c.APISocket}, {SettingRunDir, c.RunDir}}
 	if c.logs() {
-		p = append(p, namedPath{"access log", c.AccessLog})
+		p = append(p, namedPath{SettingAccessLog, c.AccessLog})
 	}
 	if c.Host.tls() {
-		p = append(p, namedPath{"TLS certificate", c.Host.Certificate}, namedPath{"TLS key", c.Host.Key})
+		p = append(p, namedPath{SettingCertificate, c.Host.Certificate}, namedPath{SettingKey, c.Host.Key})
 	}
 	if c.Host.Challenges != "" {
-		p = append(p, namedPath{"ACME challenges", c.Host.Challenges})
+		p = append(p, namedPath{SettingChallenges, c.Host.Challenges})
 	}
 	return p
 }
 
 func (c Config) logs() bool { return c.AccessLog != "" && c.AccessLog != "off" }
 
-func checkPath(what, path string) error {
+func checkPath(wrong *fault.SettingErrors, setting, path string) {
 	switch {
 	case path == "":
-		return fmt.Errorf("%s: no path given", what)
+		wrong.Add(setting, errors.New("no path given"))
 	case !filepath.IsAbs(path):
-		return fmt.Errorf("%s %q: not an absolute path", what, path)
+		wrong.Addf(setting, "%q: not an absolute path", path)
 	case !utf8.ValidString(path):
-		return fmt.Errorf("%s %q: not UTF-8", what, path)
+		wrong.Addf(setting, "%q: not UTF-8", path)
 	}
 	for _, r := range path {
 		// Within nginx's double quotes a quote, a backslash and a dollar
 		// have a meaning. The others have none there, but a path that looks
 		// like configuration is more likely an attack than a directory.
 		if unicode.IsControl(r) || strings.ContainsRune(`"'\$;{}`, r) {
-			return fmt.Errorf("%s %q: contains %q, which nginx's configuration cannot carry; rename it", what, path, r)
+			wrong.Addf(setting, "%q: contains %q, which nginx's configuration cannot carry; rename it", path, r)
+			return
 		}
 	}
-	return nil
 }
 
 // checkOutsideMount refuses what nginx would write to, or connect to, inside
 // the read-only mount.
-func (c Config) checkOutsideMount() error {
-	var wrong []error
+func (c Config) checkOutsideMount(wrong *fault.SettingErrors) {
 	for _, p := range c.paths()[1:] {
 		rel, err := filepath.Rel(c.Mount, p.path)
 		if c.Mount != "" && err == nil && rel != ".." && !strings.HasPrefix(rel, "../") {
-			wrong = append(wrong, fmt.Errorf("%s %q: lies inside the mount %q, which is read-only", p.what, p.path, c.Mount))
+			wrong.Addf(p.setting, "%q: lies inside the mount %q, which is read-only", p.path, c.Mount)
 		}
 	}
-	return errors.Join(wrong...)
 }
 
 // checkListen accepts a port, or an IP address, "localhost" or "*" with a
 // port. nginx would also resolve names, but does so once and while it starts.
-func checkListen(l string, seen map[string]bool) error {
+func checkListen(wrong *fault.SettingErrors, setting, l string, seen map[string]bool) {
 	host, port, err := splitListen(l)
 	if err != nil {
-		return fmt.Errorf("listen %q: %w", l, err)
+		wrong.Addf(setting, "%q: %w", l, err)
+		return
 	}
 	if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 || port[0] == '0' {
-		return fmt.Errorf("listen %q: the port is not a number from 1 to 65535", l)
+		wrong.Addf(setting, "%q: the port is not a number from 1 to 65535", l)
+		return
 	}
 	if host != "" && host != "*" && host != "localhost" {
 		a, err := netip.ParseAddr(host)
 		if err != nil || a.Zone() != "" {
-			return fmt.Errorf("listen %q: %q is not an IP address", l, host)
+			wrong.Addf(setting, "%q: %q is not an IP address", l, host)
+			return
 		}
 		if a.Is6() != strings.HasPrefix(l, "[") {
-			return fmt.Errorf("listen %q: an IPv6 address, and only that, stands in brackets: [::1]:8080", l)
+			wrong.Addf(setting, "%q: an IPv6 address, and only that, stands in brackets: [::1]:8080", l)
+			return
 		}
 	}
 	address := DialAddress(l)
 	if seen[address] {
-		return fmt.Errorf("listen %q: given twice", l)
+		wrong.Addf(setting, "%q: given twice", l)
 	}
 	seen[address] = true
-	return nil
 }
 
 // serverName is a host name, with a leading "*." at most, or an IP address.
 var serverName = regexp.MustCompile(`^(\*\.)?[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?$|^\[[0-9A-Fa-f:.]+\]$`)
 
-func (h Host) check() error {
-	var wrong []error
+func (h Host) check(wrong *fault.SettingErrors) {
 	for _, name := range h.Names {
 		if !serverName.MatchString(name) {
-			wrong = append(wrong, fmt.Errorf("server name %q: not a host name such as images.example", name))
+			wrong.Addf(SettingServerName, "%q: not a host name such as images.example", name)
 		}
 	}
 	switch {
-	case (h.Certificate == "") != (h.Key == ""):
-		wrong = append(wrong, errors.New("TLS: a certificate and a key are needed, and only one of them is given"))
+	case h.Certificate == "" && h.Key != "":
+		wrong.Addf(SettingCertificate, "is needed: a key is given, and only one of them")
+	case h.Certificate != "" && h.Key == "":
+		wrong.Addf(SettingKey, "is needed: a certificate is given, and only one of them")
 	case h.Certificate == "" && len(h.Redirect) > 0:
-		wrong = append(wrong, errors.New("redirect to https: there is no https without a certificate and a key"))
+		wrong.Addf(SettingRedirect, "is given: there is no https without a certificate and a key")
 	case h.Certificate != "" && len(h.Redirect) == 0 && h.Challenges != "":
-		wrong = append(wrong, errors.New("ACME challenges: an authority asks for them by http, where nothing listens without a redirect to https"))
+		wrong.Addf(SettingChallenges, "are given: an authority asks for them by http, where nothing listens without a redirect to https")
 	}
-	return errors.Join(wrong...)
 }
 
-func checkProxy(p string) error {
+func checkProxy(wrong *fault.SettingErrors, p string) {
 	if a, err := netip.ParseAddr(p); err == nil && a.Zone() == "" {
-		return nil
+		return
 	}
 	if _, err := netip.ParsePrefix(p); err == nil {
-		return nil
+		return
 	}
-	return fmt.Errorf("trusted proxy %q: neither an IP address nor a CIDR range such as 10.0.0.0/8", p)
-}
-
-func checkRange(what string, n, most int64) error {
-	if n < 0 || n > most {
-		return fmt.Errorf("%s %d: must be from 0 to %d", what, n, most)
-	}
-	return nil
+	wrong.Addf(SettingProxies, "%q: neither an IP address nor a CIDR range such as 10.0.0.0/8", p)
 }

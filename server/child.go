@@ -2,53 +2,62 @@ package server
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"net"
 	"os"
 	"os/exec"
 	"os/signal"
 	"runtime"
+	"sync"
 	"syscall"
+	"time"
 
+	"golang.org/x/term"
+
+	"aesthetic.computer/isofs/fault"
 	"aesthetic.computer/isofs/nginx"
 )
 
-// RunChild is Run in a child of RunParent: the device, the API's socket and the
-// mount are the parent's. It sets what of the Config depends on that. That the
-// parent unmounts, or ends, is no error.
-func RunChild(ctx context.Context, c Config) error {
-	if c.Log == nil {
-		c.Log = slog.New(slog.DiscardHandler)
-	}
-	signal.Ignore(syscall.SIGHUP) // the parent's to obey
-	// Before anybody can send it, since it ends a process that does not listen.
+// runChild serves in a child: the parent owns the device, the API's socket, the mount and
+// nginx. The parent unmounts at its end, which is no error here.
+func (c *Config) runChild(ctx context.Context) error {
+	signal.Ignore(syscall.SIGHUP) // the parent obeys it
+	// Before the parent can send it, since it ends a process that does not listen.
 	streams, end := signal.NotifyContext(ctx, endStreams)
 	defer end()
 	syscall.CloseOnExec(readyFD)
 	toParent := os.NewFile(readyFD, "parent")
 	c.Mount.Device, c.Mount.AllowOther = os.NewFile(deviceFD, "/dev/fuse"), true
-	c.Listen, c.Services.Stopping, c.Web = inheritedAPI, streams.Done(), nil
-	started := c.Started
-	c.Started = func(s *Services, web *nginx.Server) error {
-		if started != nil {
-			if err := started(s, web); err != nil {
-				return err
-			}
-		}
+	c.Services.Stopping = streams.Done()
+	err := c.serve(ctx, inheritedAPI, func(s *Services, _ *nginx.Server) error {
+		go c.obeyParent(s)
 		if _, err := io.WriteString(toParent, ready); err != nil {
 			return fmt.Errorf("tell the parent: %w", err)
 		}
 		return toParent.Close()
-	}
-	err := Run(ctx, c)
+	})
 	if _, ok := errors.AsType[*UnmountedError](err); ok {
 		c.Log.Debug("child ends", "why", err)
 		return nil
 	}
 	return err
+}
+
+// obeyParent takes over the settings that the parent sends after each hangup, until the
+// parent has ended.
+func (c *Config) obeyParent(s *Services) {
+	for {
+		err := c.Process.Reload(s, nil)
+		if errors.Is(err, ErrParentGone) {
+			return
+		}
+		if err != nil {
+			c.Log.Error("SIGHUP: the settings stay as they were", "err", err)
+		}
+	}
 }
 
 // inheritedAPI is the socket that the parent listens on. It stays when this
@@ -66,17 +75,54 @@ func inheritedAPI() (net.Listener, error) {
 	return l, nil
 }
 
-// A Child is a process that was started as another user.
+// ChildMark is the environment variable of a process that root's isofs started.
+const ChildMark = "ISOFS_CHILD_OF_ROOT"
+
+// IsChild reports whether root's isofs started this process as another user.
+func IsChild() bool { return os.Getenv(ChildMark) != "" }
+
+// A Child is this program, started once more as another user.
 type Child struct {
 	Process *os.Process
 	Done    chan struct{} // closed when the process has ended
 	err     error         // set before Done is closed
+	input   io.WriteCloser
 }
 
-// StartChild starts cmd, which has a Credential, on a thread that lives as long
-// as the process, since Pdeathsig is sent when the thread that started it ends.
-func StartChild(cmd *exec.Cmd) (*Child, error) {
-	c := &Child{Done: make(chan struct{})}
+// StartChild starts this program once more as a user, with these arguments, with home as
+// its HOME, and with files as its descriptors from 3 on.
+func StartChild(as Identity, home string, args []string, files ...*os.File) (*Child, error) {
+	// Not by its name: the user may not be allowed to look into the folder that
+	// it lies in.
+	cmd := exec.Command("/proc/self/exe", args...)
+	cmd.Env = append(os.Environ(), ChildMark+"=1", "HOME="+home)
+	cmd.Stdout, cmd.Stderr = outward(os.Stdout), outward(os.Stderr)
+	cmd.ExtraFiles = files
+	cmd.SysProcAttr = &syscall.SysProcAttr{
+		Credential: as.credential(),
+		// A session of its own. So a terminal's ctrl-C is for root's process, which
+		// stops this one in order; and this one cannot type at root's terminal
+		// (ioctl TIOCSTI needs it to be the session's).
+		Setsid: true,
+		// If root's process is killed this one ends too, and at once: one that took
+		// its time, or was stuck, would still hold the state and answer for the
+		// mount when the next start looks.
+		Pdeathsig: syscall.SIGKILL,
+	}
+	input, err := cmd.StdinPipe()
+	if err != nil {
+		return nil, fmt.Errorf("start isofs as %s: %w", as.Name, err)
+	}
+	c := &Child{Done: make(chan struct{}), input: input}
+	if err := c.start(cmd); err != nil {
+		return nil, fmt.Errorf("start isofs as %s: %w", as.Name, err)
+	}
+	return c, nil
+}
+
+// start starts cmd on a thread that lives as long as the process: the kernel sends
+// Pdeathsig when the thread ends that started it.
+func (c *Child) start(cmd *exec.Cmd) error {
 	started := make(chan error)
 	go func() {
 		runtime.LockOSThread()
@@ -89,10 +135,49 @@ func StartChild(cmd *exec.Cmd) (*Child, error) {
 			close(c.Done)
 		}
 	}()
-	if err := <-started; err != nil {
-		return nil, fmt.Errorf("start isofs as user %d: %w", cmd.SysProcAttr.Credential.Uid, err)
+	return <-started
+}
+
+// outward is f for writing only, where it is a terminal: terminals are open for
+// reading too, and the user must not read what root types.
+func outward(f *os.File) *os.File {
+	if !term.IsTerminal(int(f.Fd())) {
+		return f
 	}
-	return c, nil
+	if only, err := os.OpenFile(fmt.Sprintf("/proc/self/fd/%d", f.Fd()), os.O_WRONLY|syscall.O_NOCTTY, 0); err == nil {
+		return only
+	}
+	return f
+}
+
+// sendPatience is how long a child may take to accept what it is sent; if it is
+// stuck, the parent must not be.
+const sendPatience = 5 * time.Second
+
+// Send sends the child v, as JSON on its standard input.
+func (c *Child) Send(v any) error {
+	if pipe, ok := c.input.(*os.File); ok {
+		_ = pipe.SetWriteDeadline(time.Now().Add(sendPatience)) // if it cannot be set, this waits
+	}
+	if err := json.NewEncoder(c.input).Encode(v); err != nil {
+		return fmt.Errorf("send to the serving process: %w: %w", fault.Unavailable, err)
+	}
+	return nil
+}
+
+// fromParent reads what a child is sent. The process has one, since a decoder reads
+// ahead.
+var fromParent = sync.OnceValue(func() *json.Decoder { return json.NewDecoder(os.Stdin) })
+
+// ErrParentGone says that the parent sends nothing any more.
+var ErrParentGone = errors.New("read the settings from the process that started this one")
+
+// Receive waits, in a child, for the next value that the parent sends.
+func Receive(v any) error {
+	if err := fromParent().Decode(v); err != nil {
+		return fmt.Errorf("%w: %w", ErrParentGone, err)
+	}
+	return nil
 }
 
 // Err returns nil if the child succeeded, else a *ChildError. It may be called

@@ -14,8 +14,9 @@ package server
 import (
 	"fmt"
 	"log/slog"
-	"strings"
 	"time"
+
+	"github.com/xhit/go-str2duration/v2"
 
 	"aesthetic.computer/isofs/bundle"
 	"aesthetic.computer/isofs/cache"
@@ -42,6 +43,12 @@ const (
 	SettingMetrics   = "metrics address"
 	SettingPublicURL = "public URL"
 	SettingWatchers  = "watchers"
+	SettingUser      = "user to serve as"
+	SettingRun       = "directory of sockets"
+	SettingCacheSize = "cache size"
+	SettingAdminKey  = "admin key"
+	SettingPeers     = "peer URLs"
+	SettingPages     = "page-cache limit"
 )
 
 // StackConfig says of what a Stack is made.
@@ -73,12 +80,18 @@ func (c *StackConfig) Validate() error {
 	if c.Cache.Fetches < 1 || c.Cache.Fetches > 256 {
 		wrong.Addf(SettingFetches, "%d is not between 1 and 256", c.Cache.Fetches)
 	}
+	if c.Cache.MaxBytes < minCache {
+		wrong.Addf(SettingCacheSize, "is less than 1MiB")
+	}
 	c.Pieces.validate(&wrong)
 	if c.Limits.Retain <= 0 {
-		wrong.Addf(SettingRetain, "%s is not more than 0", FormatDuration(c.Limits.Retain))
+		wrong.Addf(SettingRetain, "%s is not more than 0", str2duration.String(c.Limits.Retain))
 	}
 	return wrong.Err()
 }
+
+// minCache is the least that a block cache may have.
+const minCache = 1 << 20
 
 func (p *Pieces) validate(wrong *fault.SettingErrors) {
 	if p.Density < 1 || p.Density > 16 {
@@ -86,29 +99,14 @@ func (p *Pieces) validate(wrong *fault.SettingErrors) {
 	}
 	// The catalog gives up a fetch after 90 s, and nginx a request after 120.
 	if p.Timeout < time.Second || p.Timeout > 90*time.Second {
-		wrong.Addf(SettingTimeout, "%s is not between 1s and 90s", FormatDuration(p.Timeout))
+		wrong.Addf(SettingTimeout, "%s is not between 1s and 90s", str2duration.String(p.Timeout))
 	}
 	if len(p.Sources) == 0 && p.Oven == "" {
 		wrong.Addf(SettingPieces, "is empty, and --oven is, too: there is nothing to serve")
 	}
 	if p.Refresh <= 0 {
-		wrong.Addf(SettingRefresh, "%s is not more than 0", FormatDuration(p.Refresh))
+		wrong.Addf(SettingRefresh, "%s is not more than 0", str2duration.String(p.Refresh))
 	}
-}
-
-// FormatDuration writes a duration as people do: 2m and 7d, not 2m0s and 168h0m0s.
-func FormatDuration(d time.Duration) string {
-	const day = 24 * time.Hour
-	if d >= day && d%day == 0 {
-		return fmt.Sprintf("%dd", d/day)
-	}
-	text := d.String()
-	for _, zero := range []string{"m0s", "h0m"} {
-		if strings.HasSuffix(text, zero) {
-			text = text[:len(text)-2]
-		}
-	}
-	return text
 }
 
 // source is where bundles come from: the folders in order, then the oven.

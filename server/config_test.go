@@ -28,7 +28,7 @@ func TestValidate(t *testing.T) {
 		"no ages":      {func(c *StackConfig) { c.Pieces.Refresh, c.Limits.Retain = 0, -time.Hour }, "refresh age 0s is not more than 0\nretention -1h is not more than 0"},
 	} {
 		config := StackConfig{
-			State: t.TempDir(), Cache: cache.Config{Fetches: 1, Memory: true}, Limits: catalog.Limits{Retain: time.Second},
+			State: t.TempDir(), Cache: cache.Config{Fetches: 1, Memory: true, MaxBytes: 1 << 20}, Limits: catalog.Limits{Retain: time.Second},
 			Bases:  upstream.Config{Dir: "bases", Address: "/nowhere", Origin: origin.Options{Timeout: time.Second}},
 			Pieces: Pieces{Sources: []string{Embedded}, Density: 1, Timeout: time.Second, Refresh: time.Second},
 		}

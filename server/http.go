@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"net/url"
 	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -21,6 +22,12 @@ import (
 // apiHeaderTime bounds a client of the API that sends its header slowly; the
 // only client is nginx.
 const apiHeaderTime = 10 * time.Second
+
+// SocketName is that of the API's socket, in the directory of sockets.
+const SocketName = "api.sock"
+
+// socket is the path of the API's.
+func (c *Config) socket() string { return filepath.Join(c.RunDir, SocketName) }
 
 // ListenAPI listens on a unix socket, replacing one left by a killed run. Its
 // user and group may connect.

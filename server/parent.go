@@ -5,12 +5,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"os"
 	"strings"
 	"syscall"
 	"time"
 
+	"aesthetic.computer/isofs/fault"
 	"aesthetic.computer/isofs/nginx"
 	"aesthetic.computer/isofs/vfs"
 )
@@ -36,40 +36,24 @@ const endStreams = syscall.SIGUSR1
 // ready is what the child writes when it serves.
 const ready = "ready\n"
 
-// ParentConfig says how a process with root's rights has a child serve.
-type ParentConfig struct {
-	Mount    string // directory to mount on
-	Profile  vfs.Profile
-	Socket   string              // path of the API's socket
-	User     *syscall.Credential // whom the child runs as
-	UserName string              // the same, for messages
-	UserDirs []string            // directories that the child works with, which must answer
-	Web      *WebConfig          // nil: no nginx is started
-	// StartChild starts this program once more as User, with these descriptors
-	// from 3 on.
-	StartChild func(files ...*os.File) (*Child, error)
-	Hangups    <-chan os.Signal
-	Log        *slog.Logger // nil: nothing is logged
-}
-
 // A parent is the process with root's rights.
 type parent struct {
-	ParentConfig
-	reload func(web *nginx.Server)
-	api    *os.File // listens; it outlives a child
+	*Config
+	api *os.File // listens; it outlives a child
 }
 
-// RunParent mounts, starts a child by StartChild, which has it call RunChild with
-// the files as its descriptors from 3 on, and nginx, until ctx ends. At a hangup
-// it calls reload, with web nil if there is no nginx.
-//
-// It gives up only if the first child never gets ready, whose error is a
-// *ChildError; a later one that ends or hangs is replaced.
-func RunParent(ctx context.Context, c ParentConfig, reload func(web *nginx.Server)) error {
-	if c.Log == nil {
-		c.Log = slog.New(slog.DiscardHandler)
+// runParent mounts, starts a child and nginx, and replaces a child that ends or hangs,
+// until ctx ends. It gives up only if the first child never gets ready, whose error is a
+// *ChildError.
+func (c *Config) runParent(ctx context.Context) error {
+	state, cache := c.Stack.State, c.Stack.Cache.Dir
+	if err := c.User.Give(state, cache, c.Log); err != nil {
+		return err
 	}
-	p := &parent{ParentConfig: c, reload: reload}
+	if err := c.User.MayUse(state); err != nil {
+		return &fault.SettingError{Setting: SettingState, Err: err}
+	}
+	p := &parent{Config: c}
 	if err := p.listen(); err != nil {
 		return err
 	}
@@ -92,12 +76,14 @@ func (p *parent) run(ctx context.Context) error {
 		}
 		webDone = web.Done()
 	}
-	p.Log.Info("serving", "mount", p.Mount, "listen", p.listens(), "profile", p.Profile, "user", p.UserName)
+	p.Log.Info("serving", "mount", p.dir(), "listen", p.listens(), "profile", p.Mount.Profile, "user", p.User.Name)
 	hung := p.watch(ctx, child)
 	for {
 		select {
-		case <-p.Hangups:
-			p.reload(web)
+		case <-p.Process.Hangups:
+			if err := p.Process.Reload(nil, web); err != nil {
+				p.Log.Error("SIGHUP: the settings are wrong, and stay as they were", "err", err)
+			}
 			continue
 		case <-ctx.Done():
 			return p.stop(child, web)
@@ -116,6 +102,18 @@ func (p *parent) run(ctx context.Context) error {
 	}
 }
 
+// dir is the directory to mount on.
+func (p *parent) dir() string { return p.Mount.Mountpoint }
+
+// userDirs are the directories that the child works with, whose file systems must answer.
+func (p *parent) userDirs() []string {
+	dirs := []string{p.Stack.State}
+	if cache := p.Stack.Cache.Dir; cache != "" {
+		dirs = append(dirs, cache)
+	}
+	return dirs
+}
+
 // listens is where nginx listens; nil if there is none.
 func (p *parent) listens() []string {
 	if p.Web == nil {
@@ -126,15 +124,15 @@ func (p *parent) listens() []string {
 
 // listen listens for the API, for all children.
 func (p *parent) listen() error {
-	l, err := ListenAPI(p.Socket)
+	l, err := ListenAPI(p.socket())
 	if err != nil {
 		return err
 	}
 	l.SetUnlinkOnClose(false)
 	defer l.Close()
 	// Not through a link, which could only be root's own.
-	if err := os.Lchown(p.Socket, int(p.User.Uid), int(p.User.Gid)); err != nil {
-		return fmt.Errorf("give the API's socket to %s: %w", p.UserName, err)
+	if err := os.Lchown(p.socket(), p.User.UID, p.User.GID); err != nil {
+		return fmt.Errorf("give the API's socket to %s: %w", p.User.Name, err)
 	}
 	if p.api, err = l.File(); err != nil {
 		return fmt.Errorf("hold the API's socket: %w", err)
@@ -144,20 +142,20 @@ func (p *parent) listen() error {
 
 // startChild mounts and starts a child, and waits until it is ready.
 func (p *parent) startChild(ctx context.Context) (*Child, error) {
-	device, err := vfs.OpenDevice(p.Mount, int(p.User.Uid), int(p.User.Gid), true)
+	device, err := vfs.OpenDevice(p.dir(), p.User.UID, p.User.GID, true)
 	if err != nil {
 		return nil, err
 	}
 	defer device.Close()
 	fromChild, toParent, err := os.Pipe()
 	if err != nil {
-		return nil, errors.Join(err, vfs.DetachPath(p.Mount))
+		return nil, errors.Join(err, vfs.DetachPath(p.dir()))
 	}
 	defer fromChild.Close()
-	c, err := p.StartChild(device, toParent, p.api)
+	c, err := p.Process.StartChild(device, toParent, p.api)
 	toParent.Close()
 	if err != nil {
-		return nil, errors.Join(err, vfs.DetachPath(p.Mount))
+		return nil, errors.Join(err, vfs.DetachPath(p.dir()))
 	}
 	answer := make(chan string, 1)
 	go func() {
@@ -172,7 +170,7 @@ func (p *parent) startChild(ctx context.Context) (*Child, error) {
 		}
 		<-c.Done
 		// The child has said why on stderr, which it shares.
-		return nil, errors.Join(&ChildError{c.err}, vfs.DetachPath(p.Mount))
+		return nil, errors.Join(&ChildError{c.err}, vfs.DetachPath(p.dir()))
 	case <-ctx.Done():
 		return nil, errors.Join(ctx.Err(), p.stop(c, nil))
 	}
@@ -180,10 +178,10 @@ func (p *parent) startChild(ctx context.Context) (*Child, error) {
 
 // raiseReadAhead does for the child what only root may.
 func (p *parent) raiseReadAhead() {
-	if p.Profile != vfs.PageCache {
+	if p.Mount.Profile != vfs.PageCache {
 		return
 	}
-	if err := vfs.RaiseReadAhead(p.Mount); err != nil {
+	if err := vfs.RaiseReadAhead(p.dir()); err != nil {
 		p.Log.Warn("read-ahead not raised: the page-cache profile will be slower", "err", err)
 	}
 }
@@ -216,7 +214,7 @@ func (p *parent) restart(ctx context.Context) (*Child, error) {
 // clearMount takes away a mount without a server, from under those who wait
 // for it, too.
 func (p *parent) clearMount() {
-	if err := errors.Join(vfs.AbortPath(p.Mount), vfs.DetachPath(p.Mount)); err != nil {
+	if err := errors.Join(vfs.AbortPath(p.dir()), vfs.DetachPath(p.dir())); err != nil {
 		p.Log.Warn("dead mount not removed", "err", err)
 	}
 }
@@ -235,15 +233,15 @@ func (p *parent) stop(c *Child, web *nginx.Server) error {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), UnmountTimeout)
 	defer cancel()
-	if err := vfs.UnmountPath(ctx, p.Mount); err != nil {
-		p.Log.Warn("the mount is busy; it is detached, and its readers get errors from now on", "dir", p.Mount, "err", err)
-		errs = append(errs, vfs.DetachPath(p.Mount))
+	if err := vfs.UnmountPath(ctx, p.dir()); err != nil {
+		p.Log.Warn("the mount is busy; it is detached, and its readers get errors from now on", "dir", p.dir(), "err", err)
+		errs = append(errs, vfs.DetachPath(p.dir()))
 	}
 	if c != nil && !p.end(c, syscall.SIGTERM) {
-		errs = append(errs, vfs.AbortPath(p.Mount))
+		errs = append(errs, vfs.AbortPath(p.dir()))
 	}
 	if p.api != nil {
-		_ = os.Remove(p.Socket)
+		_ = os.Remove(p.socket())
 		p.api.Close()
 	}
 	return errors.Join(errs...)

@@ -24,6 +24,7 @@ type ServicesConfig struct {
 	Socket    net.Listener    // where the API answers
 	Stopping  <-chan struct{} // ends the API's streams when it is closed
 	PublicURL string          // what absolute links begin with; "": the address that the client used
+	Peers     []string        // what addresses at other servers of the same images begin with; .meta4 names them
 	Watchers  int             // clients of /os?format=stream at once, 1 to 100,000
 	AdminKey  string          // that /admin/ demands; "": /admin/ is closed
 	Metrics   string          // address for Prometheus, host:port; "": there are no metrics
@@ -39,8 +40,13 @@ type ServicesConfig struct {
 // nil if nothing is.
 func (c *ServicesConfig) Validate() error {
 	var wrong fault.SettingErrors
-	if c.PublicURL != "" && !BeginsLinks(c.PublicURL) {
+	if c.PublicURL != "" && !beginsLinks(c.PublicURL) {
 		wrong.Addf(SettingPublicURL, "%q is not an address like https://images.example", c.PublicURL)
+	}
+	for _, peer := range c.Peers {
+		if !beginsLinks(peer) {
+			wrong.Addf(SettingPeers, "%q is not an address like https://other.example", peer)
+		}
 	}
 	if c.Watchers < 1 || c.Watchers > 100_000 {
 		wrong.Addf(SettingWatchers, "%d is not between 1 and 100000", c.Watchers)
@@ -51,9 +57,9 @@ func (c *ServicesConfig) Validate() error {
 	return wrong.Err()
 }
 
-// BeginsLinks reports whether an address is an http or https URL behind which
+// beginsLinks reports whether an address is an http or https URL behind which
 // paths can be put: without user, query and fragment.
-func BeginsLinks(address string) bool {
+func beginsLinks(address string) bool {
 	u, err := url.Parse(address)
 	return err == nil && (u.Scheme == "http" || u.Scheme == "https") && u.Host != "" && u.User == nil && u.RawQuery == "" && u.Fragment == ""
 }

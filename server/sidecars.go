@@ -9,10 +9,10 @@ import (
 	"aesthetic.computer/isofs/sidecar"
 )
 
-// Sidecars are the makers of the files beside the images, but .sha256, which
+// sidecars are the makers of the files beside the images, but .sha256, which
 // the catalog makes. Where there is a publicURL, what addresses of images begin
 // with, a Metalink names that and the peers, other servers of the same images.
-func Sidecars(publicURL string, peers []string) []catalog.SidecarMaker {
+func sidecars(publicURL string, peers []string) []catalog.SidecarMaker {
 	var servers []string
 	if publicURL != "" {
 		for _, server := range append([]string{publicURL}, peers...) {

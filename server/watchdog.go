@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"slices"
 	"strings"
 	"time"
 
@@ -60,22 +59,22 @@ func (p *parent) answers(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, watchPatience)
 	defer cancel()
 	files := make(chan error, 1)
-	go func() { files <- vfs.Answer(ctx, p.User, append(slices.Clone(p.UserDirs), p.Mount)) }()
-	err := askHealth(ctx, p.Socket)
+	go func() { files <- vfs.Answer(ctx, p.User.credential(), append(p.userDirs(), p.dir())) }()
+	err := askHealth(ctx, p.socket())
 	return errors.Join(<-files, err)
 }
 
 // awaitDirectories returns when the file systems of the user's directories
 // answer, or ctx ends: a child would only hang there too.
 func (p *parent) awaitDirectories(ctx context.Context) {
-	for said := false; ctx.Err() == nil; said = true {
+	for logged := false; ctx.Err() == nil; logged = true {
 		once, cancel := context.WithTimeout(ctx, watchPatience)
-		err := vfs.Answer(once, p.User, p.UserDirs)
+		err := vfs.Answer(once, p.User.credential(), p.userDirs())
 		cancel()
 		if err == nil {
 			return
 		}
-		if !said {
+		if !logged {
 			p.Log.Error("waiting for the file systems of --state and --cache before the serving process is started", "err", err)
 		}
 		select {

@@ -12,7 +12,6 @@
 package upstream
 
 import (
-	"errors"
 	"log/slog"
 	"net/url"
 	"time"
@@ -74,9 +73,6 @@ const (
 	SettingPoll      = "poll interval"
 )
 
-// ErrTwoSources is the error of a Config with both an address and a channel.
-var ErrTwoSources = errors.New("and a channel both say what to serve: give one of them")
-
 // Validate returns all that is wrong with the values as fault.SettingErrors, and
 // nil if nothing is. It reads no file and asks no server.
 func (c *Config) Validate() error {
@@ -101,7 +97,7 @@ func (c *Config) validateChannel(wrong *fault.SettingErrors) {
 		wrong.Addf(SettingChannel, "%s: %w", origin.Redact(c.Channel.Address), err)
 	}
 	if c.Address != "" {
-		wrong.Addf(SettingAddress, "%w", ErrTwoSources)
+		wrong.Addf(SettingAddress, "and a channel both say what to serve: give one of them")
 	}
 	if len(c.Mirrors) > 0 {
 		wrong.Addf(SettingMirrors, "is of one base, and a channel goes from one to the next: write mirrors into the manifests (isofs base index --also-at)")

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"maps"
-	"net/http"
 	"net/url"
 	"slices"
 	"strings"
@@ -16,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"aesthetic.computer/isofs/fault"
+	"aesthetic.computer/isofs/settings"
 )
 
 // adminCall is a request to a server that runs.
@@ -35,13 +35,19 @@ key, from --admin-key-file or the environment (ISOFS_ADMIN_KEY, OS_BUILD_ADMIN_K
 nginx can connect to the socket, too. docs/admin.md has what can be asked over HTTP.`,
 		Example: `  isofs admin refresh notepat
   isofs admin base https://cdn.example/bases/tiny/amd64/2026-12-01`,
-		Args: onlyCommands,
+		Args: settings.OnlyCommands,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	flags := cmd.PersistentFlags()
 	c.server.register(flags)
 	flags.StringVar(&c.key.keyFile, "admin-key-file", "", "file with the server's key, readable by its owner only")
 	flags.BoolVar(&c.json, "json", false, "print the server's answer as it is")
+	c.addActions(cmd)
+	return cmd
+}
+
+// addActions adds a command for each action of docs/admin.md.
+func (c *adminCall) addActions(cmd *cobra.Command) {
 	var piece, snapshot string
 	var all bool
 	action := func(name, use, short string, args cobra.PositionalArgs, said func(args []string) url.Values) *cobra.Command {
@@ -72,7 +78,6 @@ nginx can connect to the socket, too. docs/admin.md has what can be asked over H
 		func(args []string) url.Values { return url.Values{"address": args} })
 	action("channel", "channel", "Look at once at the channel that the server follows", cobra.NoArgs,
 		func([]string) url.Values { return nil })
-	return cmd
 }
 
 // given are those of names and values that have a value.
@@ -93,9 +98,13 @@ func (c *adminCall) do(ctx context.Context, out io.Writer, action string, said u
 		return err
 	}
 	if key == "" {
-		return usage(wrongFlag("admin-key-file", "is needed, or a key in %s", strings.Join(keyVariables, " or ")))
+		return settings.Usage(settings.Wrong("admin-key-file", "is needed, or a key in %s", strings.Join(keyVariables, " or ")))
 	}
-	answer, err := c.ask(ctx, key, action, said)
+	client, err := c.server.client()
+	if err != nil {
+		return err
+	}
+	answer, err := client.Admin(ctx, key, action, said)
 	if err != nil {
 		return err
 	}
@@ -104,32 +113,6 @@ func (c *adminCall) do(ctx context.Context, out io.Writer, action string, said u
 		return err
 	}
 	return printAnswer(out, answer)
-}
-
-func (c *adminCall) ask(ctx context.Context, key, action string, said url.Values) ([]byte, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://isofs/admin/"+action, strings.NewReader(said.Encode()))
-	if err != nil {
-		return nil, err
-	}
-	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-	req.Header.Set("Authorization", "Bearer "+key)
-	status, answer, err := c.server.ask(req)
-	if err != nil {
-		return nil, err
-	}
-	if status == http.StatusOK {
-		return answer, nil
-	}
-	var body struct{ Error string }
-	_ = json.Unmarshal(answer, &body) // else there are no words but the status
-	return nil, &refusedError{action, fmt.Sprintf("%d %s", status, http.StatusText(status)), body.Error}
-}
-
-// A refusedError is what the server answered.
-type refusedError struct{ action, status, text string }
-
-func (e *refusedError) Error() string {
-	return fmt.Sprintf("%s: the server answers %s: %s", e.action, e.status, e.text)
 }
 
 // printAnswer prints an object as lines, and a list of objects as a table.

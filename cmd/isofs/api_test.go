@@ -1,15 +1,13 @@
 package main
 
 import (
-	"errors"
 	"testing"
 )
 
 // validateAPI returns what is wrong with the flags of the API.
 func validateAPI(a apiFlags) error {
-	o := &serveFlags{api: a}
-	config := o.servicesConfig()
-	return errors.Join(blameSettings(config.Validate()), a.validate())
+	config := (&serveFlags{api: a}).config(nil)
+	return blameFlags(config.Services.Validate())
 }
 
 func TestAPIFlags(t *testing.T) {

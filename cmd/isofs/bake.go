@@ -1,23 +1,21 @@
 package main
 
 import (
-	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
-	"syscall"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"aesthetic.computer/isofs/bake"
-	"aesthetic.computer/isofs/border"
+	"aesthetic.computer/isofs/settings"
+	"aesthetic.computer/isofs/signature"
 )
 
 func newBake() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "bake",
 		Short: "Make bases",
-		Args:  onlyCommands,
+		Args:  settings.OnlyCommands,
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.AddCommand(newBakeTiny(), newBakeDebian(), newBakeFedora())
@@ -39,23 +37,13 @@ The folder of the base is printed.`,
 		Example: "  isofs bake tiny -o bases",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := workIn(&o.WorkDir); err != nil {
-				return err
-			}
-			progress, end := bakeProgress(cmd)
-			o.Progress = progress
-			result, err := bake.Tiny(cmd.Context(), o)
-			end()
-			return tellBaked(cmd, result, err)
+			return runBake(cmd, &o.Progress, func() (*bake.Result, error) { return bake.Tiny(cmd.Context(), o) })
 		},
 	}
 	flags := cmd.Flags()
-	flags.StringVarP(&o.OutDir, "output", "o", "bases", "directory of bases; the result is tiny/ARCH/VERSION in it")
-	flags.StringVar(&o.WorkDir, "work", "", "directory of downloaded packages and scratch files (default: the user's cache directory)")
+	registerBake(flags, "tiny", &o.OutDir, &o.WorkDir, &o.Version, &o.SourceDateEpoch)
 	flags.StringVar(&o.Arch, "arch", "amd64", "architecture")
 	flags.StringVar(&o.KernelPackage, "kernel", "", "Debian package of the kernel (default "+bake.DefaultKernelPackage+", which is for virtual machines)")
-	flags.StringVar(&o.Version, "base-version", "", "YYYY-MM-DD or YYYY-MM-DD.N (default: the day of --epoch)")
-	flags.Int64Var(&o.SourceDateEpoch, "epoch", bake.DefaultEpoch, "time to stamp on everything, in Unix seconds")
 	return cmd
 }
 
@@ -76,33 +64,23 @@ that it was in. The folder of the base is printed.`,
 		Example: "  isofs bake debian -o bases",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) (err error) {
-			if err := workIn(&o.WorkDir); err != nil {
-				return err
-			}
 			if o.Trust, err = trustKey(trusted); err != nil {
 				return err
 			}
 			fmt.Fprintf(cmd.ErrOrStderr(), "bake: %s\n", bake.DebianNeeds)
-			progress, end := bakeProgress(cmd)
-			o.Progress = progress
-			result, err := bake.Debian(cmd.Context(), o)
-			end()
-			return tellBaked(cmd, result, err)
+			return runBake(cmd, &o.Progress, func() (*bake.Result, error) { return bake.Debian(cmd.Context(), o) })
 		},
 	}
 	flags := cmd.Flags()
-	flags.StringVarP(&o.OutDir, "output", "o", "bases", "directory of bases; the result is debian/ARCH/VERSION in it")
-	flags.StringVar(&o.WorkDir, "work", "", "directory of downloaded packages and finished steps (default: the user's cache directory)")
+	registerBake(flags, "debian", &o.OutDir, &o.WorkDir, &o.Version, &o.SourceDateEpoch)
 	flags.StringVar(&trusted, "trust-key", "", "file with public OpenPGP keys, one of which must have signed the piece on the stick (isofs key public)")
 	flags.StringVar(&o.Mirror, "archive", "", "address of Debian's archive (default: the one that apt uses here)")
-	flags.StringVar(&o.Version, "base-version", "", "YYYY-MM-DD or YYYY-MM-DD.N (default: the day of --epoch)")
-	flags.Int64Var(&o.SourceDateEpoch, "epoch", bake.DefaultEpoch, "time to stamp on everything, in Unix seconds")
 	return cmd
 }
 
 // trustKey reads the keys that a machine is to trust; none without a file.
 func trustKey(path string) (bake.TrustKey, error) {
-	ring, err := openKeyring(path)
+	ring, err := signature.OpenKeyring(path)
 	if err != nil || ring == nil {
 		return bake.TrustKey{}, err
 	}
@@ -110,73 +88,60 @@ func trustKey(path string) (bake.TrustKey, error) {
 	return bake.TrustKey{Keyring: armored, Name: ring.Owners()}, err
 }
 
-// bakeProgress shows the stages of a bake on standard error, until end.
-func bakeProgress(cmd *cobra.Command) (progress func(stage string, done, total int64), end func()) {
-	stage, last := "", func() {}
-	var show func(done, total int64)
-	progress = func(now string, done, total int64) {
-		if now != stage {
-			last()
-			fmt.Fprintf(cmd.ErrOrStderr(), "bake: %s\n", now)
-			stage = now
-			show, last = progressBar(now)
-		}
-		show(done, total)
+func newBakeFedora() *cobra.Command {
+	o := bake.FedoraOptions{}
+	o.Log = quietLogger()
+	cmd := &cobra.Command{
+		Use:   "fedora --live-iso FILE (--checksum FILE | --sha256 HEX)",
+		Short: "Make a base that people boot of a Fedora Workstation Live ISO",
+		Long: `fedora makes a base of a Fedora Live ISO: Fedora's signed boot chain, kernel and root file
+system, with the session of the debian base laid over it and what that needs installed by
+dnf. The ISO is compared with its checksum first. --checksum takes the CHECKSUM file that
+Fedora publishes beside it; its OpenPGP signature is checked if --keyring has Fedora's keys,
+and is yours to check with gpg if not.
+
+What it mounts and changes is a root file system of its own, in name spaces that end with it.
+` + bake.FedoraNeeds + `
+The long steps are kept in the work directory by a hash of recipe and ISO; a bake that was
+ended goes on with the step that it was in. The folder of the base is printed.`,
+		Example: "  isofs bake fedora --live-iso Fedora-Workstation-Live-43-1.6.x86_64.iso --checksum Fedora-Workstation-43-1.6-x86_64-CHECKSUM -o bases",
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			fmt.Fprintf(cmd.ErrOrStderr(), "bake: %s\n", bake.FedoraNeeds)
+			return runBake(cmd, &o.Progress, func() (*bake.Result, error) { return bake.Fedora(cmd.Context(), o) })
+		},
 	}
-	return progress, func() { last() }
+	flags := cmd.Flags()
+	flags.StringVar(&o.LiveISO, "live-iso", "", "Fedora Live ISO")
+	flags.StringVar(&o.Want.Checksum, "checksum", "", "Fedora's CHECKSUM file, which names the ISO")
+	flags.StringVar(&o.Want.SHA256, "sha256", "", "SHA-256 of the ISO, instead of a CHECKSUM file")
+	flags.StringVar(&o.Want.Keyring, "keyring", "", "keyring of Fedora's keys: the CHECKSUM file must be signed by one of them (gpgv)")
+	flags.BoolVar(&o.NoInstall, "no-install", false, "install nothing: the ISO must have all that the session needs")
+	registerBake(flags, "fedora", &o.OutDir, &o.WorkDir, &o.Version, &o.SourceDateEpoch)
+	flags.StringVar(&o.Mirror, "archive", "", "address of Debian's archive, for newer erofs-utils where this machine's are old (default: the one that apt uses here)")
+	_ = cmd.MarkFlagRequired("live-iso") // it was defined above
+	return cmd
 }
 
-// tellBaked prints what a bake made.
-func tellBaked(cmd *cobra.Command, result *bake.Result, err error) error {
+// registerBake defines the flags that all bakes have.
+func registerBake(flags *pflag.FlagSet, flavor string, out, work, version *string, epoch *int64) {
+	flags.StringVarP(out, "output", "o", "bases", "directory of bases; the result is "+flavor+"/ARCH/VERSION in it")
+	flags.StringVar(work, "work", "", "directory of downloaded packages, finished steps and scratch files (default: the user's cache directory)")
+	flags.StringVar(version, "base-version", "", "YYYY-MM-DD or YYYY-MM-DD.N (default: the day of --epoch)")
+	flags.Int64Var(epoch, "epoch", bake.DefaultEpoch, "time to stamp on everything, in Unix seconds")
+}
+
+// runBake bakes, shows the steps on standard error, and prints the folder of the base.
+func runBake(cmd *cobra.Command, progress *func(step string, done, total int64), run func() (*bake.Result, error)) error {
+	steps := &steps{to: cmd.ErrOrStderr(), what: "bake"}
+	*progress = steps.show
+	result, err := run()
+	steps.end()
 	if err != nil {
 		return err
 	}
 	m := result.Manifest
 	fmt.Fprintf(cmd.ErrOrStderr(), "bake: %s %s %s, %d MiB, sha256 %s\n", m.Flavor, m.Version, m.Arch, m.TotalSize>>20, m.SHA256)
 	fmt.Fprintln(cmd.OutOrStdout(), result.Dir)
-	return nil
-}
-
-// workIn fills in the folder to work in, if none is named: in the user's cache
-// directory, and never in one that somebody else could have made, as a bake
-// takes packages and finished steps from there.
-func workIn(dir *string) error {
-	if *dir != "" {
-		return nil
-	}
-	const name = "name a folder with --work"
-	cache, err := os.UserCacheDir()
-	if err == nil && !filepath.IsAbs(cache) {
-		err = errors.New("HOME is no whole path")
-	}
-	if err != nil {
-		return usage(fmt.Errorf("there is no folder to work in (%w): %s", err, name))
-	}
-	work := filepath.Join(cache, "isofs", "bake")
-	if os.Geteuid() == 0 {
-		err = border.Check(work)
-	}
-	if err == nil {
-		err = owned(work)
-	}
-	if err != nil {
-		return usage(fmt.Errorf("the folder to work in, %s, is not yours alone: %w: %s", work, err, name))
-	}
-	*dir = work
-	return nil
-}
-
-// owned reports what is wrong with a folder that is there and is another's.
-func owned(dir string) error {
-	fi, err := os.Stat(dir)
-	if errors.Is(err, os.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	if owner := int(fi.Sys().(*syscall.Stat_t).Uid); owner != os.Geteuid() {
-		return fmt.Errorf("it belongs to user %d", owner)
-	}
 	return nil
 }

@@ -2,24 +2,24 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
-	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"aesthetic.computer/isofs/base"
 	"aesthetic.computer/isofs/output"
+	"aesthetic.computer/isofs/settings"
 )
 
 func newBase() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "base",
 		Short: "Describe, check and publish bases",
-		Args:  onlyCommands,
+		Args:  settings.OnlyCommands,
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.AddCommand(newBaseIndex(), newBaseVerify(), newBasePublish(), newBaseList(), newBaseRollback(), newBasePrune(), newBaseSign())
@@ -29,7 +29,7 @@ func newBase() *cobra.Command {
 func newBaseIndex() *cobra.Command {
 	var o base.IndexOptions
 	var out string
-	blockSize := size(base.BlockSize)
+	blockSize := settings.Size(base.BlockSize)
 	cmd := &cobra.Command{
 		Use:   "index IMAGE",
 		Short: "Write the manifest of a disk image",
@@ -55,11 +55,15 @@ named base.iso to be served from the folder where it lies.`,
 }
 
 func baseIndex(cmd *cobra.Command, path, out string, o base.IndexOptions) error {
-	f, fi, err := openImage(path)
+	f, size, err := base.OpenFile(path)
 	if err != nil {
 		return err
 	}
 	defer f.Close()
+	fi, err := f.Stat()
+	if err != nil {
+		return fmt.Errorf("index %s: %w", path, err)
+	}
 	made := fi.ModTime().UTC().Truncate(time.Second)
 	o.CreatedAt = made.Format(time.RFC3339)
 	if o.Version == "" {
@@ -73,16 +77,12 @@ func baseIndex(cmd *cobra.Command, path, out string, o base.IndexOptions) error 
 		return fmt.Errorf("write the manifest: %w", err)
 	}
 	defer to.Abort()
-	m, err := indexInto(cmd.Context(), f, fi.Size(), o, to)
+	m, err := indexInto(cmd.Context(), f, size, o, to)
 	if err != nil {
 		return fmt.Errorf("index %s: %w", path, err)
 	}
-	said := cmd.OutOrStdout()
-	if out == output.Standard {
-		said = cmd.ErrOrStderr()
-	}
-	fmt.Fprintf(said, "%s\n  base    %s %s %s, %d bytes\n  sha256  %s\n  slot    %d bytes at %d\n  blocks  %d of %s\n",
-		out, m.Flavor, m.Version, m.Arch, m.TotalSize, m.SHA256, m.PiecePartitionSize, m.PiecePartitionOffset, len(m.Blocks), size(m.BlockSize))
+	fmt.Fprintf(reportTo(cmd, out == output.Standard), "%s\n  base    %s %s %s, %d bytes\n  sha256  %s\n  slot    %d bytes at %d\n  blocks  %d of %s\n",
+		out, m.Flavor, m.Version, m.Arch, m.TotalSize, m.SHA256, m.PiecePartitionSize, m.PiecePartitionOffset, len(m.Blocks), settings.Size(m.BlockSize))
 	return nil
 }
 
@@ -128,76 +128,20 @@ func baseVerify(cmd *cobra.Command, args []string) error {
 	if err != nil {
 		return err
 	}
-	defer b.image.Close()
+	defer b.Image.Close()
 	show, end := progressBar("verifying")
-	err = b.verify(cmd.Context(), show)
+	err = b.Verify(cmd.Context(), show)
 	end()
 	if err != nil {
 		return err
 	}
-	m := b.manifest
-	fmt.Fprintf(cmd.OutOrStdout(), "%s: right, all %d blocks (sha256 %s)\n", b.image.Name(), len(m.Blocks), m.SHA256)
+	m := b.Manifest
+	fmt.Fprintf(cmd.OutOrStdout(), "%s: right, all %d blocks (sha256 %s)\n", b.Image.Name(), len(m.Blocks), m.SHA256)
 	return nil
 }
 
-// A localBase is a base in the file system.
-type localBase struct {
-	image        *os.File
-	size         int64
-	manifest     *base.Manifest
-	manifestPath string
-}
-
-// openLocal opens what the arguments name: a folder, or an image, and perhaps
-// the manifest.
-func openLocal(args []string) (*localBase, error) {
-	path := args[0]
-	fi, err := os.Stat(path)
-	if err != nil {
-		return nil, fmt.Errorf("open the base: %w", err)
-	}
-	if fi.IsDir() {
-		path = filepath.Join(path, base.ImageName)
-	}
-	b := &localBase{manifestPath: filepath.Join(filepath.Dir(path), base.ManifestName)}
-	if len(args) == 2 {
-		b.manifestPath = args[1]
-	}
-	data, err := os.ReadFile(b.manifestPath)
-	if err != nil {
-		return nil, fmt.Errorf("read the manifest: %w", err)
-	}
-	if b.manifest, err = base.Parse(data); err != nil {
-		return nil, fmt.Errorf("%s: %w", b.manifestPath, err)
-	}
-	f, fi, err := openImage(path)
-	if err != nil {
-		return nil, err
-	}
-	b.image, b.size = f, fi.Size()
-	return b, nil
-}
-
-// verify compares the image with the manifest.
-func (b *localBase) verify(ctx context.Context, show func(done, total int64)) error {
-	if err := b.manifest.Verify(ctx, b.image, b.size, show); err != nil {
-		return fmt.Errorf("%s does not match %s: %w", b.image.Name(), b.manifestPath, err)
-	}
-	return nil
-}
-
-func openImage(path string) (*os.File, os.FileInfo, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, nil, fmt.Errorf("open the image: %w", err)
-	}
-	fi, err := f.Stat()
-	if err == nil && !fi.Mode().IsRegular() {
-		err = errors.New("it is no regular file")
-	}
-	if err != nil {
-		f.Close()
-		return nil, nil, fmt.Errorf("open the image %s: %w", path, err)
-	}
-	return f, fi, nil
+// openLocal opens the base that the arguments name: a folder, or an image, and perhaps the
+// manifest.
+func openLocal(args []string) (*base.Local, error) {
+	return base.OpenLocal(args[0], strings.Join(args[1:], ""))
 }

@@ -2,22 +2,12 @@ package main
 
 import (
 	"fmt"
-	"time"
 
 	"github.com/spf13/cobra"
 
-	"aesthetic.computer/isofs/signature"
+	"aesthetic.computer/isofs/settings"
 	"aesthetic.computer/isofs/store"
 )
-
-// A placeSigner signs what is published.
-type placeSigner struct{ *signature.Signer }
-
-// VerifyOwn implements store.Signer.
-func (s placeSigner) VerifyOwn(text, sig []byte) error {
-	_, err := s.Keyring().Verify(text, sig, time.Now())
-	return err
-}
 
 // store opens the keys to publish by; nil if there are none.
 func (o *signFlags) store() (store.Signer, error) {
@@ -25,7 +15,7 @@ func (o *signFlags) store() (store.Signer, error) {
 	if s == nil {
 		return nil, err
 	}
-	return placeSigner{s}, nil
+	return s, nil
 }
 
 func newBaseSign() *cobra.Command {
@@ -48,7 +38,7 @@ signed so far, or with another key. What is there is believed: compare it with w
 				return err
 			}
 			if sign == nil {
-				return usage(wrongFlag("sign-key", "is needed"))
+				return settings.Usage(settings.Wrong("sign-key", "is needed"))
 			}
 			c, err := o.channel(cmd, place)
 			if err != nil {

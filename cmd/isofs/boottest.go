@@ -14,6 +14,7 @@ import (
 
 	"aesthetic.computer/isofs/boottest"
 	"aesthetic.computer/isofs/output"
+	"aesthetic.computer/isofs/settings"
 )
 
 // bootFlags are what the flags of boot-test say before they are understood.
@@ -48,11 +49,11 @@ by it, and emulation, which takes several times as long, if not.`,
 		},
 	}
 	flags := cmd.Flags()
-	choiceVar(flags, &o.As, "as", "usb", boottest.Media, "how the image is attached: "+strings.Join(boottest.Media, ", ")+"; the base tiny knows disk and virtio-cd only")
-	choiceVar(flags, &o.Firmware, "firmware", "uefi", boottest.Firmwares, "what starts it: "+strings.Join(boottest.Firmwares, ", "))
-	choiceVar(flags, &o.Accel, "accel", "auto", boottest.Accelerators, "how the machine runs: "+strings.Join(boottest.Accelerators, ", "))
+	settings.ChoiceVar(flags, &o.As, "as", "usb", boottest.Media, "how the image is attached: "+strings.Join(boottest.Media, ", ")+"; the base tiny knows disk and virtio-cd only")
+	settings.ChoiceVar(flags, &o.Firmware, "firmware", "uefi", boottest.Firmwares, "what starts it: "+strings.Join(boottest.Firmwares, ", "))
+	settings.ChoiceVar(flags, &o.Accel, "accel", "auto", boottest.Accelerators, "how the machine runs: "+strings.Join(boottest.Accelerators, ", "))
 	flags.IntVar(&o.Memory, "memory", 2048, "the machine's memory in MiB")
-	durationVar(flags, &o.Timeout, "timeout", 240*time.Second, "how long to watch")
+	settings.DurationVar(flags, &o.Timeout, "timeout", 240*time.Second, "how long to watch")
 	flags.StringVar(&o.Expect.Piece, "piece", "", "expect that the machine names this piece on its serial port (ISOFS-JSON)")
 	flags.StringArrayVar(&f.serial, "expect-serial", nil, "expect a line on the serial port, a regular expression (repeatable); a boot that is to fail names its ISOFS-FAIL")
 	flags.StringVar(&f.color, "expect-color", "", "expect a color on the screen, such as '#ff6ec7'")
@@ -103,7 +104,7 @@ func (f *bootFlags) parse(e *boottest.Expect) (err error) {
 	for _, text := range f.serial {
 		line, err := regexp.Compile(text)
 		if err != nil {
-			return usage(blame("expect-serial", err))
+			return settings.Usage(settings.Blame("expect-serial", err))
 		}
 		e.Serial = append(e.Serial, line)
 	}
@@ -112,7 +113,7 @@ func (f *bootFlags) parse(e *boottest.Expect) (err error) {
 	}
 	rgb, err := hex.DecodeString(strings.TrimPrefix(f.color, "#"))
 	if err != nil || len(rgb) != 3 {
-		return usage(wrongFlag("expect-color", "%.20q is not like #ff6ec7", f.color))
+		return settings.Usage(settings.Wrong("expect-color", "%.20q is not like #ff6ec7", f.color))
 	}
 	e.Color = &color.RGBA{R: rgb[0], G: rgb[1], B: rgb[2], A: 255}
 	return nil

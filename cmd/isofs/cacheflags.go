@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"aesthetic.computer/isofs/cache"
+	"aesthetic.computer/isofs/settings"
 )
 
 // inMemory is what --cache says for a cache without a directory.
@@ -15,15 +16,15 @@ const inMemory = "memory"
 
 // Bounds on the cache if --cache-size does not say.
 const (
-	diskCacheSize   size = 4 << 30
-	memoryCacheSize size = 256 << 20
+	diskCacheSize   settings.Size = 4 << 30
+	memoryCacheSize settings.Size = 256 << 20
 )
 
 // cacheFlags say what kind of block cache there is.
 type cacheFlags struct {
 	where string
-	limit size // 0: what suits where
-	scrub size // a second; only serve and mount have the flag
+	limit settings.Size // 0: what suits where
+	scrub settings.Size // a second; only serve and mount have the flag
 }
 
 func (o *cacheFlags) register(cmd *cobra.Command) {
@@ -37,18 +38,14 @@ func (o *cacheFlags) registerScrub(cmd *cobra.Command) {
 	cmd.Flags().Var(&o.scrub, "scrub-rate", "bytes a second of the cache that are read again from disk and compared, once an hour; 0 is none")
 }
 
-// complete fills in the default that depends on where, and validates.
-func (o *cacheFlags) complete() error {
+// complete fills in the default that depends on where.
+func (o *cacheFlags) complete() {
 	if o.limit == 0 {
 		o.limit = diskCacheSize
 		if o.where == inMemory {
 			o.limit = memoryCacheSize
 		}
 	}
-	if o.limit < 1<<20 {
-		return wrongFlag("cache-size", "%s is less than 1MiB", o.limit)
-	}
-	return nil
 }
 
 // dir is the directory of the cache, empty if it is in memory.

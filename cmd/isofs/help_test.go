@@ -31,20 +31,20 @@ func TestHelpInGroups(t *testing.T) {
 	help, at := said(t, "serve", "--help"), 0
 	grouped := map[string]string{"help": "Flags"}
 	for _, group := range flagGroups {
-		title := strings.Index(help, "\n"+group.title+":\n")
+		title := strings.Index(help, "\n"+group.Title+":\n")
 		if title < at {
-			t.Errorf("the group %s is not there, or not behind the others", group.title)
+			t.Errorf("the group %s is not there, or not behind the others", group.Title)
 			continue
 		}
 		at = title
-		for _, name := range group.flags {
+		for _, name := range group.Flags {
 			if was := grouped[name]; was != "" {
-				t.Errorf("--%s is in %s and in %s", name, was, group.title)
+				t.Errorf("--%s is in %s and in %s", name, was, group.Title)
 			}
-			grouped[name] = group.title
+			grouped[name] = group.Title
 			line := regexp.MustCompile(`\n +--`+name+`[ \[]`).FindAllStringIndex(help, -1)
 			if len(line) != 1 || line[0][0] < at {
-				t.Errorf("--%s is shown %d times, or in another order than in %s", name, len(line), group.title)
+				t.Errorf("--%s is shown %d times, or in another order than in %s", name, len(line), group.Title)
 				continue
 			}
 			at = line[0][0]

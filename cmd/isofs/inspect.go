@@ -14,6 +14,7 @@ import (
 	"aesthetic.computer/isofs/bundle"
 	"aesthetic.computer/isofs/extent"
 	"aesthetic.computer/isofs/fault"
+	"aesthetic.computer/isofs/settings"
 )
 
 func newInspect() *cobra.Command {
@@ -28,16 +29,16 @@ which are generated. For a file no flag is of use.`,
   isofs inspect notepat --base bases/tiny/amd64/2026-11-01`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if f, fi, err := openImage(args[0]); err == nil {
+			if f, size, err := base.OpenFile(args[0]); err == nil {
 				defer f.Close()
-				return describe(cmd.OutOrStdout(), f, fi.Size())
+				return describe(cmd.OutOrStdout(), f, size)
 			} else if strings.ContainsAny(args[0], "/.") && !strings.HasPrefix(args[0], "@") {
 				return err // a path, clearly
 			}
 			if o.base == "" {
-				return usage(fmt.Errorf("there is no file %q here; to inspect it as a piece give --base", args[0]))
+				return settings.Usage(fmt.Errorf("there is no file %q here; to inspect it as a piece give --base", args[0]))
 			}
-			if err := usage(o.validate()); err != nil {
+			if err := o.validate(); err != nil {
 				return err
 			}
 			if done, err := o.asUser(cmd.Context(), cmd, args); done || err != nil {
@@ -47,7 +48,7 @@ which are generated. For a file no flag is of use.`,
 		},
 	}
 	o.register(cmd)
-	hide(cmd, "refresh", "retain", "sign-key", "sign-passphrase-file")
+	flagGroups.Hide(cmd, "refresh", "retain", "sign-key", "sign-passphrase-file")
 	return cmd
 }
 

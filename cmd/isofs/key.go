@@ -2,13 +2,12 @@ package main
 
 import (
 	"fmt"
-	"os"
 	"time"
 
 	"github.com/spf13/cobra"
 
-	"aesthetic.computer/isofs/fault"
 	"aesthetic.computer/isofs/output"
+	"aesthetic.computer/isofs/settings"
 	"aesthetic.computer/isofs/signature"
 )
 
@@ -16,7 +15,7 @@ func newKey() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "key",
 		Short: "Make a key that signs, and show its public part",
-		Args:  onlyCommands,
+		Args:  settings.OnlyCommands,
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.AddCommand(newKeyNew(), newKeyPublic())
@@ -39,28 +38,7 @@ should be of the domain that serves the images.`,
 			if err := checkNewKey(out, name, email, days); err != nil {
 				return err
 			}
-			now := time.Now().UTC().Truncate(time.Second)
-			key, err := signature.NewKey(name, email, time.Duration(days)*24*time.Hour, now)
-			if err != nil {
-				return err
-			}
-			s, err := signature.NewSigner([]signature.Secret{{Name: out, Data: key}}, func() time.Time { return now })
-			if err != nil {
-				return err
-			}
-			if err := output.WriteNew(out, key); err != nil {
-				return fmt.Errorf("write the key: %w", err)
-			}
-			end := "never"
-			if !s.Expires().IsZero() {
-				end = s.Expires().UTC().Format(time.DateOnly)
-			}
-			said := cmd.OutOrStdout()
-			if out == output.Standard {
-				said = cmd.ErrOrStderr()
-			}
-			fmt.Fprintf(said, "%s\n  key      %s\n  expires  %s\n", out, s, end)
-			return nil
+			return keyNew(cmd, out, name, email, days)
 		},
 	}
 	flags := cmd.Flags()
@@ -71,23 +49,44 @@ should be of the domain that serves the images.`,
 	return cmd
 }
 
+func keyNew(cmd *cobra.Command, out, name, email string, days int) error {
+	now := time.Now().UTC().Truncate(time.Second)
+	key, err := signature.NewKey(name, email, time.Duration(days)*24*time.Hour, now)
+	if err != nil {
+		return err
+	}
+	s, err := signature.NewSigner([]signature.Secret{{Name: out, Data: key}}, func() time.Time { return now })
+	if err != nil {
+		return err
+	}
+	if err := output.WriteNew(out, key); err != nil {
+		return fmt.Errorf("write the key: %w", err)
+	}
+	end := "never"
+	if !s.Expires().IsZero() {
+		end = s.Expires().UTC().Format(time.DateOnly)
+	}
+	fmt.Fprintf(reportTo(cmd, out == output.Standard), "%s\n  key      %s\n  expires  %s\n", out, s, end)
+	return nil
+}
+
 // checkNewKey reports all that is wrong with what is to be made.
 func checkNewKey(out, name, email string, days int) error {
 	var wrong []error
 	needed := func(flag, value, what string, check func(string) error) {
 		if value == "" {
-			wrong = append(wrong, wrongFlag(flag, "is needed: %s", what))
+			wrong = append(wrong, settings.Wrong(flag, "is needed: %s", what))
 		} else if err := check(value); err != nil {
-			wrong = append(wrong, wrongFlag(flag, "%w", err))
+			wrong = append(wrong, settings.Wrong(flag, "%w", err))
 		}
 	}
 	needed("out", out, "the file to write", func(string) error { return nil })
 	needed("name", name, "the name of who signs", signature.CheckName)
 	needed("email", email, "the address of who signs", signature.CheckEmail)
 	if days < 0 || days > 36500 {
-		wrong = append(wrong, wrongFlag("days", "%d is not between 0 and 36500", days))
+		wrong = append(wrong, settings.Wrong("days", "%d is not between 0 and 36500", days))
 	}
-	return usage(wrong...)
+	return settings.Usage(wrong...)
 }
 
 func newKeyPublic() *cobra.Command {
@@ -127,7 +126,7 @@ gpg --verify for machines without gpg.`,
 		Args:    cobra.RangeArgs(1, 2),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if keyring == "" {
-				return usage(wrongFlag("keyring", "is needed: the public keys that are trusted"))
+				return settings.Usage(settings.Wrong("keyring", "is needed: the public keys that are trusted"))
 			}
 			return verifyFile(cmd, keyring, append(args, args[0]+signature.Suffix))
 		},
@@ -137,27 +136,11 @@ gpg --verify for machines without gpg.`,
 }
 
 func verifyFile(cmd *cobra.Command, keyring string, args []string) error {
-	ring, err := openKeyring(keyring)
+	ring, err := signature.OpenKeyring(keyring)
 	if err != nil {
 		return err
 	}
-	fi, err := os.Stat(args[1])
-	if err == nil && fi.Size() > signature.MaxSize {
-		err = fmt.Errorf("%s has %d bytes, and is no signature: %w", args[1], fi.Size(), fault.Corrupt)
-	}
-	if err != nil {
-		return fmt.Errorf("read the signature: %w", err)
-	}
-	sig, err := os.ReadFile(args[1])
-	if err != nil {
-		return fmt.Errorf("read the signature: %w", err)
-	}
-	f, _, err := openImage(args[0])
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	proof, err := ring.VerifyReader(cmd.Context(), f, sig, time.Now())
+	proof, err := ring.VerifyFile(cmd.Context(), args[0], args[1], time.Now())
 	if err != nil {
 		return fmt.Errorf("verify %s: %w", args[0], err)
 	}

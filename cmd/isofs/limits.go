@@ -9,6 +9,7 @@ import (
 
 	"aesthetic.computer/isofs/catalog"
 	"aesthetic.computer/isofs/quota"
+	"aesthetic.computer/isofs/settings"
 )
 
 // limitFlags bound what is fetched and kept of pieces.
@@ -56,12 +57,12 @@ func (l *limitFlags) validate() error {
 		{"limit-new-burst", l.newNames.burst}, {"limit-new-total-burst", l.allNew.burst},
 	} {
 		if c.value < 1 || c.value > 1_000_000 {
-			wrong = append(wrong, wrongFlag(c.name, "%d is not between 1 and 1000000", c.value))
+			wrong = append(wrong, settings.Wrong(c.name, "%d is not between 1 and 1000000", c.value))
 		}
 	}
 	for name, rate := range map[string]float64{"limit-new": l.newNames.rate, "limit-new-total": l.allNew.rate} {
 		if !(rate >= 0.001 && rate <= 1_000_000) { // so that NaN is none, too
-			wrong = append(wrong, wrongFlag(name, "%g is not between 0.001 and 1000000", rate))
+			wrong = append(wrong, settings.Wrong(name, "%g is not between 0.001 and 1000000", rate))
 		}
 	}
 	return errors.Join(wrong...)

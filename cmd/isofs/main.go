@@ -2,9 +2,8 @@
 // ISO, and serves it with a stock nginx.
 //
 // This package turns flags, environment and file into the Config of a package,
-// calls that, and prints what comes of it; there is one file per subcommand. It
-// also starts itself once more as another user where root started it, and reads
-// settings again at SIGHUP.
+// calls that, and prints the result; there is one file per subcommand. Where root started it,
+// it starts itself once more as another user. At SIGHUP it reads the settings again.
 package main
 
 import (
@@ -20,7 +19,9 @@ import (
 	"github.com/spf13/cobra"
 
 	"aesthetic.computer/isofs/fault"
+	"aesthetic.computer/isofs/output"
 	"aesthetic.computer/isofs/server"
+	"aesthetic.computer/isofs/settings"
 	"aesthetic.computer/isofs/stick"
 	"aesthetic.computer/isofs/store"
 )
@@ -36,10 +37,10 @@ const (
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	root, printed := newRoot(), &printer{to: os.Stdout}
+	root, printed := newRoot(), output.NewPrinter(os.Stdout)
 	root.SetOut(printed)
 	cmd, err := execute(ctx, root)
-	err = printed.end(err)
+	err = printed.Close(err)
 	stop()
 	if err == nil {
 		return
@@ -58,18 +59,19 @@ func main() {
 // begins is usage: cobra's own errors, of unknown commands and wrong numbers of
 // arguments, say so here.
 func execute(ctx context.Context, root *cobra.Command) (*cobra.Command, error) {
-	begun := false
+	began := false
 	prepare := root.PersistentPreRunE
 	root.PersistentPreRunE = func(cmd *cobra.Command, args []string) error {
-		begun = true
+		began = true
 		return prepare(cmd, args)
 	}
 	cmd, err := root.ExecuteContextC(ctx)
-	_, printing := errors.AsType[*printError](err) // of --help and --version
-	if err != nil && !begun && !printing && !errors.Is(err, errUsage) {
-		err = commandError(cmd, err)
+	_, printing := errors.AsType[*output.PrintError](err) // of --help and --version
+	if err != nil && !began && !printing && !errors.Is(err, settings.ErrUsage) {
+		err = settings.CommandError(cmd, err)
 	}
-	nameSettings(cmd.Flags(), err)
+	err = blameFlags(err)
+	settings.Name(cmd.Flags(), err)
 	return cmd, err
 }
 
@@ -83,7 +85,7 @@ func exitStatus(err error) int {
 		return exitConflict
 	case errors.Is(err, fault.Corrupt):
 		return exitCorrupt
-	case errors.Is(err, errUsage), errors.Is(err, fault.Invalid):
+	case errors.Is(err, settings.ErrUsage), errors.Is(err, fault.Invalid):
 		return exitUsage
 	}
 	return exitFailed
@@ -107,34 +109,58 @@ Start here:
 Every flag can be given as an environment variable (--cache-size is ISOFS_CACHE_SIZE)
 and in a file of lines like  cache-size = "4GiB"  named by --config. A flag wins over
 the environment, the environment over the file.`,
-		Version:       version(),
-		SilenceUsage:  true,
-		SilenceErrors: true,
-		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
-			if err := bindSettings(cmd); err != nil {
-				return err
-			}
-			if reloadIn(cmd.Context()) != nil {
-				return nil // the log stays as it is
-			}
-			if err := setLogger(cmd); err != nil {
-				return err
-			}
-			if !isChild() {
-				warnOfVariables(cmd.Root())
-			}
-			return nil
-		},
+		Version:           version(),
+		SilenceUsage:      true,
+		SilenceErrors:     true,
+		PersistentPreRunE: prepare,
 	}
-	root.SetFlagErrorFunc(flagError)
+	root.SetFlagErrorFunc(settings.FlagError)
 	flags := root.PersistentFlags()
-	flags.String("config", "", "file of settings in TOML; "+defaultConfig+" is read if it is there")
-	choiceVar(flags, new(string), "log-level", "info", logLevels, "from what level on to log: "+strings.Join(logLevels, ", "))
-	choiceVar(flags, new(string), "log-format", "text", logFormats, "how to log: "+strings.Join(logFormats, ", "))
+	flags.String("config", "", "file of settings in TOML; "+settings.DefaultFile+" is read if it is there")
+	settings.ChoiceVar(flags, new(string), "log-level", "info", logLevels, "from what level on to log: "+strings.Join(logLevels, ", "))
+	settings.ChoiceVar(flags, new(string), "log-format", "text", logFormats, "how to log: "+strings.Join(logFormats, ", "))
 	addCommands(root)
-	completeChoices(root)
-	setHelp(root)
+	settings.CompleteChoices(root, offered)
+	flagGroups.SetHelp(root)
 	return root
+}
+
+// prepare runs before a command: it reads the settings and sets up the log.
+func prepare(cmd *cobra.Command, _ []string) error {
+	if err := bind(cmd); err != nil {
+		return err
+	}
+	if reloadIn(cmd.Context()) != nil {
+		return nil // the log stays as it is
+	}
+	if err := setLogger(cmd); err != nil {
+		return err
+	}
+	if !server.IsChild() {
+		warnOfVariables(cmd.Root())
+	}
+	return nil
+}
+
+// bind gives flags that were not typed their values: in a child those that its parent sends,
+// else those of environment and file.
+func bind(cmd *cobra.Command) error {
+	if !server.IsChild() {
+		return settings.Bind(cmd, overridden)
+	}
+	var sent settings.Values
+	if err := server.Receive(&sent); err != nil {
+		return err
+	}
+	return sent.Apply(cmd.Flags())
+}
+
+// warnOfVariables names variables that look like settings and are none. It only warns,
+// unlike for a file: scripts and other programs have variables, too.
+func warnOfVariables(root *cobra.Command) {
+	for name, near := range settings.Strange(root, os.Environ(), ownVariables) {
+		slog.Warn(name + " is not a setting of isofs, and changes nothing" + near)
+	}
 }
 
 // addCommands adds all commands, in the groups in which --help shows them.

@@ -22,7 +22,6 @@ and are of no use here.`,
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			o.web.enabled = true
-			o.stack.base = "-" // not opened
 			if err := o.complete(); err != nil {
 				return err
 			}
@@ -39,7 +38,7 @@ and are of no use here.`,
 		},
 	}
 	o.register(cmd)
-	hide(cmd, "Base", "Cache", "Pieces", "Signing", "public-url", "peer-url", "nginx", "grace", "limit-watchers", "limit-fetches", "limit-snapshots",
+	flagGroups.Hide(cmd, "Base", "Cache", "Pieces", "Signing", "public-url", "peer-url", "nginx", "grace", "limit-watchers", "limit-fetches", "limit-snapshots",
 		"limit-new", "limit-new-burst", "limit-new-total", "limit-new-total-burst", "admin-key-file", "metrics-listen")
 	cmd.Flags().Lookup("profile").Hidden = false
 	cmd.Flags().BoolVar(&site, "site", false, "only what belongs into the http block of an existing configuration")

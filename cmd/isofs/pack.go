@@ -2,25 +2,19 @@ package main
 
 import (
 	"context"
-	"crypto/sha256"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"os"
-	"time"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/sys/unix"
 	"golang.org/x/term"
 
-	"aesthetic.computer/isofs/base"
 	"aesthetic.computer/isofs/bundle"
-	"aesthetic.computer/isofs/catalog"
 	"aesthetic.computer/isofs/fault"
 	"aesthetic.computer/isofs/output"
 	"aesthetic.computer/isofs/server"
+	"aesthetic.computer/isofs/settings"
 	"aesthetic.computer/isofs/signature"
 )
 
@@ -41,14 +35,14 @@ state and a cache at a time: while the server runs, name others (--state, --cach
 		Example: "  isofs pack notepat -o notepat-os.iso --base bases/tiny/amd64/2026-11-01",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := usage(o.validate()); err != nil {
+			if err := o.validate(); err != nil {
 				return err
 			}
 			name, err := bundle.ParseName(args[0])
 			if err != nil {
 				return err
 			}
-			if isChild() {
+			if server.IsChild() {
 				return packForParent(cmd.Context(), &o, name)
 			}
 			if out == "" {
@@ -62,13 +56,6 @@ state and a cache at a time: while the server runs, name others (--state, --cach
 	return cmd
 }
 
-// packed is what is known of an image when it was written.
-type packed struct {
-	SHA256 base.Hash
-	Time   time.Time
-	Signed bool
-}
-
 // runPack writes the image, and its signature, to files that appear only when
 // they are whole and right, or into what is no file (package output). Started
 // by root, it makes the files, and the user writes what is in them
@@ -80,7 +67,7 @@ func runPack(cmd *cobra.Command, o *stackFlags, name bundle.Name, out string) er
 	}
 	defer image.Abort() // does nothing once it was committed
 	if image.IsStream() && term.IsTerminal(int(image.To.Fd())) {
-		return usage(fmt.Errorf("%s is a terminal, and an image is no text: name a file", out))
+		return settings.Usage(fmt.Errorf("%s is a terminal, and an image is no text: name a file", out))
 	}
 	sigName := out + signature.Suffix
 	if image.IsStream() {
@@ -93,7 +80,7 @@ func runPack(cmd *cobra.Command, o *stackFlags, name bundle.Name, out string) er
 	defer sig.Abort()
 	done, err := packByUser(cmd, o, name, image.To, sig.To)
 	if done == nil && err == nil {
-		done, err = packInto(cmd.Context(), o, name, image.To, sig.To)
+		done, err = o.pack(cmd.Context(), name, image.To, sig.To)
 	}
 	if err != nil {
 		return err
@@ -102,7 +89,7 @@ func runPack(cmd *cobra.Command, o *stackFlags, name bundle.Name, out string) er
 }
 
 // endPack gives the files that were written their names, and says so.
-func endPack(cmd *cobra.Command, done *packed, image, sig *output.File, out string) error {
+func endPack(cmd *cobra.Command, done *server.Packed, image, sig *output.File, out string) error {
 	if !image.IsStream() {
 		if err := os.Chtimes(image.To.Name(), done.Time, done.Time); err != nil {
 			return fmt.Errorf("write %s: %w", out, err)
@@ -116,11 +103,7 @@ func endPack(cmd *cobra.Command, done *packed, image, sig *output.File, out stri
 			return err
 		}
 	}
-	said := cmd.OutOrStdout()
-	if image.IsStandard() {
-		said = cmd.ErrOrStderr()
-	}
-	fmt.Fprintf(said, "%s  %s\n", done.SHA256, out)
+	fmt.Fprintf(reportTo(cmd, image.IsStandard()), "%s  %s\n", done.SHA256, out)
 	if done.Signed && image.IsStream() {
 		fmt.Fprintf(cmd.ErrOrStderr(), "pack: the signature was not written, as there is no name beside %s\n", out)
 	}
@@ -129,7 +112,7 @@ func endPack(cmd *cobra.Command, done *packed, image, sig *output.File, out stri
 
 // packByUser has --user write the files, if root started this; else it returns
 // neither a result nor an error.
-func packByUser(cmd *cobra.Command, o *stackFlags, name bundle.Name, image, sig *os.File) (*packed, error) {
+func packByUser(cmd *cobra.Command, o *stackFlags, name bundle.Name, image, sig *os.File) (*server.Packed, error) {
 	r, w, err := os.Pipe()
 	if err != nil {
 		return nil, err
@@ -140,115 +123,35 @@ func packByUser(cmd *cobra.Command, o *stackFlags, name bundle.Name, image, sig 
 	if err != nil || !byUser {
 		return nil, err
 	}
-	var done packed
+	var done server.Packed
 	if err := json.NewDecoder(r).Decode(&done); err != nil {
 		return nil, fmt.Errorf("pack %s: what the process of --user says: %w: %w", name, fault.Corrupt, err)
 	}
 	return &done, nil
 }
 
-// packForParent is packInto in the process of --user: root's made the files.
+// packForParent writes the image in the process of --user: root's made the files.
 func packForParent(ctx context.Context, o *stackFlags, name bundle.Name) error {
 	image, sig, toParent := os.NewFile(3, "the image"), os.NewFile(4, "its signature"), os.NewFile(5, "parent")
-	done, err := packInto(ctx, o, name, image, sig)
+	done, err := o.pack(ctx, name, image, sig)
 	if err != nil {
 		return err
 	}
 	return json.NewEncoder(toParent).Encode(done)
 }
 
-// packInto writes the image of a piece, and its signature if there are keys.
-func packInto(ctx context.Context, o *stackFlags, name bundle.Name, image, sig *os.File) (done *packed, err error) {
-	s, err := o.openStack(ctx, quietLogger())
+// pack writes the image of a piece, and its signature if there are keys.
+func (o *stackFlags) pack(ctx context.Context, name bundle.Name, image, sig *os.File) (*server.Packed, error) {
+	config, err := o.readConfig(quietLogger())
 	if err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, s.Close()) }()
-	snap, err := s.Catalog.Current(ctx, name)
-	if err != nil {
-		return nil, err
-	}
-	if err := writeImage(ctx, snap, image); err != nil {
-		return nil, fmt.Errorf("pack %s: %w", name, err)
-	}
-	done = &packed{SHA256: snap.SHA256(), Time: snap.Time(), Signed: s.Signed()}
-	if done.Signed {
-		text, err := snap.Sidecar(server.SignatureSuffix)
-		if err == nil {
-			_, err = sig.Write(text)
-		}
-		if err != nil {
-			return nil, fmt.Errorf("pack %s: write its signature: %w", name, err)
-		}
-	}
-	return done, nil
+	show, end := progressBar("writing " + name.FileName())
+	defer end()
+	return server.Pack(ctx, config, name, server.Output{Image: image, Signature: sig, Written: show})
 }
 
 // quietLogger is for commands whose output is read by people: warnings only.
 func quietLogger() *slog.Logger {
 	return slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
-}
-
-// copyBuffer is the unit of writing an image.
-const copyBuffer = 1 << 20
-
-// writeImage writes the image, from where f is, and compares what it wrote with
-// the image's digest. In an empty file runs of zeroes become holes.
-func writeImage(ctx context.Context, snap *catalog.Snapshot, f *os.File) error {
-	h, err := snap.Open()
-	if err != nil {
-		return err
-	}
-	defer h.Close()
-	sparse := isEmpty(f)
-	sum := sha256.New()
-	show, end := progressBar("writing " + snap.FileName())
-	defer end()
-	buf := make([]byte, copyBuffer)
-	for off := int64(0); off < h.Size(); {
-		n, err := h.ReadAtContext(ctx, buf[:min(copyBuffer, h.Size()-off)], off)
-		if err != nil && !errors.Is(err, io.EOF) {
-			return err
-		}
-		sum.Write(buf[:n])
-		if sparse && isZero(buf[:n]) {
-			_, err = f.Seek(int64(n), io.SeekCurrent)
-		} else {
-			_, err = f.Write(buf[:n])
-		}
-		if err != nil {
-			return fmt.Errorf("write %s: %w", snap.FileName(), err)
-		}
-		off += int64(n)
-		show(off, h.Size())
-	}
-	if got := base.Hash(sum.Sum(nil)); got != snap.SHA256() {
-		return fmt.Errorf("the bytes have sha256 %s, the image %s: %w", got, snap.SHA256(), fault.Corrupt)
-	}
-	if sparse {
-		if err := f.Truncate(h.Size()); err != nil {
-			return fmt.Errorf("write %s: %w", snap.FileName(), err)
-		}
-	}
-	return nil
-}
-
-// isEmpty reports whether f is a file that nothing was written to, and in which
-// bytes can be left out.
-func isEmpty(f *os.File) bool {
-	fi, err := f.Stat()
-	if err != nil || !fi.Mode().IsRegular() || fi.Size() != 0 {
-		return false
-	}
-	flags, err := unix.FcntlInt(f.Fd(), unix.F_GETFL, 0)
-	return err == nil && flags&unix.O_APPEND == 0
-}
-
-func isZero(p []byte) bool {
-	for _, b := range p {
-		if b != 0 {
-			return false
-		}
-	}
-	return true
 }

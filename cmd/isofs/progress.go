@@ -1,9 +1,12 @@
 package main
 
 import (
+	"fmt"
+	"io"
 	"os"
 
 	"github.com/schollz/progressbar/v3"
+	"github.com/spf13/cobra"
 	"golang.org/x/term"
 )
 
@@ -31,4 +34,39 @@ func progressBar(what string) (show func(done, total int64), end func()) {
 		}
 	}
 	return show, end
+}
+
+// steps show the names of the steps of something long, and a bar for each.
+type steps struct {
+	to        io.Writer
+	what, now string
+	bar       func(done, total int64)
+	endBar    func()
+}
+
+// show shows how far a step is.
+func (s *steps) show(step string, done, total int64) {
+	if step != s.now {
+		s.end()
+		s.now = step
+		fmt.Fprintf(s.to, "%s: %s\n", s.what, step)
+		s.bar, s.endBar = progressBar(step)
+	}
+	s.bar(done, total)
+}
+
+// end ends the last bar.
+func (s *steps) end() {
+	if s.endBar != nil {
+		s.endBar()
+		s.endBar = nil
+	}
+}
+
+// reportTo is where a command reports: standard output, unless that has its result.
+func reportTo(cmd *cobra.Command, taken bool) io.Writer {
+	if taken {
+		return cmd.ErrOrStderr()
+	}
+	return cmd.OutOrStdout()
 }

@@ -9,6 +9,7 @@ import (
 
 	"aesthetic.computer/isofs/base"
 	"aesthetic.computer/isofs/origin"
+	"aesthetic.computer/isofs/settings"
 	"aesthetic.computer/isofs/store"
 )
 
@@ -39,7 +40,7 @@ isofs base prune.`,
   isofs base publish bases/tiny/amd64/2026-11-01 --to s3://bucket/images --dry-run`,
 		Args: cobra.RangeArgs(1, 2),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := usage(append(o.s3.validate(), checkPlace("to", o.to), checkKeep(o.keep))...); err != nil {
+			if err := settings.Usage(append(o.s3.validate(), checkPlace("to", o.to), checkKeep(o.keep))...); err != nil {
 				return err
 			}
 			return basePublish(cmd, args, o)
@@ -57,14 +58,14 @@ isofs base prune.`,
 // checkPlace refuses a place that is not given.
 func checkPlace(flag, address string) error {
 	if address == "" {
-		return wrongFlag(flag, "is needed: the folder, or s3://bucket/prefix, in which bases/ and channels/ are")
+		return settings.Wrong(flag, "is needed: the folder, or s3://bucket/prefix, in which bases/ and channels/ are")
 	}
 	return nil
 }
 
 func checkKeep(n int) error {
 	if n < 1 || n > base.MaxKeep {
-		return wrongFlag("keep", "%d is not between 1 and %d", n, base.MaxKeep)
+		return settings.Wrong("keep", "%d is not between 1 and %d", n, base.MaxKeep)
 	}
 	return nil
 }
@@ -74,7 +75,7 @@ func basePublish(cmd *cobra.Command, args []string, o publishFlags) error {
 	if err != nil {
 		return err
 	}
-	defer b.image.Close()
+	defer b.Image.Close()
 	place, err := store.At(o.to, origin.Options{S3: o.s3.options()})
 	if err != nil {
 		return err
@@ -83,9 +84,9 @@ func basePublish(cmd *cobra.Command, args []string, o publishFlags) error {
 	if err != nil {
 		return err
 	}
-	stages := &stages{cmd: cmd, what: "publish"}
-	defer stages.end()
-	p := store.Publication{Manifest: b.manifest, Image: b.image, Keep: o.keep, Progress: stages.show, Sign: sign}
+	steps := &steps{to: cmd.ErrOrStderr(), what: "publish"}
+	defer steps.end()
+	p := store.Publication{Manifest: b.Manifest, Image: b.Image, Keep: o.keep, Progress: steps.show, Sign: sign}
 	plan, err := store.Preview(cmd.Context(), place, p)
 	if err != nil {
 		return err
@@ -94,28 +95,31 @@ func basePublish(cmd *cobra.Command, args []string, o publishFlags) error {
 	if o.dry {
 		return nil
 	}
-	err = b.verify(cmd.Context(), func(done, total int64) { stages.show("checking the image", done, total) })
+	err = b.Verify(cmd.Context(), func(done, total int64) { steps.show("checking the image", done, total) })
 	if err != nil {
 		return err
 	}
 	result, err := store.Publish(cmd.Context(), place, p)
-	stages.end()
-	if result.Channel == nil {
-		return err
+	steps.end()
+	if result.Channel != nil {
+		printPublished(cmd, result.Channel, result.Already)
+		printRemoved(cmd, "removed", result.Removed)
 	}
-	c, now := result.Channel, "is published, and current"
-	if result.Already {
+	return err
+}
+
+func printPublished(cmd *cobra.Command, c *base.Channel, already bool) {
+	now := "is published, and current"
+	if already {
 		now = "was published already, is current, and was read back"
 	}
 	fmt.Fprintf(cmd.OutOrStdout(), "%s %s %s %s (sha256 %s)\nchannel %s, revision %d\n",
 		c.Flavor, c.Arch, c.Current.Version, now, c.Current.SHA256, base.ChannelPath(c.Flavor, c.Arch), c.Revision)
-	printRemoved(cmd, "removed", result.Removed)
-	return err
 }
 
 // printPlan says what is going to be done.
-func printPlan(cmd *cobra.Command, place store.Store, b *localBase, plan store.Plan) {
-	m, out := b.manifest, cmd.ErrOrStderr()
+func printPlan(cmd *cobra.Command, place store.Store, b *base.Local, plan store.Plan) {
+	m, out := b.Manifest, cmd.ErrOrStderr()
 	fmt.Fprintf(out, "publish: %s %s %s, %d bytes, to %s/%s\n", m.Flavor, m.Arch, m.Version, m.TotalSize, place, m.Entry().Path)
 	var do []string
 	if plan.Image {
@@ -145,33 +149,6 @@ func printRemoved(cmd *cobra.Command, how string, versions []string) {
 	}
 }
 
-// stages show one bar after the other, and their names where there are none.
-type stages struct {
-	cmd       *cobra.Command
-	what, now string
-	bar       func(done, total int64)
-	endBar    func()
-}
-
-// show tells how far a stage is.
-func (s *stages) show(stage string, done, total int64) {
-	if stage != s.now {
-		s.end()
-		s.now = stage
-		fmt.Fprintf(s.cmd.ErrOrStderr(), "%s: %s\n", s.what, stage)
-		s.bar, s.endBar = progressBar(stage)
-	}
-	s.bar(done, total)
-}
-
-// end ends the last bar.
-func (s *stages) end() {
-	if s.endBar != nil {
-		s.endBar()
-		s.endBar = nil
-	}
-}
-
 // kindFlags choose one of the channels at a place.
 type kindFlags struct{ flavor, arch string }
 
@@ -187,21 +164,26 @@ func (k kindFlags) String() string {
 	return text
 }
 
-// choose returns the only channel there is, of those that the flags allow.
+// choose returns the only channel that the flags allow.
 func (k kindFlags) choose(all []*base.Channel, place store.Store) (*base.Channel, error) {
+	if len(all) == 0 {
+		return nil, fmt.Errorf("there is no channel at %s: nothing is published there (isofs base publish does that)", place)
+	}
 	var found []*base.Channel
 	var names []string
 	for _, c := range all {
 		names = append(names, c.Flavor+"-"+c.Arch)
-		if (k.flavor == "" || k.flavor == c.Flavor) && (k.arch == "" || k.arch == c.Arch) {
+		if k.allows(c) {
 			found = append(found, c)
 		}
 	}
-	if len(found) == 1 {
-		return found[0], nil
+	if len(found) != 1 {
+		return nil, settings.Usage(errors.New("which channel? --flavor and --arch must name one of " + strings.Join(names, ", ")))
 	}
-	if len(all) == 0 {
-		return nil, fmt.Errorf("there is no channel at %s: nothing is published there (isofs base publish does that)", place)
-	}
-	return nil, usage(errors.New("which channel? --flavor and --arch must name one of " + strings.Join(names, ", ")))
+	return found[0], nil
+}
+
+// allows reports whether the flags allow a channel.
+func (k kindFlags) allows(c *base.Channel) bool {
+	return (k.flavor == "" || k.flavor == c.Flavor) && (k.arch == "" || k.arch == c.Arch)
 }

@@ -11,6 +11,7 @@ import (
 
 	"aesthetic.computer/isofs/base"
 	"aesthetic.computer/isofs/origin"
+	"aesthetic.computer/isofs/settings"
 	"aesthetic.computer/isofs/store"
 )
 
@@ -36,7 +37,7 @@ func (o *placeFlags) register(flags *pflag.FlagSet, flag string) {
 
 // open validates the flags, and those that are wrong beside, and opens the place.
 func (o *placeFlags) open(wrong ...error) (store.Store, error) {
-	if err := usage(append(append(wrong, checkPlace(o.flag, o.address)), o.s3.validate()...)...); err != nil {
+	if err := settings.Usage(append(append(wrong, checkPlace(o.flag, o.address)), o.s3.validate()...)...); err != nil {
 		return nil, err
 	}
 	return store.At(o.address, origin.Options{S3: o.s3.options()})
@@ -77,7 +78,7 @@ func baseList(cmd *cobra.Command, place store.Store, only kindFlags) error {
 	}
 	w, listed := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 0, 2, ' ', 0), 0
 	for _, c := range channels {
-		if only.flavor != "" && only.flavor != c.Flavor || only.arch != "" && only.arch != c.Arch {
+		if !only.allows(c) {
 			continue
 		}
 		versions, err := store.Versions(cmd.Context(), place, c.Flavor, c.Arch)
@@ -120,36 +121,38 @@ current one. Servers that follow the channel take it up; nothing is copied or re
 If somebody else wrote the channel meanwhile, the exit status is 4.`,
 		Example: "  isofs base rollback --at s3://bucket/images",
 		Args:    cobra.MaximumNArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			place, err := o.open()
-			if err != nil {
-				return err
-			}
-			now, err := o.channel(cmd, place)
-			if err != nil {
-				return err
-			}
-			version := ""
-			if len(args) == 1 {
-				version = args[0]
-				if err := base.CheckVersion(version); err != nil {
-					return err
-				}
-			}
-			sign, err := o.sign.store()
-			if err != nil {
-				return err
-			}
-			c, err := store.Rollback(cmd.Context(), place, now.Flavor, now.Arch, version, sign, time.Now())
-			if err != nil {
-				return fmt.Errorf("roll back %s %s at %s: %w", now.Flavor, now.Arch, place, err)
-			}
-			fmt.Fprintf(cmd.OutOrStdout(), "%s %s is %s now, it was %s (revision %d)\n", c.Flavor, c.Arch, c.Current.Version, now.Current.Version, c.Revision)
-			return nil
-		},
+		RunE:    func(cmd *cobra.Command, args []string) error { return baseRollback(cmd, &o, args) },
 	}
 	o.register(cmd.Flags(), "at")
 	return cmd
+}
+
+func baseRollback(cmd *cobra.Command, o *placeFlags, args []string) error {
+	place, err := o.open()
+	if err != nil {
+		return err
+	}
+	now, err := o.channel(cmd, place)
+	if err != nil {
+		return err
+	}
+	version := ""
+	if len(args) == 1 {
+		version = args[0]
+		if err := base.CheckVersion(version); err != nil {
+			return err
+		}
+	}
+	sign, err := o.sign.store()
+	if err != nil {
+		return err
+	}
+	c, err := store.Rollback(cmd.Context(), place, now.Flavor, now.Arch, version, sign, time.Now())
+	if err != nil {
+		return fmt.Errorf("roll back %s %s at %s: %w", now.Flavor, now.Arch, place, err)
+	}
+	fmt.Fprintf(cmd.OutOrStdout(), "%s %s is %s now, it was %s (revision %d)\n", c.Flavor, c.Arch, c.Current.Version, now.Current.Version, c.Revision)
+	return nil
 }
 
 func newBasePrune() *cobra.Command {
@@ -164,36 +167,38 @@ neither named by it then nor among the --keep newest. Versions that are not fini
 left alone: somebody may be publishing them.`,
 		Example: "  isofs base prune --at s3://bucket/images --keep 3",
 		Args:    cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			place, err := o.open(checkKeep(keep))
-			if err != nil {
-				return err
-			}
-			c, err := o.channel(cmd, place)
-			if err != nil {
-				return err
-			}
-			sign, err := o.sign.store()
-			if err != nil {
-				return err
-			}
-			removed, err := store.Prune(cmd.Context(), place, c.Flavor, c.Arch, keep, sign, time.Now(), dry)
-			how := "removed"
-			if dry {
-				how = "would remove"
-			}
-			printRemoved(cmd, how, removed)
-			if err != nil {
-				return fmt.Errorf("prune %s %s at %s: %w", c.Flavor, c.Arch, place, err)
-			}
-			if len(removed) == 0 {
-				fmt.Fprintf(cmd.ErrOrStderr(), "there is nothing to remove of %s %s at %s (--keep %d)\n", c.Flavor, c.Arch, place, keep)
-			}
-			return nil
-		},
+		RunE:    func(cmd *cobra.Command, _ []string) error { return basePrune(cmd, &o, keep, dry) },
 	}
 	o.register(cmd.Flags(), "at")
 	cmd.Flags().IntVar(&keep, "keep", base.DefaultKeep, "versions that are kept")
 	cmd.Flags().BoolVar(&dry, "dry-run", false, "only say what would be removed")
 	return cmd
+}
+
+func basePrune(cmd *cobra.Command, o *placeFlags, keep int, dry bool) error {
+	place, err := o.open(checkKeep(keep))
+	if err != nil {
+		return err
+	}
+	c, err := o.channel(cmd, place)
+	if err != nil {
+		return err
+	}
+	sign, err := o.sign.store()
+	if err != nil {
+		return err
+	}
+	removed, err := store.Prune(cmd.Context(), place, c.Flavor, c.Arch, keep, sign, time.Now(), dry)
+	how := "removed"
+	if dry {
+		how = "would remove"
+	}
+	printRemoved(cmd, how, removed)
+	if err != nil {
+		return fmt.Errorf("prune %s %s at %s: %w", c.Flavor, c.Arch, place, err)
+	}
+	if len(removed) == 0 {
+		fmt.Fprintf(cmd.ErrOrStderr(), "there is nothing to remove of %s %s at %s (--keep %d)\n", c.Flavor, c.Arch, place, keep)
+	}
+	return nil
 }

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"log/slog"
 	"os"
 	"slices"
@@ -12,6 +11,9 @@ import (
 	"github.com/spf13/pflag"
 
 	"aesthetic.computer/isofs/nginx"
+	"aesthetic.computer/isofs/server"
+	"aesthetic.computer/isofs/settings"
+	"aesthetic.computer/isofs/signature"
 )
 
 // A hangup (SIGHUP) has a server read its settings again: arguments,
@@ -28,10 +30,10 @@ var reloadable = []string{
 
 // A reload resolves the settings once more.
 type reload struct {
-	running settings // what the server runs with
-	restart []string // settings that have changed and wait for a restart
+	running settings.Values // what the server runs with
+	restart []string        // settings that have changed and wait for a restart
 	flags   *serveFlags
-	now     settings // what it is to run with
+	now     settings.Values // what it is to run with
 }
 
 type reloadKey struct{}
@@ -44,7 +46,7 @@ func reloadIn(ctx context.Context) *reload {
 
 // resolveAgain resolves the settings of cmd, which runs with running, once
 // more. If anything in them is wrong they are refused as a whole.
-func resolveAgain(cmd *cobra.Command, running settings) (*reload, error) {
+func resolveAgain(cmd *cobra.Command, running settings.Values) (*reload, error) {
 	r := &reload{running: running}
 	root := newRoot()
 	root.SetArgs(os.Args[1:])
@@ -55,49 +57,25 @@ func resolveAgain(cmd *cobra.Command, running settings) (*reload, error) {
 // resolved is called with the command and its flags as they are resolved now.
 // It puts back what only a restart can change.
 func (r *reload) resolved(cmd *cobra.Command, o *serveFlags) error {
+	if err := o.complete(); err != nil {
+		return err
+	}
 	var failed error
 	cmd.Flags().VisitAll(func(f *pflag.Flag) {
-		was, now := r.running[f.Name], settingOf(f)
-		if was.equals(now) || slices.Contains(reloadable, f.Name) || f.Name == "config" {
+		was, now := r.running[f.Name], settings.ValueOf(f)
+		if was.Equal(now) || slices.Contains(reloadable, f.Name) || f.Name == "config" {
 			return
 		}
 		r.restart = append(r.restart, f.Name)
-		if err := setFlag(f, was); err != nil && failed == nil {
+		if err := was.Set(f); err != nil && failed == nil {
 			failed = err
 		}
 	})
 	if failed == nil {
-		failed = o.complete()
+		failed = o.validate()
 	}
-	r.flags, r.now = o, settingsOf(cmd.Flags())
+	r.flags, r.now = o, settings.ValuesOf(cmd.Flags())
 	return failed
-}
-
-// changed are the settings of a list that differ from those that run.
-func (r *reload) changed(names ...string) []string {
-	return slices.DeleteFunc(slices.Clone(names), func(name string) bool {
-		return r.running[name].equals(r.now[name])
-	})
-}
-
-// reloadWeb has nginx take over what changed for it, and reopen its log.
-func reloadWeb(web *nginx.Server, o *serveFlags, log *slog.Logger) {
-	if web == nil {
-		return
-	}
-	if err := errors.Join(o.makeDirectories(), o.prepareWeb(log)); err != nil {
-		log.Error("nginx stays as it was", "err", err)
-		return
-	}
-	changed, err := web.Refresh(o.nginxConfig())
-	switch {
-	case err != nil:
-		log.Error("nginx stays as it was", "err", err)
-	case changed:
-		log.Info("nginx has new settings and opened its log again", "access_log", o.web.accessLog)
-	default:
-		log.Info("nginx opened its log again", "access_log", o.web.accessLog)
-	}
 }
 
 // report says what will be done.
@@ -105,58 +83,78 @@ func (r *reload) report(log *slog.Logger) {
 	if len(r.restart) > 0 {
 		log.Warn("SIGHUP: these settings have changed and need a restart", "settings", strings.Join(r.restart, ", "))
 	}
-	log.Info("SIGHUP: reading settings, keys and the channel again", "changed", strings.Join(r.changed(reloadable...), ", "))
+	changed := slices.DeleteFunc(slices.Clone(reloadable), func(name string) bool { return r.running[name].Equal(r.now[name]) })
+	log.Info("SIGHUP: reading settings, keys and the channel again", "changed", strings.Join(changed, ", "))
 }
 
-// reload obeys a hangup: nginx here, the rest in the child.
-func (p *parent) reload(web *nginx.Server) {
-	r, err := resolveAgain(p.cmd, p.running)
+// A reloader takes over settings in a process of a server.
+type reloader struct {
+	cmd     *cobra.Command
+	running settings.Values // what the server runs with, and children are started with
+	child   *server.Child   // the present one, in root's process
+	log     *slog.Logger
+}
+
+// reload resolves the settings and has nginx, the services and the child take over those
+// that this process has (server.Process).
+func (r *reloader) reload(s *server.Services, web *nginx.Server) error {
+	again, err := resolveAgain(r.cmd, r.running)
 	if err != nil {
-		p.log.Error("SIGHUP: the settings are wrong, and stay as they were", "err", err)
-		return
+		return err
 	}
-	r.report(p.log)
-	p.running = r.now // the next child begins with them, too
-	p.flags.web = r.flags.web
-	reloadWeb(web, p.flags, p.log)
-	if err := p.child.send(p.running); err != nil {
-		p.log.Error("SIGHUP: the serving process does not take the settings", "err", err)
+	if !server.IsChild() {
+		again.report(r.log)
 	}
+	r.running = again.now
+	config := again.flags.config(r.log)
+	config.RefreshWeb(web)
+	if s != nil {
+		renew(s, again.flags, r.log)
+		return nil
+	}
+	if err := r.child.Send(r.running); err != nil {
+		r.log.Error("SIGHUP: the serving process does not take the settings", "err", err)
+	}
+	return nil
 }
 
-// reloadAt obeys hangups where there is one process.
-func (s *services) reloadAt(hangups <-chan os.Signal, cmd *cobra.Command, web *nginx.Server) {
-	running := settingsOf(cmd.Flags())
-	for {
-		select {
-		case <-s.ctx.Done():
-			return
-		case <-hangups:
+// renew has the services take over what settings and files contain now. If a part fails, that
+// part stays as it was, and the log says so.
+func renew(s *server.Services, o *serveFlags, log *slog.Logger) {
+	for _, part := range []struct {
+		what  string
+		renew func() error
+	}{
+		{"the admin key", func() error {
+			key, err := o.admin.read()
+			if err == nil {
+				s.SetAdminKey(key)
+			}
+			return err
+		}},
+		{"the signing keys", func() error {
+			signer, err := o.stack.sign.open()
+			if err == nil {
+				err = s.SetSigner(signer)
+			}
+			return err
+		}},
+		{"the keyring", func() error {
+			ring, err := signature.OpenKeyring(o.stack.keyring)
+			if err == nil {
+				s.SetKeyring(ring)
+			}
+			return err
+		}},
+		{"the limits", func() error { return s.SetLimits(o.stack.limits.catalog()) }},
+	} {
+		if err := blameFlags(part.renew()); err != nil {
+			log.Error("SIGHUP: not read again: "+part.what, "err", err)
+		} else {
+			log.Info("SIGHUP: read again: " + part.what)
 		}
-		r, err := resolveAgain(cmd, running)
-		if err != nil {
-			s.log.Error("SIGHUP: the settings are wrong, and stay as they were", "err", err)
-			continue
-		}
-		r.report(s.log)
-		running = r.now
-		reloadWeb(web, r.flags, s.log)
-		s.reload(r.flags)
 	}
-}
-
-// reloadByParent takes over what the parent sends after a hangup.
-func (s *services) reloadByParent(cmd *cobra.Command) {
-	for running := settingsOf(cmd.Flags()); ; {
-		r, err := resolveAgain(cmd, running)
-		if errors.Is(err, errHandover) {
-			return // the parent has ended
-		}
-		if err != nil {
-			s.log.Error("SIGHUP: the settings stay as they were", "err", err)
-			continue
-		}
-		running = r.now
-		s.reload(r.flags)
+	if channel, ok := s.LookAtChannel(); ok {
+		log.Info("SIGHUP: looking at the channel", "channel", channel)
 	}
 }

@@ -2,148 +2,92 @@ package main
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"log/slog"
-	"net"
 	"os"
 	"os/signal"
-	"path/filepath"
-	"runtime/debug"
 	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
 
-	"aesthetic.computer/isofs/border"
-	"aesthetic.computer/isofs/nginx"
 	"aesthetic.computer/isofs/server"
-	"aesthetic.computer/isofs/vfs"
+	"aesthetic.computer/isofs/settings"
 )
 
-// runServe runs cmd until ctx ends: in one process, or in two when root started it.
+// runServe serves until the context of cmd ends.
 func runServe(cmd *cobra.Command, args []string, o *serveFlags) error {
-	if err := o.complete(); err != nil {
-		return err
-	}
 	ctx := cmd.Context()
 	if r := reloadIn(ctx); r != nil {
 		return r.resolved(cmd, o)
 	}
+	if err := o.validate(); err != nil {
+		return err
+	}
 	// Before all else, since both end a process that does not listen: a hangup,
-	// and a log that is read no more.
+	// and a log whose reader has ended.
 	hangups := make(chan os.Signal, 1)
 	signal.Notify(hangups, syscall.SIGHUP)
 	defer signal.Stop(hangups)
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
-	collectOften()
-	if isChild() {
-		return serveAsChild(ctx, cmd, o)
-	}
-	as, err := lookupUser(o.stack.user)
+	as, err := server.LookupUser(o.stack.user)
 	if err != nil {
 		return err
 	}
-	if err := o.makeDirectories(); err != nil {
-		return err
-	}
-	if err := o.prepareWeb(slog.Default()); err != nil {
-		return err
-	}
-	lock, err := server.Lock(o.run, settingRun)
-	if err != nil {
-		return blameSettings(err)
-	}
-	defer lock.Close()
-	if err := vfs.Recover(o.mount); err != nil {
-		return err
-	}
-	if o.web.enabled {
-		if err := nginx.Available(ctx, o.nginxConfig(), slog.Default()); err != nil {
+	log := slog.Default()
+	config := o.config(log)
+	if os.Geteuid() != 0 || as.IsRoot() { // else only the child reads keys
+		if config, err = o.readConfig(log); err != nil {
 			return err
 		}
 	}
-	if os.Geteuid() == 0 && !as.isRoot() {
-		err = newParent(cmd, args, o, as).run(ctx, hangups)
-	} else {
-		err = serveAlone(ctx, cmd, o, hangups)
+	if len(args) > 0 {
+		args = []string{o.mount} // absolute now
 	}
-	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
-		// A stop in the middle of the start is what was asked for, no failure.
-		slog.Info("stopped before it served", "err", err)
-		return nil
-	}
-	return err
+	r := &reloader{cmd: cmd, running: settings.ValuesOf(cmd.Flags()), log: log}
+	config.User = as
+	config.Process = server.Process{Hangups: hangups, Reload: r.reload, StartChild: func(files ...*os.File) (*server.Child, error) {
+		var err error
+		r.child, err = startChild(cmd, as, o.stack.state, args, r.running, files...)
+		return r.child, err
+	}}
+	return server.Run(ctx, config)
 }
 
-// collectOften has the garbage collector run when the heap grew by a quarter,
-// unless the environment says otherwise: most of it is buffers of 1 MiB, which
-// their pools give up after two collections only, and what else there is costs
-// little to look through. With Go's default sixteen downloads of what is cached
-// took 91 to 114 MiB, with this 25 to 113, mostly 75.
-func collectOften() {
-	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(25)
-	}
-}
-
-// makeDirectories makes those that whoever starts isofs keeps: root's stay
-// root's, below no directory that others can write to.
-func (o *serveFlags) makeDirectories() error {
-	dirs := []string{o.run}
-	if o.web.enabled {
-		dirs = append(dirs, o.nginxConfig().RunDir)
-	}
-	if log := o.logDirectory(); log != "" {
-		dirs = append(dirs, log)
-	}
-	for _, dir := range dirs {
-		if os.Geteuid() == 0 {
-			if err := border.Own(dir); err != nil {
-				return err
-			}
-		} else if err := os.MkdirAll(dir, 0o755); err != nil {
-			return fmt.Errorf("make a directory: %w", err)
-		}
-	}
-	return nil
-}
-
-// prepareWeb looks at what nginx reads as it starts or reloads.
-func (o *serveFlags) prepareWeb(log *slog.Logger) error {
-	if !o.web.enabled {
-		return nil
-	}
-	until, err := o.web.host.check()
+// startChild starts this program once more as a user, to do the work of cmd with these
+// arguments and settings.
+func startChild(cmd *cobra.Command, as server.Identity, state string, args []string, values settings.Values, files ...*os.File) (*server.Child, error) {
+	c, err := server.StartChild(as, state, append(strings.Fields(cmd.CommandPath())[1:], args...), files...)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	o.web.host.report(until, log)
-	return nil
+	if err := c.Send(values); err != nil {
+		_ = c.Process.Kill() // it may have ended; then its error is the better one
+	}
+	return c, nil
 }
 
-// logDirectory is that of the access log, "" if that is no file.
-func (o *serveFlags) logDirectory() string {
-	log := o.web.accessLog
-	if !o.web.enabled || !filepath.IsAbs(log) || strings.HasPrefix(log, "/dev/") {
-		return ""
+// asUser has --user do the work of cmd, with files as its descriptors from 3
+// on, if this process is root's. If not it reports so, and the caller does it.
+func (o *stackFlags) asUser(ctx context.Context, cmd *cobra.Command, args []string, files ...*os.File) (done bool, err error) {
+	if os.Geteuid() != 0 || server.IsChild() {
+		return false, nil
 	}
-	return filepath.Dir(log)
-}
-
-// serveAlone does everything in this process.
-func serveAlone(ctx context.Context, cmd *cobra.Command, o *serveFlags, hangups <-chan os.Signal) error {
-	config, err := o.config(slog.Default())
+	as, err := server.LookupUser(o.user)
+	if err != nil || as.IsRoot() {
+		return err != nil, err
+	}
+	if err := as.Give(o.state, o.cache.dir(o.state), slog.Default()); err != nil {
+		return true, err
+	}
+	c, err := startChild(cmd, as, o.state, args, settings.ValuesOf(cmd.Flags()), files...)
 	if err != nil {
-		return err
+		return true, err
 	}
-	config.Mount.AllowOther = os.Geteuid() == 0
-	config.Listen = func() (net.Listener, error) { return server.ListenAPI(o.socket()) }
-	config.Services.Stopping = ctx.Done()
-	config.Web = o.webConfig()
-	config.Started = func(s *server.Services, web *nginx.Server) error {
-		go (&services{s, ctx, config.Log}).reloadAt(hangups, cmd, web)
-		return nil
+	select {
+	case <-c.Done:
+	case <-ctx.Done():
+		_ = c.Process.Signal(syscall.SIGTERM) // it may have ended
+		<-c.Done
 	}
-	return blameSettings(server.Run(ctx, config))
+	return true, c.Err()
 }

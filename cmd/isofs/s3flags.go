@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"aesthetic.computer/isofs/origin"
+	"aesthetic.computer/isofs/settings"
 )
 
 // s3Flags say how s3:// addresses are reached.
@@ -23,7 +24,7 @@ const pathStyleAuto = "auto"
 func (o *s3Flags) register(flags *pflag.FlagSet) {
 	flags.StringVar(&o.endpoint, "s3-endpoint", "", "URL of the S3 server of s3:// addresses (default as the AWS SDK finds it: AWS_ENDPOINT_URL, ~/.aws, Amazon)")
 	flags.StringVar(&o.region, "s3-region", "", "region of the bucket (default as the AWS SDK finds it, else us-east-1)")
-	choiceVar(flags, &o.pathStyle, "s3-path-style", pathStyleAuto, []string{"true", "false", pathStyleAuto}, "name the bucket in the path and not in the host's name: true, false, or auto, which is true with an endpoint of one's own")
+	settings.ChoiceVar(flags, &o.pathStyle, "s3-path-style", pathStyleAuto, []string{"true", "false", pathStyleAuto}, "name the bucket in the path and not in the host's name: true, false, or auto, which is true with an endpoint of one's own")
 	flags.Lookup("s3-path-style").NoOptDefVal = "true"
 	flags.BoolVar(&o.anonymous, "s3-anonymous", false, "read a public bucket without credentials")
 }
@@ -33,11 +34,11 @@ func (o *s3Flags) validate() []error {
 	if o.endpoint != "" {
 		u, err := url.Parse(o.endpoint)
 		if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" || u.User != nil || u.RawQuery != "" {
-			wrong = append(wrong, wrongFlag("s3-endpoint", "%s is not a URL like https://host:port", origin.Redact(o.endpoint)))
+			wrong = append(wrong, settings.Wrong("s3-endpoint", "%s is not a URL like https://host:port", origin.Redact(o.endpoint)))
 		}
 	}
 	if strings.ContainsAny(o.region, "/ .") {
-		wrong = append(wrong, wrongFlag("s3-region", "%q is not a region like eu-central-1", o.region))
+		wrong = append(wrong, settings.Wrong("s3-region", "%q is not a region like eu-central-1", o.region))
 	}
 	return wrong
 }

@@ -1,16 +1,18 @@
 package main
 
 import (
-	"errors"
+	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
-	"aesthetic.computer/isofs/fault"
 	"aesthetic.computer/isofs/nginx"
+	"aesthetic.computer/isofs/server"
+	"aesthetic.computer/isofs/settings"
 	"aesthetic.computer/isofs/vfs"
 )
 
@@ -19,7 +21,7 @@ type serveFlags struct {
 	stack   stackFlags
 	mount   string
 	profile string
-	pages   size
+	pages   settings.Size
 	run     string
 	metrics string
 	prefill bool
@@ -28,17 +30,54 @@ type serveFlags struct {
 	web     webFlags
 }
 
+// apiFlags are those of the API.
+type apiFlags struct {
+	publicURL string
+	peers     []string
+	watchers  int
+}
+
+func (a *apiFlags) register(flags *pflag.FlagSet) {
+	flags.StringVar(&a.publicURL, "public-url", "", "what absolute links begin with, such as https://images.example (default: the address that the client used)")
+	flags.StringSliceVar(&a.peers, "peer-url", nil, "what addresses at another server of the same pieces and base begin with (repeatable): .meta4 names it, too, if there is a --public-url")
+	flags.IntVar(&a.watchers, "limit-watchers", 500, "clients of /os?format=stream at once")
+}
+
+// adminFlags say where the operator's key is.
+type adminFlags struct{ keyFile string }
+
+func (a *adminFlags) register(flags *pflag.FlagSet) {
+	flags.StringVar(&a.keyFile, "admin-key-file", "",
+		"file with the key for /admin/, readable by its owner only; SIGHUP reads it again (default: the environment's ISOFS_ADMIN_KEY or OS_BUILD_ADMIN_KEY)")
+}
+
+// read reads the key; "" if there is none.
+func (a *adminFlags) read() (string, error) {
+	if a.keyFile != "" {
+		return server.ReadAdminKey(a.keyFile)
+	}
+	for _, name := range keyVariables {
+		if key := os.Getenv(name); key != "" {
+			if err := server.CheckAdminKey(key); err != nil {
+				return "", fmt.Errorf("%s: %w", name, err)
+			}
+			return key, nil
+		}
+	}
+	return "", nil
+}
+
 // webFlags configure nginx.
 type webFlags struct {
 	enabled   bool
 	binary    string
 	listen    []string
-	host      hostFlags
+	host      nginx.Host
 	accessLog string
 	threads   int
 	proxies   []string
 	limits    nginx.Limits
-	rate      size
+	rate      settings.Size
 	grace     time.Duration
 }
 
@@ -99,13 +138,13 @@ func (o *serveFlags) registerMount(cmd *cobra.Command) {
 	o.stack.cache.registerScrub(cmd)
 	flags := cmd.Flags()
 	o.stack.channel.register(flags)
-	choiceVar(flags, &o.profile, "profile", string(vfs.Direct), []string{string(vfs.Direct), string(vfs.PageCache)}, "direct (one cache for all pieces) or page-cache (best when one piece is fetched by many)")
+	settings.ChoiceVar(flags, &o.profile, "profile", string(vfs.Direct), []string{string(vfs.Direct), string(vfs.PageCache)}, "direct (one cache for all pieces) or page-cache (best when one piece is fetched by many)")
 	o.pages = vfs.DefaultPageLimit
 	flags.Var(&o.pages, "page-cache-limit", "bound on what the kernel keeps of all images in --profile page-cache")
 	flags.StringVar(&o.metrics, "metrics-listen", "", "address for Prometheus, such as 127.0.0.1:9180; what it tells is not for the public")
 	flags.BoolVar(&o.prefill, "prefill", false, "fetch all of the base in the background, while nobody waits for anything")
-	o.api.register(cmd)
-	o.admin.register(cmd)
+	o.api.register(flags)
+	o.admin.register(flags)
 	o.stack.limits.register(cmd)
 	flags.StringVar(&o.run, "run", "", "directory of sockets and of nginx's files (default /run/isofs for root, else STATE/run)")
 }
@@ -114,7 +153,11 @@ func (w *webFlags) register(cmd *cobra.Command) {
 	flags := cmd.Flags()
 	flags.StringVar(&w.binary, "nginx", "nginx", "nginx to run, 1.22 or later")
 	flags.StringSliceVar(&w.listen, "listen", []string{"127.0.0.1:8080"}, "addresses that nginx listens on")
-	w.host.register(flags)
+	flags.StringSliceVar(&w.host.Names, "server-name", nil, "host name that nginx answers to (repeatable; default every name)")
+	flags.StringVar(&w.host.Certificate, "tls-cert", "", "file with the certificate and its chain (PEM): all of --listen is https then; read again at SIGHUP")
+	flags.StringVar(&w.host.Key, "tls-key", "", "file with the private key of --tls-cert (PEM)")
+	flags.StringSliceVar(&w.host.Redirect, "redirect-from", nil, "addresses where http is sent to https, such as 80")
+	flags.StringVar(&w.host.Challenges, "acme-webroot", "", "folder of .well-known/acme-challenge, answered by http: what certbot calls --webroot-path")
 	flags.StringVar(&w.accessLog, "access-log", "/dev/stdout", "file of nginx's access log, or off")
 	flags.IntVar(&w.threads, "read-threads", 32, "threads of each nginx worker that read the mount and may wait for the base's origin")
 	flags.StringSliceVar(&w.proxies, "trusted-proxy", nil, "addresses of proxies whose X-Forwarded-For is believed")
@@ -126,11 +169,14 @@ func (w *webFlags) register(cmd *cobra.Command) {
 	flags.IntVar(&w.limits.CostlyBurst, "limit-costly-burst", 50, "of those, how many a client may make at once beyond --limit-costly")
 	flags.IntVar(&w.limits.TotalConnections, "limit-total", 300, "downloads of all clients at once, each of which may take 2 MB in nginx, and as many pages; 0 is no limit")
 	flags.Var(&w.rate, "limit-rate", "bytes a second of one connection; 0 is no limit")
-	durationVar(flags, &w.grace, "grace", 10*time.Second, "how long running downloads go on after a stop was asked for")
+	settings.DurationVar(flags, &w.grace, "grace", 10*time.Second, "how long running downloads go on after a stop was asked for")
 }
 
-// complete fills in the defaults that depend on who runs and validates.
+// complete fills in the defaults that depend on who runs.
 func (o *serveFlags) complete() error {
+	if err := o.stack.complete(); err != nil {
+		return err
+	}
 	root := os.Geteuid() == 0
 	if o.mount == "" {
 		o.mount = "/srv/isofs"
@@ -139,76 +185,77 @@ func (o *serveFlags) complete() error {
 		}
 	}
 	if o.run == "" {
-		o.run = "/run/isofs"
-		if !root {
-			o.run = filepath.Join(o.stack.state, "run")
-		}
+		o.run = runDirectory(o.stack.state)
 	}
-	for _, path := range []*string{&o.mount, &o.run, &o.stack.state} {
+	for _, path := range []*string{&o.mount, &o.run, &o.web.host.Certificate, &o.web.host.Key, &o.web.host.Challenges} {
 		if err := absolute(path); err != nil {
 			return err
 		}
 	}
-	services := o.servicesConfig()
-	wrong := []error{o.stack.validate(), o.stack.limits.validate(), blameSettings(services.Validate()), o.api.validate(), o.admin.validate()}
-	if o.pages < 16<<20 {
-		wrong = append(wrong, wrongFlag("page-cache-limit", "%s is less than 16MiB", o.pages))
-	}
-	if o.web.enabled {
-		if err := o.web.host.complete(); err != nil {
-			return err
-		}
-		o.web.limits.BytesPerSecond = int64(o.web.rate)
-		wrong = append(wrong, blameNginx(o.nginxConfig().Validate()))
-	}
-	return usage(wrong...)
+	o.web.limits.BytesPerSecond = int64(o.web.rate)
+	return nil
 }
 
-// socketName is the API's, in --run.
-const socketName = "api.sock"
+// runDirectory is --run if it is not given.
+func runDirectory(state string) string {
+	if os.Geteuid() == 0 {
+		return "/run/isofs"
+	}
+	return filepath.Join(state, "run")
+}
 
-func (o *serveFlags) socket() string { return filepath.Join(o.run, socketName) }
+// validate completes the flags and reports all that is wrong with them.
+func (o *serveFlags) validate() error {
+	if err := o.complete(); err != nil {
+		return err
+	}
+	config := o.config(slog.Default())
+	wrong := append(o.stack.s3.validate(), o.stack.limits.validate(), blameFlags(config.Validate()))
+	if o.admin.keyFile == "" {
+		_, err := o.admin.read() // of the environment
+		wrong = append(wrong, err)
+	}
+	return settings.Usage(wrong...)
+}
+
+// config is the Config of a server that the flags describe, without the keys and the keyring.
+func (o *serveFlags) config(log *slog.Logger) server.Config {
+	c := server.Config{
+		Stack: o.stack.config(nil, nil, log),
+		Mount: vfs.Config{Mountpoint: o.mount, Profile: vfs.Profile(o.profile), PageLimit: int64(o.pages), Log: log},
+		Services: server.ServicesConfig{
+			PublicURL: o.api.publicURL, Peers: o.api.peers, Watchers: o.api.watchers, Metrics: o.metrics, Prefill: o.prefill, Explain: blameFlags, Log: log,
+		},
+		RunDir: o.run, Log: log,
+	}
+	if o.web.enabled {
+		c.Web = &server.WebConfig{Binary: o.web.binary, Nginx: o.nginxConfig(), Grace: o.web.grace}
+		if len(o.web.listen) > 0 {
+			c.Services.Web = server.Web{Scheme: o.web.host.Scheme(), Listen: o.web.listen[0]}
+		}
+	}
+	return c
+}
+
+// readConfig is config with the keys and the keyring that the flags name.
+func (o *serveFlags) readConfig(log *slog.Logger) (c server.Config, err error) {
+	c = o.config(log)
+	if c.Stack, err = o.stack.readConfig(log); err != nil {
+		return c, err
+	}
+	c.Services.AdminKey, err = o.admin.read()
+	return c, err
+}
 
 func (o *serveFlags) nginxConfig() nginx.Config {
 	c := nginx.Config{
-		Listen: o.web.listen, Mount: o.mount, APISocket: o.socket(),
+		Listen: o.web.listen, Mount: o.mount, APISocket: filepath.Join(o.run, server.SocketName),
 		RunDir: filepath.Join(o.run, "nginx"), AccessLog: o.web.accessLog,
-		Profile: nginx.Profile(o.profile), Threads: o.web.threads, Limits: o.web.limits, Host: o.web.host.Host,
+		Profile: nginx.Profile(o.profile), Threads: o.web.threads, Limits: o.web.limits, Host: o.web.host,
 		TrustedProxies: o.web.proxies,
 	}
 	if os.Geteuid() == 0 {
 		c.User = o.stack.user
 	}
 	return c
-}
-
-// nginxSettings are the flags that those settings come from which nginx's
-// configuration calls by names of its own.
-var nginxSettings = []struct{ what, flag string }{
-	{"listen ", "listen"}, {"mount ", "mount"}, {"API socket ", "run"}, {"run directory ", "run"}, {"access log ", "access-log"},
-	{"server name ", "server-name"}, {"TLS certificate ", "tls-cert"}, {"TLS key ", "tls-key"}, {"ACME challenges ", "acme-webroot"},
-	{"user ", "user"}, {"trusted proxy ", "trusted-proxy"}, {"threads ", "read-threads"},
-	{"connections per client ", "limit-connections"}, {"connections per network ", "limit-network"}, {"connections in total ", "limit-total"},
-	{"requests per second ", "limit-requests"}, {"burst ", "limit-burst"},
-	{"costly requests per second ", "limit-costly"}, {"costly burst ", "limit-costly-burst"}, {"bytes per second ", "limit-rate"},
-}
-
-// blameNginx says of which flags the errors are that nginx.Config.Validate joined.
-func blameNginx(err error) error {
-	if all, ok := any(err).(interface{ Unwrap() []error }); ok {
-		var named []error
-		for _, inner := range all.Unwrap() {
-			named = append(named, blameNginx(inner))
-		}
-		return errors.Join(named...)
-	}
-	if err == nil || errors.Is(err, fault.Invalid) {
-		return nil // that much usage says
-	}
-	for _, s := range nginxSettings {
-		if rest, ok := strings.CutPrefix(err.Error(), s.what); ok {
-			return wrongFlag(s.flag, "%s", rest)
-		}
-	}
-	return err
 }

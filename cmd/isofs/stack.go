@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"aesthetic.computer/isofs/server"
+	"aesthetic.computer/isofs/settings"
 	"aesthetic.computer/isofs/signature"
 )
 
@@ -38,10 +39,10 @@ func (o *stackFlags) register(cmd *cobra.Command) {
 	flags := cmd.Flags()
 	flags.StringVar(&o.base, "base", "", "folder or URL (http, https, s3) that has the base's manifest.json and base.iso, or address of the manifest (needed)")
 	flags.StringVar(&o.state, "state", defaultState(), "directory of what must survive: bundles, snapshots, manifests")
-	flags.StringVar(&o.user, "user", defaultUser, "user to run as when started by root")
+	flags.StringVar(&o.user, "user", server.DefaultUser, "user to run as when started by root")
 	o.cache.register(cmd)
 	flags.IntVar(&o.fetches, "fetches", 16, "requests to the base's origin at once")
-	durationVar(flags, &o.patience, "origin-timeout", 30*time.Second, "how long a read waits for the base's origin, with all retries, before it fails")
+	settings.DurationVar(flags, &o.patience, "origin-timeout", 30*time.Second, "how long a read waits for the base's origin, with all retries, before it fails")
 	o.s3.register(flags)
 	o.mirrors.register(flags)
 	o.sign.register(flags)
@@ -49,9 +50,9 @@ func (o *stackFlags) register(cmd *cobra.Command) {
 	flags.StringSliceVar(&o.pieces, "pieces", []string{"embedded"}, "where bundles are, in order of preference: folders of *.html, or the word embedded")
 	flags.StringVar(&o.oven.url, "oven", "", "URL of the oven that packs pieces that are in none of --pieces")
 	flags.IntVar(&o.oven.density, "density", 8, "pixel density that the oven packs for")
-	durationVar(flags, &o.oven.timeout, "oven-timeout", time.Minute, "how long the oven may take to pack a piece")
-	durationVar(flags, &o.refresh, "refresh", time.Hour, "age at which a piece is asked of the oven again")
-	durationVar(flags, &o.limits.retain, "retain", 7*24*time.Hour, "how long a superseded image stays, for downloads that began with it")
+	settings.DurationVar(flags, &o.oven.timeout, "oven-timeout", time.Minute, "how long the oven may take to pack a piece")
+	settings.DurationVar(flags, &o.refresh, "refresh", time.Hour, "age at which a piece is asked of the oven again")
+	settings.DurationVar(flags, &o.limits.retain, "retain", 7*24*time.Hour, "how long a superseded image stays, for downloads that began with it")
 }
 
 // ovenFlags say how to have pieces packed.
@@ -61,14 +62,22 @@ type ovenFlags struct {
 	timeout time.Duration
 }
 
-// validate fills in what was left open and reports all that is wrong, before
-// anything is opened.
+// complete fills in the defaults that depend on who runs.
+func (o *stackFlags) complete() error {
+	o.cache.complete()
+	if err := checkState(o.state); err != nil {
+		return settings.Usage(err)
+	}
+	return absolute(&o.state)
+}
+
+// validate completes the flags and reports all that is wrong, before anything is opened.
 func (o *stackFlags) validate() error {
-	wrong := []error{checkState(o.state), absolute(&o.state)}
+	if err := o.complete(); err != nil {
+		return err
+	}
 	config := o.config(nil, nil, nil)
-	wrong = append(wrong, blameSettings(config.Validate()))
-	wrong = append(append(wrong, o.s3.validate()...), o.cache.complete())
-	return errors.Join(wrong...)
+	return settings.Usage(errors.Join(o.s3.validate()...), blameFlags(config.Validate()))
 }
 
 // rootState is --state if root does not say otherwise.
@@ -116,7 +125,7 @@ func (o *stackFlags) readConfig(log *slog.Logger) (server.StackConfig, error) {
 	if err != nil {
 		return server.StackConfig{}, err
 	}
-	ring, err := openKeyring(o.keyring)
+	ring, err := signature.OpenKeyring(o.keyring)
 	return o.config(signer, ring, log), err
 }
 
@@ -126,6 +135,5 @@ func (o *stackFlags) openStack(ctx context.Context, log *slog.Logger) (*server.S
 	if err != nil {
 		return nil, err
 	}
-	s, err := server.OpenStack(ctx, config)
-	return s, blameSettings(err)
+	return server.OpenStack(ctx, config)
 }

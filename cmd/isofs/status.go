@@ -2,13 +2,10 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"maps"
-	"net"
-	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
@@ -17,7 +14,8 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
-	"aesthetic.computer/isofs/fault"
+	"aesthetic.computer/isofs/server"
+	"aesthetic.computer/isofs/settings"
 )
 
 // A runningServer is one of this machine, known by its directories.
@@ -28,70 +26,18 @@ func (s *runningServer) register(flags *pflag.FlagSet) {
 	flags.StringVar(&s.run, "run", "", "the server's directory of sockets (default /run/isofs for root, else STATE/run)")
 }
 
-// check refuses directories that have no place.
-func (s *runningServer) check() error {
-	if s.run != "" || os.Geteuid() == 0 {
-		return nil
-	}
-	if err := checkState(s.state); err != nil {
-		return usage(fmt.Errorf("%w, nor for --run", err))
-	}
-	return nil
-}
-
-func (s *runningServer) socket() string {
+// client asks the server. It refuses directories that have no place.
+func (s *runningServer) client() (server.Client, error) {
 	run := s.run
 	if run == "" {
-		run = filepath.Join(s.state, "run")
-		if os.Geteuid() == 0 {
-			run = "/run/isofs"
+		if os.Geteuid() != 0 {
+			if err := checkState(s.state); err != nil {
+				return server.Client{}, settings.Usage(fmt.Errorf("%w, nor for --run", err))
+			}
 		}
+		run = runDirectory(s.state)
 	}
-	return filepath.Join(run, socketName)
-}
-
-// maxAnswer bounds what is read of the server: some 10,000 snapshots.
-const maxAnswer = 64 << 20
-
-// ask sends a request to the server's API by its socket.
-func (s *runningServer) ask(req *http.Request) (status int, answer []byte, err error) {
-	if err := s.check(); err != nil {
-		return 0, nil, err
-	}
-	socket := s.socket()
-	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-		var dialer net.Dialer
-		return dialer.DialContext(ctx, "unix", socket)
-	}}}
-	resp, err := client.Do(req)
-	if errors.Is(err, os.ErrPermission) {
-		return 0, nil, fmt.Errorf("ask the server at %s: %w: permission denied: only root, its --user and that user's group may", socket, fault.Unavailable)
-	}
-	if err != nil {
-		return 0, nil, fmt.Errorf("ask the server at %s: %w: %w: is it running, with this --run?", socket, fault.Unavailable, err)
-	}
-	defer resp.Body.Close()
-	answer, err = io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
-	if err != nil {
-		return 0, nil, fmt.Errorf("read the server's answer: %w: %w", fault.Unavailable, err)
-	}
-	return resp.StatusCode, answer, nil
-}
-
-// get asks for an address that answers in JSON.
-func (s *runningServer) get(ctx context.Context, path string, into any) error {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://isofs"+path, nil)
-	if err != nil {
-		return err
-	}
-	_, answer, err := s.ask(req)
-	if err != nil {
-		return err
-	}
-	if err := json.Unmarshal(answer, into); err != nil {
-		return fmt.Errorf("understand the server's answer to %s: %w: %w", path, fault.Corrupt, err)
-	}
-	return nil
+	return server.Client{Socket: filepath.Join(run, server.SocketName)}, nil
 }
 
 func newStatus() *cobra.Command {
@@ -123,10 +69,14 @@ func (s *runningServer) print(ctx context.Context, out io.Writer) error {
 		ActiveBuildCount int
 		RecentBuilds     []struct{ Target, Time string }
 	}
-	if err := s.get(ctx, "/readyz", &ready); err != nil {
+	client, err := s.client()
+	if err != nil {
 		return err
 	}
-	if err := s.get(ctx, "/os-status", &builds); err != nil {
+	if err := client.Get(ctx, "/readyz", &ready); err != nil {
+		return err
+	}
+	if err := client.Get(ctx, "/os-status", &builds); err != nil {
 		return err
 	}
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)

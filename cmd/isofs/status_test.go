@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"aesthetic.computer/isofs/fault"
+	"aesthetic.computer/isofs/server"
 )
 
 // TestStatus: what the server tells, a line for each thing, and an error if it
@@ -18,7 +19,7 @@ import (
 func TestStatus(t *testing.T) {
 	s := runningServer{run: t.TempDir()}
 	var out bytes.Buffer
-	if err := s.print(t.Context(), &out); !errors.Is(err, fault.Unavailable) || !strings.Contains(err.Error(), filepath.Join(s.run, socketName)) {
+	if err := s.print(t.Context(), &out); !errors.Is(err, fault.Unavailable) || !strings.Contains(err.Error(), filepath.Join(s.run, server.SocketName)) {
 		t.Errorf("no server: %v", err)
 	}
 	ready := true
@@ -34,13 +35,13 @@ func TestStatus(t *testing.T) {
 	mux.HandleFunc("GET /os-status", func(w http.ResponseWriter, _ *http.Request) {
 		w.Write([]byte(`{"activeBuildCount":3,"recentBuilds":[{"target":"notepat","time":"2026-11-01T00:00:00Z"},{"target":"older"}]}`))
 	})
-	l, err := net.Listen("unix", s.socket())
+	l, err := net.Listen("unix", filepath.Join(s.run, server.SocketName))
 	if err != nil {
 		t.Fatal(err)
 	}
-	server := http.Server{Handler: mux}
-	go server.Serve(l)
-	t.Cleanup(func() { server.Close() })
+	web := http.Server{Handler: mux}
+	go web.Serve(l)
+	t.Cleanup(func() { web.Close() })
 	for now, want := range map[bool]string{
 		true:  `ready yes base ok there mount ok fine fetching 3 pieces at the moment last notepat 2026-11-01T00:00:00Z`,
 		false: `ready no base failed gone mount ok fine fetching 3 pieces at the moment last notepat 2026-11-01T00:00:00Z`,

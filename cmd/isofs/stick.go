@@ -14,6 +14,7 @@ import (
 	"golang.org/x/term"
 
 	"aesthetic.computer/isofs/fault"
+	"aesthetic.computer/isofs/settings"
 	"aesthetic.computer/isofs/signature"
 	"aesthetic.computer/isofs/stick"
 )
@@ -47,7 +48,7 @@ stick and compared. DEVICE is a whole disk, such as /dev/sdb, or a file with an 
   sudo isofs stick verify /dev/sdb https://HOST/
   sudo isofs stick write /dev/sdb https://HOST/notepat-os.iso            # all of it
   isofs stick update notepat-os.iso "https://HOST/os?piece=@jeffrey/tone" --dry-run`,
-		Args: onlyCommands,
+		Args: settings.OnlyCommands,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.AddCommand(newStickUpdate(), newStickWrite(), newStickVerify())
@@ -109,18 +110,13 @@ func runStickUpdate(cmd *cobra.Command, path, address string, f *stickFlags, o s
 	if goOn, err := f.confirm(cmd); !goOn {
 		return err
 	}
-	var end func()
-	err = u.Run(ctx, func(s stick.Stage) stick.Progress {
-		if end != nil {
-			end()
-		}
-		var show func(done, total int64)
+	end := func() {}
+	err = u.Run(ctx, func(s stick.Stage) (show stick.Progress) {
+		end()
 		show, end = progressBar(string(s))
 		return show
 	})
-	if end != nil {
-		end()
-	}
+	end()
 	if err != nil {
 		return offerWhole(err, path, snap)
 	}
@@ -261,7 +257,7 @@ func verifiedAgainst(ctx context.Context, out io.Writer, disk *stick.Disk, clien
 // newStickClient asks servers, and believes what a key of the keyring signed if
 // one is given.
 func newStickClient(ctx context.Context, keyring string) (*stick.Client, error) {
-	ring, err := openKeyring(keyring)
+	ring, err := signature.OpenKeyring(keyring)
 	if err != nil || ring == nil {
 		return &stick.Client{}, err
 	}
@@ -353,7 +349,7 @@ func (f *stickFlags) confirm(cmd *cobra.Command) (goOn bool, err error) {
 	case f.yes:
 		return true, nil
 	case !term.IsTerminal(int(os.Stdin.Fd())):
-		return false, usage(errors.New("there is no terminal to ask on; --yes writes without asking"))
+		return false, settings.Usage(errors.New("there is no terminal to ask on; --yes writes without asking"))
 	}
 	if _, err := fmt.Fprint(out, "Write it? [y/N] "); err != nil {
 		return false, err // who does not see the question does not answer it

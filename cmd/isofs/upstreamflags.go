@@ -9,6 +9,7 @@ import (
 
 	"aesthetic.computer/isofs/cache"
 	"aesthetic.computer/isofs/origin"
+	"aesthetic.computer/isofs/settings"
 	"aesthetic.computer/isofs/signature"
 	"aesthetic.computer/isofs/upstream"
 )
@@ -21,7 +22,7 @@ type channelFlags struct {
 
 func (o *channelFlags) register(flags *pflag.FlagSet) {
 	flags.StringVar(&o.address, "channel", "", "in place of --base: path or URL (http, https, s3) of a channels/FLAVOR-ARCH.json, whose current base is served; SIGHUP looks at it at once")
-	durationVar(flags, &o.poll, "channel-poll", 5*time.Minute, "how often the channel is looked at")
+	settings.DurationVar(flags, &o.poll, "channel-poll", 5*time.Minute, "how often the channel is looked at")
 }
 
 // mirrorFlags say where else a base is, and how much is asked of all.
@@ -46,10 +47,4 @@ func (o *stackFlags) upstream(blocks *cache.Store, ring *signature.Keyring, log 
 		Origin:  origin.Options{Timeout: o.patience, Redirects: o.mirrors.redirects, S3: o.s3.options()},
 		Hedge:   o.mirrors.hedge, Keyring: ring, Blocks: blocks, Log: log,
 	}
-}
-
-// openUpstream opens the registry of the bases that the flags describe.
-func (o *stackFlags) openUpstream(blocks *cache.Store, ring *signature.Keyring, log *slog.Logger) (*upstream.Registry, error) {
-	r, err := upstream.Open(o.upstream(blocks, ring, log))
-	return r, blameSettings(err)
 }

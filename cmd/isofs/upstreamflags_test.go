@@ -15,7 +15,7 @@ import (
 func validateUpstream(o *stackFlags) error {
 	o.patience = time.Minute
 	c := o.upstream(nil, nil, nil)
-	return blameSettings(c.Validate())
+	return blameFlags(c.Validate())
 }
 
 func TestChannelFlags(t *testing.T) {
@@ -69,18 +69,18 @@ func TestRedirectHosts(t *testing.T) {
 	}
 }
 
-// TestBlameSettings: what is read at the base's address is said of --base, and
+// TestBlameFlags: what is read at the base's address is said of --base, and
 // other errors stay as they are.
-func TestBlameSettings(t *testing.T) {
-	err := blameSettings(&fault.SettingError{Setting: upstream.SettingAddress, Err: fmt.Errorf("read: %w", fault.Corrupt)})
+func TestBlameFlags(t *testing.T) {
+	err := blameFlags(&fault.SettingError{Setting: upstream.SettingAddress, Err: fmt.Errorf("read: %w", fault.Corrupt)})
 	if err.Error() != "--base: read: corrupt" || !errors.Is(err, fault.Corrupt) {
 		t.Error(err)
 	}
 	both := validateUpstream(&stackFlags{base: "x", channel: channelFlags{"s3://bucket/channels/tiny-amd64.json", time.Minute}})
-	if both.Error() != "--base and --channel both say what to serve: give one of them" {
+	if both.Error() != "--base and a channel both say what to serve: give one of them" {
 		t.Error(both)
 	}
-	if err := blameSettings(fault.NotFound); err != fault.NotFound || blameSettings(nil) != nil {
+	if err := blameFlags(fault.NotFound); err != fault.NotFound || blameFlags(nil) != nil {
 		t.Error(err)
 	}
 }

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -9,46 +8,9 @@ import (
 	"syscall"
 	"testing"
 
+	"aesthetic.computer/isofs/settings"
 	"github.com/spf13/cobra"
 )
-
-// TestSettingsAreCalledAsGiven: an error names the flag, the variable or the line
-// of the file that gave the value, whatever it is joined with.
-func TestSettingsAreCalledAsGiven(t *testing.T) {
-	t.Setenv("ISOFS_BASE", "x")
-	root, err := settled(t, "channel = \"c\"\nmirror = [\"m\"]\n", "--listen", "l")
-	if err != nil {
-		t.Fatal(err)
-	}
-	file := root.Flags().Lookup("config").Value.String()
-	for flag, want := range map[string]string{
-		"listen": "--listen 7 is odd", "cache-size": "--cache-size 7 is odd", "base": "ISOFS_BASE 7 is odd", "mirror": file + ": mirror 7 is odd",
-	} {
-		err := fmt.Errorf("%w", usage(errors.New("else"), wrongFlag(flag, "%d is odd", 7)))
-		inner := errors.Unwrap(err)
-		nameSettings(root.Flags(), err)
-		if got := inner.Error(); got != "else\n"+want {
-			t.Errorf("%q, want %q", got, want)
-		}
-	}
-	// Nor does the process of --user call it otherwise.
-	again, _ := settled(t, "")
-	if err := settingsOf(root.Flags()).apply(again.Flags()); err != nil {
-		t.Fatal(err)
-	}
-	if err := blame("mirror", errors.New("no")); true {
-		nameSettings(again.Flags(), err)
-		if want := file + ": mirror: no"; err.Error() != want {
-			t.Errorf("handed down: %q, want %q", err, want)
-		}
-	}
-	if err := blame("sign-key", errors.New("no")); true {
-		nameSettings(again.Flags(), err)
-		if err.Error() != "no" {
-			t.Errorf("a flag that the command does not have is named: %q", err)
-		}
-	}
-}
 
 // TestHints: a hint is of the command's own directories, or there is none.
 func TestHints(t *testing.T) {
@@ -89,9 +51,9 @@ func TestVariablesThatAreNone(t *testing.T) {
 		"ISOFS_TO": "none", "ISOFS_ADMIN_KEY": "none", "ISOFS_S3_ENDPOINT": "none", "ISOFS_CHILD_OF_ROOT": "none", "ISOFS": "none", "ISOFS_ZZZZZZZZ": "",
 	} {
 		got := "none"
-		for said, near := range strangeVariables(newRoot(), []string{"HOME=/", name + "=x"}) {
-			if said != name {
-				t.Errorf("%s: %s is named", name, said)
+		for named, near := range settings.Strange(newRoot(), []string{"HOME=/", name + "=x"}, ownVariables) {
+			if named != name {
+				t.Errorf("%s: %s is named", name, named)
 			}
 			got = near
 		}

@@ -5,6 +5,7 @@ import (
 	"runtime"
 	"runtime/debug"
 
+	"aesthetic.computer/isofs/settings"
 	"github.com/spf13/cobra"
 )
 
@@ -38,4 +39,26 @@ func newVersion() *cobra.Command {
 			return err
 		},
 	}
+}
+
+func newMan() *cobra.Command {
+	var out string
+	cmd := &cobra.Command{
+		Use:   "man",
+		Short: "Write the manual pages, one for each command",
+		Long: `man writes isofs.1 and a page for each command, such as isofs-serve.1, into a folder, which is
+made if it is missing. The same program writes the same pages.`,
+		Example: "  isofs man --out /usr/local/share/man/man1",
+		Args:    cobra.NoArgs,
+		Hidden:  true, // who packs or installs isofs needs it once
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if out == "" {
+				return settings.Usage(settings.Wrong("out", "is needed: the folder of the pages, such as /usr/local/share/man/man1"))
+			}
+			// As for the server, and not as in the home of the user that makes the pages.
+			return settings.WritePages(newRoot(), out, map[string]string{"state": rootState})
+		},
+	}
+	cmd.Flags().StringVar(&out, "out", "", "folder to write into (needed)")
+	return cmd
 }

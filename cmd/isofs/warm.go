@@ -7,6 +7,9 @@ import (
 	"github.com/spf13/cobra"
 
 	"aesthetic.computer/isofs/cache"
+	"aesthetic.computer/isofs/settings"
+	"aesthetic.computer/isofs/signature"
+	"aesthetic.computer/isofs/upstream"
 )
 
 func newWarm() *cobra.Command {
@@ -22,11 +25,10 @@ It cannot use the cache of a server that runs; that one fills its own with --pre
 		Example: "  isofs warm --base https://cdn.example/bases/tiny/amd64/2026-11-01 --cache /var/lib/isofs/cache",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			wrong := []error{o.validate()}
 			if o.cache.where == inMemory {
-				wrong = append(wrong, wrongFlag("cache", "memory is gone when warm ends: name a directory"))
+				return settings.Usage(settings.Wrong("cache", "memory is gone when warm ends: name a directory"))
 			}
-			if err := usage(wrong...); err != nil {
+			if err := o.validate(); err != nil {
 				return err
 			}
 			if done, err := o.asUser(cmd.Context(), cmd, nil); done || err != nil {
@@ -36,13 +38,13 @@ It cannot use the cache of a server that runs; that one fills its own with --pre
 		},
 	}
 	o.register(cmd)
-	hide(cmd, "Pieces", "sign-key", "sign-passphrase-file")
+	flagGroups.Hide(cmd, "Pieces", "sign-key", "sign-passphrase-file")
 	return cmd
 }
 
 func runWarm(cmd *cobra.Command, o *stackFlags) (err error) {
 	log := quietLogger()
-	ring, err := openKeyring(o.keyring)
+	ring, err := signature.OpenKeyring(o.keyring)
 	if err != nil {
 		return err
 	}
@@ -50,14 +52,14 @@ func runWarm(cmd *cobra.Command, o *stackFlags) (err error) {
 	if err != nil {
 		return err
 	}
-	bases, err := o.openUpstream(store, ring, log)
+	bases, err := upstream.Open(o.upstream(store, ring, log))
 	if err != nil {
 		return errors.Join(err, store.Close())
 	}
 	defer func() { err = errors.Join(err, store.Close(), bases.Close()) }()
 	opened, err := bases.Fetch(cmd.Context())
 	if err != nil {
-		return blameSettings(err)
+		return err
 	}
 	show, end := progressBar("filling " + o.cache.dir(o.state))
 	err = opened.File.Fill(cmd.Context(), show)

@@ -1,6 +1,7 @@
-package main
+package doctor
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -12,69 +13,60 @@ import (
 	"golang.org/x/sys/unix"
 
 	"aesthetic.computer/isofs/server"
+	"aesthetic.computer/isofs/settings"
 	"aesthetic.computer/isofs/upstream"
 )
 
 // What a server takes beside its cache.
 const (
-	bundlesRoom  size = 1 << 30   // on disk, catalog.DefaultLimits
-	workersShare size = 2 << 20   // of memory, for a slow download
-	ownMemory    size = 128 << 20 // of memory, isofs's and nginx's own
+	bundlesRoom  settings.Size = 1 << 30   // on disk, catalog.DefaultLimits
+	workersShare settings.Size = 2 << 20   // of memory, for a slow download
+	ownMemory    settings.Size = 128 << 20 // of memory, isofs's and nginx's own
 )
 
 // roomChecks look at what a server would run short of later.
-func roomChecks(o *serveFlags) []check {
+func (d Doctor) roomChecks() []check {
 	var list []check
-	if address := o.baseAddress(); address != "" {
-		list = append(list, check{"serve", "the base, " + address, o.baseWell, nil, ""})
+	if address := cmp.Or(d.Server.Stack.Bases.Channel.Address, d.Server.Stack.Bases.Address); address != "" {
+		list = append(list, check{"serve", "the base, " + address, d.probeBase, nil, ""})
 	}
-	on := map[string]size{o.stack.state: bundlesRoom}
-	need := ownMemory + size(o.web.limits.TotalConnections)*workersShare
-	switch dir := o.stack.cache.dir(o.stack.state); {
-	case dir == "":
-		need += o.stack.cache.limit
-	case strings.HasPrefix(dir, o.stack.state+"/"):
-		on[o.stack.state] += o.stack.cache.limit
+	state, cache, downloads := d.Server.Stack.State, d.Server.Stack.Cache, d.Server.Web.Nginx.Limits.TotalConnections
+	on := map[string]settings.Size{state: bundlesRoom}
+	need := ownMemory + settings.Size(downloads)*workersShare
+	switch limit := settings.Size(cache.MaxBytes); {
+	case cache.Dir == "":
+		need += limit
+	case strings.HasPrefix(cache.Dir, state+"/"):
+		on[state] += limit
 	default:
-		on[dir] = o.stack.cache.limit
+		on[cache.Dir] = limit
 	}
 	for dir, needed := range on {
 		list = append(list, check{"serve", fmt.Sprintf("room for %s in %s", needed, dir), func(context.Context) error { return roomFor(dir, needed) }, nil,
 			"make room there, name another directory, or give --cache-size less"})
 	}
-	return append(list, check{"serve", fmt.Sprintf("memory for %d downloads at once", o.web.limits.TotalConnections), func(context.Context) error { return memoryFor(need) }, nil,
+	return append(list, check{"serve", fmt.Sprintf("memory for %d downloads at once", downloads), func(context.Context) error { return memoryFor(need) }, nil,
 		"give --limit-total less, or the machine more"})
 }
 
-// baseAddress is where the base is, or the channel; "" if none is given.
-func (o *serveFlags) baseAddress() string {
-	if o.stack.channel.address != "" {
-		return o.stack.channel.address
-	}
-	if o.stack.base == "-" {
-		return ""
-	}
-	return o.stack.base
-}
-
-// baseWell reads what says which base there is.
-func (o *serveFlags) baseWell(ctx context.Context) error {
-	config := o.stack.upstream(nil, nil, nil)
+// probeBase reads the manifest, or the channel.
+func (d Doctor) probeBase(ctx context.Context) error {
+	config := d.Server.Stack.Bases
 	config.Origin.Timeout = server.ProbeTime
 	bases, err := upstream.Open(config)
 	if err != nil {
-		return blameSettings(err)
+		return err
 	}
 	return bases.Probe(ctx)
 }
 
 // roomFor looks whether so much fits beside what is not isofs's.
-func roomFor(dir string, needed size) error {
-	taken := size(0)
+func roomFor(dir string, needed settings.Size) error {
+	taken := settings.Size(0)
 	err := filepath.WalkDir(dir, func(path string, _ fs.DirEntry, err error) error {
 		var st unix.Stat_t
 		if err == nil && unix.Lstat(path, &st) == nil {
-			taken += size(st.Blocks * 512)
+			taken += settings.Size(st.Blocks * 512)
 		}
 		return nil // what cannot be read takes no room that is known of
 	})
@@ -88,7 +80,7 @@ func roomFor(dir string, needed size) error {
 			dir = filepath.Dir(dir) // it will be made
 			continue
 		}
-		if free := size(int64(disk.Bavail) * disk.Bsize); err == nil && free+taken < needed {
+		if free := settings.Size(int64(disk.Bavail) * disk.Bsize); err == nil && free+taken < needed {
 			err = fmt.Errorf("%d MiB are free, and isofs has %d MiB there", free>>20, taken>>20)
 		}
 		return err
@@ -96,12 +88,12 @@ func roomFor(dir string, needed size) error {
 }
 
 // memoryFor looks at the machine's memory.
-func memoryFor(needed size) error {
+func memoryFor(needed settings.Size) error {
 	var info unix.Sysinfo_t
 	if err := unix.Sysinfo(&info); err != nil {
 		return os.NewSyscallError("sysinfo", err)
 	}
-	if has := size(info.Totalram) * size(info.Unit); has < needed {
+	if has := settings.Size(info.Totalram) * settings.Size(info.Unit); has < needed {
 		return fmt.Errorf("they may take %d MiB, and the machine has %d MiB", needed>>20, has>>20)
 	}
 	return nil

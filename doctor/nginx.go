@@ -1,4 +1,4 @@
-package main
+package doctor
 
 import (
 	"bufio"
@@ -18,8 +18,8 @@ import (
 	"aesthetic.computer/isofs/vfs"
 )
 
-// An nginx of one's own has the part that nginx-config --site prints. These
-// checks look at what it says of itself (nginx -T), which names each file.
+// An nginx that isofs does not start has the part that nginx-config --site prints. These
+// checks read its configuration as it prints it (nginx -T), which names each file.
 
 // A confFile is a file of nginx's configuration.
 type confFile struct{ path, text string }
@@ -67,7 +67,7 @@ func (f confFile) ports(onlyDefault bool) (ports []string) {
 func (f confFile) isSite() bool { return strings.Contains(f.text, "upstream isofs_api") }
 
 // nginxChecks look at an nginx that somebody else runs, beside isofs mount.
-func nginxChecks(o *serveFlags) []check {
+func (d Doctor) nginxChecks() []check {
 	var files []confFile
 	of := func(look func([]confFile) error) func(context.Context) error {
 		return func(context.Context) error {
@@ -79,39 +79,39 @@ func nginxChecks(o *serveFlags) []check {
 	}
 	return []check{
 		{"nginx", "nginx 1.22 or later with threads", func(ctx context.Context) error {
-			_, err := nginx.Version(ctx, o.web.binary)
+			_, err := nginx.Version(ctx, d.Server.Web.Binary)
 			return err
 		}, []string{"nginx-light"}, ""},
 		{"nginx", "its configuration", func(ctx context.Context) (err error) {
-			files, err = o.readConf(ctx)
+			files, err = d.readConf(ctx)
 			return err
 		}, nil, "run nginx -t, as root"},
 		{"nginx", "the part of isofs in it", of(hasSite), nil, "isofs nginx-config --site --listen 80 > /etc/nginx/conf.d/isofs.conf"},
 		{"nginx", "the threads that read the mount", of(hasThreads), nil, "echo 'thread_pool isofs threads=32 max_queue=65536;' > /etc/nginx/modules-enabled/90-isofs.conf"},
 		{"nginx", "no other site in the way", of(siteIsReached), nil, ""},
-		{"nginx", "the mount, " + o.mount, func(context.Context) error {
-			mounted, alive, err := vfs.State(o.mount)
+		{"nginx", "the mount, " + d.mount(), func(context.Context) error {
+			mounted, alive, err := vfs.State(d.mount())
 			if err == nil && (!mounted || !alive) {
 				err = errors.New("nothing of isofs is mounted there")
 			}
 			return err
 		}, nil, "start isofs mount, with the same --run"},
-		{"nginx", "the API's socket, " + o.socket(), of(func(files []confFile) error { return mayConnect(files, o.socket()) }), nil, ""},
+		{"nginx", "the API's socket, " + d.client().Socket, of(func(files []confFile) error { return mayConnect(files, d.client().Socket) }), nil, ""},
 	}
 }
 
 // readConf returns the files of nginx's configuration.
-func (o *serveFlags) readConf(ctx context.Context) ([]confFile, error) {
-	binary, err := exec.LookPath(o.web.binary)
+func (d Doctor) readConf(ctx context.Context) ([]confFile, error) {
+	binary, err := exec.LookPath(d.Server.Web.Binary)
 	if err != nil {
 		binary = "/usr/sbin/nginx" // root's programs are not on every user's path
 	}
 	cmd := exec.CommandContext(ctx, binary, "-T")
-	var said strings.Builder
-	cmd.Stderr = &said
+	var text strings.Builder
+	cmd.Stderr = &text
 	out, err := cmd.Output()
 	if err != nil {
-		return nil, fmt.Errorf("nginx -T: %w: %s", err, strings.TrimSpace(said.String()))
+		return nil, fmt.Errorf("nginx -T: %w: %s", err, strings.TrimSpace(text.String()))
 	}
 	files := parseConf(string(out))
 	if len(files) == 0 {

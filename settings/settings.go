@@ -1,10 +1,16 @@
-package main
+// Package settings gives flags their values: from the command line, from the
+// environment and from a file, in this order. It notes what gave a value, so that an
+// error names the setting as the user did.
+//
+// It has one kind of size, duration and choice for all commands, the groups in which
+// --help shows flags, and what a process hands to another one (Values). The package
+// leaves out which settings there are: those are the flags of a command.
+package settings
 
 import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"log/slog"
 	"os"
 	"slices"
 	"strings"
@@ -14,20 +20,14 @@ import (
 	"github.com/spf13/pflag"
 )
 
-// defaultConfig is read when it exists and --config does not say otherwise.
-const defaultConfig = "/etc/isofs.toml"
+// DefaultFile is read if it exists and --config names no other.
+const DefaultFile = "/etc/isofs.toml"
 
-// bindSettings gives every flag that was not typed the value of its
-// environment variable, else that of the configuration file.
-func bindSettings(cmd *cobra.Command) error {
+// Bind gives every flag of cmd that was not typed the value of its environment
+// variable, else that of the file, which --config names. A flag that was typed makes
+// the file's settings ineffective that overridden lists for it.
+func Bind(cmd *cobra.Command, overridden map[string][]string) error {
 	flags := cmd.Flags()
-	if isChild() {
-		resolved, err := handedDown()
-		if err != nil {
-			return err
-		}
-		return resolved.apply(flags)
-	}
 	if err := fromEnvironment(flags.Lookup("config"), flags); err != nil {
 		return err
 	}
@@ -39,7 +39,7 @@ func bindSettings(cmd *cobra.Command) error {
 	known := knownFlags(cmd.Root())
 	for key := range file {
 		if !slices.Contains(known, key) {
-			return usage(fmt.Errorf("%s: %q is no setting of isofs; settings are named like flags, without the dashes%s", configName(path), key, nearest(key, known, "")))
+			return Usage(fmt.Errorf("%s: %q is not a setting of isofs; settings are named like flags, without the dashes%s", configName(path), key, nearest(key, known, "")))
 		}
 	}
 	var failed error
@@ -48,10 +48,11 @@ func bindSettings(cmd *cobra.Command) error {
 			failed = fromEnvironment(f, flags)
 		}
 	})
-	// Base and channel say the same in two ways, so the one that was typed wins over the file's other one.
-	for _, typed := range [][2]string{{"base", "channel"}, {"channel", "base"}, {"channel", "mirror"}} {
-		if f := flags.Lookup(typed[0]); f != nil && f.Changed {
-			delete(file, typed[1])
+	for typed, others := range overridden {
+		if f := flags.Lookup(typed); f != nil && f.Changed {
+			for _, other := range others {
+				delete(file, other)
+			}
 		}
 	}
 	flags.VisitAll(func(f *pflag.Flag) {
@@ -62,8 +63,8 @@ func bindSettings(cmd *cobra.Command) error {
 	return failed
 }
 
-// envName is the environment variable of a flag: cache-size is ISOFS_CACHE_SIZE.
-func envName(flag string) string {
+// EnvName is the environment variable of a flag: cache-size is ISOFS_CACHE_SIZE.
+func EnvName(flag string) string {
 	return "ISOFS_" + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
 }
 
@@ -71,11 +72,11 @@ func fromEnvironment(f *pflag.Flag, flags *pflag.FlagSet) error {
 	if f == nil || f.Changed {
 		return nil
 	}
-	value, ok := os.LookupEnv(envName(f.Name))
+	value, ok := os.LookupEnv(EnvName(f.Name))
 	if !ok {
 		return nil
 	}
-	return setBy(envName(f.Name), f, flags, value)
+	return setBy(EnvName(f.Name), f, flags, value)
 }
 
 // setBy gives a flag the value that something else than the flag itself gave.
@@ -85,26 +86,16 @@ func setBy(by string, f *pflag.Flag, flags *pflag.FlagSet, value string) error {
 	if invalid, ok := errors.AsType[*pflag.InvalidValueError](err); ok {
 		err = unfit(f, value, invalid.Unwrap())
 	}
-	return usage(err)
+	return Usage(err)
 }
 
-// ownVariables are those of the environment that are isofs's and no flag's.
-var ownVariables = []string{childMark, keyVariables[0]}
-
-// warnOfVariables names variables that look like settings and are none. It is a
-// warning only, unlike in a file: scripts and other programs have variables, too.
-func warnOfVariables(root *cobra.Command) {
-	for name, near := range strangeVariables(root, os.Environ()) {
-		slog.Warn(name + " is no setting of isofs, and changes nothing" + near)
-	}
-}
-
-// strangeVariables are those of an environment that look like settings and are
-// none, each with the question whether another was meant.
-func strangeVariables(root *cobra.Command, environment []string) map[string]string {
-	known := slices.Clone(ownVariables)
+// Strange returns the variables of an environment (as of os.Environ) that look like
+// settings of root's commands and are none, each with a question whether another was
+// meant. Variables of isofs that are no setting are in own.
+func Strange(root *cobra.Command, environment, own []string) map[string]string {
+	known := slices.Clone(own)
 	for _, flag := range knownFlags(root) {
-		known = append(known, envName(flag))
+		known = append(known, EnvName(flag))
 	}
 	strange := map[string]string{}
 	for _, pair := range environment {
@@ -118,7 +109,7 @@ func strangeVariables(root *cobra.Command, environment []string) map[string]stri
 
 func configName(path string) string {
 	if path == "" {
-		return defaultConfig
+		return DefaultFile
 	}
 	return path
 }
@@ -131,11 +122,11 @@ func readConfig(path string) (map[string]string, error) {
 		return nil, nil
 	}
 	if err != nil {
-		return nil, usage(blame("config", err))
+		return nil, Usage(Blame("config", err))
 	}
 	var values map[string]any
 	if err := toml.Unmarshal(data, &values); err != nil {
-		return nil, usage(fmt.Errorf("read the settings in %s: %w", configName(path), err))
+		return nil, Usage(fmt.Errorf("read the settings in %s: %w", configName(path), err))
 	}
 	settings := make(map[string]string, len(values))
 	for key, value := range values {
@@ -147,7 +138,7 @@ func readConfig(path string) (map[string]string, error) {
 			}
 			settings[key] = strings.Join(parts, ",")
 		case map[string]any:
-			return nil, usage(fmt.Errorf("%s: [%s] is a table; settings are plain lines", configName(path), key))
+			return nil, Usage(fmt.Errorf("%s: [%s] is a table; settings are plain lines", configName(path), key))
 		default:
 			settings[key] = fmt.Sprint(v)
 		}

@@ -1,10 +1,12 @@
-package main
+package doctor
 
 import (
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"aesthetic.computer/isofs/server"
 )
 
 // TestDoctorLooksAtRoom: disk, memory and the base are what a server runs short of later.
@@ -22,21 +24,23 @@ func TestDoctorLooksAtRoom(t *testing.T) {
 	if err := memoryFor(1 << 60); err == nil || memoryFor(1<<20) != nil {
 		t.Errorf("no memory: %v", err)
 	}
-	o := &serveFlags{}
-	o.stack.state, o.stack.base = dir, filepath.Join(dir, "none")
-	o.stack.cache.limit, o.web.limits.TotalConnections = 1<<30, 300
-	var said []string
-	for _, c := range roomChecks(o) {
-		said = append(said, c.what)
+	var d Doctor
+	d.Server.Stack.State, d.Server.Stack.Bases.Address = dir, filepath.Join(dir, "none")
+	d.Server.Stack.Cache.Dir, d.Server.Stack.Cache.MaxBytes = filepath.Join(dir, "cache"), 1<<30
+	d.Server.Web = &server.WebConfig{}
+	d.Server.Web.Nginx.Limits.TotalConnections = 300
+	var examined []string
+	for _, c := range d.roomChecks() {
+		examined = append(examined, c.what)
 		if err := c.probe(t.Context()); strings.HasPrefix(c.what, "the base") && err == nil {
 			t.Error("a base that is not there is well")
 		}
 	}
-	if got := strings.Join(said, "; "); got != "the base, "+o.stack.base+"; room for 2GiB in "+dir+"; memory for 300 downloads at once" {
+	if got := strings.Join(examined, "; "); got != "the base, "+d.Server.Stack.Bases.Address+"; room for 2GiB in "+dir+"; memory for 300 downloads at once" {
 		t.Errorf("looked at: %s", got)
 	}
-	o.stack.base = "-" // none is given
-	if first := roomChecks(o)[0].what; strings.Contains(first, "base") {
+	d.Server.Stack.Bases.Address = "" // none is given
+	if first := d.roomChecks()[0].what; strings.Contains(first, "base") {
 		t.Errorf("looked at %s", first)
 	}
 }

@@ -1,4 +1,4 @@
-package main
+package settings
 
 import (
 	"fmt"
@@ -12,18 +12,11 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 	"github.com/xhit/go-str2duration/v2"
-
-	"aesthetic.computer/isofs/bake"
-	"aesthetic.computer/isofs/server"
 )
 
-// The values of flags, of which there is one kind each for sizes, durations and
-// choices: whether they are typed, in the environment or in a file, they are
-// read alike, and wrong ones are named alike (settingError).
-
-// A size is a number of bytes as people write it, and as dd and truncate read
-// it: 4G and 4GiB are of 1024, 4GB is of 1000.
-type size int64
+// A Size is the value of a flag: a number of bytes as people write it, and as dd
+// and truncate read it. 4G and 4GiB are multiples of 1024, 4GB is one of 1000.
+type Size int64
 
 var units = []struct {
 	suffix string
@@ -34,7 +27,7 @@ var units = []struct {
 }
 
 // String implements pflag.Value.
-func (s size) String() string {
+func (s Size) String() string {
 	for _, u := range units {
 		if int64(s) >= u.bytes && int64(s)%u.bytes == 0 {
 			return fmt.Sprintf("%d%s", int64(s)/u.bytes, u.suffix)
@@ -44,7 +37,7 @@ func (s size) String() string {
 }
 
 // Set implements pflag.Value.
-func (s *size) Set(text string) error {
+func (s *Size) Set(text string) error {
 	whole := text
 	if letter := strings.ToUpper(text[max(len(text)-1, 0):]); letter != "" && strings.Contains("KMGT", letter) {
 		whole += "iB" // humanize takes 4G for 4GB
@@ -54,53 +47,57 @@ func (s *size) Set(text string) error {
 	if err != nil || n > math.MaxInt64 || strings.Contains(text, ",") {
 		return fmt.Errorf("%q is not a size like 512MiB, 4G (of 1024) or 4GB (of 1000)", text)
 	}
-	*s = size(n)
+	*s = Size(n)
 	return nil
 }
 
 // Type implements pflag.Value.
-func (size) Type() string { return "size" }
+func (Size) Type() string { return "size" }
 
-// A duration is a time as people write it: what Go reads, and days and weeks.
-type duration time.Duration
+// A Duration is the value of a flag: a time as people write it. It takes what Go
+// takes, and days and weeks.
+type Duration time.Duration
 
-func durationVar(flags *pflag.FlagSet, p *time.Duration, name string, otherwise time.Duration, usage string) {
+// DurationVar defines a flag whose value is a Duration.
+func DurationVar(flags *pflag.FlagSet, p *time.Duration, name string, otherwise time.Duration, usage string) {
 	*p = otherwise
-	flags.Var((*duration)(p), name, usage)
+	flags.Var((*Duration)(p), name, usage)
 }
 
 // String implements pflag.Value.
-func (d duration) String() string { return server.FormatDuration(time.Duration(d)) }
+func (d Duration) String() string { return FormatDuration(time.Duration(d)) }
 
 // Set implements pflag.Value.
-func (d *duration) Set(text string) error {
+func (d *Duration) Set(text string) error {
 	n, err := str2duration.ParseDuration(text)
 	if err != nil {
 		return fmt.Errorf("%q is not a time like 30s, 1h30m or 7d", text)
 	}
-	*d = duration(n)
+	*d = Duration(n)
 	return nil
 }
 
 // Type implements pflag.Value.
-func (duration) Type() string { return "duration" }
+func (Duration) Type() string { return "duration" }
 
-// A choice is one of several words, which the shell completes (completeChoices).
-type choice struct {
+// A Choice is the value of a flag: one of several words, which the shell
+// completes (CompleteChoices).
+type Choice struct {
 	value *string
 	words []string
 }
 
-func choiceVar(flags *pflag.FlagSet, p *string, name, otherwise string, words []string, usage string) {
+// ChoiceVar defines a flag whose value is a Choice.
+func ChoiceVar(flags *pflag.FlagSet, p *string, name, otherwise string, words []string, usage string) {
 	*p = otherwise
-	flags.Var(&choice{p, words}, name, usage)
+	flags.Var(&Choice{p, words}, name, usage)
 }
 
 // String implements pflag.Value.
-func (c *choice) String() string { return *c.value }
+func (c *Choice) String() string { return *c.value }
 
 // Set implements pflag.Value.
-func (c *choice) Set(text string) error {
+func (c *Choice) Set(text string) error {
 	if b, err := strconv.ParseBool(text); err == nil {
 		text = strconv.FormatBool(b) // 1 and t are true, too
 	}
@@ -113,20 +110,18 @@ func (c *choice) Set(text string) error {
 }
 
 // Type implements pflag.Value.
-func (*choice) Type() string { return "string" }
+func (*Choice) Type() string { return "string" }
 
-// offered are words for flags that take others, too: names of bases.
-var offered = map[string][]string{
-	"flavor": {bake.Flavor, bake.FlavorDebian, bake.FlavorFedora},
-	"arch":   {"amd64"},
-}
+// Words are those that the flag takes.
+func (c *Choice) Words() []string { return c.words }
 
-// completeChoices has the shell offer the words of each choice, of a command
-// and of those below it.
-func completeChoices(cmd *cobra.Command) {
+// CompleteChoices has the shell offer the words of each choice of a command and
+// of those below it. The words of offered are for flags, by name, that take
+// other words too.
+func CompleteChoices(cmd *cobra.Command, offered map[string][]string) {
 	complete := func(f *pflag.Flag) {
 		words := offered[f.Name]
-		if c, ok := f.Value.(*choice); ok {
+		if c, ok := f.Value.(*Choice); ok {
 			words = c.words
 		}
 		if words != nil {
@@ -136,16 +131,21 @@ func completeChoices(cmd *cobra.Command) {
 	cmd.Flags().VisitAll(complete)
 	cmd.PersistentFlags().VisitAll(complete)
 	for _, sub := range cmd.Commands() {
-		completeChoices(sub)
+		CompleteChoices(sub, offered)
 	}
 }
 
-// unfit says what is wrong with a value that a flag does not take. The values
-// here repeat it themselves.
-func unfit(f *pflag.Flag, value string, cause error) error {
-	switch f.Value.(type) {
-	case *size, *duration, *choice:
-		return &settingError{flag: f.Name, err: cause}
+// FormatDuration writes a duration as people do: 2m and 7d, not 2m0s and 168h0m0s.
+func FormatDuration(d time.Duration) string {
+	const day = 24 * time.Hour
+	if d >= day && d%day == 0 {
+		return fmt.Sprintf("%dd", d/day)
 	}
-	return wrongFlag(f.Name, "%q %w", value, cause)
+	text := d.String()
+	for _, zero := range []string{"m0s", "h0m"} {
+		if strings.HasSuffix(text, zero) {
+			text = text[:len(text)-2]
+		}
+	}
+	return text
 }
