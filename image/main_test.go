@@ -1,6 +1,7 @@
 package image_test
 
 import (
+	"context"
 	"encoding/binary"
 	"errors"
 	"math/rand/v2"
@@ -34,8 +35,7 @@ func (m memory) Sys() (*os.File, error)                   { return nil, backend.
 
 // baseBytes are a small base: GPT, noise for the first two partitions, a slot
 // of slotMiB that says it is one, and the backup GPT.
-func baseBytes(t testing.TB, slotMiB int) []byte {
-	t.Helper()
+func baseBytes(slotMiB int) ([]byte, error) {
 	const slot = 3 * mib
 	data := make([]byte, slot+slotMiB*mib+20<<10)
 	noise := rand.NewChaCha8([32]byte{1})
@@ -53,23 +53,30 @@ func baseBytes(t testing.TB, slotMiB int) []byte {
 		part(2, 2*mib, slot, gpt.LinuxFilesystem),
 		part(3, slot, uint64(slot+slotMiB*mib), gpt.LinuxFilesystem),
 	}}
-	if err := table.Write(memory{Source: extent.Bytes(data), data: data}, int64(len(data))); err != nil {
-		t.Fatal(err)
-	}
-	return data
+	return data, table.Write(memory{Source: extent.Bytes(data), data: data}, int64(len(data)))
 }
 
-// smallBase is a base with a slot of slotMiB.
-func smallBase(t testing.TB, slotMiB int) image.Base {
-	t.Helper()
-	bytes := extent.Bytes(baseBytes(t, slotMiB))
-	m, err := base.Index(t.Context(), bytes, bytes.Size(), base.IndexOptions{
+// newBase is a base with a slot of slotMiB.
+func newBase(ctx context.Context, slotMiB int) (image.Base, error) {
+	data, err := baseBytes(slotMiB)
+	if err != nil {
+		return image.Base{}, err
+	}
+	bytes := extent.Bytes(data)
+	m, err := base.Index(ctx, bytes, bytes.Size(), base.IndexOptions{
 		Version: "2026-11-01", Flavor: "tiny", Arch: "amd64", CreatedAt: "2026-11-01T00:00:00Z",
 	})
+	return image.Base{Manifest: m, Bytes: bytes}, err
+}
+
+// smallBase is newBase, for tests.
+func smallBase(t testing.TB, slotMiB int) image.Base {
+	t.Helper()
+	b, err := newBase(t.Context(), slotMiB)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return image.Base{Manifest: m, Bytes: bytes}
+	return b
 }
 
 // page is a bundle of n bytes that do not repeat.
