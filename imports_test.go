@@ -39,8 +39,9 @@ var allowed = map[string]string{
 	"cmd/isofs":   "bake base boottest bundle cache catalog doctor extent nginx origin output quota server settings signature stick store upstream vfs",
 	"integration": "",
 	// What tests run, and no part of the program imports.
-	"integration/s3test": "",
-	"bench":              "",
+	"integration/s3test":  "",
+	"integration/testkit": "",
+	"bench":               "",
 }
 
 func TestImportsFollowTheLayers(t *testing.T) {

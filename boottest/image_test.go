@@ -7,7 +7,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -16,6 +15,7 @@ import (
 	"time"
 
 	"aesthetic.computer/isofs/fault"
+	"aesthetic.computer/isofs/integration/testkit"
 )
 
 // What is no image is said at once, in words of our own.
@@ -80,12 +80,7 @@ func TestNoImage(t *testing.T) {
 // QEMU takes the beginning of some names for a protocol, and a comma for the end
 // of an option. A machine that shows nothing has started all the same.
 func TestNamesForQEMU(t *testing.T) {
-	if _, err := exec.LookPath(qemu); err != nil {
-		if os.Getenv("CI") != "" {
-			t.Fatal("needs " + qemu)
-		}
-		t.Skip("needs " + qemu)
-	}
+	testkit.NeedTool(t, qemu, "qemu-system-x86")
 	t.Chdir(t.TempDir())
 	if err := os.Mkdir("tmp:x,y", 0o755); err != nil {
 		t.Fatal(err)

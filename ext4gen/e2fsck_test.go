@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"aesthetic.computer/isofs/extent"
+	"aesthetic.computer/isofs/integration/testkit"
 )
 
 // hollow is a file of zeroes, which costs nothing; e2fsck does not look at data.
@@ -90,7 +91,7 @@ func TestEveryOptionIsClean(t *testing.T) {
 // TestTheJudgeComplains shows that a complaint with exit status 0 is seen, and
 // that E2FSCK_TIME is the name of what sets the clock.
 func TestTheJudgeComplains(t *testing.T) {
-	debugfs := tool(t, "debugfs", "e2fsprogs")
+	debugfs := testkit.NeedTool(t, "debugfs", "e2fsprogs")
 	image := save(t, mustBuild(t, slot(), pieceFiles()...))
 	run(t, debugfs, "-w", "-R", "set_super_value wtime 20200101", image)
 	if complaint := e2fsck(t, image); complaint != "" {

@@ -14,6 +14,7 @@ import (
 	"testing"
 
 	"aesthetic.computer/isofs/extent"
+	"aesthetic.computer/isofs/integration/testkit"
 	"golang.org/x/sys/unix"
 )
 
@@ -22,15 +23,15 @@ import (
 func mount(t *testing.T, image, options string) (dir, device string, unmount func()) {
 	t.Helper()
 	if os.Geteuid() != 0 {
-		missing(t, "root, to mount")
+		testkit.Lack(t, "root, to mount")
 	}
 	if out, err := exec.Command("losetup", "--find").CombinedOutput(); err != nil {
-		missing(t, fmt.Sprintf("loop devices: %v: %s", err, out))
+		testkit.Lack(t, fmt.Sprintf("loop devices: %v: %s", err, out))
 	}
 	dir = t.TempDir()
 	if out, err := exec.Command("mount", "-t", "ext4", "-o", "loop,"+options, image, dir).CombinedOutput(); err != nil {
 		if bytes.Contains(out, []byte("permission denied")) {
-			missing(t, fmt.Sprintf("the permission to mount: %s", out))
+			testkit.Lack(t, fmt.Sprintf("the permission to mount: %s", out))
 		}
 		t.Fatalf("mount: %v: %s", err, out)
 	}
@@ -164,7 +165,7 @@ func TestKernelWrites(t *testing.T) {
 	if lines := said(device); lines != nil {
 		t.Errorf("the kernel said %q", lines)
 	}
-	if out, err := exec.Command(tool(t, "e2fsck", "e2fsprogs"), "-fn", image).CombinedOutput(); err != nil || bytes.Contains(out, []byte("? no")) {
+	if out, err := exec.Command(testkit.NeedTool(t, "e2fsck", "e2fsprogs"), "-fn", image).CombinedOutput(); err != nil || bytes.Contains(out, []byte("? no")) {
 		t.Errorf("e2fsck after writing: %v\n%s", err, out)
 	}
 	dir, _, unmount = mount(t, image, "ro")
@@ -196,18 +197,18 @@ func TestKernelReadsTheTimes(t *testing.T) {
 // TestBlkidFindsTheLabel asks as a booting session does.
 func TestBlkidFindsTheLabel(t *testing.T) {
 	if os.Geteuid() != 0 {
-		missing(t, "root, for a loop device")
+		testkit.Lack(t, "root, for a loop device")
 	}
 	o := slot()
 	o.Label = fmt.Sprintf("ISOFS-%d", os.Getpid()) // not another test's volume
 	image := save(t, mustBuild(t, o, pieceFiles()...))
 	out, err := exec.Command("losetup", "--find", "--show", "--read-only", image).CombinedOutput()
 	if err != nil {
-		missing(t, fmt.Sprintf("loop devices: %v: %s", err, out))
+		testkit.Lack(t, fmt.Sprintf("loop devices: %v: %s", err, out))
 	}
 	device := strings.TrimSpace(string(out))
 	t.Cleanup(func() { run(t, "losetup", "--detach", device) })
-	if found := run(t, tool(t, "blkid", "util-linux"), "-c", "/dev/null", "-L", o.Label); strings.TrimSpace(found) != device {
+	if found := run(t, testkit.NeedTool(t, "blkid", "util-linux"), "-c", "/dev/null", "-L", o.Label); strings.TrimSpace(found) != device {
 		t.Errorf("found %q, want %s", found, device)
 	}
 }

@@ -14,6 +14,7 @@ import (
 	"testing"
 
 	"aesthetic.computer/isofs/extent"
+	"aesthetic.computer/isofs/integration/testkit"
 )
 
 var imageDir = flag.String("images", "", "keep the volumes that the tests make in this `directory`, for a look by hand")
@@ -96,27 +97,6 @@ func save(t testing.TB, m *extent.Map) string {
 	return f.Name()
 }
 
-// missing skips the test for want of something, but not in CI.
-func missing(t testing.TB, what string) {
-	t.Helper()
-	if os.Getenv("CI") != "" {
-		t.Fatalf("needs %s", what)
-	}
-	t.Skipf("needs %s", what)
-}
-
-// tool returns the path of a command of a Debian package.
-func tool(t testing.TB, name, pkg string) string {
-	t.Helper()
-	for _, dir := range []string{"", "/usr/sbin/", "/sbin/"} {
-		if path, err := exec.LookPath(dir + name); err == nil {
-			return path
-		}
-	}
-	missing(t, fmt.Sprintf("%s: apt-get install %s", name, pkg))
-	return ""
-}
-
 // run runs a command that has to succeed and returns its output.
 func run(t testing.TB, name string, args ...string) string {
 	t.Helper()
@@ -148,7 +128,7 @@ $`)
 // E2FSCK_TIME, the clock that e2fsck goes by.
 func e2fsck(t testing.TB, image string, env ...string) string {
 	t.Helper()
-	cmd := exec.Command(tool(t, "e2fsck", "e2fsprogs"), "-fn", image)
+	cmd := exec.Command(testkit.NeedTool(t, "e2fsck", "e2fsprogs"), "-fn", image)
 	cmd.Env = append(append(os.Environ(), "LC_ALL=C"), env...)
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr

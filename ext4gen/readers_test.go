@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"aesthetic.computer/isofs/integration/testkit"
 	backend "github.com/diskfs/go-diskfs/backend/file"
 	"github.com/diskfs/go-diskfs/filesystem/ext4"
 )
@@ -22,7 +23,7 @@ func readable() []File {
 }
 
 func TestDebugfsReadsTheFiles(t *testing.T) {
-	debugfs := tool(t, "debugfs", "e2fsprogs")
+	debugfs := testkit.NeedTool(t, "debugfs", "e2fsprogs")
 	image := save(t, mustBuild(t, slot(), readable()...))
 	for _, f := range readable() {
 		if got := run(t, debugfs, "-R", fmt.Sprintf("cat \"/%s\"", f.Name), image); got != string(content(t, f.Source)) {
@@ -69,7 +70,7 @@ func TestGoDiskfsReadsTheFiles(t *testing.T) {
 }
 
 func TestDumpe2fsSeesWhatWasAskedFor(t *testing.T) {
-	out := run(t, tool(t, "dumpe2fs", "e2fsprogs"), "-h", save(t, mustBuild(t, slot(), pieceFiles()...)))
+	out := run(t, testkit.NeedTool(t, "dumpe2fs", "e2fsprogs"), "-h", save(t, mustBuild(t, slot(), pieceFiles()...)))
 	got := func(key string) string {
 		_, rest, _ := strings.Cut(out, "\n"+key+":")
 		line, _, _ := strings.Cut(rest, "\n")
@@ -117,7 +118,7 @@ func TestDumpe2fsSeesWhatWasAskedFor(t *testing.T) {
 }
 
 func TestTimesOfInodes(t *testing.T) {
-	debugfs := tool(t, "debugfs", "e2fsprogs")
+	debugfs := testkit.NeedTool(t, "debugfs", "e2fsprogs")
 	for _, unix := range []int64{0, 1, -1, minTime, 1<<31 - 1, 1 << 31, 1<<32 - 1, 1 << 32, 3 << 31, 1<<33 + 5, maxTime} {
 		o := slot()
 		o.Time = unix
@@ -135,7 +136,7 @@ func TestTimesOfInodes(t *testing.T) {
 }
 
 func TestBlkidProbesTheVolume(t *testing.T) {
-	out := run(t, tool(t, "blkid", "util-linux"), "-p", "-o", "export", save(t, mustBuild(t, slot(), pieceFiles()...)))
+	out := run(t, testkit.NeedTool(t, "blkid", "util-linux"), "-p", "-o", "export", save(t, mustBuild(t, slot(), pieceFiles()...)))
 	for _, want := range []string{"LABEL=FEDAC-PIECE", "UUID=5a010203-0405-8607-8809-0a0b0c0d0e0f", "TYPE=ext4", "BLOCK_SIZE=4096"} {
 		if !slices.Contains(strings.Split(out, "\n"), want) {
 			t.Errorf("no %s in\n%s", want, out)

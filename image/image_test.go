@@ -18,6 +18,7 @@ import (
 	"aesthetic.computer/isofs/extent"
 	"aesthetic.computer/isofs/fault"
 	"aesthetic.computer/isofs/image"
+	"aesthetic.computer/isofs/integration/testkit"
 )
 
 // inputs are those of a bundle of data.
@@ -260,24 +261,10 @@ func save(t testing.TB, volume extent.Source) string {
 	return path
 }
 
-// tool finds a program of e2fsprogs.
-func tool(t testing.TB, name string) string {
-	t.Helper()
-	path, err := exec.LookPath(name)
-	if err == nil {
-		return path
-	}
-	if os.Getenv("CI") != "" {
-		t.Fatalf("needs %s: apt-get install e2fsprogs", name)
-	}
-	t.Skipf("needs %s: apt-get install e2fsprogs", name)
-	return ""
-}
-
 // wantClean wants e2fsck to say nothing, not even with status 0.
 func wantClean(t testing.TB, volume extent.Source) {
 	t.Helper()
-	cmd := exec.Command(tool(t, "e2fsck"), "-f", "-n", save(t, volume))
+	cmd := exec.Command(testkit.NeedTool(t, "e2fsck", "e2fsprogs"), "-f", "-n", save(t, volume))
 	cmd.Env = append(os.Environ(), "E2FSCK_TIME=1")
 	out, err := cmd.CombinedOutput()
 	for line := range strings.Lines(string(out)) {
@@ -291,7 +278,7 @@ func wantClean(t testing.TB, volume extent.Source) {
 // debugfs returns what a request prints.
 func debugfs(t testing.TB, volume, request string) []byte {
 	t.Helper()
-	out, err := exec.Command(tool(t, "debugfs"), "-R", request, volume).Output()
+	out, err := exec.Command(testkit.NeedTool(t, "debugfs", "e2fsprogs"), "-R", request, volume).Output()
 	if err != nil {
 		t.Fatalf("debugfs %s: %v", request, err)
 	}

@@ -15,6 +15,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"aesthetic.computer/isofs/integration/testkit"
 )
 
 const (
@@ -81,7 +83,7 @@ func TestBootFromTheAddress(t *testing.T) {
 	out, _ := exec.Command("qemu-system-x86_64", "-machine", "none", "-display", "none", "-nodefaults",
 		"-drive", "if=none,format=raw,readonly=on,file=http://127.0.0.1:1/x").CombinedOutput()
 	if bytes.Contains(out, []byte("Unknown protocol")) {
-		lack(t, "needs QEMU's curl driver: apt-get install qemu-block-extra")
+		testkit.Lack(t, "QEMU's curl driver: apt-get install qemu-block-extra")
 	}
 	s := serve(t)
 	dir := t.TempDir()
@@ -147,7 +149,7 @@ func needQEMU(t *testing.T) {
 	t.Helper()
 	need(t, "qemu-system-x86_64")
 	if _, err := os.Stat(firmware); err != nil {
-		lack(t, "needs "+firmware+": apt-get install ovmf")
+		testkit.Lack(t, ""+firmware+": apt-get install ovmf")
 	}
 }
 

@@ -11,6 +11,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"aesthetic.computer/isofs/integration/testkit"
 )
 
 // Root's border (DESIGN.md, invariant 11): these tests play the user that isofs
@@ -22,7 +24,7 @@ func servingUser(t *testing.T) *syscall.Credential {
 	needRoot(t)
 	u, err := user.Lookup("isofs")
 	if err != nil {
-		lack(t, "needs the user isofs; scripts/setup serve makes it")
+		testkit.Lack(t, "the user isofs; scripts/setup serve makes it")
 	}
 	uid, _ := strconv.Atoi(u.Uid)
 	gid, _ := strconv.Atoi(u.Gid)
@@ -101,7 +103,7 @@ func TestBorderOfState(t *testing.T) {
 // servesOrRefuses waits until a start has come to its end, whichever it is.
 func (s *server) servesOrRefuses() {
 	s.t.Helper()
-	until(s.t, "it to serve, or to refuse", func() bool {
+	testkit.Eventually(s.t, "it to serve, or to refuse", func() bool {
 		select {
 		case <-s.ended:
 			return true

@@ -16,6 +16,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"aesthetic.computer/isofs/integration/testkit"
 )
 
 // TestBrowser runs browser/*.test.mjs: the pages in a real Chromium, before the
@@ -24,7 +26,7 @@ func TestBrowser(t *testing.T) {
 	t.Parallel()
 	need(t, "node", "chromium")
 	if _, err := os.Stat("browser/node_modules/playwright-core"); err != nil {
-		lack(t, "needs what browser/package.json names; npm ci in integration/browser installs it")
+		testkit.Lack(t, "what browser/package.json names; npm ci in integration/browser installs it")
 	}
 	spy := newSpy(t)
 	hostile, err := os.ReadFile("testdata/hostile.html")
@@ -106,7 +108,7 @@ func runNode(t *testing.T, env map[string]string) {
 	for key, value := range env {
 		cmd.Env = append(cmd.Env, key+"="+value)
 	}
-	out := &lockedBuffer{}
+	out := &testkit.Buffer{}
 	cmd.Stdout, cmd.Stderr = out, out
 	// Told so, node closes its browser; after a while nobody is told any more.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}

@@ -12,6 +12,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"aesthetic.computer/isofs/integration/testkit"
 )
 
 // TestCrowd: 300 slow readers of one /24 leave health checks, pages, sidecars and
@@ -22,7 +24,7 @@ func TestCrowd(t *testing.T) {
 	s := newServer(t)
 	s.args = slices.DeleteFunc(s.args, isLimit()) // the defaults
 	s.start()
-	until(t, "it to be ready", func() bool { return getStatus(t, http.DefaultClient, s.url("/readyz")) == 200 })
+	testkit.Eventually(t, "it to be ready", func() bool { return getStatus(t, http.DefaultClient, s.url("/readyz")) == 200 })
 	want := packedSHA256(t, "notepat")
 	for name, path := range map[string]string{"downloads": "/notepat-os.iso", "sidecars": "/notepat-os.iso.zsync", "streams": "/os?piece=notepat&format=stream"} {
 		t.Run(name, func(t *testing.T) {

@@ -14,6 +14,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"aesthetic.computer/isofs/integration/testkit"
 )
 
 // tree is the root of the source, where make is run.
@@ -52,7 +54,7 @@ func (s *server) launchDemo(command ...string) {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	s.log = &lockedBuffer{}
+	s.log = &testkit.Buffer{}
 	s.cmd = nil // until it runs
 	cmd := exec.Command(command[0], command[1:]...)
 	cmd.Dir = tree
@@ -158,7 +160,7 @@ func (s *server) interrupted(end func() error) {
 	if s.mounted() {
 		t.Error("it left its mount")
 	}
-	until(t, "its processes to end", func() bool { return !slices.ContainsFunc(family, isRunning) })
+	testkit.Eventually(t, "its processes to end", func() bool { return !slices.ContainsFunc(family, isRunning) })
 	if left := s.leftovers(); len(left) > 0 {
 		t.Errorf("it left processes: %v", left)
 	}

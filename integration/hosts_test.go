@@ -25,6 +25,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 
 	"aesthetic.computer/isofs/integration/s3test"
+	"aesthetic.computer/isofs/integration/testkit"
 )
 
 // Servers of the test itself, apart from what the pages have listen on all of 127.0.0.1.
@@ -94,7 +95,7 @@ isofs key new --name "Example Images" --email images@images.example --out sign.a
 	if err := cmd.Start(); err != nil {
 		m.t.Fatal(err)
 	}
-	until(m.t, "images.example", func() bool { return answers("http://" + imagesExample + "/healthz") })
+	testkit.Eventually(m.t, "images.example", func() bool { return answers("http://" + imagesExample + "/healthz") })
 }
 
 // startHosts answers https at all names of the examples, with a certificate that

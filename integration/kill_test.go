@@ -14,7 +14,8 @@ import (
 	"sync"
 	"syscall"
 	"testing"
-	"time"
+
+	"aesthetic.computer/isofs/integration/testkit"
 )
 
 func TestKillDuringDownloads(t *testing.T) {
@@ -33,7 +34,7 @@ func TestKillDuringDownloads(t *testing.T) {
 	for _, d := range downloads {
 		d.breaksOff(t)
 	}
-	until(t, "the killed one's processes to be gone", func() bool {
+	testkit.Eventually(t, "the killed one's processes to be gone", func() bool {
 		return !slices.ContainsFunc(family, isRunning)
 	})
 	if after := s.describe(clients); !slices.Equal(before, after) {
@@ -59,7 +60,7 @@ func TestKillOfTheServingProcess(t *testing.T) {
 	for _, d := range downloads {
 		d.breaksOff(t)
 	}
-	until(t, "another serving process", func() bool {
+	testkit.Eventually(t, "another serving process", func() bool {
 		resp, err := noRedirects.Get(s.url("/healthz"))
 		if err != nil {
 			t.Fatalf("nginx did not stay: %v", err)
@@ -87,7 +88,7 @@ func TestStopWhileTheServingProcessIsReplaced(t *testing.T) {
 	needRoot(t)
 	s := serve(t)
 	kill(t, s.named("isofs"))
-	until(t, "the parent to notice", func() bool { return strings.Contains(s.log.String(), "starting another") })
+	testkit.Eventually(t, "the parent to notice", func() bool { return strings.Contains(s.log.String(), "starting another") })
 	s.endsClean()
 }
 
@@ -97,7 +98,7 @@ func TestStopWhileStarting(t *testing.T) {
 	needRoot(t)
 	s := newServer(t)
 	s.launch()
-	until(t, "the mount", s.mounted)
+	testkit.Eventually(t, "the mount", s.mounted)
 	s.endsClean()
 }
 
@@ -229,7 +230,7 @@ func (s *server) asNobody() {
 	}
 	nobody, err := user.Lookup("nobody")
 	if err != nil {
-		lack(s.t, err.Error())
+		testkit.Lack(s.t, err.Error())
 	}
 	uid, _ := strconv.Atoi(nobody.Uid)
 	gid, _ := strconv.Atoi(nobody.Gid)
@@ -299,7 +300,7 @@ func (s *server) slowDownloads(n int) []*slowDownload {
 		s.t.Cleanup(func() { _ = d.cmd.Process.Kill(); _ = d.cmd.Wait() })
 		all = append(all, d)
 	}
-	until(s.t, "all downloads to have begun", func() bool {
+	testkit.Eventually(s.t, "all downloads to have begun", func() bool {
 		return !slices.ContainsFunc(all, func(d *slowDownload) bool {
 			fi, err := os.Stat(d.file)
 			return err != nil || fi.Size() < 64<<10
@@ -350,7 +351,7 @@ func (s *server) endsClean() {
 	if s.mounted() {
 		s.t.Error("it left its mount")
 	}
-	until(s.t, "its processes to end", func() bool { return !slices.ContainsFunc(family, isRunning) })
+	testkit.Eventually(s.t, "its processes to end", func() bool { return !slices.ContainsFunc(family, isRunning) })
 	if left := s.leftovers(); len(left) > 0 {
 		s.t.Errorf("it left processes: %v", left)
 	}
@@ -370,12 +371,7 @@ func (s *server) fails(why string) {
 // says waits for words in the log, which may come a little after the answer.
 func (s *server) says(words string) {
 	s.t.Helper()
-	for deadline := time.Now().Add(patience / 10); !strings.Contains(s.log.String(), words); time.Sleep(20 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			s.t.Errorf("it does not say %q:\n%s", words, s.log.String())
-			return
-		}
-	}
+	testkit.Eventually(s.t, fmt.Sprintf("the log to say %q", words), func() bool { return strings.Contains(s.log.String(), words) })
 }
 
 // mounted asks the kernel's list, which cannot hang.
@@ -465,16 +461,6 @@ func kill(t *testing.T, pid int) {
 	}
 }
 
-// until waits for something that will be so.
-func until(t *testing.T, what string, is func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(patience); !is(); time.Sleep(20 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("waited in vain for %s", what)
-		}
-	}
-}
-
 // fuseUsers are the tests that have /dev/fuse open to everybody now.
 var fuseUsers struct {
 	sync.Mutex
@@ -492,13 +478,13 @@ func openFuse(t *testing.T) {
 	if fuseUsers.count == 0 {
 		fi, err := os.Stat(device)
 		if err != nil {
-			lack(t, err.Error())
+			testkit.Lack(t, err.Error())
 		}
 		if fi.Mode().Perm() == 0o666 {
 			return
 		}
 		if err := os.Chmod(device, 0o666); err != nil {
-			lack(t, "needs a /dev/fuse that everybody may open: chmod 666 /dev/fuse")
+			testkit.Lack(t, "a /dev/fuse that everybody may open: chmod 666 /dev/fuse")
 		}
 		fuseUsers.mode = fi.Mode().Perm()
 	}

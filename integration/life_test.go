@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"aesthetic.computer/isofs/integration/testkit"
 	"github.com/hanwen/go-fuse/v2/fs"
 	"github.com/hanwen/go-fuse/v2/fuse"
 	"golang.org/x/sys/unix"
@@ -29,7 +30,7 @@ func (s *server) hangup(words string) {
 	if err := s.cmd.Process.Signal(syscall.SIGHUP); err != nil {
 		s.t.Fatal(err)
 	}
-	until(s.t, fmt.Sprintf("the log to say %q", words), func() bool { return strings.Contains(s.log.String()[before:], words) })
+	testkit.Eventually(s.t, fmt.Sprintf("the log to say %q", words), func() bool { return strings.Contains(s.log.String()[before:], words) })
 }
 
 // TestHangup: SIGHUP ends nothing. It opens the access log by its name, takes
@@ -55,19 +56,19 @@ func TestHangup(t *testing.T) {
 			return bytes.Contains(text, []byte(path))
 		}
 	}
-	until(t, "the access log", logged("/healthz"))
+	testkit.Eventually(t, "the access log", logged("/healthz"))
 	if err := os.Rename(log, log+".1"); err != nil {
 		t.Fatal(err)
 	}
 	s.hangup("nginx opened its log again")
-	until(t, "the new access log", logged("/healthz"))
+	testkit.Eventually(t, "the new access log", logged("/healthz"))
 
 	settings("limit-requests = 1\nlimit-burst = 0\nlimit-new = 2\ncache-size = \"1GiB\"\nlisten = [\"127.0.0.1:1\"]")
 	s.hangup("nginx has new settings")
 	if said := s.log.String(); !strings.Contains(said, "settings=cache-size") || !strings.Contains(said, "limit-new") {
 		t.Error("it does not say that cache-size needs a restart, and what it took over")
 	}
-	until(t, "the new limit", func() bool {
+	testkit.Eventually(t, "the new limit", func() bool {
 		resp, _ := s.get("/os-status")
 		return resp.StatusCode == 429
 	})
@@ -112,10 +113,10 @@ func TestHangupOfAUser(t *testing.T) {
 	m := newServer(t)
 	m.args = []string{"mount", m.mount(), "--base", baseDir, "--state", m.path("state"), "--run", m.path("run")}
 	m.launch()
-	until(t, "the mount", func() bool {
+	testkit.Eventually(t, "the mount", func() bool {
 		return strings.Contains(m.log.String(), "serving") || strings.Contains(m.log.String(), "msg=mounted")
 	})
-	until(t, "the mount", m.mounted)
+	testkit.Eventually(t, "the mount", m.mounted)
 	m.hangup("read again: the limits")
 	m.endsClean()
 }
@@ -162,7 +163,7 @@ func (s *server) newcomers(dying *atomic.Int32) (stop func() []string) {
 func (s *server) another(before int) int {
 	s.t.Helper()
 	now := 0
-	until(s.t, "another serving process", func() bool {
+	testkit.Eventually(s.t, "another serving process", func() bool {
 		now = s.child("isofs")
 		return now != 0 && now != before
 	})
@@ -176,14 +177,14 @@ func TestChildDiesAndRefusesNobody(t *testing.T) {
 	needRoot(t)
 	need(t, "node", "chromium")
 	if _, err := os.Stat("browser/node_modules/playwright-core"); err != nil {
-		lack(t, "needs what browser/package.json names; npm ci in integration/browser installs it")
+		testkit.Lack(t, "what browser/package.json names; npm ci in integration/browser installs it")
 	}
 	s := serve(t, "--limit-rate", "6MiB")
 	dir := t.TempDir()
 	cmd := exec.Command("node", "download.mjs")
 	cmd.Dir = "browser"
 	cmd.Env = append(os.Environ(), "ISOFS_ADDRESS="+s.url("/notepat-os.iso"), "ISOFS_DOWNLOADS="+dir, "ISOFS_CHROMIUM=/usr/bin/chromium")
-	out := &lockedBuffer{}
+	out := &testkit.Buffer{}
 	cmd.Stdout, cmd.Stderr = out, out
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.WaitDelay = 10 * time.Second
@@ -207,14 +208,14 @@ func TestChildDiesAndRefusesNobody(t *testing.T) {
 	stop := s.newcomers(&dying)
 	serving, had := s.named("isofs"), int64(0)
 	for n := range 3 {
-		until(t, "the download to go on", func() bool { return size() > had+4<<20 || len(ended) > 0 })
+		testkit.Eventually(t, "the download to go on", func() bool { return size() > had+4<<20 || len(ended) > 0 })
 		had = size()
 		dying.Add(1)
 		kill(t, serving)
-		until(t, "the parent to notice", func() bool { return strings.Count(s.log.String(), "starting another") > n })
+		testkit.Eventually(t, "the parent to notice", func() bool { return strings.Count(s.log.String(), "starting another") > n })
 		dying.Add(1)
 		if serving = s.another(serving); n == 2 {
-			until(t, "the last one to serve", func() bool { return strings.Count(s.log.String(), "msg=mounted") == 4 })
+			testkit.Eventually(t, "the last one to serve", func() bool { return strings.Count(s.log.String(), "msg=mounted") == 4 })
 		}
 	}
 	select {
@@ -306,7 +307,7 @@ func TestStateHangs(t *testing.T) {
 		_ = disk.Process.Kill()
 		_ = disk.Wait()
 	})
-	until(t, "the file system", func() bool {
+	testkit.Eventually(t, "the file system", func() bool {
 		mounts, _ := os.ReadFile("/proc/self/mountinfo")
 		return bytes.Contains(mounts, []byte(" "+s.path("state")+" "))
 	})
@@ -319,12 +320,12 @@ func TestStateHangs(t *testing.T) {
 		}
 	}
 	hang(syscall.SIGSTOP)
-	until(t, "the log to say that it hangs", func() bool { return strings.Contains(s.log.String(), "waiting for the file systems of --state") })
+	testkit.Eventually(t, "the log to say that it hangs", func() bool { return strings.Contains(s.log.String(), "waiting for the file systems of --state") })
 	hang(syscall.SIGCONT)
 	if resp, _ := s.get("/notepat-os.iso.sha256"); resp.StatusCode != 200 {
 		t.Errorf("when it answers again: %s", resp.Status)
 	}
-	until(t, "the next one to serve", func() bool { return strings.Count(s.log.String(), "msg=mounted") >= 2 })
+	testkit.Eventually(t, "the next one to serve", func() bool { return strings.Count(s.log.String(), "msg=mounted") >= 2 })
 
 	hang(syscall.SIGSTOP)
 	_ = s.cmd.Process.Signal(syscall.SIGTERM)

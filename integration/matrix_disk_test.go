@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"aesthetic.computer/isofs/integration/testkit"
 	"golang.org/x/sys/unix"
 )
 
@@ -42,9 +43,9 @@ func TestRow12DiskFull(t *testing.T) {
 			}
 			remount(t, dir, 0, c.more)
 			// A disk that refused several times is left alone for a while.
-			until(t, "a block to be kept", func() bool { _ = s.ask(places[0], some); return degraded() == "0" })
+			testkit.Eventually(t, "a block to be kept", func() bool { _ = s.ask(places[0], some); return degraded() == "0" })
 			// It heals by itself: in a while all that is read is kept again.
-			until(t, "the cache to keep blocks again", func() bool {
+			testkit.Eventually(t, "the cache to keep blocks again", func() bool {
 				before := len(p.requests())
 				s.all()
 				return len(p.requests()) == before
@@ -67,7 +68,7 @@ func TestRow13CacheTakenAway(t *testing.T) {
 		}
 		s.all()
 		// It is made again by itself, and then all is kept.
-		until(t, "the folder to be there again", func() bool {
+		testkit.Eventually(t, "the folder to be there again", func() bool {
 			_, err := os.Stat(s.path("state/cache"))
 			return err == nil
 		})

@@ -10,6 +10,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+
+	"aesthetic.computer/isofs/integration/testkit"
 )
 
 const some = 64 << 10 // bytes of a small read
@@ -78,7 +80,7 @@ func TestRow03BlackHole(t *testing.T) {
 			hung.Add(1)
 			misses.Go(func() { s.fine(at, some); hung.Add(-1) })
 		}
-		until(t, "the misses to be awaited", func() bool { return hole.count() >= len(places)-1 })
+		testkit.Eventually(t, "the misses to be awaited", func() bool { return hole.count() >= len(places)-1 })
 		for range 100 {
 			s.fine(places[0], some)
 			if err := s.pread(places[0], some); err != nil {
@@ -181,7 +183,7 @@ func TestRow06AnswerToAnotherQuestion(t *testing.T) {
 			s.notKept(places[3])
 			p.heal()
 			for _, at := range []int64{places[1], places[3]} {
-				until(t, "the right answer", func() bool { return s.ask(at, some) == nil })
+				testkit.Eventually(t, "the right answer", func() bool { return s.ask(at, some) == nil })
 			}
 		})
 	}
@@ -326,7 +328,7 @@ func TestRow17ManyReadersOneFetch(t *testing.T) {
 		})
 	}
 	asking.Wait()
-	until(t, "the block to be asked for", func() bool { return f.count() > 0 })
+	testkit.Eventually(t, "the block to be asked for", func() bool { return f.count() > 0 })
 	close(open)
 	all.Wait()
 	if n := p.touched(places[1]); n != 1 {
@@ -352,7 +354,7 @@ func TestRow18KilledReader(t *testing.T) {
 	}
 	// The first that wants the block is the one that is killed.
 	leader := dd()
-	until(t, "the block to be asked for", func() bool { return f.count() > 0 })
+	testkit.Eventually(t, "the block to be asked for", func() bool { return f.count() > 0 })
 	follower := dd()
 	var others sync.WaitGroup
 	others.Go(func() { s.fine(places[1], some) })

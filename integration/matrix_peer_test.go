@@ -14,6 +14,8 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+
+	"aesthetic.computer/isofs/integration/testkit"
 )
 
 // A peer is a stock nginx that caches slices of a base between isofs and the
@@ -79,7 +81,7 @@ func (p *peer) start() {
 	if err := p.cmd.Start(); err != nil {
 		p.t.Fatal(err)
 	}
-	until(p.t, "the peer to listen", func() bool {
+	testkit.Eventually(p.t, "the peer to listen", func() bool {
 		c, err := net.Dial("tcp", p.addr)
 		if err == nil {
 			c.Close()
@@ -119,7 +121,7 @@ func (p *peer) get(at, n int64) (body []byte, cached string, err error) {
 func (p *peer) slice(at int64) (file string) {
 	p.t.Helper()
 	key := fmt.Sprintf("KEY: /base.isobytes=%d-%d\n", at>>20<<20, at>>20<<20+1<<20-1)
-	until(p.t, "slice of the peer with "+strings.TrimSpace(key), func() bool {
+	testkit.Eventually(p.t, "slice of the peer with "+strings.TrimSpace(key), func() bool {
 		files, err := filepath.Glob(filepath.Join(p.dir, "cache", "*"))
 		if err != nil {
 			p.t.Fatal(err)
@@ -212,7 +214,7 @@ func TestRow24KilledPeer(t *testing.T) {
 	o.add(f)
 	var read sync.WaitGroup
 	read.Go(func() { s.fine(places[1], some) })
-	until(t, "the peer to ask", func() bool { return f.count() == 1 })
+	testkit.Eventually(t, "the peer to ask", func() bool { return f.count() == 1 })
 	p.kill()
 	close(open)
 	s.fine(places[0], some) // without the peer

@@ -12,6 +12,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+
+	"aesthetic.computer/isofs/integration/testkit"
 )
 
 // TestManyOrdersAtOnce: five hundred clients want a piece that nobody wanted
@@ -89,11 +91,11 @@ func TestReady(t *testing.T) {
 		resp, body := s.get("/readyz")
 		return resp.StatusCode, string(body)
 	}
-	until(t, "readiness", func() bool { status, _ := ready(); return status == http.StatusOK })
+	testkit.Eventually(t, "readiness", func() bool { status, _ := ready(); return status == http.StatusOK })
 	s.stop()
 	p.down()
 	s.start()
-	until(t, "the look at the origin", func() bool { _, body := ready(); return strings.Contains(body, "does not answer") })
+	testkit.Eventually(t, "the look at the origin", func() bool { _, body := ready(); return strings.Contains(body, "does not answer") })
 	status, body := ready()
 	if status != http.StatusServiceUnavailable || !strings.Contains(body, `"ready":false`) || !strings.Contains(body, `"mount":{"ok":true`) || strings.Contains(body, p.addr) {
 		t.Errorf("without its origin: %d %s", status, body)
@@ -102,13 +104,13 @@ func TestReady(t *testing.T) {
 		t.Errorf("/healthz: %s", resp.Status)
 	}
 	p.up()
-	until(t, "readiness again", func() bool { status, _ := ready(); return status == http.StatusOK })
+	testkit.Eventually(t, "readiness again", func() bool { status, _ := ready(); return status == http.StatusOK })
 	// With all of the base here the origin is not needed.
 	s.whole(matrixImage)
 	s.stop()
 	p.down()
 	s.start()
-	until(t, "the look at the cache", func() bool {
+	testkit.Eventually(t, "the look at the cache", func() bool {
 		status, body := ready()
 		return status == http.StatusOK && strings.Contains(body, "all of it is here")
 	})

@@ -13,6 +13,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+
+	"aesthetic.computer/isofs/integration/testkit"
 )
 
 // A frame is an event of a stream.
@@ -183,7 +185,7 @@ func TestManyWatchers(t *testing.T) {
 		t.Errorf("one too many: %s %s", resp.Status, body)
 	}
 	leave()
-	until(t, "a place", func() bool {
+	testkit.Eventually(t, "a place", func() bool {
 		resp, _ := s.request(http.MethodHead, "/os?piece=new&format=stream")
 		return resp.StatusCode == http.StatusOK
 	})

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"aesthetic.computer/isofs/integration/testkit"
 	"golang.org/x/sys/unix"
 )
 
@@ -24,7 +25,7 @@ func TestOutputIsNoFile(t *testing.T) {
 		unix.Mkfifo(fifo, 0o600),
 	} {
 		if err != nil {
-			lack(t, "needs to make devices: "+err.Error())
+			testkit.Lack(t, "to make devices: "+err.Error())
 		}
 	}
 	pack := []string{"pack", "notepat", "--base", baseDir, "--state", filepath.Join(dir, "state"), "-o"}

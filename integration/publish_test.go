@@ -20,6 +20,7 @@ import (
 	"testing"
 
 	"aesthetic.computer/isofs/integration/s3test"
+	"aesthetic.computer/isofs/integration/testkit"
 )
 
 // conflicted is the exit status of a publisher who was not the first.
@@ -277,7 +278,7 @@ func (p *site) followed(put func(content []byte)) {
 	if err := s.cmd.Process.Signal(syscall.SIGHUP); err != nil {
 		t.Fatal(err)
 	}
-	until(t, "the rollback", func() bool { return s.snapshot("notepat") != four })
+	testkit.Eventually(t, "the rollback", func() bool { return s.snapshot("notepat") != four })
 	s.follows("2026-12-03", false)
 	halt()
 	back := s.snapshot("notepat")
@@ -401,9 +402,9 @@ func (x *publishingProxy) holding(what func(r *http.Request) bool) {
 }
 
 // started starts isofs base.
-func (p *site) started(args ...string) (*exec.Cmd, *lockedBuffer) {
+func (p *site) started(args ...string) (*exec.Cmd, *testkit.Buffer) {
 	p.t.Helper()
-	var out lockedBuffer
+	var out testkit.Buffer
 	cmd := exec.Command(isofs, append(append([]string{"base"}, args...), p.flags...)...)
 	cmd.Env = append(os.Environ(), p.env...)
 	cmd.Stdout, cmd.Stderr = &out, &out
@@ -430,7 +431,7 @@ func TestPublishKilledInABucket(t *testing.T) {
 		return r.Method == http.MethodPut && n != "" && n != "1" && n != "2" && n != "3"
 	})
 	cmd, _ := p.started("publish", versions[0], "--to", p.to)
-	until(t, "three parts", func() bool { return x.taken() == 3 })
+	testkit.Eventually(t, "three parts", func() bool { return x.taken() == 3 })
 	if err := cmd.Process.Kill(); err != nil {
 		t.Fatal(err)
 	}
@@ -486,7 +487,7 @@ func TestPublishKilledInAFolder(t *testing.T) {
 		t.Errorf("a dry run made something: %v", err)
 	}
 	cmd, _ := p.started("publish", versions[0], "--to", p.to)
-	until(t, "the upload", func() bool {
+	testkit.Eventually(t, "the upload", func() bool {
 		some, _ := filepath.Glob(filepath.Join(p.to, "bases/tiny/amd64/2026-12-01/*base.iso*"))
 		hidden, _ := filepath.Glob(filepath.Join(p.to, "bases/tiny/amd64/2026-12-01/.base.iso*"))
 		return len(some)+len(hidden) > 0

@@ -13,6 +13,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"aesthetic.computer/isofs/integration/testkit"
 )
 
 // A client is a program that downloads and is able to go on after it was cut.
@@ -64,7 +66,7 @@ type download struct {
 	let     int64  // bytes that the gate lets through
 	path    string // in the URL
 	running *exec.Cmd
-	said    *lockedBuffer
+	said    *testkit.Buffer
 	before  string // digest of the image that it began with
 }
 
@@ -106,7 +108,7 @@ func downloads(t *testing.T, s *server, from string, permanent bool) []*download
 // start runs the client.
 func (d *download) start() {
 	d.t.Helper()
-	d.said = &lockedBuffer{}
+	d.said = &testkit.Buffer{}
 	d.running = exec.Command(d.client.program, d.client.args(d.gate.url(d.path), d.file)...)
 	d.running.Stdout, d.running.Stderr = d.said, d.said
 	if err := d.running.Start(); err != nil {

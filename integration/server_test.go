@@ -11,12 +11,12 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
 
+	"aesthetic.computer/isofs/integration/testkit"
 	"golang.org/x/sys/unix"
 )
 
@@ -32,7 +32,7 @@ type server struct {
 	args  []string
 	as    *syscall.Credential // nil: who runs the test
 	cmd   *exec.Cmd
-	log   *lockedBuffer
+	log   *testkit.Buffer
 	ended chan struct{}
 	err   error // set before ended is closed
 }
@@ -108,7 +108,7 @@ func (s *server) start() {
 // launch runs the program and does not wait.
 func (s *server) launch() {
 	s.t.Helper()
-	s.log = &lockedBuffer{}
+	s.log = &testkit.Buffer{}
 	s.cmd = exec.Command(s.bin, s.args...)
 	s.cmd.Stdout, s.cmd.Stderr = s.log, s.log
 	if s.as != nil {
@@ -256,22 +256,4 @@ func write(t *testing.T, path, text string) {
 // page is a bundle of about size bytes.
 func page(title string, size int) string {
 	return fmt.Sprintf("<!doctype html><title>%s</title>\n<!--%s-->\n", title, strings.Repeat(title+" ", size/(len(title)+1)))
-}
-
-// A lockedBuffer collects what a program prints.
-type lockedBuffer struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-func (b *lockedBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.Write(p)
-}
-
-func (b *lockedBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.String()
 }

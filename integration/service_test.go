@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+
+	"aesthetic.computer/isofs/integration/testkit"
 )
 
 // A unit is what the files of a service say, of each setting all values.
@@ -75,7 +77,7 @@ func (r *reader) systemctl(at, verb, name string) bool {
 		if verb == "restart" && !r.systemctl(at, "stop", name) {
 			return false
 		}
-		until(r.t, name+" to end", func() bool { return !u.runs() })
+		testkit.Eventually(r.t, name+" to end", func() bool { return !u.runs() })
 		return r.execs(at, append(u["ExecStartPre"], u["ExecStart"]...))
 	}
 	if out, err := exec.Command("systemd-analyze", "verify", "--man=no", name+".service").CombinedOutput(); err != nil || len(out) > 0 {

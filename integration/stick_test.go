@@ -11,6 +11,7 @@ import (
 	"strings"
 	"testing"
 
+	"aesthetic.computer/isofs/integration/testkit"
 	"golang.org/x/sys/unix"
 )
 
@@ -165,7 +166,7 @@ func TestUsedStick(t *testing.T) {
 	must(t, "mmd", "-i", file+"@@1048576", "::/System Volume Information")
 	live := bytes.Index(one, []byte("FEDAC-LIVE\x00")) - 1024 - 0x78
 	if out, err := exec.Command("mount", "-t", "ext4", "-o", fmt.Sprintf("loop,offset=%d,sizelimit=%d", live, bytes.Index(one, []byte("FEDAC-PIECE\x00"))-1024-0x78-live), file, folder).CombinedOutput(); err != nil {
-		lack(t, fmt.Sprintf("needs loop devices: %v\n%s", err, out))
+		testkit.Lack(t, fmt.Sprintf("needs loop devices: %v\n%s", err, out))
 	}
 	if err := unix.Unmount(folder, 0); err != nil {
 		t.Fatal(err)
@@ -235,7 +236,7 @@ func TestStickOnALoopDevice(t *testing.T) {
 	file := flashed(t, one)
 	out, err := exec.Command("losetup", "--find", "--show", "--partscan", file).CombinedOutput()
 	if err != nil {
-		lack(t, fmt.Sprintf("needs loop devices: %v\n%s", err, out))
+		testkit.Lack(t, fmt.Sprintf("needs loop devices: %v\n%s", err, out))
 	}
 	disk := strings.TrimSpace(string(out))
 	t.Cleanup(func() {

@@ -16,6 +16,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"aesthetic.computer/isofs/integration/testkit"
 )
 
 // A secureServer speaks https as downloads.example, with a certificate that a
@@ -52,7 +54,7 @@ func (s *secureServer) renew() {
 func (s *secureServer) up() {
 	s.t.Helper()
 	s.launch()
-	until(s.t, "https", func() bool {
+	testkit.Eventually(s.t, "https", func() bool {
 		select {
 		case <-s.ended:
 			s.t.Fatalf("isofs ended: %v\n%s", s.err, s.log.String())
@@ -152,11 +154,11 @@ func TestCertificateIsRenewed(t *testing.T) {
 		ended <- err
 	}()
 	<-begun
-	until(t, "the download to begin", func() bool { fi, err := os.Stat(file); return err == nil && fi.Size() > 0 })
+	testkit.Eventually(t, "the download to begin", func() bool { fi, err := os.Stat(file); return err == nil && fi.Size() > 0 })
 	old := s.now
 	s.renew()
 	s.hangup("nginx has new settings")
-	until(t, "the new certificate", func() bool { return s.presents(s.now) && !s.presents(old) })
+	testkit.Eventually(t, "the new certificate", func() bool { return s.presents(s.now) && !s.presents(old) })
 	if err := os.WriteFile(s.key, []byte("no key\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}

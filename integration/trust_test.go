@@ -10,7 +10,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
+
+	"aesthetic.computer/isofs/integration/testkit"
 )
 
 // newSigningKey makes a key by isofs, for commands; a copy of it, for servers,
@@ -341,12 +342,7 @@ func (p *site) tampered(folder string, s *server, next, secret, stranger string)
 			t.Errorf("%s: followed, %v", what, body)
 		}
 		// The log comes by a pipe, and so may come later than the answer.
-		for deadline := time.Now().Add(patience); !strings.Contains(s.log.String()[said:], why); time.Sleep(20 * time.Millisecond) {
-			if time.Now().After(deadline) {
-				t.Errorf("%s: not said: %s", what, why)
-				return
-			}
-		}
+		testkit.Eventually(t, what+": the log to say "+why, func() bool { return strings.Contains(s.log.String()[said:], why) })
 	}
 	for what, c := range map[string]struct{ file, content, why string }{
 		"a changed channel":        {channel, strings.Replace(third, `"revision": 3`, `"revision": 4`, 1), "it is not signed: there is no"},

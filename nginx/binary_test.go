@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"aesthetic.computer/isofs/fault"
+	"aesthetic.computer/isofs/integration/testkit"
 )
 
 func TestParseVersion(t *testing.T) {
@@ -34,7 +35,7 @@ func TestParseVersion(t *testing.T) {
 }
 
 func TestVersion(t *testing.T) {
-	needsNginx(t)
+	testkit.NeedTool(t, "nginx", "nginx-light")
 	if v, err := Version(within(t, time.Minute), "nginx"); err != nil || !strings.Contains(v, ".") {
 		t.Errorf("%q, %v", v, err)
 	}
@@ -74,7 +75,7 @@ func TestBadBinary(t *testing.T) {
 }
 
 func TestCheck(t *testing.T) {
-	needsNginx(t)
+	testkit.NeedTool(t, "nginx", "nginx-light")
 	conf := filepath.Join(t.TempDir(), "nginx.conf")
 	write(t, conf, "events {}\nnonsense on;\n")
 	err := Check(within(t, time.Minute), "nginx", conf)

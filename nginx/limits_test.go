@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"aesthetic.computer/isofs/integration/testkit"
 )
 
 // N downloads at once are N, whichever way they go: the internal redirect from
@@ -30,11 +32,11 @@ func TestConnectionLimit(t *testing.T) {
 	answered(r, "", []string{image + ".sha256", "/healthz", "/readyz", "/", "/os:notepat", "/os?piece=notepat"}, false)
 	third.Close()
 	// nginx notices a moment after the client did.
-	eventually(t, "a place after one was finished", func() bool { return r.do("GET", image, ranged).StatusCode == 206 })
+	testkit.Eventually(t, "a place after one was finished", func() bool { return r.do("GET", image, ranged).StatusCode == 206 })
 	direct.Close()
 	viaAPI.Close()
 	// All three places are free again: three requests by way of the API hold them.
-	eventually(t, "three places", func() bool { return workersIdle(r) })
+	testkit.Eventually(t, "three places", func() bool { return workersIdle(r) })
 }
 
 // Pages that are full do not stand in the way of downloads, nor of whoever waits for an image.

@@ -4,6 +4,8 @@ import (
 	"log/slog"
 	"strings"
 	"testing"
+
+	"aesthetic.computer/isofs/integration/testkit"
 )
 
 func TestParseLogLine(t *testing.T) {
@@ -30,7 +32,7 @@ func TestParseLogLine(t *testing.T) {
 
 // The reason is the first emergency; a line without end does not stop the log.
 func TestErrorLog(t *testing.T) {
-	var said syncBuffer
+	var said testkit.Buffer
 	e := &errorLog{log: slog.New(slog.NewTextHandler(&said, nil))}
 	e.copy(strings.NewReader("nginx: [warn] w\n\nnginx: [emerg] first\n" + strings.Repeat("nginx: [emerg] more\n", 100) + strings.Repeat("x", 1<<17) + "\nlost\n"))
 	if reason, final := e.reason(); reason != "first" || !final {

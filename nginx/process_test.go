@@ -14,6 +14,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"aesthetic.computer/isofs/integration/testkit"
 )
 
 // TestMain plays the parent that is killed: see startParent.
@@ -40,7 +42,7 @@ func TestMain(m *testing.M) {
 // returns it and the process id of nginx's master.
 func startParent(t *testing.T, c Config) (*exec.Cmd, int) {
 	t.Helper()
-	needsNginx(t)
+	testkit.NeedTool(t, "nginx", "nginx-light")
 	text, err := json.Marshal(c)
 	if err != nil {
 		t.Fatal(err)
@@ -89,7 +91,7 @@ func TestKilledParentLeavesNothing(t *testing.T) {
 	}
 	parent.Process.Kill()
 	parent.Wait()
-	eventually(t, "no nginx", func() bool { return len(group(master)) == 0 })
+	testkit.Eventually(t, "no nginx", func() bool { return len(group(master)) == 0 })
 }
 
 // What Pdeathsig cannot prevent is stopped by the next Start, which gets the
@@ -105,7 +107,7 @@ func TestOrphansAreStopped(t *testing.T) {
 			if len(left) == 0 {
 				t.Fatal("there is no orphan to be stopped")
 			}
-			var log syncBuffer
+			var log testkit.Buffer
 			s, err := Start(within(t, time.Minute), "nginx", c, slog.New(slog.NewTextHandler(&log, nil)))
 			if err != nil {
 				t.Fatal(err)
@@ -130,7 +132,7 @@ func leaveMaster(t *testing.T, c Config) int {
 		t.Fatal(err)
 	}
 	write(t, filepath.Join(c.RunDir, confFile), string(text))
-	needsNginx(t)
+	testkit.NeedTool(t, "nginx", "nginx-light")
 	path, err := find("nginx")
 	if err != nil {
 		t.Fatal(err)
@@ -142,7 +144,7 @@ func leaveMaster(t *testing.T, c Config) int {
 	}
 	go orphan.Wait()
 	t.Cleanup(func() { killGroup(orphan.Process.Pid) })
-	eventually(t, "a worker", func() bool { return len(group(orphan.Process.Pid)) > 1 })
+	testkit.Eventually(t, "a worker", func() bool { return len(group(orphan.Process.Pid)) > 1 })
 	return orphan.Process.Pid
 }
 
@@ -151,7 +153,7 @@ func leaveWorkers(t *testing.T, c Config) int {
 	parent, master := startParent(t, c)
 	syscall.Kill(parent.Process.Pid, syscall.SIGSTOP)
 	syscall.Kill(master, syscall.SIGKILL)
-	eventually(t, "the master's end", func() bool { return !alive(master) })
+	testkit.Eventually(t, "the master's end", func() bool { return !alive(master) })
 	parent.Process.Kill()
 	parent.Wait()
 	return master

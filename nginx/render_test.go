@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"aesthetic.computer/isofs/integration/testkit"
 )
 
 var update = flag.Bool("update", false, "write the golden files of testdata again")
@@ -69,7 +71,7 @@ func TestGolden(t *testing.T) {
 // nginx itself judges every variant, and RenderSite's inside the configuration
 // of somebody else.
 func TestEveryVariantIsValid(t *testing.T) {
-	needsNginx(t)
+	testkit.NeedTool(t, "nginx", "nginx-light")
 	base := configIn(t, t.TempDir())
 	if err := os.MkdirAll(base.RunDir, 0o755); err != nil {
 		t.Fatal(err)

@@ -16,6 +16,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"aesthetic.computer/isofs/integration/testkit"
 )
 
 const (
@@ -27,24 +29,12 @@ const (
 	body   = "the bytes of an image, some thirty-nine." // 40 bytes
 )
 
-// needsNginx skips by name where there is no nginx, but not in CI.
-func needsNginx(t *testing.T) {
-	t.Helper()
-	if _, err := find("nginx"); err == nil {
-		return
-	}
-	if os.Getenv("CI") != "" {
-		t.Fatal("needs nginx: apt-get install nginx-light")
-	}
-	t.Skip("needs nginx: apt-get install nginx-light")
-}
-
 // A rig is a real nginx before a directory, which plays the mount, and a fake API.
 type rig struct {
 	t      *testing.T
 	config Config
 	server *Server
-	log    *syncBuffer // what the Server says to slog
+	log    *testkit.Buffer // what the Server says to slog
 	addr   string
 
 	mu      sync.Mutex
@@ -86,8 +76,8 @@ func configIn(t *testing.T, dir string) Config {
 // newRig starts everything; change may alter the Config before.
 func newRig(t *testing.T, change func(*Config)) *rig {
 	t.Helper()
-	needsNginx(t)
-	r := &rig{t: t, log: &syncBuffer{}, hold: make(chan struct{}), held: make(chan struct{}, 100), config: configIn(t, t.TempDir())}
+	testkit.NeedTool(t, "nginx", "nginx-light")
+	r := &rig{t: t, log: &testkit.Buffer{}, hold: make(chan struct{}), held: make(chan struct{}, 100), config: configIn(t, t.TempDir())}
 	if change != nil {
 		change(&r.config)
 	}
@@ -216,24 +206,6 @@ func (r *rig) open(method, target string, headers ...string) (net.Conn, *http.Re
 
 func (r *rig) path(name string) string { return filepath.Join(r.config.Mount, "s", id, name) }
 
-// syncBuffer is a bytes.Buffer for several goroutines.
-type syncBuffer struct {
-	mu sync.Mutex
-	b  strings.Builder
-}
-
-func (b *syncBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.Write(p)
-}
-
-func (b *syncBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.String()
-}
-
 // hosts counts the loopback addresses that were given away.
 var hosts atomic.Uint32
 
@@ -262,16 +234,6 @@ func within(t *testing.T, d time.Duration) context.Context {
 	ctx, cancel := context.WithTimeout(context.Background(), d)
 	t.Cleanup(cancel)
 	return ctx
-}
-
-// eventually waits, generously, for what another process is about to do.
-func eventually(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	for end := time.Now().Add(time.Minute); !ok(); time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatalf("not within a minute: %s", what)
-		}
-	}
 }
 
 // script makes an executable shell script.

@@ -13,6 +13,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"aesthetic.computer/isofs/integration/testkit"
 )
 
 // Every way of asking for an image, in both profiles, directly and by way of the API.
@@ -407,7 +409,7 @@ func TestAccessLog(t *testing.T) {
 		Seconds                                        float64
 	}
 	var text []byte
-	eventually(t, "three lines in the access log", func() bool {
+	testkit.Eventually(t, "three lines in the access log", func() bool {
 		text, _ = os.ReadFile(r.config.AccessLog)
 		return strings.Count(string(text), "\n") == 3
 	})
@@ -447,7 +449,7 @@ func TestWhatMayHaveToBeFetchedFirst(t *testing.T) {
 		t.Fatal(err)
 	}
 	// nginx believes what it saw for a second.
-	eventually(t, "the API to be asked", func() bool {
+	testkit.Eventually(t, "the API to be asked", func() bool {
 		got := r.do("GET", image, ranged)
 		return got.StatusCode == 206 && got.body == body[1:3] && len(r.requests()) == 1
 	})

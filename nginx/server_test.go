@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"aesthetic.computer/isofs/fault"
+	"aesthetic.computer/isofs/integration/testkit"
 )
 
 func (r *rig) master() int { return r.server.current().master.Pid }
@@ -47,7 +48,7 @@ func TestStopLetsDownloadsFinish(t *testing.T) {
 	_, response := r.open("GET", big, "Range: bytes=0-")
 	stopped := make(chan error)
 	go func() { stopped <- r.server.Stop(context.Background()) }()
-	eventually(t, "new connections refused", func() bool {
+	testkit.Eventually(t, "new connections refused", func() bool {
 		conn, err := net.Dial("tcp", r.addr)
 		if err == nil {
 			conn.Close()
@@ -103,7 +104,7 @@ func TestReloadKeepsDownloads(t *testing.T) {
 	}
 	r.addr = c.Listen[1]
 	// The zone is new, so the old download is not counted in it.
-	eventually(t, "the new limit", func() bool {
+	testkit.Eventually(t, "the new limit", func() bool {
 		first, _ := r.open("GET", big, "Range: bytes=0-")
 		defer first.Close()
 		return r.do("GET", image, "Range: bytes=0-").StatusCode == 429
@@ -155,7 +156,7 @@ func TestReloadRefused(t *testing.T) {
 }
 
 func TestStartWithUsedPort(t *testing.T) {
-	needsNginx(t)
+	testkit.NeedTool(t, "nginx", "nginx-light")
 	c := configIn(t, t.TempDir())
 	busy, err := net.Listen("tcp", c.Listen[0])
 	if err != nil {
@@ -173,7 +174,7 @@ func TestStartWithUsedPort(t *testing.T) {
 }
 
 func TestStartEndsWithItsContext(t *testing.T) {
-	needsNginx(t)
+	testkit.NeedTool(t, "nginx", "nginx-light")
 	// One that never listens.
 	binary := script(t, `case "$*" in *-V*|*-t*) exec nginx "$@";; esac; exec sleep 1000`)
 	_, err := Start(within(t, time.Second), binary, configIn(t, t.TempDir()), slog.New(slog.DiscardHandler))
@@ -204,7 +205,7 @@ func TestRestart(t *testing.T) {
 		if err := syscall.Kill(killed, syscall.SIGKILL); err != nil {
 			t.Fatal(err)
 		}
-		eventually(t, "a new nginx", func() bool { return r.master() != killed && r.answers() })
+		testkit.Eventually(t, "a new nginx", func() bool { return r.master() != killed && r.answers() })
 		for worker := range workers {
 			if alive(worker) {
 				t.Errorf("the old worker %d is alive", worker)
@@ -226,7 +227,7 @@ func TestRestart(t *testing.T) {
 }
 
 func TestGivenUp(t *testing.T) {
-	needsNginx(t)
+	testkit.NeedTool(t, "nginx", "nginx-light")
 	c := configIn(t, t.TempDir())
 	broken := filepath.Join(t.TempDir(), "broken")
 	binary := script(t, fmt.Sprintf(`if [ -e %q ]; then echo "nginx: [emerg] broken for good" >&2; exit 1; fi; exec nginx "$@"`, broken))
@@ -248,7 +249,7 @@ func TestGivenUp(t *testing.T) {
 
 // Stop during the pause before a restart ends that, too.
 func TestStopBetweenRestarts(t *testing.T) {
-	needsNginx(t)
+	testkit.NeedTool(t, "nginx", "nginx-light")
 	policy := restarts{first: time.Hour, longest: time.Hour, most: 3, steady: time.Hour}
 	s, err := start(within(t, time.Minute), "nginx", configIn(t, t.TempDir()), slog.New(slog.DiscardHandler), io.Discard, policy)
 	if err != nil {
@@ -267,17 +268,17 @@ func TestStopBetweenRestarts(t *testing.T) {
 
 // An access log at /dev/stdout comes out of our own, also when that is no file.
 func TestAccessLogToStdout(t *testing.T) {
-	needsNginx(t)
+	testkit.NeedTool(t, "nginx", "nginx-light")
 	c := configIn(t, t.TempDir())
 	c.AccessLog = "/dev/stdout"
-	var out syncBuffer
+	var out testkit.Buffer
 	s, err := start(within(t, time.Minute), "nginx", c, slog.New(slog.DiscardHandler), &out, usualRestarts)
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := &rig{t: t, addr: c.Listen[0], log: &syncBuffer{}, server: s}
+	r := &rig{t: t, addr: c.Listen[0], log: &testkit.Buffer{}, server: s}
 	r.answers()
-	eventually(t, "a line of the access log", func() bool { return strings.Contains(out.String(), `"piece":"notepat","status":206`) })
+	testkit.Eventually(t, "a line of the access log", func() bool { return strings.Contains(out.String(), `"piece":"notepat","status":206`) })
 	// A reload opens it again.
 	if err := s.Reload(c); err != nil {
 		t.Error(err)

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"aesthetic.computer/isofs/fault"
+	"aesthetic.computer/isofs/integration/testkit"
 )
 
 // certify makes a certificate for isofs.test that signs itself, and puts it and
@@ -139,7 +140,7 @@ func TestNewCertificate(t *testing.T) {
 		t.Fatalf("a new certificate: %v, %v", changed, err)
 	}
 	// New workers have it; a connection may still meet an old one.
-	eventually(t, "the new certificate", func() bool { _, err := r.secure(roots, 0, image); return err == nil })
+	testkit.Eventually(t, "the new certificate", func() bool { _, err := r.secure(roots, 0, image); return err == nil })
 	write(t, r.config.Host.Key, "no key")
 	if changed, err := r.server.Refresh(r.config); err == nil || !errors.Is(err, fault.Invalid) || !strings.Contains(err.Error(), "key.pem") {
 		t.Errorf("a wrong key: %v, %v", changed, err)
@@ -151,7 +152,7 @@ func TestNewCertificate(t *testing.T) {
 		t.Errorf("no key: %v, %v", changed, err)
 	}
 	// An old worker may take a connection until it comes to read that it shall end.
-	eventually(t, "the new certificate after all that", func() bool {
+	testkit.Eventually(t, "the new certificate after all that", func() bool {
 		got, err := r.secure(roots, 0, image, "Range: bytes=0-3")
 		return err == nil && got.StatusCode == 206
 	})

@@ -15,6 +15,7 @@ import (
 	"aesthetic.computer/isofs/base"
 	"aesthetic.computer/isofs/extent"
 	"aesthetic.computer/isofs/image"
+	"aesthetic.computer/isofs/integration/testkit"
 	"aesthetic.computer/isofs/sidecar"
 )
 
@@ -23,24 +24,10 @@ const (
 	tailSize = 1<<20 - 512 // a short last block, in every unit
 )
 
-// needTool skips on a laptop, and fails where nothing may be skipped.
-func needTool(t *testing.T, tool, pkg string) string {
-	t.Helper()
-	path, err := exec.LookPath(tool)
-	if err == nil {
-		return path
-	}
-	if os.Getenv("CI") != "" {
-		t.Fatalf("needs %s: apt-get install %s", tool, pkg)
-	}
-	t.Skipf("needs %s: apt-get install %s", tool, pkg)
-	return ""
-}
-
 // run runs a tool and returns what it said.
 func run(t *testing.T, tool, pkg string, args ...string) (string, error) {
 	t.Helper()
-	out, err := exec.Command(needTool(t, tool, pkg), args...).CombinedOutput()
+	out, err := exec.Command(testkit.NeedTool(t, tool, pkg), args...).CombinedOutput()
 	return string(out), err
 }
 

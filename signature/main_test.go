@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"aesthetic.computer/isofs/integration/testkit"
 )
 
 // A gpg is GnuPG with a home of its own.
@@ -21,12 +23,7 @@ type gpg struct {
 // newGPG makes one. Its agent ends with the test.
 func newGPG(t testing.TB) *gpg {
 	t.Helper()
-	if _, err := exec.LookPath("gpg"); err != nil {
-		if os.Getenv("CI") != "" {
-			t.Fatal("gpg is missing: apt-get install gnupg")
-		}
-		t.Skip("gpg is missing: apt-get install gnupg")
-	}
+	testkit.NeedTool(t, "gpg", "gnupg")
 	// The path of its socket must be short.
 	home, err := os.MkdirTemp("", "gpg")
 	if err != nil {
