@@ -2,18 +2,14 @@ package image_test
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"math/rand/v2"
-	"os"
 	"testing"
-
-	"github.com/diskfs/go-diskfs/backend"
-	"github.com/diskfs/go-diskfs/partition/gpt"
 
 	"aesthetic.computer/isofs/base"
 	"aesthetic.computer/isofs/extent"
 	"aesthetic.computer/isofs/image"
+	"aesthetic.computer/isofs/integration/testkit"
 )
 
 const (
@@ -21,44 +17,9 @@ const (
 	sector = 512
 )
 
-// memory is an image that go-diskfs can write.
-type memory struct {
-	backend.Storage
-	extent.Source
-	data []byte
-}
-
-func (m memory) ReadAt(p []byte, off int64) (int, error)  { return m.Source.ReadAt(p, off) }
-func (m memory) WriteAt(p []byte, off int64) (int, error) { return copy(m.data[off:], p), nil }
-func (m memory) Writable() (backend.WritableFile, error)  { return m, nil }
-func (m memory) Sys() (*os.File, error)                   { return nil, backend.ErrNotSuitable }
-
-// baseBytes are a small base: GPT, noise for the first two partitions, a slot
-// of slotMiB that says it is one, and the backup GPT.
-func baseBytes(slotMiB int) ([]byte, error) {
-	const slot = 3 * mib
-	data := make([]byte, slot+slotMiB*mib+20<<10)
-	noise := rand.NewChaCha8([32]byte{1})
-	_, _ = noise.Read(data[mib : slot+mib])
-	binary.LittleEndian.PutUint16(data[slot+1024+0x38:], 0xef53) // s_magic
-	copy(data[slot+1024+0x78:], base.SlotLabel+"\x00")           // s_volume_name
-	part := func(i int, start, end uint64, typ gpt.Type) *gpt.Partition {
-		return &gpt.Partition{
-			Index: i, Start: start / sector, End: end/sector - 1, Type: typ,
-			GUID: "15050F00-0000-4000-8000-00000000000" + string(rune('0'+i)),
-		}
-	}
-	table := &gpt.Table{GUID: "15050F00-0000-4000-8000-000000000000", ProtectiveMBR: true, Partitions: []*gpt.Partition{
-		part(1, mib, 2*mib, gpt.EFISystemPartition),
-		part(2, 2*mib, slot, gpt.LinuxFilesystem),
-		part(3, slot, uint64(slot+slotMiB*mib), gpt.LinuxFilesystem),
-	}}
-	return data, table.Write(memory{Source: extent.Bytes(data), data: data}, int64(len(data)))
-}
-
 // newBase is a base with a slot of slotMiB.
 func newBase(ctx context.Context, slotMiB int) (image.Base, error) {
-	data, err := baseBytes(slotMiB)
+	data, err := testkit.BaseImage(slotMiB)
 	if err != nil {
 		return image.Base{}, err
 	}
