@@ -29,7 +29,7 @@ setup: ## install what the tests and the demo need
 build: ## bin/isofs
 	go build -o $(BIN) ./cmd/isofs
 
-lint: ## vet, golangci-lint, shellcheck, actionlint
+lint: ## vet, golangci-lint, vale, shellcheck, actionlint
 	scripts/lint
 
 clean: ## forget what was built and cached in the tree
