@@ -29,8 +29,10 @@ setup: ## install what the tests and the demo need
 build: ## bin/isofs
 	go build -o $(BIN) ./cmd/isofs
 
-lint: ## golangci-lint, shellcheck, actionlint
+lint: ## golangci-lint, shellcheck, actionlint; the words of documents and comments (vale)
 	scripts/lint
+	scripts/setup prose
+	scripts/prose
 
 clean: ## forget what was built and cached in the tree
 	rm -rf bin build
@@ -101,7 +103,7 @@ publish-debian: ## bake the base, boot it with a test piece, publish it to ISOFS
 	scripts/release-base debian $(RELEASEFLAGS)
 
 # What `make release` runs, in this order. A new long target, such as another base or more boots, is added here.
-RELEASE := test
+RELEASE := lint test
 RELEASE += thorough
 RELEASE += boot-matrix
 RELEASE += base-debian

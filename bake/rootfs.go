@@ -168,7 +168,7 @@ var erofsFiles = []string{
 }
 
 // How roots that people boot are compressed. What was measured is in
-// docs/bases.md; both are inputs of the hash by which a result is kept.
+// bench/RESULTS.md; both are inputs of the hash by which a result is kept.
 const (
 	erofsZstd    = "zstd,level=12"
 	erofsCluster = "524288" // bytes that are compressed together, at most

@@ -1,8 +1,8 @@
 // Package boottest boots an image in a machine of QEMU and judges what is seen:
 // lines on the serial port, and a color on the screen.
 //
-// It knows the ways in which an image must boot (package bake, DESIGN.md section
-// 4): as a stick, a disk or a CD-ROM, by UEFI, with Secure Boot or without, or
+// It knows the ways in which an image must boot (package bake,
+// docs/design/image.md): as a stick, a disk or a CD-ROM, by UEFI, with Secure Boot or without, or
 // by BIOS. It says when the splash and when the piece came, keeps pictures of
 // the screen, and ends the machine in every case.
 //
