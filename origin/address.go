@@ -42,3 +42,24 @@ func FilePath(address string) (path string, ok bool, err error) {
 	}
 	return u.Path, true, nil
 }
+
+// Redact returns address without what may be secret: user, password, and the
+// query, where presigned URLs have their signature.
+func Redact(address string) string {
+	scheme, rest, ok := strings.Cut(address, "://")
+	if !ok {
+		return address
+	}
+	if bucket, key, ok := strings.Cut(rest, "/"); ok && scheme == "s3" && bucketName.MatchString(bucket) {
+		return "s3://" + bucket + "/" + key // as it is: any character may be in a key
+	}
+	u, err := url.Parse(address)
+	if err != nil {
+		return "(unreadable address)"
+	}
+	u.User, u.Fragment, u.RawFragment = nil, "", ""
+	if u.RawQuery != "" {
+		u.RawQuery = "..."
+	}
+	return u.String()
+}

@@ -3,7 +3,6 @@ package origin
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -18,8 +17,6 @@ import (
 // maxRedirects is how many redirects are followed for one answer: a CDN has
 // one or two.
 const maxRedirects = 10
-
-var errStalled = errors.New("no byte came for too long")
 
 // A client asks one URL, again if need be.
 type client struct {
@@ -67,7 +64,7 @@ func (c *client) close() { c.http.CloseIdleConnections() }
 // hosts of Redirects.
 func (o Options) checkRedirect(next *http.Request, via []*http.Request) error {
 	refuse := func(format string, args ...any) error {
-		return &failure{kind: fault.Unavailable, text: fmt.Sprintf(format, args...), verdict: final}
+		return newFailure(final, fault.Unavailable, format, args...)
 	}
 	if len(via) > maxRedirects {
 		return refuse("more than %d redirects", maxRedirects)
@@ -98,7 +95,7 @@ func (c *client) get(ctx context.Context, span, ifMatch string) (*http.Response,
 	return c.o.watch(ctx, func(ctx context.Context) (*http.Response, error) {
 		req, err := http.NewRequestWithContext(ctx, http.MethodGet, c.url.String(), nil)
 		if err != nil {
-			return nil, &failure{kind: fault.Invalid, text: "no request can be made of the address", verdict: final}
+			return nil, newFailure(final, fault.Invalid, "no request can be made of the address")
 		}
 		// A compressed object has other offsets.
 		req.Header.Set("Accept-Encoding", "identity")

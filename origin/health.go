@@ -1,13 +1,6 @@
 package origin
 
-import (
-	"context"
-	"errors"
-	"syscall"
-	"time"
-
-	"aesthetic.computer/isofs/fault"
-)
+import "time"
 
 // When an origin is set aside, and for how long.
 const (
@@ -105,14 +98,4 @@ func (h *health) lie(now time.Time) bool {
 		h.until = until
 	}
 	return !was
-}
-
-// grave reports whether an error says that the next Fetch will fail as well,
-// or cost as much time.
-func grave(err error) bool {
-	if f, ok := errors.AsType[*failure](err); ok {
-		return f.verdict == final
-	}
-	return errors.Is(err, fault.NotFound) || errors.Is(err, fault.Corrupt) || errors.Is(err, errStalled) || errors.Is(err, errSlow) ||
-		errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, context.DeadlineExceeded)
 }

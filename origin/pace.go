@@ -50,9 +50,9 @@ func (p *pace) answered(d time.Duration) {
 	}
 }
 
-// late returns how long no byte comes before that is late: longer than nearly
-// all answers took to begin.
-func (p *pace) late() time.Duration {
+// lateAfter returns the silence after which a request counts as late: longer
+// than nearly all answers took to begin.
+func (p *pace) lateAfter() time.Duration {
 	return max(time.Duration(p.slowest.Load()), hedgeSoonest)
 }
 

@@ -153,8 +153,8 @@ func (s *object) get(ctx context.Context, span, ifMatch string) (*http.Response,
 	}
 	if s.keys == nil {
 		resp.Body.Close()
-		return nil, &failure{kind: fault.Unavailable, verdict: final,
-			text: "the server answered " + resp.Status + " to a request without credentials (--s3-anonymous): the bucket is not public, or has no such object"}
+		return nil, newFailure(final, fault.Unavailable,
+			"the server answered %s to a request without credentials (--s3-anonymous): the bucket is not public, or has no such object", resp.Status)
 	}
 	if !s.renewed(ctx, used) {
 		return resp, nil
@@ -178,7 +178,7 @@ func (s *object) credentials(ctx context.Context) (aws.Credentials, error) {
 	c, err := s.keys.Retrieve(ctx)
 	switch {
 	case errors.Is(err, ErrNoCredentials):
-		return c, &failure{kind: fault.Unavailable, text: ErrNoCredentials.Error(), verdict: final}
+		return c, newFailure(final, fault.Unavailable, "%w", ErrNoCredentials)
 	case err != nil && ctx.Err() == nil:
 		return c, wrong(fault.Unavailable, "get credentials for S3: %v", bare(err))
 	}

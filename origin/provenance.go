@@ -13,8 +13,8 @@ const (
 	rangesWrong = 512
 )
 
-// given remembers which mirror gave which bytes, and who was wrong.
-type given struct {
+// provenance remembers which mirror gave which bytes, and which were wrong.
+type provenance struct {
 	mu    sync.Mutex
 	parts [rangesGiven]part // a ring
 	next  int               // counts; the place in the ring is modulo
@@ -32,7 +32,7 @@ func (g part) overlaps(off, end int64) bool { return g.off < end && off < g.end 
 
 // add notes that [off, end) came of the mirror, and returns the part's number.
 // With the number of a part that ends at off, that one is extended.
-func (g *given) add(number int, off, end int64, mirror int) int {
+func (g *provenance) add(number int, off, end int64, mirror int) int {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if number >= 0 && g.next-number < rangesGiven {
@@ -47,7 +47,7 @@ func (g *given) add(number int, off, end int64, mirror int) int {
 
 // blame returns the mirrors that gave bytes of [off, off+n) last, having noted
 // that these were wrong there.
-func (g *given) blame(off, n int64, now time.Time) []int {
+func (g *provenance) blame(off, n int64, now time.Time) []int {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	var who []int
@@ -83,7 +83,7 @@ func (g *given) blame(off, n int64, now time.Time) []int {
 
 // doubt returns for each of n mirrors when it was last wrong within
 // [off, end), as far as that still counts.
-func (g *given) doubt(n int, off, end int64, now time.Time) []time.Time {
+func (g *provenance) doubt(n int, off, end int64, now time.Time) []time.Time {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	when := make([]time.Time, n)
@@ -96,7 +96,7 @@ func (g *given) doubt(n int, off, end int64, now time.Time) []time.Time {
 }
 
 // doubted reports whether somebody was wrong within the range of n bytes.
-func (g *given) doubted(off, n int64, now time.Time) bool {
+func (g *provenance) doubted(off, n int64, now time.Time) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	return slices.ContainsFunc(g.wrong, func(w part) bool {

@@ -1,0 +1,56 @@
+package origin
+
+import (
+	"cmp"
+	"context"
+	"crypto/tls"
+	"log/slog"
+	"time"
+)
+
+// Options say how patient an origin is. A zero field means its default.
+type Options struct {
+	Timeout     time.Duration // of one Fetch or ReadAll with all its attempts; 30 s
+	Connect     time.Duration // of making a connection; 2 s
+	Stall       time.Duration // without a byte, after which an attempt is given up; 5 s
+	Backoff     time.Duration // the most to pause after a first failure, doubled with each further one; 50 ms
+	MaxBackoff  time.Duration // the most to pause at all, unless the server says Retry-After; 2 s
+	Connections int           // idle connections kept for the next Fetch; 16
+	TLS         *tls.Config   // nil: the system's roots
+	S3          S3            // how buckets are reached
+	Log         *slog.Logger  // told at once when an attempt failed that is made again; nil: nobody is
+	// Redirects are the hosts, as "cdn.example" or "cdn.example:8443", that a server
+	// may redirect to besides its own. Others are not asked: they could be a
+	// service that only this machine reaches.
+	Redirects []string
+
+	// sleep waits for d or until ctx ends. Tests put a clock of their own here.
+	sleep func(ctx context.Context, d time.Duration) error
+}
+
+func (o Options) withDefaults() Options {
+	o.Timeout = cmp.Or(max(o.Timeout, 0), 30*time.Second)
+	o.Connect = cmp.Or(max(o.Connect, 0), 2*time.Second)
+	o.Stall = cmp.Or(max(o.Stall, 0), 5*time.Second)
+	o.Backoff = cmp.Or(max(o.Backoff, 0), 50*time.Millisecond)
+	o.MaxBackoff = cmp.Or(max(o.MaxBackoff, 0), 2*time.Second)
+	o.Connections = cmp.Or(max(o.Connections, 0), 16)
+	if o.sleep == nil {
+		o.sleep = sleep
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	return o
+}
+
+func sleep(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
