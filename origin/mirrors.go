@@ -118,7 +118,7 @@ func (m *Mirrors) Close() error {
 // MirrorStats are counters since the start, and whether an origin is set aside.
 type MirrorStats struct {
 	Name     string // the address without credentials and query
-	Fetches  uint64 // requests, with their retries if it is the only origin
+	Fetches  uint64 // requests, with those made again after a failure
 	Failures uint64 // those that failed, and reports of wrong bytes
 	Bytes    uint64 // that came, those of second requests in vain included
 	Aside    bool
@@ -175,9 +175,9 @@ func (m *Mirrors) choose(off, end int64, open func(index int) bool) (to *mirror,
 
 // better reports whether a is to be asked rather than b, which is before it.
 // The caller holds mu.
-func (m *Mirrors) better(a, b *mirror, doubt []time.Time, now time.Time) bool {
-	if x, y := doubt[a.index], doubt[b.index]; !x.Equal(y) {
-		return x.Before(y) // the zero time, too: it never was wrong
+func (m *Mirrors) better(a, b *mirror, doubt []int, now time.Time) bool {
+	if x, y := doubt[a.index], doubt[b.index]; x != y {
+		return x < y
 	}
 	if x, y := a.health.usable(now), b.health.usable(now); x != y {
 		return x
@@ -195,7 +195,7 @@ func (m *Mirrors) pickHedge(first *mirror, off, end int64, spent func(index int)
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for _, c := range m.all {
-		if c != first && !c.health.aside() && doubt[c.index].IsZero() && !spent(c.index) {
+		if c != first && !c.health.aside() && doubt[c.index] == 0 && !spent(c.index) {
 			return c
 		}
 	}

@@ -81,18 +81,19 @@ func (g *provenance) blame(off, n int64, now time.Time) []int {
 	return who
 }
 
-// doubt returns for each of n mirrors when it was last wrong within
-// [off, end), as far as that still counts.
-func (g *provenance) doubt(n int, off, end int64, now time.Time) []time.Time {
+// doubt returns for each of n mirrors how lately it was wrong within [off, end),
+// as far as that still counts: 0 if it was not, and the more the later. It
+// goes by the order of the reports, as two may come at one time.
+func (g *provenance) doubt(n int, off, end int64, now time.Time) []int {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	when := make([]time.Time, n)
-	for _, w := range g.wrong {
+	lately := make([]int, n)
+	for i, w := range g.wrong {
 		if w.overlaps(off, end) && now.Sub(w.at) < asideForLie {
-			when[w.mirror] = w.at
+			lately[w.mirror] = 1 + i
 		}
 	}
-	return when
+	return lately
 }
 
 // doubted reports whether somebody was wrong within the range of n bytes.
