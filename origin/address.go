@@ -3,6 +3,7 @@ package origin
 import (
 	"fmt"
 	"net/url"
+	"regexp"
 	"strings"
 
 	"aesthetic.computer/isofs/fault"
@@ -62,4 +63,19 @@ func Redact(address string) string {
 		u.RawQuery = "..."
 	}
 	return u.String()
+}
+
+// bucketName is what a bucket may be called, in Amazon's old rules.
+var bucketName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{1,254}$`)
+
+// IsBucketName reports whether a bucket can be called so.
+func IsBucketName(name string) bool { return bucketName.MatchString(name) }
+
+// splitBucket splits the bucket/key behind s3://.
+func splitBucket(address string) (bucket, key string, err error) {
+	bucket, key, _ = strings.Cut(address, "/")
+	if !bucketName.MatchString(bucket) || key == "" || strings.HasSuffix(key, "/") {
+		return "", "", fmt.Errorf("%w: write s3://bucket/key", fault.Invalid)
+	}
+	return bucket, key, nil
 }

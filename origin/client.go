@@ -26,11 +26,11 @@ type client struct {
 	o    Options
 }
 
-func newClient(u *url.URL, o Options) *client {
+func newClient(u *url.URL, name string, o Options) *client {
 	o = o.withDefaults()
 	return &client{
 		url:  u,
-		name: Redact(u.String()),
+		name: name,
 		http: &http.Client{Transport: o.transport(), CheckRedirect: o.checkRedirect},
 		o:    o,
 	}

@@ -29,10 +29,9 @@ func (m *Mirrors) FetchStream(ctx context.Context, p []byte, off int64, got func
 
 func (m *Mirrors) fetch(ctx context.Context, p []byte, off int64, got func(n int)) error {
 	n := int64(len(p))
-	if err := m.check(off, n); err != nil || n == 0 {
+	if err := m.accept(off, n); err != nil || n == 0 {
 		return err
 	}
-	m.pace.request()
 	f := &fetch{
 		loop:   loop{o: m.o, sources: make([]outcome, len(m.all))},
 		buffer: buffer{p: p, off: off, got: got, givers: &m.provenance},
@@ -48,19 +47,8 @@ func (m *Mirrors) fetch(ctx context.Context, p []byte, off int64, got func(n int
 	if err := f.run(ctx, f.round, m.tellFailing); err != nil {
 		return fmt.Errorf("fetch bytes %d-%d of %s: %w", off, off+n-1, m, err)
 	}
-	if m.failing.Swap(false) {
-		m.o.Log.Info("the origin answers again", "origin", m.String())
-	}
+	m.tellAnswer()
 	return nil
-}
-
-// tellFailing logs the first failure since the only origin answered, not those
-// of all readers that wait meanwhile. Of several, the log says which is set
-// aside.
-func (m *Mirrors) tellFailing(err error) {
-	if len(m.all) == 1 && !m.failing.Swap(true) {
-		m.o.tellFailing(m, err)
-	}
 }
 
 // begin begins reads at all mirrors, with nothing there.

@@ -4,11 +4,10 @@ import "time"
 
 // When an origin is set aside, and for how long.
 const (
-	tooMany     = 5                // failures one after the other
-	tooManyIn   = 10 * time.Second // within this time
-	asideFirst  = 5 * time.Second  // doubled each time, if it did not work in between
-	asideMost   = time.Minute
-	asideForLie = 30 * time.Second // for wrong bytes
+	tooMany    = 5                // failures one after the other
+	tooManyIn  = 10 * time.Second // within this time
+	asideFirst = 5 * time.Second  // doubled each time, if it did not work in between
+	asideMost  = time.Minute
 )
 
 // health is what is known of an origin of several. One that is set aside is
@@ -89,12 +88,12 @@ func (h *health) giveUp(probe bool) {
 	}
 }
 
-// lie notes wrong bytes, and reports whether the origin was not set aside
-// for that already.
-func (h *health) lie(now time.Time) bool {
+// lie notes wrong bytes, for which the origin is set aside for so long. It
+// reports whether it was not set aside for that already.
+func (h *health) lie(now time.Time, pause time.Duration) bool {
 	was := h.lied && now.Before(h.until)
 	h.since, h.lied = now, true
-	if until := now.Add(asideForLie); until.After(h.until) {
+	if until := now.Add(pause); until.After(h.until) {
 		h.until = until
 	}
 	return !was

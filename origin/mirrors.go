@@ -80,7 +80,7 @@ func (m *Mirrors) Wrong(off, n int64) {
 			return // there is nobody else
 		}
 		m.mu.Lock()
-		aside := to.health.lie(now)
+		aside := to.health.lie(now, asideForLie)
 		m.mu.Unlock()
 		if aside {
 			m.o.Log.Warn("origin set aside: it gave wrong bytes", "origin", to.String(), "for", asideForLie, "offset", off)
@@ -140,11 +140,13 @@ func (m *Mirrors) Stats() (each []MirrorStats, hedges, won uint64) {
 	return each, m.pace.issued.Load(), m.pace.won.Load()
 }
 
-// check checks the range of a Fetch against the object's size.
-func (m *Mirrors) check(off, n int64) error {
+// accept checks the range of a Fetch against the object's size, and counts the
+// Fetch.
+func (m *Mirrors) accept(off, n int64) error {
 	if off < 0 || off > m.size || n > m.size-off {
 		return fmt.Errorf("fetch %d bytes from %d of %s: %w: it has %d bytes", n, off, m, fault.Invalid, m.size)
 	}
+	m.pace.request()
 	return nil
 }
 
@@ -240,4 +242,20 @@ func (m *Mirrors) gaveUp(to *mirror, probe bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	to.health.giveUp(probe)
+}
+
+// tellFailing logs the first failure since the only origin answered, not those
+// of all readers that wait meanwhile. Of several, the log says which is set
+// aside.
+func (m *Mirrors) tellFailing(err error) {
+	if len(m.all) == 1 && !m.failing.Swap(true) {
+		m.o.tellFailing(m, err)
+	}
+}
+
+// tellAnswer logs that a Fetch succeeded if the log says last that they fail.
+func (m *Mirrors) tellAnswer() {
+	if m.failing.Swap(false) {
+		m.o.Log.Info("the origin answers again", "origin", m.String())
+	}
 }

@@ -4,8 +4,14 @@ import (
 	"cmp"
 	"context"
 	"crypto/tls"
+	"fmt"
 	"log/slog"
+	"net/url"
 	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+
+	"aesthetic.computer/isofs/fault"
 )
 
 // Options say how patient an origin is. A zero field means its default.
@@ -53,4 +59,28 @@ func sleep(ctx context.Context, d time.Duration) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
+}
+
+// S3 says how buckets are reached. What is not said here is found as by all
+// programs that use the AWS SDK: in the environment (AWS_ENDPOINT_URL,
+// AWS_REGION, AWS_PROFILE, ...), in ~/.aws, by the role of the machine.
+type S3 struct {
+	Endpoint  string // URL of a server that is not Amazon's
+	Region    string // us-east-1 if none is found
+	PathStyle *bool  // the bucket is in the path and not in the host's name; nil: with an endpoint of one's own
+	Anonymous bool   // requests are not signed
+
+	// credentials are those of a test.
+	credentials aws.CredentialsProvider
+}
+
+func (c S3) check() error {
+	if c.Endpoint == "" {
+		return nil
+	}
+	u, err := url.Parse(c.Endpoint)
+	if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Hostname() == "" || u.User != nil || u.RawQuery != "" {
+		return fmt.Errorf("%w: the endpoint is not like https://host:port", fault.Invalid)
+	}
+	return nil
 }

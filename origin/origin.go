@@ -137,7 +137,10 @@ func (o Options) parse(address string) (path string, g getter, err error) {
 		return path, nil, nil
 	}
 	if scheme, rest, _ := strings.Cut(address, "://"); scheme == "s3" {
-		g, err := newObject(rest, o)
+		bucket, key, err := splitBucket(rest)
+		if err == nil {
+			g, err = newObject(bucket, key, o)
+		}
 		if err != nil {
 			return "", nil, fmt.Errorf("open origin %s: %w", Redact(address), err)
 		}
@@ -156,7 +159,7 @@ func (o Options) parse(address string) (path string, g getter, err error) {
 		if u.Hostname() == "" {
 			return "", nil, fmt.Errorf("open origin %s: %w: no host", Redact(address), fault.Invalid)
 		}
-		return "", newClient(u, o), nil
+		return "", newClient(u, Redact(u.String()), o), nil
 	}
 	return "", nil, fmt.Errorf("open origin: %w: scheme %q: use http, https, s3, file or a path", fault.Invalid, u.Scheme)
 }

@@ -13,6 +13,10 @@ const (
 	rangesWrong = 512
 )
 
+// asideForLie is how long a mirror that gave wrong bytes is not asked if there
+// is another one.
+const asideForLie = 30 * time.Second
+
 // provenance remembers which mirror gave which bytes, and which were wrong.
 type provenance struct {
 	mu    sync.Mutex

@@ -5,35 +5,25 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
-	"net/url"
 	"strings"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	awshttp "github.com/aws/aws-sdk-go-v2/aws/middleware"
+	"github.com/aws/aws-sdk-go-v2/aws/retry"
 	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
+	"github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/feature/ec2/imds"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 	"github.com/aws/smithy-go"
+	"github.com/aws/smithy-go/logging"
 	smithyhttp "github.com/aws/smithy-go/transport/http"
 
 	"aesthetic.computer/isofs/fault"
 )
-
-// S3 says how buckets are reached. What is not said here is found as by all
-// programs that use the AWS SDK: in the environment (AWS_ENDPOINT_URL,
-// AWS_REGION, AWS_PROFILE, ...), in ~/.aws, by the role of the machine.
-type S3 struct {
-	Endpoint  string // URL of a server that is not Amazon's
-	Region    string // us-east-1 if none is found
-	PathStyle *bool  // the bucket is in the path and not in the host's name; nil: with an endpoint of one's own
-	Anonymous bool   // requests are not signed
-
-	// credentials are those of a test.
-	credentials aws.CredentialsProvider
-}
 
 // An object is one in an S3 bucket.
 type object struct {
@@ -44,14 +34,8 @@ type object struct {
 	o           Options
 }
 
-var _ getter = (*object)(nil)
-
-// newObject makes what asks for bucket/key.
-func newObject(address string, o Options) (*object, error) {
-	bucket, key, _ := strings.Cut(address, "/")
-	if !bucketName.MatchString(bucket) || key == "" || strings.HasSuffix(key, "/") {
-		return nil, fmt.Errorf("%w: write s3://bucket/key", fault.Invalid)
-	}
+// newObject makes what asks for an object.
+func newObject(bucket, key string, o Options) (*object, error) {
 	o = o.withDefaults()
 	s, cfg, err := newS3(o, o.transport())
 	if err != nil {
@@ -60,17 +44,6 @@ func newObject(address string, o Options) (*object, error) {
 	s.bucket, s.key = bucket, key
 	s.client = s3.NewFromConfig(cfg, s.configure)
 	return s, nil
-}
-
-func (c S3) check() error {
-	if c.Endpoint == "" {
-		return nil
-	}
-	u, err := url.Parse(c.Endpoint)
-	if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Hostname() == "" || u.User != nil || u.RawQuery != "" {
-		return fmt.Errorf("%w: the endpoint is not like https://host:port", fault.Invalid)
-	}
-	return nil
 }
 
 // ErrNoCredentials says that there is nothing to sign requests with.
@@ -263,4 +236,59 @@ func (w *summed) Read(p []byte) (int, error) {
 		err = wrong(fault.Corrupt, "the object's checksum: %v", err)
 	}
 	return n, err
+}
+
+const (
+	// writeAttempts is how often a request that writes is made, the first included.
+	writeAttempts = 5
+	// writeAnswer is how long a server may take to answer when all was sent: an
+	// object of many parts is put together meanwhile.
+	writeAnswer = 5 * time.Minute
+)
+
+// S3Client makes the SDK's client with these settings, for who writes to a
+// bucket: with the SDK's own attempts and pauses. It asks no server.
+func (o Options) S3Client() (*s3.Client, error) {
+	o = o.withDefaults()
+	t := o.transport()
+	t.ResponseHeaderTimeout = writeAnswer
+	s, cfg, err := newS3(o, t)
+	if err != nil {
+		return nil, err
+	}
+	return s3.NewFromConfig(cfg, s.configure, func(to *s3.Options) {
+		to.Retryer = retry.NewStandard(func(o *retry.StandardOptions) { o.MaxAttempts = writeAttempts })
+	}), nil
+}
+
+// newS3 makes what all requests to buckets have in common.
+func newS3(o Options, t *http.Transport) (*object, aws.Config, error) {
+	if err := o.S3.check(); err != nil {
+		return nil, aws.Config{}, err
+	}
+	cfg, err := o.S3.load(context.Background())
+	if err != nil {
+		return nil, aws.Config{}, fmt.Errorf("%w: the settings of the AWS SDK: %w", fault.Invalid, err)
+	}
+	return &object{o: o, keys: o.S3.keys(cfg), http: &http.Client{
+		Transport: t,
+		// A signature is for one host. Another region is said in words.
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}}, cfg, nil
+}
+
+// sdkSays has the SDK write to the log as all others do, and to that of debugging:
+// what it warns of and matters comes as an error, too.
+func sdkSays(_ logging.Classification, format string, a ...any) {
+	slog.Debug("AWS SDK: " + fmt.Sprintf(format, a...))
+}
+
+// load reads what the SDK finds. It asks no server.
+func (c S3) load(ctx context.Context) (aws.Config, error) {
+	cfg, err := config.LoadDefaultConfig(ctx, config.WithRegion(c.Region), config.WithLogger(logging.LoggerFunc(sdkSays)))
+	if cfg.Region == "" {
+		// One must be there to sign for; a server with regions says which is right.
+		cfg.Region = "us-east-1"
+	}
+	return cfg, err
 }
