@@ -10,10 +10,10 @@ import (
 	"aesthetic.computer/isofs/fault"
 )
 
-// A byteRange is the first and the last byte of what a request asks for.
+// A byteRange is the first and the last byte that a request asks for.
 type byteRange struct{ first, last int64 }
 
-// refusal says what a status other than 200 and 206 means.
+// refusal is the failure that a status other than 200 and 206 means.
 func refusal(resp *http.Response) *failure {
 	const answered = "the server answered %s"
 	switch s := resp.StatusCode; {
@@ -35,7 +35,8 @@ func refusal(resp *http.Response) *failure {
 
 // encoding refuses an answer that is compressed although that was declined.
 func encoding(resp *http.Response) error {
-	// "aws-chunked" is how the upload came; some servers of S3 go on saying so of what they hand out whole.
+	// "aws-chunked" is how the object was uploaded. Some servers of S3 keep the
+	// header in answers that are not chunked.
 	if e := resp.Header.Get("Content-Encoding"); e != "" && e != "identity" && e != "aws-chunked" {
 		return wrong(fault.Corrupt, "the server answered with Content-Encoding %q", e)
 	}
@@ -94,7 +95,7 @@ func parseContentRange(s string) (first, last, total int64, ok bool) {
 }
 
 // retryAfter reads the header of that name (RFC 9110, 10.2.3): seconds, or a
-// date. What cannot be read is no delay.
+// date. A value that cannot be read means no delay.
 func retryAfter(h http.Header) time.Duration {
 	v := h.Get("Retry-After")
 	if s, err := strconv.ParseUint(v, 10, 31); err == nil {

@@ -10,7 +10,7 @@ import (
 	"aesthetic.computer/isofs/fault"
 )
 
-// A source is one place that has the object. It makes single attempts; loop
+// A source is one place that has the object. It makes single attempts; a loop
 // decides what follows a failed one.
 type source interface {
 	// begin returns the attempts of one read. They may run at the same time, and
@@ -18,7 +18,7 @@ type source interface {
 	begin() attempt
 	// String is the address without credentials, for messages.
 	String() string
-	// Close lets go of connections and files. Attempts fail after it.
+	// Close closes connections and files. Attempts fail after it.
 	Close() error
 }
 

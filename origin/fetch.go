@@ -9,12 +9,12 @@ import (
 	"aesthetic.computer/isofs/fault"
 )
 
-// A fetch is one Fetch, handed from one mirror to the next.
+// A fetch is one Fetch: what one mirror leaves missing, the next one gives.
 type fetch struct {
 	loop
 	buffer
-	m     *Mirrors
-	reads []attempt // by the mirror's index
+	m       *Mirrors
+	readers []reader // by the mirror's index
 }
 
 // Fetch implements Origin.
@@ -36,41 +36,38 @@ func (m *Mirrors) fetch(ctx context.Context, p []byte, off int64, got func(n int
 		loop:   loop{o: m.o, sources: make([]outcome, len(m.all))},
 		buffer: buffer{p: p, off: off, got: got, givers: &m.provenance},
 		m:      m,
-		reads:  make([]attempt, len(m.all)),
 	}
 	for i, to := range m.all {
 		f.sources[i].name = to
 	}
-	// Bytes that the caller got cannot be taken back.
+	// A caller of FetchStream keeps bytes at once: they cannot be taken back.
 	f.whole = got == nil && m.doubted(off, n)
 	f.begin()
-	if err := f.run(ctx, f.round, m.tellFailing); err != nil {
+	if err := f.run(ctx, f.round, m.logFailing); err != nil {
 		return fmt.Errorf("fetch bytes %d-%d of %s: %w", off, off+n-1, m, err)
 	}
-	m.tellAnswer()
+	m.logAnswer()
 	return nil
 }
 
-// begin begins reads at all mirrors, with nothing there.
+// begin begins to read, with no byte there.
 func (f *fetch) begin() {
 	f.n.Store(0)
-	for i, to := range f.m.all {
-		f.reads[i] = to.begin()
-	}
+	f.readers = f.m.begin()
 }
 
-// round asks each mirror that is not spent until one gave the rest.
+// round makes an attempt at one mirror after the other until one gave the rest.
 func (f *fetch) round(ctx context.Context) (progress bool, err error) {
 	before := f.n.Load()
 	err = fault.Unavailable
 	for ctx.Err() == nil {
-		to, probe, last := f.m.choose(f.off, f.end(), f.open)
+		to, probe, last := f.m.choose(f.off, f.end(), f.untried)
 		if to == nil {
 			break
 		}
 		left := time.Duration(0)
 		if deadline, ok := ctx.Deadline(); ok && !last {
-			// One that neither answers nor ends must leave time for the others.
+			// A mirror that neither answers nor fails must leave time for the others.
 			left = time.Until(deadline) / 2
 		}
 		if err = f.try(ctx, to, probe, left); err == nil || errors.Is(err, fault.Invalid) {
@@ -80,8 +77,8 @@ func (f *fetch) round(ctx context.Context) (progress bool, err error) {
 	return f.n.Load() > before, err
 }
 
-// try asks one mirror for what is missing, for at most the time that is left
-// for it (0: all there is), and notes how that ended.
+// try makes one attempt at a mirror for what is missing, within the time left
+// for it (0: that of ctx), and notes how that ended.
 func (f *fetch) try(ctx context.Context, to *mirror, probe bool, left time.Duration) error {
 	limited := ctx
 	if left > 0 {
@@ -108,17 +105,17 @@ func (f *fetch) try(ctx context.Context, to *mirror, probe bool, left time.Durat
 	}
 	switch {
 	case r.overtaken():
-		// The second request was first. That is a failure only if no byte came
-		// of the first one since.
+		// The second request won. That is a failure of this mirror only if it gave
+		// no byte meanwhile.
 		if r.stuck() {
-			f.m.failed(to, probe, errStalled, false)
+			f.m.failed(to, probe, errOvertaken)
 		} else {
 			f.m.gaveUp(to, probe)
 		}
 	case ctx.Err() != nil && !errors.Is(ctx.Err(), context.DeadlineExceeded):
 		f.m.gaveUp(to, probe)
 	default:
-		f.m.failed(to, probe, err, grave(err))
+		f.m.failed(to, probe, err)
 	}
 	f.note(ctx, to.index, err)
 	if second, hedgeErr := r.takeOver(); second != nil {
@@ -135,11 +132,11 @@ func (f *fetch) try(ctx context.Context, to *mirror, probe bool, left time.Durat
 
 // race makes a race whose first request is to this mirror.
 func (f *fetch) race(ctx context.Context, to *mirror) *race {
-	return newRace(ctx, f.m, &f.buffer, contestant{to, f.reads[to.index]}, func() contestant {
+	return newRace(ctx, f.m, &f.buffer, f.readers[to.index], func() reader {
 		second := f.m.pickHedge(to, f.off, f.end(), f.spent)
 		if second == nil {
-			return contestant{}
+			return reader{}
 		}
-		return contestant{second, f.reads[second.index]}
+		return f.readers[second.index]
 	})
 }

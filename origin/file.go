@@ -48,8 +48,8 @@ func (f *file) attempt(ctx context.Context, p []byte, off int64, got func(n int)
 		if readErr == io.EOF {
 			readErr = io.ErrUnexpectedEOF
 		}
-		// Afterwards, not before: a change in the middle of the read shows too,
-		// and it is the better explanation of a failed one.
+		// This is checked after the read: so it sees a change during the read, which
+		// also explains best why a read failed.
 		if err := f.unchanged(pin); err != nil {
 			f.unpin(pin)
 			return err
@@ -62,7 +62,7 @@ func (f *file) attempt(ctx context.Context, p []byte, off int64, got func(n int)
 	return nil
 }
 
-// pinned returns the open file and what it was when it was opened.
+// pinned returns the open file and its state when it was opened.
 func (f *file) pinned() (*os.File, os.FileInfo, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -100,8 +100,8 @@ func (f *file) unchanged(pin os.FileInfo) error {
 	return nil
 }
 
-// unpin closes the file if it still is the one of pin, so that the next Fetch
-// opens what is there then.
+// unpin closes the file if it still is the one of pin, so that the next attempt
+// opens the file that has the name then.
 func (f *file) unpin(pin os.FileInfo) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -128,7 +128,7 @@ func (f *file) Close() error {
 }
 
 func openRegular(path string) (*os.File, os.FileInfo, error) {
-	// Looked at before it is opened, since opening a pipe would wait for a writer.
+	// Stat comes first, since opening a pipe would wait for a writer.
 	if info, err := os.Stat(path); err != nil {
 		return nil, nil, classify(err)
 	} else if !info.Mode().IsRegular() {
@@ -165,8 +165,8 @@ func readFile(ctx context.Context, path string, limit int64) ([]byte, error) {
 	return all, nil
 }
 
-// classify gives an error of the operating system its kind. The path is in
-// the message already.
+// classify makes a failure of an error of the operating system. It leaves out
+// the path, which the message has already.
 func classify(err error) error {
 	v, kind := withOthers, fault.Unavailable
 	if errors.Is(err, fs.ErrNotExist) {

@@ -8,23 +8,23 @@ import (
 	"time"
 )
 
-// errOvertaken is why a first request was ended: the second one was done.
-var errOvertaken = errors.New("another request was faster")
+// errOvertaken ends the first request when the second one is done.
+var errOvertaken = errors.New("no byte came for too long, and another request was faster")
 
 // A race is a request to one mirror, and a second one beside it if the first
-// is late: for what is missing then, on another connection, to another mirror
-// that is in order or to the same one. The first to have all wins.
+// is late. The second is for what is missing then, on another connection, to
+// another mirror that works or to the same one. The first to have all wins.
 //
 // The first request runs in the goroutine of the Fetch and writes to its
 // buffer. The second has memory of its own, which is copied when the first
-// one has ended. So neither writes to what is no longer its own.
+// request has ended. So neither writes to memory that it no longer owns.
 type race struct {
 	m      *Mirrors
 	b      *buffer
-	first  contestant
-	pick   func() contestant // for the second request
-	parent context.Context   // of both requests
-	ctx    context.Context   // of the first; ends by end
+	first  reader
+	pick   func() reader   // for the second request
+	parent context.Context // of both requests
+	ctx    context.Context // of the first; ends by end
 	end    context.CancelCauseFunc
 
 	mu      sync.Mutex // guards what follows
@@ -32,33 +32,27 @@ type race struct {
 	hedge   *hedge // nil: there is none
 }
 
-// A contestant is a mirror, and the attempts of the Fetch there.
-type contestant struct {
-	*mirror
-	attempt attempt
-}
-
 // silence is for how long no byte came.
 type silence struct {
 	timer  *time.Timer // makes the second request
 	since  time.Time   // a byte came last
-	pauses int         // more than 0: no one waits for the mirror
+	pauses int         // more than 0: the reader is busy with what came
 }
 
 // A hedge is a second request.
 type hedge struct {
-	to     contestant
+	to     reader
 	from   int // in the p of the buffer
-	before int // where the first request was
+	before int // where the first request was when this one started
 	buf    []byte
 	cancel context.CancelFunc
 	n      atomic.Int64  // buf[:n] is there
-	more   chan struct{} // has one when n grew
+	more   chan struct{} // holds a value when n grew
 	done   chan struct{} // closed behind err
 	err    error
 }
 
-func newRace(parent context.Context, m *Mirrors, b *buffer, first contestant, pick func() contestant) *race {
+func newRace(parent context.Context, m *Mirrors, b *buffer, first reader, pick func() reader) *race {
 	r := &race{m: m, b: b, first: first, pick: pick, parent: parent, silence: silence{since: time.Now()}}
 	r.ctx, r.end = context.WithCancelCause(parent)
 	return r
@@ -86,7 +80,7 @@ func (r *race) run() error {
 		b.claim(number, r.first.index, len(b.p))
 	}
 	if !heard && (err == nil || r.overtaken()) {
-		r.m.pace.answered(time.Since(started)) // at least
+		r.m.pace.answered(time.Since(started)) // it took at least so long
 	}
 	r.first.bytes.Add(uint64(b.n.Load()) - uint64(from))
 	return err
@@ -100,8 +94,8 @@ func (r *race) finish() {
 	}
 }
 
-// stuck reports whether no byte came of the first request since there is a
-// second one.
+// stuck reports whether the first request gave no byte since the second one
+// started.
 func (r *race) stuck() bool {
 	h := r.second()
 	return h != nil && r.b.n.Load() == int64(h.before)
@@ -116,8 +110,8 @@ func (r *race) second() *hedge {
 	return r.hedge
 }
 
-// pauseTimer is called when no one waits for the mirror: the reader is busy
-// with what came. It stops the timer until resumeTimer.
+// pauseTimer stops the timer while the reader is busy with what came, and so
+// does not wait for the mirror. resumeTimer ends that.
 func (r *race) pauseTimer() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -148,7 +142,7 @@ func (r *race) late() {
 	h.run(ctx, r)
 }
 
-// startHedge returns the second request that is to be made now, or nil.
+// startHedge returns a second request if it is to be made now, or nil.
 func (r *race) startHedge() (*hedge, context.Context) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -178,7 +172,8 @@ func (r *race) startHedge() (*hedge, context.Context) {
 	return h, ctx
 }
 
-// run fetches, and ends the first request if it is done before it.
+// run makes the second request. If it gives all before the first one does, it
+// ends that.
 func (h *hedge) run(ctx context.Context, r *race) {
 	defer close(h.done)
 	h.buf = make([]byte, len(r.b.p)-h.from)
@@ -197,7 +192,7 @@ func (h *hedge) run(ctx context.Context, r *race) {
 		r.m.worked(h.to.mirror, started, false)
 		r.end(errOvertaken)
 	case ctx.Err() == nil:
-		r.m.failed(h.to.mirror, false, err, grave(err))
+		r.m.failed(h.to.mirror, false, err)
 	}
 	h.to.bytes.Add(uint64(h.n.Load()))
 	h.err = err

@@ -77,8 +77,8 @@ func (l *loop) run(ctx context.Context, round func(context.Context) (progress bo
 	}
 }
 
-// open reports whether a source may be asked in this round.
-func (l *loop) open(i int) bool { return !l.sources[i].tried && !l.sources[i].spent }
+// untried reports whether a source may still be asked in this round.
+func (l *loop) untried(i int) bool { return !l.sources[i].tried && !l.sources[i].spent }
 
 // spent reports whether a source is not to be asked again.
 func (l *loop) spent(i int) bool { return l.sources[i].spent }
@@ -158,9 +158,4 @@ func (s *outcome) failed(why string) error {
 		return s.err
 	}
 	return fmt.Errorf("%w: gave up after %d attempts, %s: %v", fault.Unavailable, s.attempts, why, s.err)
-}
-
-// tellFailing logs at once what is going to be repeated for a long time.
-func (o Options) tellFailing(name fmt.Stringer, err error) {
-	o.Log.Warn("the origin does not answer as it should; trying again", "origin", name.String(), "for", o.Timeout, "err", err)
 }

@@ -12,12 +12,11 @@ import (
 	"aesthetic.computer/isofs/fault"
 )
 
-// Mirrors are the origins of one object, one or several, behind the interface
-// of one. The first in order of preference that is in order is asked. If it
-// fails the next one is asked for the rest, until all have failed, and then
-// again those whose failure may pass, within one deadline. A mirror that fails
-// is set aside for a while (health), and what is late is asked for a second
-// time (race).
+// Mirrors are the origins of one object, one or several, used as one Origin. The
+// first in the order of preference that works is asked. If it fails, the next
+// one is asked for the rest. When all have failed, those whose failure may pass
+// are asked again, within one deadline. A mirror that fails is set aside for a
+// while (health), and a late answer is asked for a second time (race).
 type Mirrors struct {
 	o     Options // of one Fetch over all of them
 	size  int64
@@ -25,7 +24,7 @@ type Mirrors struct {
 
 	pace       pace
 	provenance provenance
-	failing    atomic.Bool // the log says that attempts fail, and none succeeded since
+	failing    atomic.Bool // it was logged that attempts fail, and none succeeded since
 
 	mu  sync.Mutex // guards the health of all
 	all []*mirror  // in order of preference
@@ -33,7 +32,7 @@ type Mirrors struct {
 	hedges hedging
 }
 
-// hedging is what second requests that are under way need to end.
+// hedging ends the second requests that still run.
 type hedging struct {
 	running sync.WaitGroup
 	ctx     context.Context // ends by stop, in Close
@@ -44,19 +43,25 @@ type hedging struct {
 type mirror struct {
 	source
 	index  int
-	local  bool   // a second request would be for the same disk
+	local  bool   // a second request would wait for the same disk
 	health health // guarded by Mirrors.mu
 
 	fetches, failures, bytes atomic.Uint64
 }
 
-// MirrorOptions say how Mirrors behave. A zero field means its default.
-type MirrorOptions struct {
-	Options Options // of a Fetch over all
-	NoHedge bool    // never ask a second time for what is late
+// A reader is a mirror, and the attempts of one Fetch there.
+type reader struct {
+	*mirror
+	attempt attempt
 }
 
-// newMirrors makes Mirrors of an object of size bytes. It still needs origins.
+// MirrorOptions set how Mirrors behave. A zero field means its default.
+type MirrorOptions struct {
+	Options Options // of a Fetch over all
+	NoHedge bool    // make no second requests for late answers
+}
+
+// newMirrors makes Mirrors of an object of size bytes, which have no mirror yet.
 func newMirrors(o MirrorOptions, size int64) *Mirrors {
 	m := &Mirrors{o: o.Options.withDefaults(), size: size, hedge: !o.NoHedge}
 	m.pace.credit = hedgeBurst * hedgeShare
@@ -64,20 +69,20 @@ func newMirrors(o MirrorOptions, size int64) *Mirrors {
 	return m
 }
 
-// add takes a further origin. Close closes it.
+// add adds a mirror behind the others. Close closes it.
 func (m *Mirrors) add(s source, local bool) {
 	m.all = append(m.all, &mirror{source: s, index: len(m.all), local: local})
 }
 
-// Wrong implements cache.Reporter: who gave these bytes last is set aside, and
-// asked for them last when they are wanted again.
+// Wrong implements cache.Reporter: the mirrors that gave these bytes last are
+// set aside. When the bytes are fetched again, these mirrors are asked last.
 func (m *Mirrors) Wrong(off, n int64) {
 	now := time.Now()
 	for _, i := range m.provenance.blame(off, n, now) {
 		to := m.all[i]
 		to.failures.Add(1)
 		if len(m.all) == 1 {
-			return // there is nobody else
+			return // there is no other to ask
 		}
 		m.mu.Lock()
 		aside := to.health.lie(now, asideForLie)
@@ -88,7 +93,7 @@ func (m *Mirrors) Wrong(off, n int64) {
 	}
 }
 
-// Sources implements cache.Several: so many have the bytes.
+// Sources implements cache.Several: it returns how many mirrors there are.
 func (m *Mirrors) Sources() int { return len(m.all) }
 
 // String implements Origin.
@@ -103,7 +108,7 @@ func (m *Mirrors) String() string {
 	return "the mirrors " + strings.Join(names, ", ")
 }
 
-// Close implements Origin. It ends the second requests, and waits for that.
+// Close implements Origin. It ends the second requests, and waits for their end.
 func (m *Mirrors) Close() error {
 	m.pace.close()
 	m.hedges.stop()
@@ -120,7 +125,7 @@ type MirrorStats struct {
 	Name     string // the address without credentials and query
 	Fetches  uint64 // requests, with those made again after a failure
 	Failures uint64 // those that failed, and reports of wrong bytes
-	Bytes    uint64 // that came, those of second requests in vain included
+	Bytes    uint64 // that came, those of second requests that lost included
 	Aside    bool
 }
 
@@ -146,22 +151,31 @@ func (m *Mirrors) accept(off, n int64) error {
 	if off < 0 || off > m.size || n > m.size-off {
 		return fmt.Errorf("fetch %d bytes from %d of %s: %w: it has %d bytes", n, off, m, fault.Invalid, m.size)
 	}
-	m.pace.request()
+	m.pace.earn()
 	return nil
 }
 
-// choose returns the mirror to ask for [off, end), of those that are open: in
-// order of preference, those that are set aside behind the others, those that
-// were wrong in this range behind those. It reports whether the choice is to be
-// tried out, and whether it is the last one open.
-func (m *Mirrors) choose(off, end int64, open func(index int) bool) (to *mirror, probe, last bool) {
+// begin returns a reader for each mirror.
+func (m *Mirrors) begin() []reader {
+	all := make([]reader, len(m.all))
+	for i, to := range m.all {
+		all[i] = reader{to, to.begin()}
+	}
+	return all
+}
+
+// choose returns the untried mirror to ask for [off, end). Mirrors that are set
+// aside come behind the others, and behind those the ones that were wrong in
+// this range. It reports whether the Fetch tries a mirror that was set aside
+// (probe), and whether no other is untried.
+func (m *Mirrors) choose(off, end int64, untried func(index int) bool) (to *mirror, probe, last bool) {
 	now := time.Now()
 	doubt := m.provenance.doubt(len(m.all), off, end, now)
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	left := 0
 	for i, c := range m.all {
-		if !open(i) {
+		if !untried(i) {
 			continue
 		}
 		left++
@@ -175,7 +189,7 @@ func (m *Mirrors) choose(off, end int64, open func(index int) bool) (to *mirror,
 	return to, to.health.begin(now), left == 1
 }
 
-// better reports whether a is to be asked rather than b, which is before it.
+// better reports whether a is to be asked before b, which is preferred.
 // The caller holds mu.
 func (m *Mirrors) better(a, b *mirror, doubt []int, now time.Time) bool {
 	if x, y := doubt[a.index], doubt[b.index]; x != y {
@@ -188,7 +202,7 @@ func (m *Mirrors) better(a, b *mirror, doubt []int, now time.Time) bool {
 }
 
 // pickHedge returns the mirror for a second request beside the one to first:
-// the next that is in order and not spent, or the same again, or none.
+// the next that works and is not spent, or the same again, or nil.
 func (m *Mirrors) pickHedge(first *mirror, off, end int64, spent func(index int) bool) *mirror {
 	if !m.hedge {
 		return nil
@@ -207,15 +221,15 @@ func (m *Mirrors) pickHedge(first *mirror, off, end int64, spent func(index int)
 	return first
 }
 
-// doubted reports whether bytes of the range came wrong of one of several
-// mirrors. They are not put together of two again: nobody could say which gave
-// them.
+// doubted reports whether one of several mirrors gave wrong bytes in the range.
+// These are fetched again from one mirror: of two, it would not be clear which
+// one is wrong.
 func (m *Mirrors) doubted(off, n int64) bool {
 	return len(m.all) > 1 && m.provenance.doubted(off, n, time.Now())
 }
 
-// worked notes that a request to a mirror gave all, failed that it did not, and
-// gaveUp that it was ended by its caller.
+// worked notes that a request gave all bytes, failed that it failed, and gaveUp
+// that its caller ended it.
 func (m *Mirrors) worked(to *mirror, started time.Time, probe bool) {
 	m.mu.Lock()
 	back := to.health.work(started, probe)
@@ -225,13 +239,13 @@ func (m *Mirrors) worked(to *mirror, started time.Time, probe bool) {
 	}
 }
 
-func (m *Mirrors) failed(to *mirror, probe bool, err error, grave bool) {
+func (m *Mirrors) failed(to *mirror, probe bool, err error) {
 	to.failures.Add(1)
 	if len(m.all) == 1 {
 		return // there is no other to ask
 	}
 	m.mu.Lock()
-	aside := to.health.fail(time.Now(), grave, probe)
+	aside := to.health.fail(time.Now(), grave(err), probe)
 	m.mu.Unlock()
 	if aside > 0 {
 		m.o.Log.Warn("origin set aside", "origin", to.String(), "for", aside, "err", err)
@@ -244,17 +258,17 @@ func (m *Mirrors) gaveUp(to *mirror, probe bool) {
 	to.health.giveUp(probe)
 }
 
-// tellFailing logs the first failure since the only origin answered, not those
-// of all readers that wait meanwhile. Of several, the log says which is set
-// aside.
-func (m *Mirrors) tellFailing(err error) {
+// logFailing logs the first failure since the only origin answered, and not
+// those of all readers that wait meanwhile. Of several origins, failed logs
+// which one is set aside.
+func (m *Mirrors) logFailing(err error) {
 	if len(m.all) == 1 && !m.failing.Swap(true) {
-		m.o.tellFailing(m, err)
+		m.o.logFailing(m, err)
 	}
 }
 
-// tellAnswer logs that a Fetch succeeded if the log says last that they fail.
-func (m *Mirrors) tellAnswer() {
+// logAnswer logs the first success after logFailing.
+func (m *Mirrors) logAnswer() {
 	if m.failing.Swap(false) {
 		m.o.Log.Info("the origin answers again", "origin", m.String())
 	}

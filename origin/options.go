@@ -14,20 +14,20 @@ import (
 	"aesthetic.computer/isofs/fault"
 )
 
-// Options say how patient an origin is. A zero field means its default.
+// Options set how an origin is reached, and how patient its reader is. A zero field means its default.
 type Options struct {
 	Timeout     time.Duration // of one Fetch or ReadAll with all its attempts; 30 s
-	Connect     time.Duration // of making a connection; 2 s
+	Connect     time.Duration // to make a connection; 2 s
 	Stall       time.Duration // without a byte, after which an attempt is given up; 5 s
-	Backoff     time.Duration // the most to pause after a first failure, doubled with each further one; 50 ms
-	MaxBackoff  time.Duration // the most to pause at all, unless the server says Retry-After; 2 s
+	Backoff     time.Duration // longest pause after a first failure, doubled with each further one; 50 ms
+	MaxBackoff  time.Duration // longest pause of all, unless the server sends Retry-After; 2 s
 	Connections int           // idle connections kept for the next Fetch; 16
 	TLS         *tls.Config   // nil: the system's roots
 	S3          S3            // how buckets are reached
-	Log         *slog.Logger  // told at once when an attempt failed that is made again; nil: nobody is
+	Log         *slog.Logger  // gets a line when attempts fail and are repeated; nil: none
 	// Redirects are the hosts, as "cdn.example" or "cdn.example:8443", that a server
-	// may redirect to besides its own. Others are not asked: they could be a
-	// service that only this machine reaches.
+	// may redirect to besides its own. A redirect to others is refused: they could
+	// be services that only this machine reaches.
 	Redirects []string
 
 	// sleep waits for d or until ctx ends. Tests put a clock of their own here.
@@ -50,6 +50,11 @@ func (o Options) withDefaults() Options {
 	return o
 }
 
+// logFailing logs at once that attempts fail, as they may be repeated for long.
+func (o Options) logFailing(name fmt.Stringer, err error) {
+	o.Log.Warn("the origin does not answer as it should; trying again", "origin", name.String(), "for", o.Timeout, "err", err)
+}
+
 func sleep(ctx context.Context, d time.Duration) error {
 	t := time.NewTimer(d)
 	defer t.Stop()
@@ -61,13 +66,13 @@ func sleep(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// S3 says how buckets are reached. What is not said here is found as by all
-// programs that use the AWS SDK: in the environment (AWS_ENDPOINT_URL,
-// AWS_REGION, AWS_PROFILE, ...), in ~/.aws, by the role of the machine.
+// S3 sets how buckets are reached. The AWS SDK finds the rest, as in all
+// programs that use it: in the environment (AWS_ENDPOINT_URL, AWS_REGION,
+// AWS_PROFILE, ...), in ~/.aws, by the role of the machine.
 type S3 struct {
 	Endpoint  string // URL of a server that is not Amazon's
 	Region    string // us-east-1 if none is found
-	PathStyle *bool  // the bucket is in the path and not in the host's name; nil: with an endpoint of one's own
+	PathStyle *bool  // the bucket is in the path and not in the host's name; nil: if there is an endpoint
 	Anonymous bool   // requests are not signed
 
 	// credentials are those of a test.

@@ -1,15 +1,33 @@
 // Package origin reads the bytes of a base from where they are kept: a web
 // server, an S3 bucket or a local file.
 //
-// It holds a server to its word: the range asked for and no other, of an
-// object that stays the same one while it is read. What fails in passing is
-// asked for again, within one deadline; what is final is said at once.
+// A server must answer with exactly the range that was asked for, of an object
+// that does not change while it is read. A failure that may pass leads to another
+// attempt, within one deadline. A final one is returned at once.
 //
-// Several origins of one object are used as one by Mirrors, which know who is
-// in order, and ask twice for what is late.
+// Mirrors use several origins of one object as one. They know which of them work,
+// and make a second request when an answer is late.
 //
-// It leaves out whether the bytes are the right ones (package cache compares
-// each block with its hash, and says who gave wrong ones) and keeping them.
+// The package does not check whether the bytes are right, and does not keep them.
+// Package cache compares each block with its hash, and reports wrong ones.
+//
+// # How it is arranged
+//
+// A file uses only files of the lines below it:
+//
+//	origin                     opens an address, and reads small objects whole
+//	fetch                      one Fetch: rounds over the mirrors
+//	hedge                      a request, and a second one if it is late
+//	mirrors                    all mirrors, and which of them to ask
+//	buffer                     what a Fetch fills
+//	health, pace, provenance   what is known of the mirrors
+//	loop                       attempts: rounds, pauses, the deadline
+//	remote, file               one attempt at a server, or at a local file
+//	s3                         one request to a bucket
+//	client                     one request by HTTP
+//	answer                     whether an answer is to the request
+//	attempt                    what an attempt is, and how it fails
+//	options, address           settings; what addresses mean
 package origin
 
 import (
@@ -25,24 +43,24 @@ import (
 // An Origin has the bytes of one object. Its methods are safe for concurrent
 // use.
 type Origin interface {
-	// Fetch fills p with the object's bytes from off on, wholly or with an
-	// error; after an error the content of p means nothing. The error wraps
+	// Fetch fills p with the object's bytes from off on. It fills all of it, or
+	// returns an error; then the content of p means nothing. The error wraps
 	//   - fault.NotFound: there is no such object; final.
-	//   - fault.Corrupt: the object changed since it was first read or is not
-	//     of the size it should be, or the answer is of other bytes; final for
-	//     this Fetch. The next one begins anew with the object that is there.
-	//   - fault.Unavailable: refused, or retried in vain until the deadline,
-	//     or ctx ended (then it also wraps ctx.Err()).
+	//   - fault.Corrupt: the object changed since it was first read or has
+	//     another size than it should, or the answer is of other bytes; final for
+	//     this Fetch. The next one reads the object that is there then.
+	//   - fault.Unavailable: the server refused, or all attempts until the
+	//     deadline failed, or ctx ended (then it also wraps ctx.Err()).
 	//   - fault.Invalid: the range does not lie in the object.
 	Fetch(ctx context.Context, p []byte, off int64) error
-	// FetchStream is Fetch that says how far it is: it calls got from the
-	// goroutine that called it, with n growing, and p[:n] is not written to
-	// again. The bytes that were told of are the object's also if an error
-	// comes behind them, as far as the server is to be believed.
+	// FetchStream is Fetch that reports its progress: it calls got in the
+	// caller's goroutine, with n growing, and p[:n] is not written to again. These
+	// bytes are the object's also if an error follows, as far as the server can be
+	// trusted.
 	FetchStream(ctx context.Context, p []byte, off int64, got func(n int)) error
 	// String is the origin's address without credentials, for messages.
 	String() string
-	// Close lets go of connections and files. Fetch fails after it.
+	// Close closes connections and files. Fetch fails after it.
 	Close() error
 }
 
@@ -95,8 +113,8 @@ func (m *Mirrors) open(address string) error {
 	return nil
 }
 
-// ReadAll reads a small object (a manifest) whole. One of more than limit
-// bytes is fault.Corrupt; other errors are those of Fetch.
+// ReadAll reads a small object (a manifest) whole. More than limit bytes are
+// fault.Corrupt; other errors are those of Fetch.
 func ReadAll(ctx context.Context, address string, limit int64) ([]byte, error) {
 	return Options{}.ReadAll(ctx, address, limit)
 }
@@ -120,7 +138,7 @@ func (o Options) ReadAll(ctx context.Context, address string, limit int64) ([]by
 			l.note(ctx, 0, err)
 		}
 		return false, err
-	}, func(err error) { o.tellFailing(g, err) })
+	}, func(err error) { o.logFailing(g, err) })
 	if err != nil {
 		return nil, fmt.Errorf("read %s: %w", g, err)
 	}

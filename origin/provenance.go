@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// How many ranges are remembered: those that were given far exceed what is
-// fetched at once, and a report of wrong bytes comes with them or soon after.
+// How many ranges are remembered. rangesGiven is far more than are fetched at
+// once, and a report of wrong bytes comes at once or soon.
 const (
 	rangesGiven = 1024
 	rangesWrong = 512
@@ -21,7 +21,7 @@ const asideForLie = 30 * time.Second
 type provenance struct {
 	mu    sync.Mutex
 	parts [rangesGiven]part // a ring
-	next  int               // counts; the place in the ring is modulo
+	next  int               // of parts so far; the next one is at next modulo rangesGiven
 	wrong []part            // the newest last
 }
 
@@ -34,8 +34,8 @@ type part struct {
 
 func (g part) overlaps(off, end int64) bool { return g.off < end && off < g.end }
 
-// add notes that [off, end) came of the mirror, and returns the part's number.
-// With the number of a part that ends at off, that one is extended.
+// add notes that the mirror gave [off, end), and returns the part's number. If
+// number is that of a part which ends at off, add extends that part.
 func (g *provenance) add(number int, off, end int64, mirror int) int {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -49,13 +49,13 @@ func (g *provenance) add(number int, off, end int64, mirror int) int {
 	return number
 }
 
-// blame returns the mirrors that gave bytes of [off, off+n) last, having noted
-// that these were wrong there.
+// blame notes that [off, off+n) was wrong, and returns the mirrors that gave it
+// last.
 func (g *provenance) blame(off, n int64, now time.Time) []int {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	var who []int
-	open := []part{{off: off, end: off + n}} // of which nothing newer was found
+	var wrong []int
+	open := []part{{off: off, end: off + n}} // whose mirror is not yet found
 	for i := g.next - 1; i >= max(0, g.next-rangesGiven) && len(open) > 0; i-- {
 		p := g.parts[i%rangesGiven]
 		var left []part
@@ -64,8 +64,8 @@ func (g *provenance) blame(off, n int64, now time.Time) []int {
 				left = append(left, o)
 				continue
 			}
-			if !slices.Contains(who, p.mirror) {
-				who = append(who, p.mirror)
+			if !slices.Contains(wrong, p.mirror) {
+				wrong = append(wrong, p.mirror)
 			}
 			if o.off < p.off {
 				left = append(left, part{off: o.off, end: p.off})
@@ -76,18 +76,18 @@ func (g *provenance) blame(off, n int64, now time.Time) []int {
 		}
 		open = left
 	}
-	for _, mirror := range who {
+	for _, mirror := range wrong {
 		if len(g.wrong) == rangesWrong {
 			g.wrong = slices.Delete(g.wrong, 0, 1)
 		}
 		g.wrong = append(g.wrong, part{off: off, end: off + n, mirror: mirror, at: now})
 	}
-	return who
+	return wrong
 }
 
-// doubt returns for each of n mirrors how lately it was wrong within [off, end),
-// as far as that still counts: 0 if it was not, and the more the later. It
-// goes by the order of the reports, as two may come at one time.
+// doubt returns for each of n mirrors how lately it was wrong within [off, end):
+// 0 if it was not, or long ago, and the more the later. What counts is the order
+// of the reports, as two may come at the same time.
 func (g *provenance) doubt(n int, off, end int64, now time.Time) []int {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -100,7 +100,7 @@ func (g *provenance) doubt(n int, off, end int64, now time.Time) []int {
 	return lately
 }
 
-// doubted reports whether somebody was wrong within the range of n bytes.
+// doubted reports whether a mirror was wrong within the range of n bytes.
 func (g *provenance) doubted(off, n int64, now time.Time) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()

@@ -13,7 +13,7 @@ import (
 )
 
 // A getter asks a server for one object, once. Its answers are those of HTTP,
-// whatever asks.
+// also if the AWS SDK made the request.
 type getter interface {
 	// get asks for the bytes of span ("": for all), if the object has the ETag
 	// ifMatch ("": whichever it has). The caller closes the body, whose reads fail

@@ -46,12 +46,12 @@ func newObject(bucket, key string, o Options) (*object, error) {
 	return s, nil
 }
 
-// ErrNoCredentials says that there is nothing to sign requests with.
+// ErrNoCredentials means that there is nothing to sign requests with.
 var ErrNoCredentials = errors.New("no credentials for S3 were found, neither in the environment nor in ~/.aws, and this machine has no role: " +
 	"set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE; a public bucket is read with --s3-anonymous")
 
-// keys are the credentials that requests are signed with. They are read anew,
-// files included, when they end or were refused.
+// keys are the credentials that requests are signed with. They are read again,
+// files included, when they expire or a server refused them.
 func (c S3) keys(cfg aws.Config) *aws.CredentialsCache {
 	switch {
 	case c.Anonymous:
@@ -65,8 +65,7 @@ func (c S3) keys(cfg aws.Config) *aws.CredentialsCache {
 			return aws.Credentials{}, errors.Join(err, ErrNoCredentials)
 		}
 		keys, err := now.Credentials.Retrieve(ctx)
-		// The machine's role is what the SDK looks for at last, when there is
-		// nothing else.
+		// The SDK looks for the machine's role last, when there is nothing else.
 		if e, ok := errors.AsType[*smithy.OperationError](err); ok && e.ServiceID == imds.ServiceID && ctx.Err() == nil {
 			return keys, ErrNoCredentials
 		}
@@ -74,7 +73,7 @@ func (c S3) keys(cfg aws.Config) *aws.CredentialsCache {
 	}))
 }
 
-// configure puts the client's settings over those that the SDK found.
+// configure replaces settings that the SDK found by those of Options.
 func (s *object) configure(to *s3.Options) {
 	set := s.o.S3
 	if set.Endpoint != "" {
@@ -89,18 +88,17 @@ func (s *object) configure(to *s3.Options) {
 		to.Credentials = s.keys
 	}
 	to.HTTPClient, to.HTTPSignerV4 = s.http, signer{}
-	// Attempts, pauses and the deadline are those of every origin.
+	// The loop makes the attempts, as for every origin.
 	to.Retryer, to.RetryMaxAttempts = aws.NopRetryer{}, 0
-	// The SDK compares the checksum of an object with that of its whole, so of
-	// ranges it knows nothing: the SHA-256 of each block is what guards those.
-	// Where all is read, get asks for it.
+	// The SDK can check only whole objects by their checksum, not ranges: the
+	// SHA-256 of each block guards those. For a whole object ask turns it on.
 	to.ResponseChecksumValidation = aws.ResponseChecksumValidationWhenRequired
 	to.DisableLogOutputChecksumValidationSkipped = true
 }
 
-// A signer signs each request from the secret. The SDK's own keeps what it
-// derived from a secret by the name of the key alone, and would go on with a
-// wrong one after it was put right.
+// A signer signs each request from the secret. The signer of the SDK caches by
+// the name of the key what it derived from a secret. So it would still sign with
+// a wrong secret after that was corrected.
 type signer struct{}
 
 func (signer) SignHTTP(ctx context.Context, c aws.Credentials, r *http.Request, payload, service, region string, at time.Time, o ...func(*v4.SignerOptions)) error {
@@ -113,8 +111,8 @@ func (s *object) String() string { return "s3://" + s.bucket + "/" + s.key }
 
 func (s *object) close() { s.http.CloseIdleConnections() }
 
-// get implements getter. Credentials that were refused are refreshed, once:
-// those of a role end, and the SDK does not always know when.
+// get implements getter. It refreshes credentials that were refused, once:
+// those of a role expire, and the SDK does not always know when.
 func (s *object) get(ctx context.Context, span, ifMatch string) (*http.Response, error) {
 	used, err := s.credentials(ctx)
 	if err != nil {
@@ -142,8 +140,8 @@ func denied(status int) bool {
 	return status == http.StatusUnauthorized || status == http.StatusForbidden || status == http.StatusBadRequest
 }
 
-// credentials are what the next request is signed with. They are looked up
-// before the request, whose time for a first byte is not theirs.
+// credentials returns what the next request is signed with. It is called before
+// the request, so that it does not use up the time for the first byte.
 func (s *object) credentials(ctx context.Context) (aws.Credentials, error) {
 	if s.keys == nil {
 		return aws.Credentials{}, nil
@@ -158,12 +156,12 @@ func (s *object) credentials(ctx context.Context) (aws.Credentials, error) {
 	return c, err
 }
 
-// renewed reports whether there are other credentials than those used.
+// renewed reports whether there are now other credentials than those used.
 func (s *object) renewed(ctx context.Context, used aws.Credentials) bool {
 	same := func(c aws.Credentials, err error) bool {
 		return err != nil || c.AccessKeyID == used.AccessKeyID && c.SecretAccessKey == used.SecretAccessKey && c.SessionToken == used.SessionToken
 	}
-	// Another fetch may have been here before.
+	// Another fetch may have renewed them already.
 	if !same(s.keys.Retrieve(ctx)) {
 		return true
 	}
@@ -171,7 +169,7 @@ func (s *object) renewed(ctx context.Context, used aws.Credentials) bool {
 	return !same(s.keys.Retrieve(ctx))
 }
 
-// ask makes one request, and an answer of HTTP of what the SDK makes of it.
+// ask makes one request, and turns what the SDK returns into an answer of HTTP.
 func (s *object) ask(ctx context.Context, span, ifMatch string) (*http.Response, error) {
 	in := &s3.GetObjectInput{Bucket: &s.bucket, Key: &s.key}
 	if span == "" {
@@ -204,8 +202,8 @@ func (s *object) ask(ctx context.Context, span, ifMatch string) (*http.Response,
 	})
 }
 
-// refusedBy is the answer that the SDK took for an error. What is done about
-// it follows from its status; S3's own code is for people.
+// refusedBy returns the answer that the SDK made an error of. The status decides
+// what follows; S3's own code is for people.
 func refusedBy(e *smithyhttp.ResponseError) *http.Response {
 	resp := *e.Response.Response
 	resp.Body = http.NoBody
@@ -222,7 +220,7 @@ func refusedBy(e *smithyhttp.ResponseError) *http.Response {
 	return &resp
 }
 
-// A summed body, that of a whole object, fails behind its last byte if the
+// A summed body is that of a whole object. It fails behind its last byte if the
 // checksum is wrong.
 type summed struct {
 	io.ReadCloser
@@ -239,15 +237,15 @@ func (w *summed) Read(p []byte) (int, error) {
 }
 
 const (
-	// writeAttempts is how often a request that writes is made, the first included.
+	// writeAttempts is how many attempts a request that writes has.
 	writeAttempts = 5
-	// writeAnswer is how long a server may take to answer when all was sent: an
-	// object of many parts is put together meanwhile.
+	// writeAnswer is how long a server may take to answer after all was sent: it
+	// may have to put an object of many parts together.
 	writeAnswer = 5 * time.Minute
 )
 
-// S3Client makes the SDK's client with these settings, for who writes to a
-// bucket: with the SDK's own attempts and pauses. It asks no server.
+// S3Client makes the SDK's client with these settings, to write to a bucket. It
+// has the SDK's own attempts and pauses. It asks no server.
 func (o Options) S3Client() (*s3.Client, error) {
 	o = o.withDefaults()
 	t := o.transport()
@@ -261,7 +259,7 @@ func (o Options) S3Client() (*s3.Client, error) {
 	}), nil
 }
 
-// newS3 makes what all requests to buckets have in common.
+// newS3 makes what all requests to buckets share.
 func newS3(o Options, t *http.Transport) (*object, aws.Config, error) {
 	if err := o.S3.check(); err != nil {
 		return nil, aws.Config{}, err
@@ -272,22 +270,22 @@ func newS3(o Options, t *http.Transport) (*object, aws.Config, error) {
 	}
 	return &object{o: o, keys: o.S3.keys(cfg), http: &http.Client{
 		Transport: t,
-		// A signature is for one host. Another region is said in words.
+		// A signature is for one host. refusedBy names another region.
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}}, cfg, nil
 }
 
-// sdkSays has the SDK write to the log as all others do, and to that of debugging:
-// what it warns of and matters comes as an error, too.
-func sdkSays(_ logging.Classification, format string, a ...any) {
+// logSDK writes what the SDK logs to our log, for debugging: a warning that
+// matters comes as an error, too.
+func logSDK(_ logging.Classification, format string, a ...any) {
 	slog.Debug("AWS SDK: " + fmt.Sprintf(format, a...))
 }
 
-// load reads what the SDK finds. It asks no server.
+// load reads the settings that the SDK finds. It asks no server.
 func (c S3) load(ctx context.Context) (aws.Config, error) {
-	cfg, err := config.LoadDefaultConfig(ctx, config.WithRegion(c.Region), config.WithLogger(logging.LoggerFunc(sdkSays)))
+	cfg, err := config.LoadDefaultConfig(ctx, config.WithRegion(c.Region), config.WithLogger(logging.LoggerFunc(logSDK)))
 	if cfg.Region == "" {
-		// One must be there to sign for; a server with regions says which is right.
+		// A signature needs a region; a server with regions answers which is right.
 		cfg.Region = "us-east-1"
 	}
 	return cfg, err
