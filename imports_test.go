@@ -42,6 +42,7 @@ var allowed = map[string]string{
 	"integration/s3test":  "",
 	"integration/testkit": "",
 	"bench":               "",
+	"scripts/shape":       "",
 }
 
 func TestImportsFollowTheLayers(t *testing.T) {

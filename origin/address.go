@@ -3,17 +3,18 @@ package origin
 import (
 	"fmt"
 	"net/url"
+	"regexp"
 	"strings"
 
 	"aesthetic.computer/isofs/fault"
 )
 
 // Join returns the address of an object below a place: a folder's path, a URL
-// without a query, or s3://bucket/prefix. All who publish, list and serve go
-// by it, so that they mean the same object. Nothing but slashes at the end is
-// taken off the place: in the keys of a bucket "x//y" is a name like any other
-// (package store publishes nothing there, as not all servers think so), and
-// where "link/.." leads to only the file system knows.
+// without a query, or s3://bucket/prefix. Publishing, listing and serving all
+// use it, so that they mean the same object. It removes only slashes at the end
+// of the place. In the keys of a bucket "x//y" is a name like any other (package
+// store publishes nothing there, as not all servers agree), and only the file
+// system knows where "link/.." leads.
 func Join(place, name string) string { return strings.TrimRight(place, "/") + "/" + name }
 
 // JoinKey is Join of a bucket's prefix, which may be empty.
@@ -24,7 +25,7 @@ func JoinKey(prefix, name string) string {
 	return prefix + "/" + name
 }
 
-// FilePath returns the path that an address is, or that file:///path has; ok is
+// FilePath returns the path if the address is one, or is file:///path; ok is
 // false for an address of another scheme. Errors wrap fault.Invalid.
 func FilePath(address string) (path string, ok bool, err error) {
 	scheme, _, isURL := strings.Cut(address, "://")
@@ -41,4 +42,40 @@ func FilePath(address string) (path string, ok bool, err error) {
 		return "", false, fmt.Errorf("%s: %w: write file:///path", Redact(address), fault.Invalid)
 	}
 	return u.Path, true, nil
+}
+
+// Redact returns address without what may be secret: user, password, and the
+// query, where presigned URLs have their signature.
+func Redact(address string) string {
+	scheme, rest, ok := strings.Cut(address, "://")
+	if !ok {
+		return address
+	}
+	if bucket, key, ok := strings.Cut(rest, "/"); ok && scheme == "s3" && bucketName.MatchString(bucket) {
+		return "s3://" + bucket + "/" + key // as it is: any character may be in a key
+	}
+	u, err := url.Parse(address)
+	if err != nil {
+		return "(unreadable address)"
+	}
+	u.User, u.Fragment, u.RawFragment = nil, "", ""
+	if u.RawQuery != "" {
+		u.RawQuery = "..."
+	}
+	return u.String()
+}
+
+// bucketName is what a bucket may be called, in Amazon's old rules.
+var bucketName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{1,254}$`)
+
+// IsBucketName reports whether a bucket can have this name.
+func IsBucketName(name string) bool { return bucketName.MatchString(name) }
+
+// splitBucket splits the bucket/key behind s3://.
+func splitBucket(address string) (bucket, key string, err error) {
+	bucket, key, _ = strings.Cut(address, "/")
+	if !bucketName.MatchString(bucket) || key == "" || strings.HasSuffix(key, "/") {
+		return "", "", fmt.Errorf("%w: write s3://bucket/key", fault.Invalid)
+	}
+	return bucket, key, nil
 }

@@ -1,78 +1,42 @@
 package origin
 
 import (
-	"context"
-	"fmt"
 	"io"
 	"net/http"
 	"strconv"
 	"strings"
+	"time"
 
 	"aesthetic.computer/isofs/fault"
 )
 
-// refusal says what a status other than 200 and 206 means.
+// A byteRange is the first and the last byte that a request asks for.
+type byteRange struct{ first, last int64 }
+
+// refusal is the failure that a status other than 200 and 206 means.
 func refusal(resp *http.Response) *failure {
-	f := &failure{kind: fault.Unavailable, text: "the server answered " + resp.Status, verdict: final}
+	const answered = "the server answered %s"
 	switch s := resp.StatusCode; {
 	case s == http.StatusNotFound || s == http.StatusGone:
-		f.kind = fault.NotFound
+		return newFailure(final, fault.NotFound, answered, resp.Status)
 	case s == http.StatusPreconditionFailed:
-		f = changed("it no longer has the ETag it had (%s)", resp.Status)
+		return changed("it no longer has the ETag it had (%s)", resp.Status)
 	case s == http.StatusRequestedRangeNotSatisfiable:
-		f = changed("it has become smaller (%s, Content-Range %q)", resp.Status, resp.Header.Get("Content-Range"))
+		return changed("it has become smaller (%s, Content-Range %q)", resp.Status, resp.Header.Get("Content-Range"))
 	case s == http.StatusUnauthorized || s == http.StatusForbidden:
-		f.text += ": check the credentials, and whether they or a presigned URL have expired"
+		return newFailure(final, fault.Unavailable, answered+": check the credentials, and whether they or a presigned URL have expired", resp.Status)
 	case s == http.StatusRequestTimeout || s == http.StatusTooManyRequests || s >= 500:
-		f.verdict = again
+		f := newFailure(again, fault.Unavailable, answered, resp.Status)
 		f.after = retryAfter(resp.Header)
+		return f
 	}
-	return f
-}
-
-// readAll reads the object of g whole, if it has at most limit bytes.
-func readAll(ctx context.Context, g getter, o Options, limit int64) ([]byte, error) {
-	var all []byte
-	o = o.withDefaults()
-	failing := func(err error) { o.tellFailing(g, err) }
-	err := o.retry(ctx, failing, func(ctx context.Context) (bool, error) {
-		resp, err := g.get(ctx, "", "")
-		if err != nil {
-			return false, err
-		}
-		defer resp.Body.Close()
-		if resp.StatusCode == http.StatusPartialContent {
-			return false, wrong(fault.Corrupt, "the server answered %s to a request without a range", resp.Status)
-		}
-		if resp.StatusCode != http.StatusOK {
-			return false, refusal(resp)
-		}
-		if err := encoding(resp); err != nil {
-			return false, err
-		}
-		// A body that merely ends with its connection may have been cut off.
-		if resp.ContentLength < 0 && len(resp.TransferEncoding) == 0 {
-			return false, wrong(fault.Corrupt, "the server does not say how long the object is")
-		}
-		all, err = io.ReadAll(io.LimitReader(resp.Body, limit+1))
-		if err == nil && int64(len(all)) > limit {
-			return false, tooLarge(limit)
-		}
-		return false, err
-	})
-	if err != nil {
-		return nil, fmt.Errorf("read %s: %w", g, err)
-	}
-	return all, nil
-}
-
-func tooLarge(limit int64) *failure {
-	return &failure{kind: fault.Corrupt, text: fmt.Sprintf("it has more than %d bytes", limit), verdict: final}
+	return newFailure(final, fault.Unavailable, answered, resp.Status)
 }
 
 // encoding refuses an answer that is compressed although that was declined.
 func encoding(resp *http.Response) error {
-	// "aws-chunked" is how the upload came; some servers of S3 go on saying so of what they hand out whole.
+	// "aws-chunked" is how the object was uploaded. Some servers of S3 keep the
+	// header in answers that are not chunked.
 	if e := resp.Header.Get("Content-Encoding"); e != "" && e != "identity" && e != "aws-chunked" {
 		return wrong(fault.Corrupt, "the server answered with Content-Encoding %q", e)
 	}
@@ -89,6 +53,24 @@ func nothingMore(body io.Reader) error {
 	default:
 		return err
 	}
+}
+
+// checkContentRange checks that an answer is of the bytes that were asked for.
+func checkContentRange(h http.Header, want byteRange, size int64) error {
+	values := h.Values("Content-Range")
+	if len(values) != 1 {
+		return wrong(fault.Corrupt, "the answer has %d Content-Range headers (and is of type %q)", len(values), h.Get("Content-Type"))
+	}
+	first, last, total, ok := parseContentRange(values[0])
+	switch {
+	case !ok:
+		return wrong(fault.Corrupt, "the answer has Content-Range %q", values[0])
+	case total != size:
+		return changed("it has %d bytes, not %d", total, size)
+	case first != want.first || last != want.last:
+		return wrong(fault.Corrupt, "the answer is of bytes %d-%d, not %d-%d", first, last, want.first, want.last)
+	}
+	return nil
 }
 
 // parseContentRange reads "bytes first-last/total" (RFC 9110, 14.4). A total
@@ -110,4 +92,17 @@ func parseContentRange(s string) (first, last, total int64, ok bool) {
 		n[i] = int64(v)
 	}
 	return n[0], n[1], n[2], n[0] <= n[1] && n[1] < n[2]
+}
+
+// retryAfter reads the header of that name (RFC 9110, 10.2.3): seconds, or a
+// date. A value that cannot be read means no delay.
+func retryAfter(h http.Header) time.Duration {
+	v := h.Get("Retry-After")
+	if s, err := strconv.ParseUint(v, 10, 31); err == nil {
+		return time.Duration(s) * time.Second
+	}
+	if t, err := http.ParseTime(v); err == nil {
+		return max(0, time.Until(t))
+	}
+	return 0
 }

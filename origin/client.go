@@ -3,7 +3,6 @@ package origin
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -15,13 +14,11 @@ import (
 	"aesthetic.computer/isofs/fault"
 )
 
-// maxRedirects is how many redirects are followed for one answer: a CDN has
-// one or two.
+// maxRedirects is how many redirects of one request are followed: a CDN has one
+// or two.
 const maxRedirects = 10
 
-var errStalled = errors.New("no byte came for too long")
-
-// A client asks one URL, again if need be.
+// A client asks for one URL.
 type client struct {
 	url  *url.URL // with credentials, never printed
 	name string   // without
@@ -29,11 +26,11 @@ type client struct {
 	o    Options
 }
 
-func newClient(u *url.URL, o Options) *client {
+func newClient(u *url.URL, name string, o Options) *client {
 	o = o.withDefaults()
 	return &client{
 		url:  u,
-		name: Redact(u.String()),
+		name: name,
 		http: &http.Client{Transport: o.transport(), CheckRedirect: o.checkRedirect},
 		o:    o,
 	}
@@ -50,8 +47,8 @@ func (o Options) transport() *http.Transport {
 		MaxIdleConns:        o.Connections,
 		IdleConnTimeout:     90 * time.Second,
 		DisableCompression:  true,
-		// Blocks come by as many connections as there are fetches: with HTTP/2
-		// they would share one, and its window.
+		// Each fetch of blocks has a connection of its own: with HTTP/2 they would
+		// share one, and its window.
 		Protocols: new(http.Protocols),
 	}
 	t.Protocols.SetHTTP1(true)
@@ -67,7 +64,7 @@ func (c *client) close() { c.http.CloseIdleConnections() }
 // hosts of Redirects.
 func (o Options) checkRedirect(next *http.Request, via []*http.Request) error {
 	refuse := func(format string, args ...any) error {
-		return &failure{kind: fault.Unavailable, text: fmt.Sprintf(format, args...), verdict: final}
+		return newFailure(final, fault.Unavailable, format, args...)
 	}
 	if len(via) > maxRedirects {
 		return refuse("more than %d redirects", maxRedirects)
@@ -80,13 +77,13 @@ func (o Options) checkRedirect(next *http.Request, via []*http.Request) error {
 	}) {
 		return refuse("redirected to another host, %s, which is not followed; if it is right, give --origin-redirect %s", next.URL.Host, next.URL.Host)
 	}
-	// The query of a presigned URL is not for the next server to see.
+	// The next server must not see the query of a presigned URL.
 	next.Header.Del("Referer")
 	return nil
 }
 
-// sameHost reports whether a redirect stays where it came from: on the same
-// host and port, or on the usual ports of one that goes from HTTP to HTTPS.
+// sameHost reports whether a redirect stays on the same host and port, or goes
+// from HTTP to HTTPS there, on the usual ports.
 func sameHost(next, first *url.URL) bool {
 	return strings.EqualFold(next.Host, first.Host) && next.Scheme == first.Scheme ||
 		strings.EqualFold(next.Hostname(), first.Hostname()) && first.Scheme == "http" && next.Scheme == "https" &&
@@ -98,7 +95,7 @@ func (c *client) get(ctx context.Context, span, ifMatch string) (*http.Response,
 	return c.o.watch(ctx, func(ctx context.Context) (*http.Response, error) {
 		req, err := http.NewRequestWithContext(ctx, http.MethodGet, c.url.String(), nil)
 		if err != nil {
-			return nil, &failure{kind: fault.Invalid, text: "no request can be made of the address", verdict: final}
+			return nil, newFailure(final, fault.Invalid, "no request can be made of the address")
 		}
 		// A compressed object has other offsets.
 		req.Header.Set("Accept-Encoding", "identity")
@@ -113,8 +110,8 @@ func (c *client) get(ctx context.Context, span, ifMatch string) (*http.Response,
 	})
 }
 
-// watch asks, and gives up with errStalled when no answer comes for too long,
-// then or while its body is read.
+// watch makes a request, and ends it with errStalled when no answer comes for
+// too long, or no byte of its body.
 func (o Options) watch(ctx context.Context, ask func(context.Context) (*http.Response, error)) (*http.Response, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	timer := time.AfterFunc(o.Stall, func() { cancel(errStalled) })
@@ -142,8 +139,8 @@ func bare(err error) error {
 	return err
 }
 
-// A watched body gives up when no byte comes for a while. What its reader does
-// between two reads takes as long as it takes.
+// A watched body gives up when a read gets no byte for a while. The time between
+// two reads does not count.
 type watched struct {
 	body   io.ReadCloser
 	ctx    context.Context

@@ -14,6 +14,9 @@ import (
 	"aesthetic.computer/isofs/fault"
 )
 
+// ignore is what a test does that only wants the end.
+func ignore(int) {}
+
 // A fake is an origin of content that does as it is told.
 type fake struct {
 	name string
@@ -30,14 +33,9 @@ type fake struct {
 // A span is a range that was asked for.
 type span struct{ off, n int64 }
 
-func (f *fake) Fetch(ctx context.Context, p []byte, off int64) error {
-	return f.FetchStream(ctx, p, off, ignore)
-}
+func (f *fake) begin() attempt { return f.attempt }
 
-func (f *fake) FetchStream(ctx context.Context, p []byte, off int64, got func(int)) error {
-	if err := checkRange(f.name, off, int64(len(p)), int64(len(content))); err != nil {
-		return err
-	}
+func (f *fake) attempt(ctx context.Context, p []byte, off int64, got func(int)) error {
 	f.mu.Lock()
 	f.calls = append(f.calls, span{off, int64(len(p))})
 	f.active++
@@ -124,12 +122,12 @@ func (l *log) lines(words string) int {
 func over(t *testing.T, o MirrorOptions, fakes ...*fake) (*Mirrors, *log) {
 	t.Helper()
 	l := &log{}
-	o.Log = slog.New(slog.NewTextHandler(l, nil))
-	var origins []Origin
+	o.Options.Log = slog.New(slog.NewTextHandler(l, nil))
+	m := newMirrors(o, int64(len(content)))
 	for _, f := range fakes {
-		origins = append(origins, f)
+		m.add(f, false)
 	}
-	return NewMirrors(o, origins...), l
+	return m, l
 }
 
 // reads fetches a range and compares it.

@@ -23,32 +23,15 @@ type file struct {
 	closed bool
 }
 
-var _ Origin = (*file)(nil)
+var _ source = (*file)(nil)
 
 // String is the path.
 func (f *file) String() string { return f.path }
 
-// Fetch implements Origin.
-func (f *file) Fetch(ctx context.Context, p []byte, off int64) error {
-	return f.FetchStream(ctx, p, off, ignore)
-}
+// begin implements source. The file is pinned for all reads at once.
+func (f *file) begin() attempt { return f.attempt }
 
-// FetchStream implements Origin.
-func (f *file) FetchStream(ctx context.Context, p []byte, off int64, got func(n int)) error {
-	if err := checkRange(f.path, off, int64(len(p)), f.size); err != nil {
-		return err
-	}
-	if len(p) == 0 {
-		return nil
-	}
-	err := f.fetch(ctx, p, off, got)
-	if err != nil {
-		return fmt.Errorf("fetch bytes %d-%d of %s: %w", off, off+int64(len(p))-1, f.path, err)
-	}
-	return nil
-}
-
-func (f *file) fetch(ctx context.Context, p []byte, off int64, got func(n int)) error {
+func (f *file) attempt(ctx context.Context, p []byte, off int64, got func(n int)) error {
 	if ctx.Err() != nil {
 		return canceled(ctx)
 	}
@@ -65,8 +48,8 @@ func (f *file) fetch(ctx context.Context, p []byte, off int64, got func(n int)) 
 		if readErr == io.EOF {
 			readErr = io.ErrUnexpectedEOF
 		}
-		// Afterwards, not before: a change in the middle of the read shows too,
-		// and it is the better explanation of a failed one.
+		// This is checked after the read: so it sees a change during the read, which
+		// also explains best why a read failed.
 		if err := f.unchanged(pin); err != nil {
 			f.unpin(pin)
 			return err
@@ -79,12 +62,12 @@ func (f *file) fetch(ctx context.Context, p []byte, off int64, got func(n int)) 
 	return nil
 }
 
-// pinned returns the open file and what it was when it was opened.
+// pinned returns the open file and its state when it was opened.
 func (f *file) pinned() (*os.File, os.FileInfo, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.closed {
-		return nil, nil, fmt.Errorf("%w: the origin is closed", fault.Unavailable)
+		return nil, nil, newFailure(final, fault.Unavailable, "the origin is closed")
 	}
 	if f.open != nil {
 		return f.open, f.pin, nil
@@ -95,7 +78,7 @@ func (f *file) pinned() (*os.File, os.FileInfo, error) {
 	}
 	if info.Size() != f.size {
 		r.Close()
-		return nil, nil, fmt.Errorf("%w: it has %d bytes, not %d", fault.Corrupt, info.Size(), f.size)
+		return nil, nil, newFailure(final, fault.Corrupt, "it has %d bytes, not %d", info.Size(), f.size)
 	}
 	f.open, f.pin = r, info
 	return r, info, nil
@@ -108,17 +91,17 @@ func (f *file) unchanged(pin os.FileInfo) error {
 	case err != nil:
 		return classify(err)
 	case !os.SameFile(now, pin):
-		return fmt.Errorf("%w: file changed: another one has its name now", fault.Corrupt)
+		return newFailure(final, fault.Corrupt, "file changed: another one has its name now")
 	case now.Size() != pin.Size():
-		return fmt.Errorf("%w: file changed: it has %d bytes, not %d", fault.Corrupt, now.Size(), pin.Size())
+		return newFailure(final, fault.Corrupt, "file changed: it has %d bytes, not %d", now.Size(), pin.Size())
 	case !now.ModTime().Equal(pin.ModTime()):
-		return fmt.Errorf("%w: file changed: it was written to at %v", fault.Corrupt, now.ModTime())
+		return newFailure(final, fault.Corrupt, "file changed: it was written to at %v", now.ModTime())
 	}
 	return nil
 }
 
-// unpin closes the file if it still is the one of pin, so that the next Fetch
-// opens what is there then.
+// unpin closes the file if it still is the one of pin, so that the next attempt
+// opens the file that has the name then.
 func (f *file) unpin(pin os.FileInfo) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -145,11 +128,11 @@ func (f *file) Close() error {
 }
 
 func openRegular(path string) (*os.File, os.FileInfo, error) {
-	// Looked at before it is opened, since opening a pipe would wait for a writer.
+	// Stat comes first, since opening a pipe would wait for a writer.
 	if info, err := os.Stat(path); err != nil {
 		return nil, nil, classify(err)
 	} else if !info.Mode().IsRegular() {
-		return nil, nil, fmt.Errorf("%w: it is not a regular file", fault.Invalid)
+		return nil, nil, newFailure(final, fault.Invalid, "it is not a regular file")
 	}
 	r, err := os.Open(path)
 	if err != nil {
@@ -182,15 +165,15 @@ func readFile(ctx context.Context, path string, limit int64) ([]byte, error) {
 	return all, nil
 }
 
-// classify gives an error of the operating system its kind. The path is in
-// the message already.
+// classify makes a failure of an error of the operating system. It leaves out
+// the path, which the message has already.
 func classify(err error) error {
-	kind := fault.Unavailable
+	v, kind := withOthers, fault.Unavailable
 	if errors.Is(err, fs.ErrNotExist) {
-		kind = fault.NotFound
+		v, kind = final, fault.NotFound
 	}
 	if e, ok := errors.AsType[*fs.PathError](err); ok {
 		err = e.Err
 	}
-	return fmt.Errorf("%w: %w", kind, err)
+	return newFailure(v, kind, "%w", err)
 }

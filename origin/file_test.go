@@ -1,6 +1,8 @@
 package origin
 
 import (
+	"context"
+	"net/http"
 	"os"
 	"path/filepath"
 	"testing"
@@ -42,5 +44,27 @@ func TestFileOfAnotherType(t *testing.T) {
 		wantKind(t, open(t, path, 10, Options{}).Fetch(t.Context(), make([]byte, 1), 0), fault.Invalid)
 		_, err := ReadAll(t.Context(), path, 10)
 		wantKind(t, err, fault.Invalid)
+	}
+}
+
+// An error of the local disk is final for a file alone. Beside a server whose
+// failure may pass the file is asked again.
+func TestFileThatFails(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "base.iso")
+	must(t, os.WriteFile(path, content, 0o600))
+	broken := filepath.Join(path, "below a file")
+	pauses := 0
+	o := Options{sleep: func(context.Context, time.Duration) error { pauses++; return nil }}
+	wantKind(t, open(t, broken, int64(len(content)), o).Fetch(t.Context(), make([]byte, 1), 0), fault.Unavailable)
+	if pauses != 0 {
+		t.Errorf("%d pauses for a file alone", pauses)
+	}
+	s := serve(t, status(http.StatusServiceUnavailable, 2))
+	m, err := OpenMirrors(MirrorOptions{Options: o}, int64(len(content)), broken, s.URL)
+	must(t, err)
+	defer m.Close()
+	reads(t, m, 0, 1000)
+	if each, _, _ := m.Stats(); pauses != 2 || each[0].Fetches != 3 {
+		t.Errorf("%d pauses, and the file was asked %d times", pauses, each[0].Fetches)
 	}
 }

@@ -1,31 +1,23 @@
 package origin
 
-import (
-	"context"
-	"errors"
-	"syscall"
-	"time"
-
-	"aesthetic.computer/isofs/fault"
-)
+import "time"
 
 // When an origin is set aside, and for how long.
 const (
-	tooMany     = 5                // failures one after the other
-	tooManyIn   = 10 * time.Second // within this time
-	asideFirst  = 5 * time.Second  // doubled each time, if it did not work in between
-	asideMost   = time.Minute
-	asideForLie = 30 * time.Second // for wrong bytes
+	tooMany    = 5                // failures one after the other
+	tooManyIn  = 10 * time.Second // within this time
+	asideFirst = 5 * time.Second  // doubled each time, if it did not work in between
+	asideMost  = time.Minute
 )
 
-// health is what is known of an origin of several. One that is set aside is
-// used only if all are; when its time is over one Fetch tries it, and by that
-// it is set aside again or used again.
+// health is whether one of several mirrors works. A mirror that is set aside is
+// used only if all are. When its time is over, one Fetch tries it: then it is set
+// aside again, or used again.
 type health struct {
 	failures int       // one after the other
 	first    time.Time // of them
 
-	since, until time.Time     // set aside; zero: it is not
+	since, until time.Time     // it is set aside; zero: it is not
 	pause        time.Duration // how long it was the last time; 0: it worked since
 	lied         bool          // it is set aside for wrong bytes
 	probing      bool          // its time is over and a Fetch tries it
@@ -33,13 +25,13 @@ type health struct {
 
 func (h *health) aside() bool { return !h.until.IsZero() }
 
-// usable reports whether a Fetch may be sent there that others could serve.
+// usable reports whether a Fetch may use the mirror although it has others.
 func (h *health) usable(now time.Time) bool {
 	return !h.aside() || !h.probing && !now.Before(h.until)
 }
 
-// begin notes that a Fetch is sent there, and reports whether it is the one
-// that tries.
+// begin notes that a Fetch uses the mirror, and reports whether it is the one
+// that tries a mirror which was set aside.
 func (h *health) begin(now time.Time) (probe bool) {
 	if h.aside() && h.usable(now) {
 		h.probing = true
@@ -48,22 +40,22 @@ func (h *health) begin(now time.Time) (probe bool) {
 	return false
 }
 
-// work notes a success of what begun then, and reports whether the origin was
-// set aside and no longer is.
-func (h *health) work(begun time.Time, probe bool) (back bool) {
+// work notes the success of a request that started then, and reports whether
+// the mirror was set aside and no longer is.
+func (h *health) work(started time.Time, probe bool) (back bool) {
 	if probe {
 		h.probing = false
 	}
-	if h.aside() && !probe && (h.lied || begun.Before(h.since)) {
-		return false // it says nothing of the time since
+	if h.aside() && !probe && (h.lied || started.Before(h.since)) {
+		return false // the request is older than the reason
 	}
 	back = h.aside()
 	*h = health{probing: h.probing}
 	return back
 }
 
-// fail notes a failure, a grave one if it needs no others to set the origin
-// aside. It returns for how long it is set aside by this.
+// fail notes a failure. A grave one sets the mirror aside by itself. It returns
+// for how long the mirror is set aside now; 0 if it is not, or was already.
 func (h *health) fail(now time.Time, grave, probe bool) time.Duration {
 	switch {
 	case probe:
@@ -89,30 +81,20 @@ func (h *health) fail(now time.Time, grave, probe bool) time.Duration {
 	return h.pause
 }
 
-// giveUp notes that a Fetch was ended by who wanted it.
+// giveUp notes that the caller of a Fetch ended it.
 func (h *health) giveUp(probe bool) {
 	if probe {
 		h.probing = false
 	}
 }
 
-// lie notes wrong bytes, and reports whether the origin was not set aside
-// for that already.
-func (h *health) lie(now time.Time) bool {
+// lie notes wrong bytes, for which the mirror is set aside for so long. It
+// reports whether it was not yet set aside for wrong bytes.
+func (h *health) lie(now time.Time, pause time.Duration) bool {
 	was := h.lied && now.Before(h.until)
 	h.since, h.lied = now, true
-	if until := now.Add(asideForLie); until.After(h.until) {
+	if until := now.Add(pause); until.After(h.until) {
 		h.until = until
 	}
 	return !was
-}
-
-// grave reports whether an error says that the next Fetch will fail as well,
-// or cost as much time.
-func grave(err error) bool {
-	if f, ok := errors.AsType[*failure](err); ok {
-		return f.verdict == final
-	}
-	return errors.Is(err, fault.NotFound) || errors.Is(err, fault.Corrupt) || errors.Is(err, errStalled) || errors.Is(err, errSlow) ||
-		errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, context.DeadlineExceeded)
 }

@@ -8,80 +8,85 @@ import (
 	"time"
 )
 
-// errOvertaken is why a first request was ended: the second one was done.
-var errOvertaken = errors.New("another request was faster")
+// errOvertaken ends the first request when the second one is done.
+var errOvertaken = errors.New("no byte came for too long, and another request was faster")
 
 // A race is a request to one mirror, and a second one beside it if the first
-// is late: for what is missing then, on another connection, to another mirror
-// that is in order or to the same one. Who has all first wins.
+// is late. The second is for what is missing then, on another connection, to
+// another mirror that works or to the same one. The first to have all wins.
 //
 // The first request runs in the goroutine of the Fetch and writes to its
-// buffer. The second has a buffer of its own, which is copied when the first
-// one has ended. So neither writes to what is not its own any more.
+// buffer. The second has memory of its own, which is copied when the first
+// request has ended. So neither writes to memory that it no longer owns.
 type race struct {
-	f      *tour
-	first  *mirror
+	m      *Mirrors
+	b      *buffer
+	first  reader
+	pick   func() reader   // for the second request
 	parent context.Context // of both requests
 	ctx    context.Context // of the first; ends by end
 	end    context.CancelCauseFunc
 
-	mu    sync.Mutex  // guards what follows
-	timer *time.Timer // calls late
-	last  time.Time   // when a byte came
-	quiet int         // more than 0: nobody waits for the origin
-	hedge *hedge      // nil: there is none
+	mu      sync.Mutex // guards what follows
+	silence silence
+	hedge   *hedge // nil: there is none
+}
+
+// silence is for how long no byte came.
+type silence struct {
+	timer  *time.Timer // makes the second request
+	since  time.Time   // a byte came last
+	pauses int         // more than 0: the reader is busy with what came
 }
 
 // A hedge is a second request.
 type hedge struct {
-	to     *mirror
-	from   int // in the p of the tour
-	before int // where the first request was
+	to     reader
+	from   int // in the p of the buffer
+	before int // where the first request was when this one started
 	buf    []byte
 	cancel context.CancelFunc
 	n      atomic.Int64  // buf[:n] is there
-	more   chan struct{} // has one when n grew
+	more   chan struct{} // holds a value when n grew
 	done   chan struct{} // closed behind err
 	err    error
 }
 
-type raceKey struct{}
-
-func newRace(parent context.Context, f *tour, first *mirror) *race {
-	r := &race{f: f, first: first, parent: parent, last: time.Now()}
-	r.ctx, r.end = context.WithCancelCause(context.WithValue(parent, raceKey{}, r))
+func newRace(parent context.Context, m *Mirrors, b *buffer, first reader, pick func() reader) *race {
+	r := &race{m: m, b: b, first: first, pick: pick, parent: parent, silence: silence{since: time.Now()}}
+	r.ctx, r.end = context.WithCancelCause(parent)
 	return r
 }
 
-// run makes the first request, and reports how it ended.
+// run makes the first request, and returns how it ended.
 func (r *race) run() error {
-	f, from := r.f, int(r.f.n.Load())
-	begun, number, heard := r.last, -1, false
+	b, from := r.b, int(r.b.n.Load())
+	started, number, heard := r.silence.since, -1, false
 	r.first.fetches.Add(1)
 	r.mu.Lock()
-	r.timer = time.AfterFunc(f.m.pace.late(), r.late)
+	r.silence.timer = time.AfterFunc(r.m.pace.lateAfter(), r.late)
 	r.mu.Unlock()
-	defer r.hush()
-	err := r.first.FetchStream(r.ctx, f.p[from:], f.off+int64(from), func(n int) {
+	defer r.pauseTimer()
+	err := r.first.attempt(r.ctx, b.p[from:], b.off+int64(from), func(n int) {
 		if !heard {
 			heard = true
-			f.m.pace.answered(time.Since(begun))
+			r.m.pace.answered(time.Since(started))
 		}
-		r.hush()
-		number = f.claim(number, r.first, from+n)
-		r.listen()
+		r.pauseTimer()
+		number = b.claim(number, r.first.index, from+n)
+		r.resumeTimer()
 	})
 	if err == nil {
-		f.claim(number, r.first, len(f.p))
+		b.claim(number, r.first.index, len(b.p))
 	}
 	if !heard && (err == nil || r.overtaken()) {
-		f.m.pace.answered(time.Since(begun)) // at least
+		r.m.pace.answered(time.Since(started)) // it took at least so long
 	}
-	r.first.bytes.Add(uint64(f.n.Load()) - uint64(from))
+	r.first.bytes.Add(uint64(b.n.Load()) - uint64(from))
 	return err
 }
 
-// finish ends what still goes on.
+// finish ends the requests that still run.
 func (r *race) finish() {
 	r.end(nil)
 	if h := r.second(); h != nil {
@@ -89,11 +94,11 @@ func (r *race) finish() {
 	}
 }
 
-// stuck reports whether no byte came of the first request since there is a
-// second one.
+// stuck reports whether the first request gave no byte since the second one
+// started.
 func (r *race) stuck() bool {
 	h := r.second()
-	return h != nil && r.f.n.Load() == int64(h.before)
+	return h != nil && r.b.n.Load() == int64(h.before)
 }
 
 // overtaken reports whether the first request was ended by the second.
@@ -105,111 +110,76 @@ func (r *race) second() *hedge {
 	return r.hedge
 }
 
-// hush says that nobody waits for the origin, listen that somebody does.
-func (r *race) hush() {
+// pauseTimer stops the timer while the reader is busy with what came, and so
+// does not wait for the mirror. resumeTimer ends that.
+func (r *race) pauseTimer() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.quiet++
-	r.timer.Stop()
+	r.silence.pauses++
+	r.silence.timer.Stop()
 }
 
-func (r *race) listen() {
+func (r *race) resumeTimer() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.quiet--
-	r.last = time.Now()
-	if r.quiet == 0 && r.hedge == nil {
-		r.timer.Reset(r.f.m.pace.late())
-	}
-}
-
-// pausing is sleep between two attempts, in which nothing is late: an origin
-// may have asked for it.
-func pausing(sleep func(context.Context, time.Duration) error) func(context.Context, time.Duration) error {
-	return func(ctx context.Context, d time.Duration) error {
-		if r, ok := ctx.Value(raceKey{}).(*race); ok {
-			r.hush()
-			defer r.listen()
-		}
-		return sleep(ctx, d)
+	r.silence.pauses--
+	r.silence.since = time.Now()
+	if r.silence.pauses == 0 && r.hedge == nil {
+		r.silence.timer.Reset(r.m.pace.lateAfter())
 	}
 }
 
 // late makes the second request, in the goroutine of the timer.
 func (r *race) late() {
-	h, ctx := r.begin()
+	h, ctx := r.startHedge()
 	if h == nil {
 		return
 	}
-	m := r.f.m
-	defer m.seconds.Done()
-	defer m.pace.done()
+	defer r.m.hedges.running.Done()
+	defer r.m.pace.done()
 	defer h.cancel()
-	defer context.AfterFunc(m.ctx, h.cancel)()
+	defer context.AfterFunc(r.m.hedges.ctx, h.cancel)()
 	h.run(ctx, r)
 }
 
-// begin returns the second request that is to be made now, or nil.
-func (r *race) begin() (*hedge, context.Context) {
+// startHedge returns a second request if it is to be made now, or nil.
+func (r *race) startHedge() (*hedge, context.Context) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	f, m := r.f, r.f.m
-	if r.quiet > 0 || r.hedge != nil || r.ctx.Err() != nil {
+	if r.silence.pauses > 0 || r.hedge != nil || r.ctx.Err() != nil {
 		return nil, nil
 	}
-	to := m.spare(f, r.first)
-	if to == nil {
+	to := r.pick()
+	if to.mirror == nil {
 		return nil, nil
 	}
-	wait := m.pace.late()
-	if since := time.Since(r.last); since < wait {
-		r.timer.Reset(wait - since)
+	wait := r.m.pace.lateAfter()
+	if since := time.Since(r.silence.since); since < wait {
+		r.silence.timer.Reset(wait - since)
 		return nil, nil
 	}
-	if !m.pace.take(func() { m.seconds.Add(1) }) {
-		r.timer.Reset(wait)
+	if !r.m.pace.take(func() { r.m.hedges.running.Add(1) }) {
+		r.silence.timer.Reset(wait)
 		return nil, nil
 	}
-	h := &hedge{to: to, before: int(f.n.Load()), more: make(chan struct{}, 1), done: make(chan struct{})}
-	if !f.whole {
+	h := &hedge{to: to, before: int(r.b.n.Load()), more: make(chan struct{}, 1), done: make(chan struct{})}
+	if !r.b.whole {
 		h.from = h.before
 	}
-	// It may end the wait sooner, not later.
-	ctx, cancel := context.WithDeadline(r.parent, f.begun.Add(m.o.Timeout))
+	ctx, cancel := context.WithCancel(r.parent)
 	h.cancel = cancel
 	r.hedge = h
 	return h, ctx
 }
 
-// spare returns the mirror for a second request: the next that is in order, or
-// the same again, or none.
-func (m *Mirrors) spare(f *tour, first *mirror) *mirror {
-	if !m.hedge {
-		return nil
-	}
-	now := time.Now()
-	doubt := m.given.doubt(len(m.all), f.off, f.end(), now)
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	for _, c := range m.all {
-		if c != first && !c.health.aside() && doubt[c.index].IsZero() && !f.legs[c.index].spent {
-			return c
-		}
-	}
-	if _, local := first.Origin.(*file); local {
-		return nil // the same disk
-	}
-	return first
-}
-
-// run fetches, and ends the first request if it is done before it.
+// run makes the second request. If it gives all before the first one does, it
+// ends that.
 func (h *hedge) run(ctx context.Context, r *race) {
 	defer close(h.done)
-	f := r.f
-	h.buf = make([]byte, len(f.p)-h.from)
+	h.buf = make([]byte, len(r.b.p)-h.from)
 	h.to.fetches.Add(1)
-	begun := time.Now()
-	err := h.to.FetchStream(ctx, h.buf, f.off+int64(h.from), func(n int) {
+	started := time.Now()
+	err := h.to.attempt(ctx, h.buf, r.b.off+int64(h.from), func(n int) {
 		h.n.Store(int64(n))
 		select {
 		case h.more <- struct{}{}:
@@ -219,25 +189,25 @@ func (h *hedge) run(ctx context.Context, r *race) {
 	switch {
 	case err == nil:
 		h.n.Store(int64(len(h.buf)))
-		f.m.worked(h.to, begun, false)
+		r.m.worked(h.to.mirror, started, false)
 		r.end(errOvertaken)
 	case ctx.Err() == nil:
-		f.m.failed(h.to, false, err, grave(err))
+		r.m.failed(h.to.mirror, false, err)
 	}
 	h.to.bytes.Add(uint64(h.n.Load()))
 	h.err = err
 }
 
-// relieve is what follows when the first request ended with an error: the
-// second one goes on in its place.
-func (r *race) relieve(err error) error {
-	f, h := r.f, r.second()
-	f.note(r.first, err)
-	if f.whole {
-		f.n.Store(0)
-	}
+// takeOver lets the second request go on in the place of the first, which
+// ended with an error. It returns the mirror of the second request and how that
+// ended; nil if there is none, or the time is up.
+func (r *race) takeOver() (second *mirror, err error) {
+	h := r.second()
 	if h == nil {
-		return err
+		return nil, nil
+	}
+	if r.b.whole {
+		r.b.n.Store(0)
 	}
 	for number, going := -1, true; going; {
 		select {
@@ -245,21 +215,16 @@ func (r *race) relieve(err error) error {
 		case <-h.done:
 			going = false
 		case <-r.parent.Done():
-			return err
+			return nil, nil
 		}
-		if n := h.from + int(h.n.Load()); int64(n) > f.n.Load() {
-			have := int(f.n.Load())
-			copy(f.p[have:n], h.buf[have-h.from:])
-			number = f.claim(number, h.to, n)
+		if n := h.from + int(h.n.Load()); int64(n) > r.b.n.Load() {
+			there := int(r.b.n.Load())
+			copy(r.b.p[there:n], h.buf[there-h.from:])
+			number = r.b.claim(number, h.to.index, n)
 		}
 	}
 	if h.err == nil {
-		f.m.pace.won.Add(1)
-		return nil
+		r.m.pace.won.Add(1)
 	}
-	if f.whole {
-		f.n.Store(0)
-	}
-	f.note(h.to, h.err)
-	return err
+	return h.to.mirror, h.err
 }

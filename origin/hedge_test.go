@@ -248,21 +248,21 @@ func TestSecondRequestsAtOnce(t *testing.T) {
 // a second is not late.
 func TestLateness(t *testing.T) {
 	var p pace
-	if p.late() != hedgeSoonest {
-		t.Errorf("at first %v", p.late())
+	if p.lateAfter() != hedgeSoonest {
+		t.Errorf("at first %v", p.lateAfter())
 	}
 	for i := range 1000 {
 		p.answered(time.Duration(i) * time.Millisecond)
 	}
 	// The last 256: 744 to 999 ms, but for those since the last look.
-	if got := p.late(); got < 970*time.Millisecond || got > 990*time.Millisecond {
+	if got := p.lateAfter(); got < 970*time.Millisecond || got > 990*time.Millisecond {
 		t.Errorf("then %v", got)
 	}
 	for range 300 {
 		p.answered(time.Millisecond)
 	}
-	if p.late() != hedgeSoonest {
-		t.Errorf("and in the end %v", p.late())
+	if p.lateAfter() != hedgeSoonest {
+		t.Errorf("and in the end %v", p.lateAfter())
 	}
 	synctest.Test(t, func(t *testing.T) {
 		a := &fake{name: "a", does: takes(time.Second)}
@@ -282,27 +282,28 @@ func TestLateness(t *testing.T) {
 
 // An origin that asked to be left alone for a while is.
 func TestNoSecondRequestInAPause(t *testing.T) {
-	s := serve(t, status(http.StatusServiceUnavailable, 1, "Retry-After", "3"))
-	paused := make(chan struct{})
-	var m *Mirrors
-	o := MirrorOptions{Options: Options{sleep: func(ctx context.Context, _ time.Duration) error {
-		r := ctx.Value(raceKey{}).(*race)
-		r.mu.Lock()
-		r.last = time.Now().Add(-time.Hour) // it is long since
-		r.mu.Unlock()
-		r.late()
-		close(paused)
-		return nil
-	}}}
-	m, err := OpenMirrors(o, int64(len(content)), s.URL)
-	must(t, err)
-	defer m.Close()
-	reads(t, m, 0, 1000)
-	<-paused
-	figures(t, m, 0, 0)
-	if s.requests() != 2 {
-		t.Errorf("%d requests", s.requests())
-	}
+	synctest.Test(t, func(t *testing.T) {
+		const pause = 3 * time.Second // much longer than what is late
+		a := &fake{name: "a", does: func(_ context.Context, n int, _ []byte, _ int64, _ func(int)) error {
+			if n > 1 {
+				return nil
+			}
+			busy := newFailure(again, fault.Unavailable, "busy")
+			busy.after = pause
+			return busy
+		}}
+		m, _ := over(t, MirrorOptions{}, a)
+		defer m.Close()
+		begun := time.Now()
+		reads(t, m, 0, 1000)
+		if took := time.Since(begun); took != pause {
+			t.Errorf("it took %v", took)
+		}
+		figures(t, m, 0, 0)
+		if n := len(a.asked()); n != 2 {
+			t.Errorf("%d requests", n)
+		}
+	})
 }
 
 // A reader who takes his time with what came is no origin that is late.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -13,117 +12,88 @@ import (
 	"aesthetic.computer/isofs/fault"
 )
 
-// Mirrors are several origins of one object behind the interface of one; one
-// alone is allowed, too. What is wanted is asked of the first in order of
-// preference that is in order. What it leaves over when it fails the next one
-// is asked for, until all have failed, and then again those whose failure may
-// pass, within one deadline. Who fails is set aside for a while (health), and
-// an answer that is late is asked for a second time (race).
+// Mirrors are the origins of one object, one or several, used as one Origin. The
+// first in the order of preference that works is asked. If it fails, the next
+// one is asked for the rest. When all have failed, those whose failure may pass
+// are asked again, within one deadline. A mirror that fails is set aside for a
+// while (health), and a late answer is asked for a second time (race).
 type Mirrors struct {
 	o     Options // of one Fetch over all of them
-	log   *slog.Logger
+	size  int64
 	hedge bool
-	pace  pace
-	given given
+
+	pace       pace
+	provenance provenance
+	failing    atomic.Bool // it was logged that attempts fail, and none succeeded since
 
 	mu  sync.Mutex // guards the health of all
 	all []*mirror  // in order of preference
 
-	seconds sync.WaitGroup  // second requests under way
+	hedges hedging
+}
+
+// hedging ends the second requests that still run.
+type hedging struct {
+	running sync.WaitGroup
 	ctx     context.Context // ends by stop, in Close
 	stop    context.CancelFunc
 }
 
-var _ Origin = (*Mirrors)(nil)
-
 // A mirror is one of the origins.
 type mirror struct {
-	Origin
+	source
 	index  int
+	local  bool   // a second request would wait for the same disk
 	health health // guarded by Mirrors.mu
 
 	fetches, failures, bytes atomic.Uint64
 }
 
-// MirrorOptions say how Mirrors behave. A zero field means its default.
+// A reader is a mirror, and the attempts of one Fetch there.
+type reader struct {
+	*mirror
+	attempt attempt
+}
+
+// MirrorOptions set how Mirrors behave. A zero field means its default.
 type MirrorOptions struct {
-	Options Options      // of a Fetch over all; each of several makes one attempt at a time
-	NoHedge bool         // never ask a second time for what is late
-	Log     *slog.Logger // told when an origin is set aside, and when it is used again
+	Options Options // of a Fetch over all
+	NoHedge bool    // make no second requests for late answers
 }
 
-// OpenMirrors opens the object of size bytes at each of the addresses, of which
-// there is at least one, in order of preference. Errors are those of Open.
-func OpenMirrors(o MirrorOptions, size int64, addresses ...string) (*Mirrors, error) {
-	each := o.Options.withDefaults()
-	// Where there are others, they are the second attempt.
-	each.once = len(addresses) > 1
-	each.sleep = pausing(each.sleep)
-	var origins []Origin
-	for _, address := range addresses {
-		opened, err := each.Open(address, size)
-		if err != nil {
-			return nil, errors.Join(err, closeAll(origins))
-		}
-		origins = append(origins, opened)
-	}
-	if len(origins) == 0 {
-		return nil, fmt.Errorf("open origin: %w: no address", fault.Invalid)
-	}
-	return NewMirrors(o, origins...), nil
-}
-
-// NewMirrors makes Mirrors of origins that are open, at least one. Close closes
-// them.
-func NewMirrors(o MirrorOptions, origins ...Origin) *Mirrors {
-	m := &Mirrors{o: o.Options.withDefaults(), log: o.Log, hedge: !o.NoHedge}
-	if m.log == nil {
-		m.log = slog.New(slog.DiscardHandler)
-	}
+// newMirrors makes Mirrors of an object of size bytes, which have no mirror yet.
+func newMirrors(o MirrorOptions, size int64) *Mirrors {
+	m := &Mirrors{o: o.Options.withDefaults(), size: size, hedge: !o.NoHedge}
 	m.pace.credit = hedgeBurst * hedgeShare
-	m.ctx, m.stop = context.WithCancel(context.Background())
-	for i, origin := range origins {
-		m.all = append(m.all, &mirror{Origin: origin, index: i})
-	}
+	m.hedges.ctx, m.hedges.stop = context.WithCancel(context.Background())
 	return m
 }
 
-// Fetch implements Origin.
-func (m *Mirrors) Fetch(ctx context.Context, p []byte, off int64) error {
-	f := m.tour(p, off)
-	// What came wrong is not made up of two origins' bytes again: who gave
-	// them could not be said.
-	f.whole = m.given.doubted(off, int64(len(p)), time.Now())
-	return f.run(ctx)
+// add adds a mirror behind the others. Close closes it.
+func (m *Mirrors) add(s source, local bool) {
+	m.all = append(m.all, &mirror{source: s, index: len(m.all), local: local})
 }
 
-// FetchStream implements Origin.
-func (m *Mirrors) FetchStream(ctx context.Context, p []byte, off int64, got func(n int)) error {
-	f := m.tour(p, off)
-	f.got = got
-	return f.run(ctx)
-}
-
-// Wrong implements cache.Reporter: who gave these bytes last is set aside, and
-// asked for them last when they are wanted again.
+// Wrong implements cache.Reporter: the mirrors that gave these bytes last are
+// set aside. When the bytes are fetched again, these mirrors are asked last.
 func (m *Mirrors) Wrong(off, n int64) {
 	now := time.Now()
-	for _, i := range m.given.blame(off, n, now) {
+	for _, i := range m.provenance.blame(off, n, now) {
 		to := m.all[i]
 		to.failures.Add(1)
 		if len(m.all) == 1 {
-			return // there is nobody else
+			return // there is no other to ask
 		}
 		m.mu.Lock()
-		aside := to.health.lie(now)
+		aside := to.health.lie(now, asideForLie)
 		m.mu.Unlock()
 		if aside {
-			m.log.Warn("origin set aside: it gave wrong bytes", "origin", to.String(), "for", asideForLie, "offset", off)
+			m.o.Log.Warn("origin set aside: it gave wrong bytes", "origin", to.String(), "for", asideForLie, "offset", off)
 		}
 	}
 }
 
-// Sources implements cache.Several: so many have the bytes.
+// Sources implements cache.Several: it returns how many mirrors there are.
 func (m *Mirrors) Sources() int { return len(m.all) }
 
 // String implements Origin.
@@ -138,22 +108,14 @@ func (m *Mirrors) String() string {
 	return "the mirrors " + strings.Join(names, ", ")
 }
 
-// Close implements Origin. It ends the second requests, and waits for that.
+// Close implements Origin. It ends the second requests, and waits for their end.
 func (m *Mirrors) Close() error {
 	m.pace.close()
-	m.stop()
-	m.seconds.Wait()
-	origins := make([]Origin, len(m.all))
-	for i, to := range m.all {
-		origins[i] = to.Origin
-	}
-	return closeAll(origins)
-}
-
-func closeAll(origins []Origin) error {
+	m.hedges.stop()
+	m.hedges.running.Wait()
 	var errs []error
-	for _, o := range origins {
-		errs = append(errs, o.Close())
+	for _, to := range m.all {
+		errs = append(errs, to.Close())
 	}
 	return errors.Join(errs...)
 }
@@ -161,9 +123,9 @@ func closeAll(origins []Origin) error {
 // MirrorStats are counters since the start, and whether an origin is set aside.
 type MirrorStats struct {
 	Name     string // the address without credentials and query
-	Fetches  uint64 // requests, with their retries if it is the only origin
+	Fetches  uint64 // requests, with those made again after a failure
 	Failures uint64 // those that failed, and reports of wrong bytes
-	Bytes    uint64 // that came, those of second requests in vain included
+	Bytes    uint64 // that came, those of second requests that lost included
 	Aside    bool
 }
 
@@ -181,4 +143,133 @@ func (m *Mirrors) Stats() (each []MirrorStats, hedges, won uint64) {
 		})
 	}
 	return each, m.pace.issued.Load(), m.pace.won.Load()
+}
+
+// accept checks the range of a Fetch against the object's size, and counts the
+// Fetch.
+func (m *Mirrors) accept(off, n int64) error {
+	if off < 0 || off > m.size || n > m.size-off {
+		return fmt.Errorf("fetch %d bytes from %d of %s: %w: it has %d bytes", n, off, m, fault.Invalid, m.size)
+	}
+	m.pace.earn()
+	return nil
+}
+
+// begin returns a reader for each mirror.
+func (m *Mirrors) begin() []reader {
+	all := make([]reader, len(m.all))
+	for i, to := range m.all {
+		all[i] = reader{to, to.begin()}
+	}
+	return all
+}
+
+// choose returns the untried mirror to ask for [off, end). Mirrors that are set
+// aside come behind the others, and behind those the ones that were wrong in
+// this range. It reports whether the Fetch tries a mirror that was set aside
+// (probe), and whether no other is untried.
+func (m *Mirrors) choose(off, end int64, untried func(index int) bool) (to *mirror, probe, last bool) {
+	now := time.Now()
+	doubt := m.provenance.doubt(len(m.all), off, end, now)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	left := 0
+	for i, c := range m.all {
+		if !untried(i) {
+			continue
+		}
+		left++
+		if to == nil || m.better(c, to, doubt, now) {
+			to = c
+		}
+	}
+	if to == nil {
+		return nil, false, true
+	}
+	return to, to.health.begin(now), left == 1
+}
+
+// better reports whether a is to be asked before b, which is preferred.
+// The caller holds mu.
+func (m *Mirrors) better(a, b *mirror, doubt []int, now time.Time) bool {
+	if x, y := doubt[a.index], doubt[b.index]; x != y {
+		return x < y
+	}
+	if x, y := a.health.usable(now), b.health.usable(now); x != y {
+		return x
+	}
+	return !a.health.usable(now) && a.health.until.Before(b.health.until)
+}
+
+// pickHedge returns the mirror for a second request beside the one to first:
+// the next that works and is not spent, or the same again, or nil.
+func (m *Mirrors) pickHedge(first *mirror, off, end int64, spent func(index int) bool) *mirror {
+	if !m.hedge {
+		return nil
+	}
+	doubt := m.provenance.doubt(len(m.all), off, end, time.Now())
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, c := range m.all {
+		if c != first && !c.health.aside() && doubt[c.index] == 0 && !spent(c.index) {
+			return c
+		}
+	}
+	if first.local {
+		return nil
+	}
+	return first
+}
+
+// doubted reports whether one of several mirrors gave wrong bytes in the range.
+// These are fetched again from one mirror: of two, it would not be clear which
+// one is wrong.
+func (m *Mirrors) doubted(off, n int64) bool {
+	return len(m.all) > 1 && m.provenance.doubted(off, n, time.Now())
+}
+
+// worked notes that a request gave all bytes, failed that it failed, and gaveUp
+// that its caller ended it.
+func (m *Mirrors) worked(to *mirror, started time.Time, probe bool) {
+	m.mu.Lock()
+	back := to.health.work(started, probe)
+	m.mu.Unlock()
+	if back {
+		m.o.Log.Info("origin is used again", "origin", to.String())
+	}
+}
+
+func (m *Mirrors) failed(to *mirror, probe bool, err error) {
+	to.failures.Add(1)
+	if len(m.all) == 1 {
+		return // there is no other to ask
+	}
+	m.mu.Lock()
+	aside := to.health.fail(time.Now(), grave(err), probe)
+	m.mu.Unlock()
+	if aside > 0 {
+		m.o.Log.Warn("origin set aside", "origin", to.String(), "for", aside, "err", err)
+	}
+}
+
+func (m *Mirrors) gaveUp(to *mirror, probe bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	to.health.giveUp(probe)
+}
+
+// logFailing logs the first failure since the only origin answered, and not
+// those of all readers that wait meanwhile. Of several origins, failed logs
+// which one is set aside.
+func (m *Mirrors) logFailing(err error) {
+	if len(m.all) == 1 && !m.failing.Swap(true) {
+		m.o.logFailing(m, err)
+	}
+}
+
+// logAnswer logs the first success after logFailing.
+func (m *Mirrors) logAnswer() {
+	if m.failing.Swap(false) {
+		m.o.Log.Info("the origin answers again", "origin", m.String())
+	}
 }

@@ -331,7 +331,7 @@ func TestDoubtedRangesAreOfOneMirror(t *testing.T) {
 
 // The memory of who gave what is bounded, and forgets the oldest.
 func TestGivenIsBounded(t *testing.T) {
-	var g given
+	var g provenance
 	now := time.Now()
 	for i := range int64(3 * rangesGiven) {
 		g.add(-1, i*10, i*10+5, int(i)%3)

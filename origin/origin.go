@@ -1,26 +1,41 @@
 // Package origin reads the bytes of a base from where they are kept: a web
 // server, an S3 bucket or a local file.
 //
-// It holds a server to its word: the range asked for and no other, of an
-// object that stays the same one while it is read. What fails in passing is
-// asked for again, within one deadline; what is final is said at once.
+// A server must answer with exactly the range that was asked for, of an object
+// that does not change while it is read. A failure that may pass leads to another
+// attempt, within one deadline. A final one is returned at once.
 //
-// Several origins of one object are used as one by Mirrors, which know who is
-// in order, and ask twice for what is late.
+// Mirrors use several origins of one object as one. They know which of them work,
+// and make a second request when an answer is late.
 //
-// It leaves out whether the bytes are the right ones (package cache compares
-// each block with its hash, and says who gave wrong ones) and keeping them.
+// The package does not check whether the bytes are right, and does not keep them.
+// Package cache compares each block with its hash, and reports wrong ones.
+//
+// # How it is arranged
+//
+// A file uses only files of the lines below it:
+//
+//	origin                     opens an address, and reads small objects whole
+//	fetch                      one Fetch: rounds over the mirrors
+//	hedge                      a request, and a second one if it is late
+//	mirrors                    all mirrors, and which of them to ask
+//	buffer                     what a Fetch fills
+//	health, pace, provenance   what is known of the mirrors
+//	loop                       attempts: rounds, pauses, the deadline
+//	remote, file               one attempt at a server, or at a local file
+//	s3                         one request to a bucket
+//	client                     one request by HTTP
+//	answer                     whether an answer is to the request
+//	attempt                    what an attempt is, and how it fails
+//	options, address           settings; what addresses mean
 package origin
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net/url"
 	"strings"
-	"time"
 
 	"aesthetic.computer/isofs/fault"
 )
@@ -28,55 +43,28 @@ import (
 // An Origin has the bytes of one object. Its methods are safe for concurrent
 // use.
 type Origin interface {
-	// Fetch fills p with the object's bytes from off on, wholly or with an
-	// error; after an error the content of p means nothing. The error wraps
+	// Fetch fills p with the object's bytes from off on. It fills all of it, or
+	// returns an error; then the content of p means nothing. The error wraps
 	//   - fault.NotFound: there is no such object; final.
-	//   - fault.Corrupt: the object changed since it was first read or is not
-	//     of the size it should be, or the answer is of other bytes; final for
-	//     this Fetch. The next one begins anew with the object that is there.
-	//   - fault.Unavailable: refused, or retried in vain until the deadline,
-	//     or ctx ended (then it also wraps ctx.Err()).
+	//   - fault.Corrupt: the object changed since it was first read or has
+	//     another size than it should, or the answer is of other bytes; final for
+	//     this Fetch. The next one reads the object that is there then.
+	//   - fault.Unavailable: the server refused, or all attempts until the
+	//     deadline failed, or ctx ended (then it also wraps ctx.Err()).
 	//   - fault.Invalid: the range does not lie in the object.
 	Fetch(ctx context.Context, p []byte, off int64) error
-	// FetchStream is Fetch that says how far it is: it calls got from the
-	// goroutine that called it, with n growing, and p[:n] is not written to
-	// again. The bytes that were told of are the object's also if an error
-	// comes behind them, as far as the server is to be believed.
+	// FetchStream is Fetch that reports its progress: it calls got in the
+	// caller's goroutine, with n growing, and p[:n] is not written to again. These
+	// bytes are the object's also if an error follows, as far as the server can be
+	// trusted.
 	FetchStream(ctx context.Context, p []byte, off int64, got func(n int)) error
 	// String is the origin's address without credentials, for messages.
 	String() string
-	// Close lets go of connections and files. Fetch fails after it.
+	// Close closes connections and files. Fetch fails after it.
 	Close() error
 }
 
-// step is how much is read before it is told of: small beside a block, so that
-// its last bytes do not wait for those behind it.
-const step = 64 << 10
-
-// ignore is what Fetch tells.
-func ignore(int) {}
-
-// Options say how patient an origin is. A zero field means its default.
-type Options struct {
-	Timeout     time.Duration // of one Fetch or ReadAll with all its attempts; 30 s
-	Connect     time.Duration // of making a connection; 2 s
-	Stall       time.Duration // without a byte, after which an attempt is given up; 5 s
-	Backoff     time.Duration // the most to pause after a first failure, doubled with each further one; 50 ms
-	MaxBackoff  time.Duration // the most to pause at all, unless the server says Retry-After; 2 s
-	Connections int           // idle connections kept for the next Fetch; 16
-	TLS         *tls.Config   // nil: the system's roots
-	S3          S3            // how buckets are reached
-	Log         *slog.Logger  // told at once when an attempt failed that is made again; nil: nobody is
-	// Redirects are the hosts, as "cdn.example" or "cdn.example:8443", that a server
-	// may redirect to besides its own. Others are not asked: they could be a
-	// service that only this machine reaches.
-	Redirects []string
-
-	// sleep waits for d or until ctx ends. Tests put a clock of their own here.
-	sleep func(ctx context.Context, d time.Duration) error
-	// once makes the first failure the last: there is another origin to ask.
-	once bool
-}
+var _ Origin = (*Mirrors)(nil)
 
 // Open opens the object of size bytes at address: a path, file://, http://,
 // https:// or s3://bucket/key. It does not touch the object: the first Fetch
@@ -84,29 +72,56 @@ type Options struct {
 // is fault.Invalid.
 func Open(address string, size int64) (Origin, error) { return Options{}.Open(address, size) }
 
-// ReadAll reads a small object (a manifest) whole. One of more than limit
-// bytes is fault.Corrupt; other errors are those of Fetch.
+// Open is the function Open with options.
+func (o Options) Open(address string, size int64) (Origin, error) {
+	m, err := OpenMirrors(MirrorOptions{Options: o, NoHedge: true}, size, address)
+	if err != nil {
+		return nil, err
+	}
+	return m, nil
+}
+
+// OpenMirrors opens the object of size bytes at each of the addresses, of which
+// there is at least one, in order of preference. Errors are those of Open.
+func OpenMirrors(o MirrorOptions, size int64, addresses ...string) (*Mirrors, error) {
+	if len(addresses) == 0 {
+		return nil, fmt.Errorf("open origin: %w: no address", fault.Invalid)
+	}
+	m := newMirrors(o, size)
+	for _, address := range addresses {
+		if err := m.open(address); err != nil {
+			return nil, errors.Join(err, m.Close())
+		}
+	}
+	return m, nil
+}
+
+// open adds the origin that has this address.
+func (m *Mirrors) open(address string) error {
+	if m.size < 0 {
+		return fmt.Errorf("open origin %s: %w: size %d", Redact(address), fault.Invalid, m.size)
+	}
+	path, g, err := m.o.parse(address)
+	switch {
+	case err != nil:
+		return err
+	case g != nil:
+		m.add(&remote{getter: g, size: m.size}, false)
+	default:
+		m.add(&file{path: path, size: m.size}, true)
+	}
+	return nil
+}
+
+// ReadAll reads a small object (a manifest) whole. More than limit bytes are
+// fault.Corrupt; other errors are those of Fetch.
 func ReadAll(ctx context.Context, address string, limit int64) ([]byte, error) {
 	return Options{}.ReadAll(ctx, address, limit)
 }
 
-// Open is the function Open with options.
-func (o Options) Open(address string, size int64) (Origin, error) {
-	if size < 0 {
-		return nil, fmt.Errorf("open origin %s: %w: size %d", Redact(address), fault.Invalid, size)
-	}
-	path, g, err := o.parse(address)
-	if err != nil {
-		return nil, err
-	}
-	if g == nil {
-		return &file{path: path, size: size}, nil
-	}
-	return &remote{getter: g, o: o.withDefaults(), size: size}, nil
-}
-
 // ReadAll is the function ReadAll with options.
 func (o Options) ReadAll(ctx context.Context, address string, limit int64) ([]byte, error) {
+	o = o.withDefaults()
 	path, g, err := o.parse(address)
 	if err != nil {
 		return nil, err
@@ -115,30 +130,19 @@ func (o Options) ReadAll(ctx context.Context, address string, limit int64) ([]by
 		return readFile(ctx, path, limit)
 	}
 	defer g.close()
-	return readAll(ctx, g, o, limit)
-}
-
-func (o Options) withDefaults() Options {
-	o.Timeout = or(o.Timeout, 30*time.Second)
-	o.Connect = or(o.Connect, 2*time.Second)
-	o.Stall = or(o.Stall, 5*time.Second)
-	o.Backoff = or(o.Backoff, 50*time.Millisecond)
-	o.MaxBackoff = or(o.MaxBackoff, 2*time.Second)
-	o.Connections = or(o.Connections, 16)
-	if o.sleep == nil {
-		o.sleep = sleep
+	var all []byte
+	l := loop{o: o, sources: []outcome{{name: g}}}
+	err = l.run(ctx, func(ctx context.Context) (bool, error) {
+		all, err = readWhole(ctx, g, limit)
+		if err != nil {
+			l.note(ctx, 0, err)
+		}
+		return false, err
+	}, func(err error) { o.logFailing(g, err) })
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", g, err)
 	}
-	if o.Log == nil {
-		o.Log = slog.New(slog.DiscardHandler)
-	}
-	return o
-}
-
-func or[T int | time.Duration](v, otherwise T) T {
-	if v <= 0 {
-		return otherwise
-	}
-	return v
+	return all, nil
 }
 
 // parse returns the path of a file, or what asks a server for the object.
@@ -151,7 +155,10 @@ func (o Options) parse(address string) (path string, g getter, err error) {
 		return path, nil, nil
 	}
 	if scheme, rest, _ := strings.Cut(address, "://"); scheme == "s3" {
-		g, err := newObject(rest, o)
+		bucket, key, err := splitBucket(rest)
+		if err == nil {
+			g, err = newObject(bucket, key, o)
+		}
 		if err != nil {
 			return "", nil, fmt.Errorf("open origin %s: %w", Redact(address), err)
 		}
@@ -170,41 +177,7 @@ func (o Options) parse(address string) (path string, g getter, err error) {
 		if u.Hostname() == "" {
 			return "", nil, fmt.Errorf("open origin %s: %w: no host", Redact(address), fault.Invalid)
 		}
-		return "", newClient(u, o), nil
+		return "", newClient(u, Redact(u.String()), o), nil
 	}
 	return "", nil, fmt.Errorf("open origin: %w: scheme %q: use http, https, s3, file or a path", fault.Invalid, u.Scheme)
-}
-
-// Redact returns address without what may be secret: user, password, and the
-// query, where presigned URLs have their signature.
-func Redact(address string) string {
-	scheme, rest, ok := strings.Cut(address, "://")
-	if !ok {
-		return address
-	}
-	if bucket, key, ok := strings.Cut(rest, "/"); ok && scheme == "s3" && bucketName.MatchString(bucket) {
-		return "s3://" + bucket + "/" + key // as it is: any character may be in a key
-	}
-	u, err := url.Parse(address)
-	if err != nil {
-		return "(unreadable address)"
-	}
-	u.User, u.Fragment, u.RawFragment = nil, "", ""
-	if u.RawQuery != "" {
-		u.RawQuery = "..."
-	}
-	return u.String()
-}
-
-// checkRange checks a Fetch of n bytes from off on against the object's size.
-func checkRange(name string, off, n, size int64) error {
-	if off < 0 || off > size || n > size-off {
-		return fmt.Errorf("fetch %d bytes from %d of %s: %w: it has %d bytes", n, off, name, fault.Invalid, size)
-	}
-	return nil
-}
-
-// canceled is the error of a Fetch whose caller gave up.
-func canceled(ctx context.Context) error {
-	return fmt.Errorf("%w: %w", fault.Unavailable, ctx.Err())
 }

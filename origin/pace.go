@@ -7,31 +7,30 @@ import (
 	"time"
 )
 
-// How often, and when, a second request is made for what is late.
+// How often, and when, a second request is made for a late answer.
 const (
 	hedgeShare   = 20 // one for so many fetches
-	hedgeBurst   = 4  // and so many beyond that, so that few fetches can have one, too
-	hedgesAtOnce = 4  // as each takes memory of its own
+	hedgeBurst   = 4  // and so many more, so that the first fetches can have one, too
+	hedgesAtOnce = 4  // each takes memory of its own
 	hedgeSoonest = 200 * time.Millisecond
 	paceSamples  = 256
 )
 
-// pace is what is known of how soon first bytes come, and the allowance of
-// second requests.
+// pace is how soon first bytes come, and how many second requests are allowed.
 type pace struct {
 	mu      sync.Mutex // guards what follows
 	samples [paceSamples]time.Duration
-	count   int // samples ever; the place is modulo
-	credit  int // of second requests, each of which costs hedgeShare
+	count   int // of samples so far; the next one is at count modulo paceSamples
+	credit  int // for second requests, each of which costs hedgeShare
 	running int
 	closed  bool
 
-	slowest     atomic.Int64  // a time.Duration that 95 of 100 answers began in
+	slowest     atomic.Int64  // a time.Duration: 95 of 100 answers came sooner
 	issued, won atomic.Uint64 // second requests
 }
 
-// request counts one fetch, which earns a part of a second request.
-func (p *pace) request() {
+// earn counts one fetch, which earns a part of a second request.
+func (p *pace) earn() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.credit = min(p.credit+1, hedgeBurst*hedgeShare)
@@ -50,14 +49,14 @@ func (p *pace) answered(d time.Duration) {
 	}
 }
 
-// late returns how long no byte comes before that is late: longer than nearly
-// all answers took to begin.
-func (p *pace) late() time.Duration {
+// lateAfter returns the silence after which a request counts as late: longer
+// than nearly all first bytes took.
+func (p *pace) lateAfter() time.Duration {
 	return max(time.Duration(p.slowest.Load()), hedgeSoonest)
 }
 
-// take reports whether a second request may be made now, having called running
-// then. done ends it.
+// take reports whether a second request may be made now. If so it calls running
+// before, and done must be called after the request.
 func (p *pace) take(running func()) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -77,7 +76,7 @@ func (p *pace) done() {
 	p.running--
 }
 
-// close allows no more second requests.
+// close makes take refuse from now on.
 func (p *pace) close() {
 	p.mu.Lock()
 	defer p.mu.Unlock()

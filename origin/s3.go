@@ -5,35 +5,25 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
-	"net/url"
 	"strings"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	awshttp "github.com/aws/aws-sdk-go-v2/aws/middleware"
+	"github.com/aws/aws-sdk-go-v2/aws/retry"
 	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
+	"github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/feature/ec2/imds"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 	"github.com/aws/smithy-go"
+	"github.com/aws/smithy-go/logging"
 	smithyhttp "github.com/aws/smithy-go/transport/http"
 
 	"aesthetic.computer/isofs/fault"
 )
-
-// S3 says how buckets are reached. What is not said here is found as by all
-// programs that use the AWS SDK: in the environment (AWS_ENDPOINT_URL,
-// AWS_REGION, AWS_PROFILE, ...), in ~/.aws, by the role of the machine.
-type S3 struct {
-	Endpoint  string // URL of a server that is not Amazon's
-	Region    string // us-east-1 if none is found
-	PathStyle *bool  // the bucket is in the path and not in the host's name; nil: with an endpoint of one's own
-	Anonymous bool   // requests are not signed
-
-	// credentials are those of a test.
-	credentials aws.CredentialsProvider
-}
 
 // An object is one in an S3 bucket.
 type object struct {
@@ -44,14 +34,8 @@ type object struct {
 	o           Options
 }
 
-var _ getter = (*object)(nil)
-
-// newObject makes what asks for bucket/key.
-func newObject(address string, o Options) (*object, error) {
-	bucket, key, _ := strings.Cut(address, "/")
-	if !bucketName.MatchString(bucket) || key == "" || strings.HasSuffix(key, "/") {
-		return nil, fmt.Errorf("%w: write s3://bucket/key", fault.Invalid)
-	}
+// newObject makes what asks for an object.
+func newObject(bucket, key string, o Options) (*object, error) {
 	o = o.withDefaults()
 	s, cfg, err := newS3(o, o.transport())
 	if err != nil {
@@ -62,23 +46,12 @@ func newObject(address string, o Options) (*object, error) {
 	return s, nil
 }
 
-func (c S3) check() error {
-	if c.Endpoint == "" {
-		return nil
-	}
-	u, err := url.Parse(c.Endpoint)
-	if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Hostname() == "" || u.User != nil || u.RawQuery != "" {
-		return fmt.Errorf("%w: the endpoint is not like https://host:port", fault.Invalid)
-	}
-	return nil
-}
-
-// ErrNoCredentials says that there is nothing to sign requests with.
+// ErrNoCredentials means that there is nothing to sign requests with.
 var ErrNoCredentials = errors.New("no credentials for S3 were found, neither in the environment nor in ~/.aws, and this machine has no role: " +
 	"set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE; a public bucket is read with --s3-anonymous")
 
-// keys are the credentials that requests are signed with. They are read anew,
-// files included, when they end or were refused.
+// keys are the credentials that requests are signed with. They are read again,
+// files included, when they expire or a server refused them.
 func (c S3) keys(cfg aws.Config) *aws.CredentialsCache {
 	switch {
 	case c.Anonymous:
@@ -92,8 +65,7 @@ func (c S3) keys(cfg aws.Config) *aws.CredentialsCache {
 			return aws.Credentials{}, errors.Join(err, ErrNoCredentials)
 		}
 		keys, err := now.Credentials.Retrieve(ctx)
-		// The machine's role is what the SDK looks for at last, when there is
-		// nothing else.
+		// The SDK looks for the machine's role last, when there is nothing else.
 		if e, ok := errors.AsType[*smithy.OperationError](err); ok && e.ServiceID == imds.ServiceID && ctx.Err() == nil {
 			return keys, ErrNoCredentials
 		}
@@ -101,7 +73,7 @@ func (c S3) keys(cfg aws.Config) *aws.CredentialsCache {
 	}))
 }
 
-// configure puts the client's settings over those that the SDK found.
+// configure replaces settings that the SDK found by those of Options.
 func (s *object) configure(to *s3.Options) {
 	set := s.o.S3
 	if set.Endpoint != "" {
@@ -116,18 +88,17 @@ func (s *object) configure(to *s3.Options) {
 		to.Credentials = s.keys
 	}
 	to.HTTPClient, to.HTTPSignerV4 = s.http, signer{}
-	// Attempts, pauses and the deadline are those of every origin.
+	// The loop makes the attempts, as for every origin.
 	to.Retryer, to.RetryMaxAttempts = aws.NopRetryer{}, 0
-	// The SDK compares the checksum of an object with that of its whole, so of
-	// ranges it knows nothing: the SHA-256 of each block is what guards those.
-	// Where all is read, get asks for it.
+	// The SDK can check only whole objects by their checksum, not ranges: the
+	// SHA-256 of each block guards those. For a whole object ask turns it on.
 	to.ResponseChecksumValidation = aws.ResponseChecksumValidationWhenRequired
 	to.DisableLogOutputChecksumValidationSkipped = true
 }
 
-// A signer signs each request from the secret. The SDK's own keeps what it
-// derived from a secret by the name of the key alone, and would go on with a
-// wrong one after it was put right.
+// A signer signs each request from the secret. The signer of the SDK caches by
+// the name of the key what it derived from a secret. So it would still sign with
+// a wrong secret after that was corrected.
 type signer struct{}
 
 func (signer) SignHTTP(ctx context.Context, c aws.Credentials, r *http.Request, payload, service, region string, at time.Time, o ...func(*v4.SignerOptions)) error {
@@ -140,8 +111,8 @@ func (s *object) String() string { return "s3://" + s.bucket + "/" + s.key }
 
 func (s *object) close() { s.http.CloseIdleConnections() }
 
-// get implements getter. Credentials that were refused are refreshed, once:
-// those of a role end, and the SDK does not always know when.
+// get implements getter. It refreshes credentials that were refused, once:
+// those of a role expire, and the SDK does not always know when.
 func (s *object) get(ctx context.Context, span, ifMatch string) (*http.Response, error) {
 	used, err := s.credentials(ctx)
 	if err != nil {
@@ -153,8 +124,8 @@ func (s *object) get(ctx context.Context, span, ifMatch string) (*http.Response,
 	}
 	if s.keys == nil {
 		resp.Body.Close()
-		return nil, &failure{kind: fault.Unavailable, verdict: final,
-			text: "the server answered " + resp.Status + " to a request without credentials (--s3-anonymous): the bucket is not public, or has no such object"}
+		return nil, newFailure(final, fault.Unavailable,
+			"the server answered %s to a request without credentials (--s3-anonymous): the bucket is not public, or has no such object", resp.Status)
 	}
 	if !s.renewed(ctx, used) {
 		return resp, nil
@@ -169,8 +140,8 @@ func denied(status int) bool {
 	return status == http.StatusUnauthorized || status == http.StatusForbidden || status == http.StatusBadRequest
 }
 
-// credentials are what the next request is signed with. They are looked up
-// before the request, whose time for a first byte is not theirs.
+// credentials returns what the next request is signed with. It is called before
+// the request, so that it does not use up the time for the first byte.
 func (s *object) credentials(ctx context.Context) (aws.Credentials, error) {
 	if s.keys == nil {
 		return aws.Credentials{}, nil
@@ -178,19 +149,19 @@ func (s *object) credentials(ctx context.Context) (aws.Credentials, error) {
 	c, err := s.keys.Retrieve(ctx)
 	switch {
 	case errors.Is(err, ErrNoCredentials):
-		return c, &failure{kind: fault.Unavailable, text: ErrNoCredentials.Error(), verdict: final}
+		return c, newFailure(final, fault.Unavailable, "%w", ErrNoCredentials)
 	case err != nil && ctx.Err() == nil:
 		return c, wrong(fault.Unavailable, "get credentials for S3: %v", bare(err))
 	}
 	return c, err
 }
 
-// renewed reports whether there are other credentials than those used.
+// renewed reports whether there are now other credentials than those used.
 func (s *object) renewed(ctx context.Context, used aws.Credentials) bool {
 	same := func(c aws.Credentials, err error) bool {
 		return err != nil || c.AccessKeyID == used.AccessKeyID && c.SecretAccessKey == used.SecretAccessKey && c.SessionToken == used.SessionToken
 	}
-	// Another fetch may have been here before.
+	// Another fetch may have renewed them already.
 	if !same(s.keys.Retrieve(ctx)) {
 		return true
 	}
@@ -198,7 +169,7 @@ func (s *object) renewed(ctx context.Context, used aws.Credentials) bool {
 	return !same(s.keys.Retrieve(ctx))
 }
 
-// ask makes one request, and an answer of HTTP of what the SDK makes of it.
+// ask makes one request, and turns what the SDK returns into an answer of HTTP.
 func (s *object) ask(ctx context.Context, span, ifMatch string) (*http.Response, error) {
 	in := &s3.GetObjectInput{Bucket: &s.bucket, Key: &s.key}
 	if span == "" {
@@ -231,8 +202,8 @@ func (s *object) ask(ctx context.Context, span, ifMatch string) (*http.Response,
 	})
 }
 
-// refusedBy is the answer that the SDK took for an error. What is done about
-// it follows from its status; S3's own code is for people.
+// refusedBy returns the answer that the SDK made an error of. The status decides
+// what follows; S3's own code is for people.
 func refusedBy(e *smithyhttp.ResponseError) *http.Response {
 	resp := *e.Response.Response
 	resp.Body = http.NoBody
@@ -249,7 +220,7 @@ func refusedBy(e *smithyhttp.ResponseError) *http.Response {
 	return &resp
 }
 
-// A summed body, that of a whole object, fails behind its last byte if the
+// A summed body is that of a whole object. It fails behind its last byte if the
 // checksum is wrong.
 type summed struct {
 	io.ReadCloser
@@ -263,4 +234,59 @@ func (w *summed) Read(p []byte) (int, error) {
 		err = wrong(fault.Corrupt, "the object's checksum: %v", err)
 	}
 	return n, err
+}
+
+const (
+	// writeAttempts is how many attempts a request that writes has.
+	writeAttempts = 5
+	// writeAnswer is how long a server may take to answer after all was sent: it
+	// may have to put an object of many parts together.
+	writeAnswer = 5 * time.Minute
+)
+
+// S3Client makes the SDK's client with these settings, to write to a bucket. It
+// has the SDK's own attempts and pauses. It asks no server.
+func (o Options) S3Client() (*s3.Client, error) {
+	o = o.withDefaults()
+	t := o.transport()
+	t.ResponseHeaderTimeout = writeAnswer
+	s, cfg, err := newS3(o, t)
+	if err != nil {
+		return nil, err
+	}
+	return s3.NewFromConfig(cfg, s.configure, func(to *s3.Options) {
+		to.Retryer = retry.NewStandard(func(o *retry.StandardOptions) { o.MaxAttempts = writeAttempts })
+	}), nil
+}
+
+// newS3 makes what all requests to buckets share.
+func newS3(o Options, t *http.Transport) (*object, aws.Config, error) {
+	if err := o.S3.check(); err != nil {
+		return nil, aws.Config{}, err
+	}
+	cfg, err := o.S3.load(context.Background())
+	if err != nil {
+		return nil, aws.Config{}, fmt.Errorf("%w: the settings of the AWS SDK: %w", fault.Invalid, err)
+	}
+	return &object{o: o, keys: o.S3.keys(cfg), http: &http.Client{
+		Transport: t,
+		// A signature is for one host. refusedBy names another region.
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}}, cfg, nil
+}
+
+// logSDK writes what the SDK logs to our log, for debugging: a warning that
+// matters comes as an error, too.
+func logSDK(_ logging.Classification, format string, a ...any) {
+	slog.Debug("AWS SDK: " + fmt.Sprintf(format, a...))
+}
+
+// load reads the settings that the SDK finds. It asks no server.
+func (c S3) load(ctx context.Context) (aws.Config, error) {
+	cfg, err := config.LoadDefaultConfig(ctx, config.WithRegion(c.Region), config.WithLogger(logging.LoggerFunc(logSDK)))
+	if cfg.Region == "" {
+		// A signature needs a region; a server with regions answers which is right.
+		cfg.Region = "us-east-1"
+	}
+	return cfg, err
 }

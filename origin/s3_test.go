@@ -383,7 +383,7 @@ func TestBucketAddressing(t *testing.T) {
 		t.Errorf("asked for %q, want %q", asked, want)
 	}
 	o := Options{S3: S3{Endpoint: host, PathStyle: aws.Bool(false), Anonymous: true}, Timeout: 50 * time.Millisecond}
-	g, err := newObject("bases/x", o)
+	g, err := newObject("bases", "x", o)
 	must(t, err)
 	if g.client.Options().UsePathStyle {
 		t.Error("the path has the bucket although the host shall have it")

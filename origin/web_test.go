@@ -362,13 +362,14 @@ func TestChangeWithinOneFetch(t *testing.T) {
 		r.Header.Del("If-Match") // a server that does not know it
 		return false
 	})
-	o := open(t, s.URL, int64(len(content)), s.quick()).(*remote)
-	wantKind(t, o.Fetch(t.Context(), make([]byte, until-from), from), fault.Corrupt)
+	m := open(t, s.URL, int64(len(content)), s.quick())
+	wantKind(t, m.Fetch(t.Context(), make([]byte, until-from), from), fault.Corrupt)
 
 	// As above, and another fetch pinned the new object in between.
-	f := &fetch{remote: o, p: make([]byte, 10), off: 10, tell: ignore, etag: `"one"`, got: true}
+	o := m.(*Mirrors).all[0].source.(*remote)
+	f := &read{remote: o, etag: `"one"`, got: true}
 	o.pin = `"two"`
-	_, err := f.attempt(t.Context())
+	err := f.attempt(t.Context(), make([]byte, 10), 10, ignore)
 	wantKind(t, err, fault.Corrupt)
 	if got := s.match[len(s.match)-1]; got != `"one"` {
 		t.Errorf("If-Match %s for a fetch that has bytes of \"one\"", got)
@@ -376,6 +377,12 @@ func TestChangeWithinOneFetch(t *testing.T) {
 	if o.pin != `"two"` {
 		t.Errorf("an older fetch removed the pin of a newer one: it is %q", o.pin)
 	}
+
+	// Two requests of one fetch at the same time, each answered as it was pinned.
+	f = &read{remote: o}
+	must(t, f.keep(`"one"`))
+	wantKind(t, f.keep(`"two"`), fault.Corrupt)
+	must(t, f.keep(`"one"`))
 }
 
 func TestETags(t *testing.T) {

@@ -18,7 +18,7 @@ var originFigures = []struct {
 	kind prometheus.ValueType
 	of   func(origin.MirrorStats) float64
 }{
-	{originDesc("fetches_total", "Requests to the origin, without its own retries."), prometheus.CounterValue, func(s origin.MirrorStats) float64 { return float64(s.Fetches) }},
+	{originDesc("fetches_total", "Requests to the origin, with those made again after a failure."), prometheus.CounterValue, func(s origin.MirrorStats) float64 { return float64(s.Fetches) }},
 	{originDesc("failures_total", "Requests that failed, and reports of wrong bytes."), prometheus.CounterValue, func(s origin.MirrorStats) float64 { return float64(s.Failures) }},
 	{originDesc("bytes_total", "Bytes that came, those asked for a second time included."), prometheus.CounterValue, func(s origin.MirrorStats) float64 { return float64(s.Bytes) }},
 	{originDesc("set_aside", "1 while others are asked rather than it."), prometheus.GaugeValue, func(s origin.MirrorStats) float64 {

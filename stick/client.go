@@ -281,6 +281,10 @@ type span struct{ off, end, size int64 }
 
 // fetch downloads a part of a file, going on where a connection broke off. The
 // addresses of a snapshot have the same bytes for ever, so parts fit.
+//
+// This is not the loop of package origin. A download has no deadline as long as
+// bytes come, the sink (a stick) may fail by itself, and the server may redirect
+// to any host.
 func (s *Snapshot) fetch(ctx context.Context, file string, of span, sink func([]byte) error, show Progress) error {
 	u := s.folder.JoinPath(file)
 	left, length := of, of.end-of.off
@@ -319,6 +323,25 @@ type sinkError struct{ error }
 
 var errStalled = fmt.Errorf("nothing came for %s", stall)
 
+// answeredBy checks that an answer is of this span: by 206, or by 200 if the span
+// is the whole file.
+func (of span) answeredBy(resp *http.Response) error {
+	switch {
+	case resp.StatusCode == http.StatusPartialContent:
+		if want := fmt.Sprintf("bytes %d-%d/%d", of.off, of.end-1, of.size); resp.Header.Get("Content-Range") != want {
+			return fmt.Errorf("the server sends %q, not %q: %w", resp.Header.Get("Content-Range"), want, fault.Corrupt)
+		}
+	case resp.StatusCode == http.StatusOK && of == (span{0, of.size, of.size}) && resp.ContentLength == of.size:
+	case resp.StatusCode == http.StatusTooManyRequests || resp.StatusCode >= 500:
+		return fmt.Errorf("the server says %s: %w", resp.Status, fault.Unavailable)
+	case resp.StatusCode == http.StatusNotFound:
+		return fmt.Errorf("the server says %s: %w", resp.Status, fault.NotFound)
+	default:
+		return fmt.Errorf("the server says %s, with %d bytes: %w", resp.Status, resp.ContentLength, fault.Corrupt)
+	}
+	return nil
+}
+
 // part downloads from the beginning of a span on, for as long as it comes.
 func (s *Snapshot) part(ctx context.Context, u *url.URL, of span, sink func([]byte) error) (n int64, err error) {
 	ctx, cancel := context.WithCancelCause(ctx)
@@ -330,18 +353,8 @@ func (s *Snapshot) part(ctx context.Context, u *url.URL, of span, sink func([]by
 		return 0, err
 	}
 	defer resp.Body.Close()
-	switch {
-	case resp.StatusCode == http.StatusPartialContent:
-		if want := fmt.Sprintf("bytes %d-%d/%d", of.off, of.end-1, of.size); resp.Header.Get("Content-Range") != want {
-			return 0, fmt.Errorf("the server sends %q, not %q: %w", resp.Header.Get("Content-Range"), want, fault.Corrupt)
-		}
-	case resp.StatusCode == http.StatusOK && of == (span{0, of.size, of.size}) && resp.ContentLength == of.size:
-	case resp.StatusCode == http.StatusTooManyRequests || resp.StatusCode >= 500:
-		return 0, fmt.Errorf("the server says %s: %w", resp.Status, fault.Unavailable)
-	case resp.StatusCode == http.StatusNotFound:
-		return 0, fmt.Errorf("the server says %s: %w", resp.Status, fault.NotFound)
-	default:
-		return 0, fmt.Errorf("the server says %s, with %d bytes: %w", resp.Status, resp.ContentLength, fault.Corrupt)
+	if err := of.answeredBy(resp); err != nil {
+		return 0, err
 	}
 	want := of.end - of.off
 	buf := make([]byte, 256<<10)

@@ -305,7 +305,7 @@ func (r *Registry) openManifest(m *base.Manifest, where places) (*Base, error) {
 	if err != nil {
 		return nil, err
 	}
-	from, err := origin.OpenMirrors(origin.MirrorOptions{Options: r.origin, NoHedge: !r.hedge, Log: r.log}, m.TotalSize, addresses...)
+	from, err := origin.OpenMirrors(origin.MirrorOptions{Options: r.origin, NoHedge: !r.hedge}, m.TotalSize, addresses...)
 	if err != nil {
 		return nil, err
 	}
