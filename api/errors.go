@@ -13,6 +13,7 @@ import (
 	"aesthetic.computer/isofs/bundle"
 	"aesthetic.computer/isofs/catalog"
 	"aesthetic.computer/isofs/fault"
+	"aesthetic.computer/isofs/piece"
 )
 
 // A statusError is an answer that has its status already, and words that a
@@ -191,7 +192,7 @@ func (s *server) writeError(w http.ResponseWriter, r *http.Request, usual form, 
 
 // nameMissing gives an error that says that there is no such piece words that
 // name it.
-func nameMissing(name bundle.Name, err error) error {
+func nameMissing(name piece.Name, err error) error {
 	if !is[*catalog.StaleError](err) && !is[*unreadableError](err) && errors.Is(err, fault.NotFound) {
 		return &statusError{http.StatusNotFound, fmt.Sprintf("there is no piece named %s", name)}
 	}

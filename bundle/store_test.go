@@ -16,6 +16,7 @@ import (
 	"testing"
 
 	"aesthetic.computer/isofs/fault"
+	"aesthetic.computer/isofs/piece"
 )
 
 func openStore(t *testing.T, dir string) *Store {
@@ -30,7 +31,7 @@ func openStore(t *testing.T, dir string) *Store {
 // fetching returns what a source would do for Put.
 func fetching(body string) func(io.Writer) (Info, error) {
 	return func(w io.Writer) (Info, error) {
-		to := newSink(w, Name{s: "x"}, 1<<30)
+		to := newSink(w, piece.Name{}, 1<<30)
 		_, err := io.WriteString(to, body)
 		return to.info(noon()), err
 	}

@@ -19,12 +19,13 @@ import (
 	"sync/atomic"
 	"time"
 
-	"golang.org/x/sync/singleflight"
-
 	"aesthetic.computer/isofs/base"
 	"aesthetic.computer/isofs/bundle"
 	"aesthetic.computer/isofs/fault"
 	"aesthetic.computer/isofs/image"
+	"aesthetic.computer/isofs/piece"
+
+	"golang.org/x/sync/singleflight"
 )
 
 // Config says what a catalog is made of.
@@ -227,7 +228,7 @@ func (c *Catalog) Density() int { return c.cfg.Density }
 
 // NameAt returns the name of a piece at a pixel density: the plain one, if that
 // is the default or the piece's bundle is not packed on demand.
-func (c *Catalog) NameAt(name bundle.Name, density int) bundle.Name {
+func (c *Catalog) NameAt(name piece.Name, density int) piece.Name {
 	if p, ok := c.cfg.Source.(bundle.Packer); density != c.cfg.Density && ok && p.Packs(name) {
 		return name.WithDensity(density)
 	}
@@ -242,14 +243,14 @@ func (c *Catalog) BaseSummary() string {
 
 // Pieces lists the pieces that are known: those of the source, if it can tell,
 // and those asked for before. Sorted.
-func (c *Catalog) Pieces(ctx context.Context) []bundle.Name {
+func (c *Catalog) Pieces(ctx context.Context) []piece.Name {
 	names, err := c.cfg.Source.Names(ctx)
 	if err != nil {
 		c.cfg.Log.Warn("list the pieces of the source", "err", err)
 	}
 	// The source's slice may be its own.
 	names = slices.Concat(names, c.shown.pieces())
-	slices.SortFunc(names, func(a, b bundle.Name) int { return strings.Compare(a.String(), b.String()) })
+	slices.SortFunc(names, func(a, b piece.Name) int { return strings.Compare(a.String(), b.String()) })
 	return slices.Compact(names)
 }
 
@@ -263,7 +264,7 @@ func (c *Catalog) ByID(id string) (*Snapshot, error) {
 
 // Known returns the latest snapshot of a piece that is kept, or nil if none is
 // or its source has the piece no more. It never asks the source, nor waits.
-func (c *Catalog) Known(name bundle.Name) *Snapshot {
+func (c *Catalog) Known(name piece.Name) *Snapshot {
 	if s, gone := c.shown.newest(name); !gone {
 		return s
 	}

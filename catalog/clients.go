@@ -17,10 +17,10 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/hashicorp/golang-lru/v2/simplelru"
-
-	"aesthetic.computer/isofs/bundle"
 	"aesthetic.computer/isofs/fault"
+	"aesthetic.computer/isofs/piece"
+
+	"github.com/hashicorp/golang-lru/v2/simplelru"
 )
 
 // agentsKept is how many user agents are told apart behind one address.
@@ -152,7 +152,7 @@ func (l *clientLog) has(id string) bool { return l.ids[id] }
 // remember notes that a client begins with a snapshot. What could not be
 // written is written with one of the next, but no sooner than after writePause;
 // until then it is known, and remember has no error.
-func (l *clientLog) remember(who Client, name bundle.Name, id string) error {
+func (l *clientLog) remember(who Client, name piece.Name, id string) error {
 	key, b := l.key(who.Address, name), begun{l.agent(who.Agent), id}
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -193,7 +193,7 @@ func (l *clientLog) write(line clientLine) error {
 // begun returns the snapshots that a client may have begun with. exact is true
 // if its agent is known: then it is one. Otherwise it is those of all agents
 // at its address, each once.
-func (l *clientLog) begun(who Client, name bundle.Name) (ids []string, exact bool) {
+func (l *clientLog) begun(who Client, name piece.Name) (ids []string, exact bool) {
 	agent := l.agent(who.Agent)
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -288,7 +288,7 @@ func (l *clientLog) close() error {
 	return l.file.Close()
 }
 
-func (l *clientLog) key(address string, name bundle.Name) string {
+func (l *clientLog) key(address string, name piece.Name) string {
 	return l.hash("address " + address + " piece " + keyOf(name))
 }
 

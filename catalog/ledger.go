@@ -14,6 +14,7 @@ import (
 	"aesthetic.computer/isofs/base"
 	"aesthetic.computer/isofs/bundle"
 	"aesthetic.computer/isofs/fault"
+	"aesthetic.computer/isofs/piece"
 )
 
 // A ledger is what is on disk: bundles, records that name them, and marks.
@@ -143,7 +144,7 @@ func (l *ledger) remove(r record, newest bool) error {
 }
 
 // markOf returns the mark of a piece.
-func (l *ledger) markOf(name bundle.Name) mark {
+func (l *ledger) markOf(name piece.Name) mark {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.marks.of(name)

@@ -5,7 +5,7 @@ import (
 	"slices"
 	"strings"
 
-	"aesthetic.computer/isofs/bundle"
+	"aesthetic.computer/isofs/piece"
 )
 
 // A Listed is a retained snapshot as an operator sees it.
@@ -40,7 +40,7 @@ func (c *Catalog) Drop(id string) bool {
 
 // DropPiece forgets all snapshots of a piece, at every density, and why it
 // could not be had. It returns the ids.
-func (c *Catalog) DropPiece(name bundle.Name) (ids []string) {
+func (c *Catalog) DropPiece(name piece.Name) (ids []string) {
 	for _, k := range c.List() {
 		if k.record.Piece == name.String() && c.drop(k.Snapshot, byOperator) {
 			ids = append(ids, k.ID())

@@ -6,10 +6,10 @@ import (
 	"fmt"
 	"time"
 
-	"golang.org/x/sync/singleflight"
-
-	"aesthetic.computer/isofs/bundle"
 	"aesthetic.computer/isofs/fault"
+	"aesthetic.computer/isofs/piece"
+
+	"golang.org/x/sync/singleflight"
 )
 
 // A BusyError says that too many pieces are being fetched. It wraps
@@ -32,7 +32,7 @@ const busyRetry = 5 * time.Second
 // CurrentFile is Current by the name of an image, "notepat-os.iso", or of what
 // is in its slot, "notepat-piece.img".
 func (c *Catalog) CurrentFile(ctx context.Context, fileName string) (*Snapshot, error) {
-	name, err := bundle.ParseFileName(fileName)
+	name, err := piece.ParseFileName(fileName)
 	if err != nil {
 		return nil, err
 	}
@@ -46,13 +46,13 @@ func (c *Catalog) CurrentFile(ctx context.Context, fileName string) (*Snapshot, 
 // Invalid or *PausedError. With Limits.Flights fetches under way, a piece that
 // is not known is a *BusyError; one that would be the oven's to pack is a
 // *LimitError when too many such names were asked for just now.
-func (c *Catalog) Current(ctx context.Context, name bundle.Name) (*Snapshot, error) {
+func (c *Catalog) Current(ctx context.Context, name piece.Name) (*Snapshot, error) {
 	b, err := c.have(ctx, name, nil)
 	return b.Snapshot, err
 }
 
 // have is Watch; tell may be nil.
-func (c *Catalog) have(ctx context.Context, name bundle.Name, tell func(Stage)) (Build, error) {
+func (c *Catalog) have(ctx context.Context, name piece.Name, tell func(Stage)) (Build, error) {
 	known := c.look(ctx, name)
 	if known.settled {
 		return known.answer()
@@ -86,7 +86,7 @@ func (c *Catalog) have(ctx context.Context, name bundle.Name, tell func(Stage)) 
 
 // Refresh fetches the bundle of a piece now, whatever is known of it, or joins
 // the fetch that is under way.
-func (c *Catalog) Refresh(ctx context.Context, name bundle.Name) (*Snapshot, error) {
+func (c *Catalog) Refresh(ctx context.Context, name piece.Name) (*Snapshot, error) {
 	c.failures.remove(name)
 	b, err := c.await(ctx, name, c.flights.DoChan(keyOf(name), func() (any, error) { return c.refresh(name) }), nil, nil)
 	return b.Snapshot, err
@@ -97,7 +97,7 @@ var errImpatient = fmt.Errorf("the newer bundle is not there yet: %w", fault.Una
 
 // await waits for a flight until the caller leaves or over is ready, and tells
 // the stages that it passes.
-func (c *Catalog) await(ctx context.Context, name bundle.Name, flight <-chan singleflight.Result, over <-chan time.Time, tell func(Stage)) (Build, error) {
+func (c *Catalog) await(ctx context.Context, name piece.Name, flight <-chan singleflight.Result, over <-chan time.Time, tell func(Stage)) (Build, error) {
 	told := Stage(0)
 	tellTo := func(s Stage) {
 		for told < s {
@@ -148,7 +148,7 @@ func (v view) answer() (Build, error) {
 }
 
 // look tells what is known of a piece.
-func (c *Catalog) look(ctx context.Context, name bundle.Name) view {
+func (c *Catalog) look(ctx context.Context, name piece.Name) view {
 	s, gone := c.shown.newest(name)
 	if gone {
 		s = nil
@@ -168,7 +168,7 @@ func (c *Catalog) stale(ctx context.Context, s *Snapshot) bool {
 
 // refresh is the body of one flight. It has no caller's context: those who
 // wait may leave, and the bundle is wanted all the same.
-func (c *Catalog) refresh(name bundle.Name) (Build, error) {
+func (c *Catalog) refresh(name piece.Name) (Build, error) {
 	select {
 	case c.slots <- struct{}{}:
 		defer func() { <-c.slots }()
@@ -192,7 +192,7 @@ func (c *Catalog) refresh(name bundle.Name) (Build, error) {
 }
 
 // failed notes why a flight ended without a snapshot.
-func (c *Catalog) failed(name bundle.Name, err error) error {
+func (c *Catalog) failed(name piece.Name, err error) error {
 	if fault.Kind(err) == nil {
 		err = fmt.Errorf("%w: %w", fault.Unavailable, err) // a source that breaks its contract
 	}

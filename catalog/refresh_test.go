@@ -11,6 +11,7 @@ import (
 
 	"aesthetic.computer/isofs/bundle"
 	"aesthetic.computer/isofs/fault"
+	"aesthetic.computer/isofs/piece"
 )
 
 func TestTheFirstRequestFetchesAndTheNextDoNot(t *testing.T) {
@@ -27,7 +28,7 @@ func TestTheFirstRequestFetchesAndTheNextDoNot(t *testing.T) {
 	if got, err := r.ByID(first.ID()); got != first || err != nil {
 		t.Errorf("by its id there is %v (%v)", got, err)
 	}
-	if got := r.Pieces(t.Context()); !slices.Equal(got, []bundle.Name{name("notepat")}) {
+	if got := r.Pieces(t.Context()); !slices.Equal(got, []piece.Name{name("notepat")}) {
 		t.Errorf("pieces are %v", got)
 	}
 	if side, err := first.Sidecar("sha256"); err != nil || string(side) != first.SHA256().String()+"  notepat-os.iso\n" {

@@ -13,13 +13,14 @@ import (
 	"aesthetic.computer/isofs/extent"
 	"aesthetic.computer/isofs/fault"
 	"aesthetic.computer/isofs/image"
+	"aesthetic.computer/isofs/piece"
 )
 
 // A Snapshot is the image of a piece at one moment. It is immutable.
 type Snapshot struct {
 	catalog *Catalog
 	record  record
-	piece   bundle.Name
+	piece   piece.Name
 	base    image.Base
 	// suffixes are those of its sidecars, in alphabetical order.
 	suffixes []string
@@ -33,7 +34,7 @@ type Snapshot struct {
 	slotSum    *base.Hash // of what is in the slot; nil until somebody asks
 }
 
-func newSnapshot(c *Catalog, r record, name bundle.Name, b image.Base) *Snapshot {
+func newSnapshot(c *Catalog, r record, name piece.Name, b image.Base) *Snapshot {
 	return &Snapshot{
 		catalog: c, record: r, piece: name, base: b, suffixes: c.sidecars.of(b.Manifest),
 		sourceTime: r.SourceTime, beside: r.SourceBeside, checked: r.Made, used: r.Made,
@@ -44,7 +45,7 @@ func newSnapshot(c *Catalog, r record, name bundle.Name, b image.Base) *Snapshot
 func (s *Snapshot) ID() string { return s.record.ID }
 
 // Piece is the name of the piece.
-func (s *Snapshot) Piece() bundle.Name { return s.piece }
+func (s *Snapshot) Piece() piece.Name { return s.piece }
 
 // Title is what the bundle calls itself.
 func (s *Snapshot) Title() string { return s.record.Title }

@@ -6,7 +6,7 @@ import (
 	"sync"
 	"time"
 
-	"aesthetic.computer/isofs/bundle"
+	"aesthetic.computer/isofs/piece"
 )
 
 // A Stage is a step in the making of a snapshot.
@@ -42,7 +42,7 @@ func (b Build) passed() Stage {
 // Watch is Current for who wants to see how it goes: tell is called, before
 // Watch returns, with each stage that the snapshot's making is in or has
 // passed. Who comes late joins at the stage that it is in.
-func (c *Catalog) Watch(ctx context.Context, name bundle.Name, tell func(Stage)) (Build, error) {
+func (c *Catalog) Watch(ctx context.Context, name piece.Name, tell func(Stage)) (Build, error) {
 	return c.have(ctx, name, tell)
 }
 
@@ -65,7 +65,7 @@ type progress struct {
 	now func() time.Time
 
 	mu      sync.Mutex // guards all below
-	under   map[bundle.Name]*making
+	under   map[piece.Name]*making
 	changed chan struct{} // closed and replaced with each change
 	recent  []Build       // the last first
 }
@@ -77,11 +77,11 @@ type making struct {
 }
 
 func newProgress(now func() time.Time) *progress {
-	return &progress{now: now, under: map[bundle.Name]*making{}, changed: make(chan struct{})}
+	return &progress{now: now, under: map[piece.Name]*making{}, changed: make(chan struct{})}
 }
 
 // enter notes that the flight of name begins a stage.
-func (p *progress) enter(name bundle.Name, s Stage) {
+func (p *progress) enter(name piece.Name, s Stage) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	m := p.under[name]
@@ -102,7 +102,7 @@ func (p *progress) tell() {
 
 // of returns the stage that the flight of name is in, 0 if there is none, and
 // a channel that is closed when that may have changed.
-func (p *progress) of(name bundle.Name) (Stage, <-chan struct{}) {
+func (p *progress) of(name piece.Name) (Stage, <-chan struct{}) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if m := p.under[name]; m != nil {
@@ -112,7 +112,7 @@ func (p *progress) of(name bundle.Name) (Stage, <-chan struct{}) {
 }
 
 // leave notes that the flight of name ended, with s if err is nil.
-func (p *progress) leave(name bundle.Name, s *Snapshot, err error) Build {
+func (p *progress) leave(name piece.Name, s *Snapshot, err error) Build {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	m := p.under[name]

@@ -13,6 +13,7 @@ import (
 	"aesthetic.computer/isofs/bundle"
 	"aesthetic.computer/isofs/catalog"
 	"aesthetic.computer/isofs/fault"
+	"aesthetic.computer/isofs/piece"
 	"aesthetic.computer/isofs/vfs"
 )
 
@@ -90,7 +91,7 @@ type measuredOven struct {
 }
 
 // Fetch implements bundle.Source.
-func (o measuredOven) Fetch(ctx context.Context, name bundle.Name, w io.Writer, limit int64) (bundle.Info, error) {
+func (o measuredOven) Fetch(ctx context.Context, name piece.Name, w io.Writer, limit int64) (bundle.Info, error) {
 	begun := time.Now()
 	info, err := o.Oven.Fetch(ctx, name, w, limit)
 	o.meters.oven.WithLabelValues(ovenResult(err)).Observe(time.Since(begun).Seconds())

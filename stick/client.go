@@ -14,8 +14,8 @@ import (
 	"time"
 
 	"aesthetic.computer/isofs/base"
-	"aesthetic.computer/isofs/bundle"
 	"aesthetic.computer/isofs/fault"
+	"aesthetic.computer/isofs/piece"
 )
 
 // A Client asks servers of isofs.
@@ -33,7 +33,7 @@ type Client struct {
 // A Snapshot is an image as a server has it.
 type Snapshot struct {
 	ID       string
-	Name     bundle.Name
+	Name     piece.Name
 	Manifest *base.Manifest // of its base
 	// SHA256 is the image's, SlotSHA256 that of what is in its slot.
 	SHA256, SlotSHA256 base.Hash
@@ -85,7 +85,7 @@ func (c *Client) Resolve(ctx context.Context, address string) (*Snapshot, error)
 	if err != nil || path.Base(path.Dir(at.Path)) != id {
 		return nil, fmt.Errorf("the server names %q as the address of snapshot %s: %w", link[1], id, fault.Corrupt)
 	}
-	name, err := bundle.ParseFileName(path.Base(at.Path))
+	name, err := piece.ParseFileName(path.Base(at.Path))
 	if err != nil {
 		return nil, fmt.Errorf("the server's address of snapshot %s: %w", id, err)
 	}
@@ -94,14 +94,14 @@ func (c *Client) Resolve(ctx context.Context, address string) (*Snapshot, error)
 
 // ByID finds a snapshot by its id, at the server that address is of: what a
 // stick says that it carries. fault.NotFound if the server has it no more.
-func (c *Client) ByID(ctx context.Context, address, id, piece string) (*Snapshot, error) {
+func (c *Client) ByID(ctx context.Context, address, id, pieceName string) (*Snapshot, error) {
 	u, err := parseAddress(address)
 	if err != nil {
 		return nil, err
 	}
-	name, err := bundle.ParseName(piece)
+	name, err := piece.ParseName(pieceName)
 	if err != nil || !idForm.MatchString(id) {
-		return nil, fmt.Errorf("the stick says that it carries %q, snapshot %q, which cannot be: %w", piece, id, fault.Corrupt)
+		return nil, fmt.Errorf("the stick says that it carries %q, snapshot %q, which cannot be: %w", pieceName, id, fault.Corrupt)
 	}
 	root := u.Path
 	if root != "" && !strings.HasSuffix(root, "/") && !strings.Contains(root, "/s/") && namedPiece(u) == "" {
@@ -135,7 +135,7 @@ func namedPiece(u *url.URL) string {
 	if path.Base(u.Path) == "os" {
 		return u.Query().Get("piece")
 	}
-	name, err := bundle.ParseFileName(path.Base(u.Path))
+	name, err := piece.ParseFileName(path.Base(u.Path))
 	if err != nil {
 		return ""
 	}
@@ -143,7 +143,7 @@ func namedPiece(u *url.URL) string {
 }
 
 // open reads what there is beside a snapshot.
-func (c *Client) open(ctx context.Context, folder *url.URL, id string, name bundle.Name) (*Snapshot, error) {
+func (c *Client) open(ctx context.Context, folder *url.URL, id string, name piece.Name) (*Snapshot, error) {
 	s := &Snapshot{ID: id, Name: name, client: c, folder: folder}
 	data, err := s.get(ctx, name.FileName()+".manifest", base.MaxManifestSize)
 	if err != nil {

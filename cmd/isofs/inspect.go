@@ -11,9 +11,9 @@ import (
 	"github.com/spf13/cobra"
 
 	"aesthetic.computer/isofs/base"
-	"aesthetic.computer/isofs/bundle"
 	"aesthetic.computer/isofs/extent"
 	"aesthetic.computer/isofs/fault"
+	"aesthetic.computer/isofs/piece"
 )
 
 func newInspect() *cobra.Command {
@@ -51,8 +51,8 @@ which are generated. For a file no flag is of use.`,
 	return cmd
 }
 
-func inspectPiece(cmd *cobra.Command, o *stackFlags, piece string) (err error) {
-	name, err := bundle.ParseName(piece)
+func inspectPiece(cmd *cobra.Command, o *stackFlags, arg string) (err error) {
+	name, err := piece.ParseName(arg)
 	if err != nil {
 		return err
 	}

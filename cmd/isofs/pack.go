@@ -16,10 +16,10 @@ import (
 	"golang.org/x/term"
 
 	"aesthetic.computer/isofs/base"
-	"aesthetic.computer/isofs/bundle"
 	"aesthetic.computer/isofs/catalog"
 	"aesthetic.computer/isofs/fault"
 	"aesthetic.computer/isofs/output"
+	"aesthetic.computer/isofs/piece"
 	"aesthetic.computer/isofs/server"
 	"aesthetic.computer/isofs/signature"
 )
@@ -44,7 +44,7 @@ state and a cache at a time: while the server runs, name others (--state, --cach
 			if err := usage(o.validate()); err != nil {
 				return err
 			}
-			name, err := bundle.ParseName(args[0])
+			name, err := piece.ParseName(args[0])
 			if err != nil {
 				return err
 			}
@@ -73,7 +73,7 @@ type packed struct {
 // they are whole and right, or into what is no file (package output). Started
 // by root, it makes the files, and the user writes what is in them
 // (packForParent).
-func runPack(cmd *cobra.Command, o *stackFlags, name bundle.Name, out string) error {
+func runPack(cmd *cobra.Command, o *stackFlags, name piece.Name, out string) error {
 	image, err := output.Create(cmd.Context(), out)
 	if err != nil {
 		return err
@@ -129,7 +129,7 @@ func endPack(cmd *cobra.Command, done *packed, image, sig *output.File, out stri
 
 // packByUser has --user write the files, if root started this; else it returns
 // neither a result nor an error.
-func packByUser(cmd *cobra.Command, o *stackFlags, name bundle.Name, image, sig *os.File) (*packed, error) {
+func packByUser(cmd *cobra.Command, o *stackFlags, name piece.Name, image, sig *os.File) (*packed, error) {
 	r, w, err := os.Pipe()
 	if err != nil {
 		return nil, err
@@ -148,7 +148,7 @@ func packByUser(cmd *cobra.Command, o *stackFlags, name bundle.Name, image, sig 
 }
 
 // packForParent is packInto in the process of --user: root's made the files.
-func packForParent(ctx context.Context, o *stackFlags, name bundle.Name) error {
+func packForParent(ctx context.Context, o *stackFlags, name piece.Name) error {
 	image, sig, toParent := os.NewFile(3, "the image"), os.NewFile(4, "its signature"), os.NewFile(5, "parent")
 	done, err := packInto(ctx, o, name, image, sig)
 	if err != nil {
@@ -158,7 +158,7 @@ func packForParent(ctx context.Context, o *stackFlags, name bundle.Name) error {
 }
 
 // packInto writes the image of a piece, and its signature if there are keys.
-func packInto(ctx context.Context, o *stackFlags, name bundle.Name, image, sig *os.File) (done *packed, err error) {
+func packInto(ctx context.Context, o *stackFlags, name piece.Name, image, sig *os.File) (done *packed, err error) {
 	s, err := o.openStack(ctx, quietLogger())
 	if err != nil {
 		return nil, err
