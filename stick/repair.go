@@ -62,7 +62,7 @@ func (u *Update) planRepair(ctx context.Context, o Options) error {
 // repairsTable reports whether a wrong block has a part of the partition table.
 func (b *basis) repairsTable() bool {
 	for _, i := range b.wrong {
-		if off, _ := b.m.BlockRange(i); off < 2*sector+int64(len(b.table.entries)) {
+		if off, _ := b.m.BlockRange(i); off < 2*sector+int64(len(b.table.Entries())) {
 			return true
 		}
 	}

@@ -9,6 +9,7 @@ import (
 
 	"aesthetic.computer/isofs/base"
 	"aesthetic.computer/isofs/fault"
+	"aesthetic.computer/isofs/partition"
 )
 
 // A Verdict is what verifying a stick found.
@@ -52,16 +53,16 @@ func (v *Verdict) Err() error {
 // It finds the slot by the partition table. fault.Invalid if it is no stick of
 // isofs; fault.NotFound if it does not say.
 func WhatItCarries(t Target) (*Contents, error) {
-	has, err := readTable(t, 1)
+	has, err := partition.ReadTable(t, 1)
 	if err != nil {
 		return nil, fmt.Errorf("this is not a stick of isofs, or a broken one: %w", err)
 	}
-	for _, p := range has.partitions() {
-		if p.name != base.SlotLabel && !isSlot(t, p) {
+	for _, p := range has.Partitions() {
+		if p.Name != base.SlotLabel && !isSlot(t, p) {
 			continue
 		}
 		// The volume's reader needs to know no more than this of the image.
-		c, err := readContents(t, &base.Manifest{PiecePartitionOffset: p.off, PiecePartitionSize: p.end - p.off, TotalSize: t.Size()})
+		c, err := readContents(t, &base.Manifest{PiecePartitionOffset: p.Offset, PiecePartitionSize: p.Size, TotalSize: t.Size()})
 		if err == nil && c == nil {
 			err = fmt.Errorf("%s does not say what it carries: give the address of the image that it should be: %w", p, fault.NotFound)
 		}

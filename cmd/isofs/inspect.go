@@ -13,6 +13,7 @@ import (
 	"aesthetic.computer/isofs/base"
 	"aesthetic.computer/isofs/extent"
 	"aesthetic.computer/isofs/fault"
+	"aesthetic.computer/isofs/partition"
 	"aesthetic.computer/isofs/piece"
 )
 
@@ -101,14 +102,18 @@ func extentKind(m *base.Manifest, e extent.Extent) string {
 
 // describe shows the partitions and the piece partition's piece.json.
 func describe(out io.Writer, r io.ReaderAt, total int64) error {
-	partitions, err := base.Partitions(r, total)
+	partitions, err := partition.List(r, total)
 	if err != nil {
 		return err
 	}
 	table := tabwriter.NewWriter(out, 0, 4, 2, ' ', 0)
 	fmt.Fprintf(table, "partition\tname\toffset\tbytes\tlabel\n")
 	for _, p := range partitions {
-		fmt.Fprintf(table, "%d\t%s\t%d\t%d\t%s\n", p.Number, p.Name, p.Offset, p.Size, p.Label)
+		label := p.Label
+		if label == "" && p.IsESP() {
+			label = p.FATLabel(r, total)
+		}
+		fmt.Fprintf(table, "%d\t%s\t%d\t%d\t%s\n", p.Number, p.Name, p.Offset, p.Size, label)
 	}
 	table.Flush()
 	for _, p := range partitions {
