@@ -95,7 +95,7 @@ func TestAStaleResume(t *testing.T) {
 }
 
 func TestAFullHouse(t *testing.T) {
-	r := newRig(t, catalog.Limits{Flights: 1})
+	r := newRig(t, catalog.Limits{Builds: 1})
 	r.shop.gate, r.shop.begun = make(chan struct{}), make(chan string, 10)
 	done := make(chan *httptest.ResponseRecorder)
 	go func() { done <- r.ask("GET", "/notepat-os.iso") }()

@@ -216,7 +216,7 @@ func TestOSStatus(t *testing.T) {
 	if err := json.Unmarshal(got.Body.Bytes(), &body); err != nil || got.Code != 200 {
 		t.Fatal(got.Code, err)
 	}
-	if body.MaxConcurrent != catalog.DefaultLimits().Flights || body.BaseImageURL != "https://cdn.example/b/base.iso" || body.ManifestURL != "https://cdn.example/b/manifest.json" || len(body.RecentBuilds) != 2 {
+	if body.MaxConcurrent != catalog.DefaultLimits().Builds || body.BaseImageURL != "https://cdn.example/b/base.iso" || body.ManifestURL != "https://cdn.example/b/manifest.json" || len(body.RecentBuilds) != 2 {
 		t.Fatalf("%+v", body)
 	}
 	b := body.RecentBuilds[0]

@@ -70,9 +70,9 @@ type Catalog struct {
 	// forgotten counts snapshots, by why.
 	forgotten [reasons]atomic.Uint64
 
-	flights singleflight.Group
-	slots   chan struct{}   // one is taken by each refresh under way
-	life    context.Context // of the flights; ended by Close
+	builds  singleflight.Group
+	turns   chan struct{}   // one is taken by each refresh under way
+	life    context.Context // of the builds; ended by Close
 	end     context.CancelCauseFunc
 	closing sync.Once
 }
@@ -115,7 +115,7 @@ func Open(c Config) (*Catalog, error) {
 	cat := &Catalog{
 		cfg: c, disk: disk, bases: bases, shown: newIndex(),
 		shelf: newShelf(c.Limits.Open), sidecars: sidecars, clients: clients, failures: newFailures(c.Limits, c.Now), asks: newAsks(c.Limits, c.Now),
-		progress: newProgress(c.Now), slots: make(chan struct{}, c.Limits.Flights),
+		progress: newProgress(c.Now), turns: make(chan struct{}, c.Limits.Builds),
 	}
 	cat.limits.Store(&c.Limits)
 	cat.life, cat.end = context.WithCancelCause(context.Background())
@@ -130,9 +130,9 @@ func (c *Catalog) Close() error {
 	var err error
 	c.closing.Do(func() {
 		c.end(errClosed)
-		// Who has all slots knows that no refresh runs, nor will begin.
-		for range cap(c.slots) {
-			c.slots <- struct{}{}
+		// With all turns taken no refresh runs, and none can begin.
+		for range cap(c.turns) {
+			c.turns <- struct{}{}
 		}
 		c.shelf.close()
 		err = c.clients.close()

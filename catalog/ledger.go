@@ -36,7 +36,7 @@ type ledger struct {
 	mu    sync.Mutex
 	marks *marks
 	// claims are bundles and pictures that sweep must leave though no snapshot in the index
-	// is made of them: how many flights are about to make one.
+	// is made of them: how many builds are about to make one.
 	claims map[base.Hash]int
 }
 

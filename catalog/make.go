@@ -30,7 +30,7 @@ func (c *Catalog) fetch(ctx context.Context, name piece.Name) (*Snapshot, error)
 }
 
 // settle makes the snapshot of a stored bundle, or confirms the one that the
-// piece has. It runs in the piece's flight, so never twice at once for a piece.
+// piece has. It runs in the piece's build, so never twice at once for a piece.
 func (c *Catalog) settle(name piece.Name, info bundle.Info, b image.Base) (*Snapshot, error) {
 	prev, _ := c.shown.newest(name)
 	signing, signErr := c.signing()

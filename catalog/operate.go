@@ -76,7 +76,7 @@ func (c *Catalog) sweep() {
 type Stats struct {
 	Pieces    int // with a snapshot, and in their source
 	Snapshots int // retained
-	Flights   int // pieces being fetched
+	Building  int // pieces being fetched
 
 	RefusedClient uint64 // requests for new names: too many of one client
 	RefusedAll    uint64 // too many of all together
@@ -93,7 +93,7 @@ func (c *Catalog) Stats() Stats {
 	}
 	return Stats{
 		Forgotten: forgotten,
-		Pieces:    len(c.shown.pieces()), Snapshots: len(c.shown.ids()), Flights: len(c.slots),
+		Pieces:    len(c.shown.pieces()), Snapshots: len(c.shown.ids()), Building: len(c.turns),
 		RefusedClient: c.asks.ofClient.Load(), RefusedAll: c.asks.ofAll.Load(), RefusedBusy: c.asks.busy.Load(),
 	}
 }

@@ -181,7 +181,7 @@ func TestHowLongAKnownPieceIsWaitedFor(t *testing.T) {
 		wantBundle(t, r.current("notepat"), c.want)
 		if c.wait != time.Hour {
 			close(gate)
-			// The flight goes on, and who comes later finds what it brought.
+			// The build goes on, and a later caller finds what it brought.
 			for r.current("notepat").Time().Equal(epoch) {
 			}
 			if r.source.count() != 2 {
@@ -246,7 +246,7 @@ func TestRefreshFetchesWhateverIsKnown(t *testing.T) {
 }
 
 func TestAFullHouseSaysSo(t *testing.T) {
-	r := newRig(t, Limits{Flights: 1})
+	r := newRig(t, Limits{Builds: 1})
 	old := r.baked("known", "<p>old</p>")
 	r.source.bake("one", "<p>1</p>", epoch)
 	r.source.bake("two", "<p>2</p>", epoch)
@@ -305,12 +305,12 @@ func TestCloseEndsTheFetchesUnderWay(t *testing.T) {
 func TestConfigIsChecked(t *testing.T) {
 	good := newRig(t, Limits{}).config
 	for what, change := range map[string]func(*Config){
-		"no base":          func(c *Config) { c.Base.Manifest = nil },
-		"no bytes":         func(c *Config) { c.Base.Bytes = nil },
-		"no source":        func(c *Config) { c.Source = nil },
-		"negative flights": func(c *Config) { c.Limits.Flights = -1 },
-		"negative bytes":   func(c *Config) { c.Limits.Bytes = -1 },
-		"negative retain":  func(c *Config) { c.Limits.Retain = -1 },
+		"no base":         func(c *Config) { c.Base.Manifest = nil },
+		"no bytes":        func(c *Config) { c.Base.Bytes = nil },
+		"no source":       func(c *Config) { c.Source = nil },
+		"negative builds": func(c *Config) { c.Limits.Builds = -1 },
+		"negative bytes":  func(c *Config) { c.Limits.Bytes = -1 },
+		"negative retain": func(c *Config) { c.Limits.Retain = -1 },
 	} {
 		c := good
 		c.Dir = t.TempDir()

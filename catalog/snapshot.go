@@ -121,11 +121,11 @@ func (s *Snapshot) failed(err error) {
 }
 
 // compose opens the bundle and makes the image of it.
-func (s *Snapshot) compose() (*openImage, error) { return s.catalog.compose(s.record, s.base) }
+func (s *Snapshot) compose() (*openSnapshot, error) { return s.catalog.compose(s.record, s.base) }
 
 // compose opens what the image of a record is made of, and makes it.
-func (c *Catalog) compose(r record, b image.Base) (*openImage, error) {
-	o := &openImage{id: r.ID}
+func (c *Catalog) compose(r record, b image.Base) (*openSnapshot, error) {
+	o := &openSnapshot{id: r.ID}
 	f, size, err := c.disk.bundles.Open(r.Bundle)
 	if err != nil {
 		return nil, err
@@ -198,7 +198,7 @@ func (s *Snapshot) age() time.Duration {
 // pinned. Reading after Close is an error of the caller's.
 type Handle struct {
 	*extent.Map
-	img   *openImage
+	img   *openSnapshot
 	start int64 // where in the image the map begins
 	shelf *shelf
 	once  sync.Once
@@ -210,8 +210,8 @@ func (h *Handle) Close() error {
 	return nil
 }
 
-// An openImage is a composed image with its bundle's file.
-type openImage struct {
+// An openSnapshot is a composed image with its bundle's file.
+type openSnapshot struct {
 	id        string
 	file      *os.File
 	picture   *os.File // of its splash, or nil
@@ -223,7 +223,7 @@ type openImage struct {
 
 // close closes the files. That of a picture that there is not refuses, which is
 // all right.
-func (o *openImage) close() {
+func (o *openSnapshot) close() {
 	o.file.Close()
 	o.picture.Close()
 }

@@ -68,8 +68,8 @@ func TestLateWatchersJoin(t *testing.T) {
 			watch(i+1, t.Context())
 		}
 		synctest.Wait()
-		if running, most := r.Flights(); running != 1 || most != DefaultLimits().Flights {
-			t.Errorf("%d of %d flights", running, most)
+		if running, most := r.Building(); running != 1 || most != DefaultLimits().Builds {
+			t.Errorf("%d of %d builds", running, most)
 		}
 		leave()
 		synctest.Wait()
@@ -87,8 +87,8 @@ func TestLateWatchersJoin(t *testing.T) {
 		if r.source.count() != 1 {
 			t.Errorf("%d fetches", r.source.count())
 		}
-		if running, _ := r.Flights(); running != 0 {
-			t.Errorf("%d flights at the end", running)
+		if running, _ := r.Building(); running != 0 {
+			t.Errorf("%d builds at the end", running)
 		}
 		r.Close()
 	})

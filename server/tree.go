@@ -44,10 +44,10 @@ type snapshotImage struct{ *catalog.Snapshot }
 func (i snapshotImage) Slot() vfs.Image { return slotImage{i.Snapshot.Slot()} }
 
 // slotImage is what is in a snapshot's slot, likewise.
-type slotImage struct{ *catalog.SlotImage }
+type slotImage struct{ *catalog.PieceImage }
 
 func (i slotImage) Open() (vfs.Handle, error) {
-	h, err := i.SlotImage.Open()
+	h, err := i.PieceImage.Open()
 	if err != nil {
 		return nil, err
 	}
