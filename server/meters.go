@@ -122,7 +122,7 @@ type catalogCollector struct{ catalog *catalog.Catalog }
 var (
 	piecesDesc    = prometheus.NewDesc("isofs_pieces", "Pieces that have a snapshot and a source.", nil, nil)
 	snapshotsDesc = prometheus.NewDesc("isofs_snapshots", "Snapshots that are kept.", nil, nil)
-	buildingDesc   = prometheus.NewDesc("isofs_piece_fetches", "Pieces that are being fetched.", nil, nil)
+	buildingDesc  = prometheus.NewDesc("isofs_piece_fetches", "Pieces that are being fetched.", nil, nil)
 	forgottenDesc = prometheus.NewDesc("isofs_snapshots_forgotten_total", "Snapshots that are kept no more, by why.", []string{"why"}, nil)
 	refusedDesc   = prometheus.NewDesc("isofs_refused_total", "Requests refused by a limit of isofs; those that nginx refuses are in its access log.", []string{"limit"}, nil)
 )

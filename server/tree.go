@@ -19,7 +19,7 @@ func (t catalogTree) FileNames() []string {
 	return names
 }
 
-func (t catalogTree) Current(ctx context.Context, fileName string) (vfs.Image, error) {
+func (t catalogTree) Current(ctx context.Context, fileName string) (vfs.SnapshotFile, error) {
 	s, err := t.c.CurrentFile(ctx, fileName)
 	if err != nil {
 		return nil, err
@@ -29,7 +29,7 @@ func (t catalogTree) Current(ctx context.Context, fileName string) (vfs.Image, e
 
 func (t catalogTree) IDs() []string { return t.c.IDs() }
 
-func (t catalogTree) Image(id string) (vfs.Image, error) {
+func (t catalogTree) ByID(id string) (vfs.SnapshotFile, error) {
 	s, err := t.c.ByID(id)
 	if err != nil {
 		return nil, err
@@ -41,7 +41,7 @@ func (t catalogTree) Image(id string) (vfs.Image, error) {
 type snapshotImage struct{ *catalog.Snapshot }
 
 // Slot implements vfs.Slotted.
-func (i snapshotImage) Slot() vfs.Image { return slotImage{i.Snapshot.Slot()} }
+func (i snapshotImage) Slot() vfs.SnapshotFile { return slotImage{i.Snapshot.Slot()} }
 
 // slotImage is what is in a snapshot's slot, likewise.
 type slotImage struct{ *catalog.PieceImage }

@@ -89,7 +89,7 @@ func (f *fakeImage) FileName() string { return f.name }
 func (f *fakeImage) Time() time.Time  { return f.at }
 func (f *fakeImage) Size() int64      { return f.size }
 
-func (f *fakeImage) Slot() Image {
+func (f *fakeImage) Slot() SnapshotFile {
 	if f.slot == nil {
 		return nil
 	}
@@ -216,7 +216,7 @@ func (t *fakeTree) IDs() []string {
 	return slices.Collect(maps.Keys(t.byID))
 }
 
-func (t *fakeTree) Current(ctx context.Context, name string) (Image, error) {
+func (t *fakeTree) Current(ctx context.Context, name string) (SnapshotFile, error) {
 	t.mu.Lock()
 	t.asked[name]++
 	img := t.current[name]
@@ -232,7 +232,7 @@ func (t *fakeTree) Current(ctx context.Context, name string) (Image, error) {
 	return img, nil
 }
 
-func (t *fakeTree) Image(id string) (Image, error) {
+func (t *fakeTree) ByID(id string) (SnapshotFile, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if img := t.byID[id]; img != nil {

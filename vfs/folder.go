@@ -36,7 +36,7 @@ var (
 
 func (r *root) Getattr(_ context.Context, _ fs.FileHandle, out *fuse.AttrOut) syscall.Errno {
 	r.core.folderAttr(&out.Attr, r.core.started)
-	out.SetTimeout(shortly)
+	out.SetTimeout(rootTTL)
 	return 0
 }
 
@@ -45,8 +45,8 @@ func (r *root) Getattr(_ context.Context, _ fs.FileHandle, out *fuse.AttrOut) sy
 func (r *root) Lookup(ctx context.Context, name string, out *fuse.EntryOut) (*fs.Inode, syscall.Errno) {
 	if name == snapshotsName {
 		r.core.folderAttr(&out.Attr, r.core.started)
-		setTimeouts(out, lastingly, shortly)
-		return r.NewInode(ctx, &snapshots{core: r.core}, r.core.ids.ofFolder("")), 0
+		setTimeouts(out, snapshotTTL, rootTTL)
+		return r.NewInode(ctx, &snapshotsDir{core: r.core}, r.core.ids.ofFolder("")), 0
 	}
 	fileName, suffix, ok := splitName(name)
 	if !ok {
@@ -62,7 +62,7 @@ func (r *root) Lookup(ctx context.Context, name string, out *fuse.EntryOut) (*fs
 	if err != nil {
 		return nil, r.core.lookupErrno(work, name, err)
 	}
-	setTimeouts(out, shortly, lastingly)
+	setTimeouts(out, rootTTL, snapshotTTL)
 	return node, 0
 }
 
@@ -94,38 +94,38 @@ func (r *root) Readdir(ctx context.Context) (fs.DirStream, syscall.Errno) {
 	return fs.NewListDirStream(list), 0
 }
 
-// snapshots is the folder s: one folder for each snapshot.
-type snapshots struct {
+// snapshotsDir is the folder s: one folder for each snapshot.
+type snapshotsDir struct {
 	readOnlyFolder
 	core *core
 }
 
 var (
-	_ fs.NodeLookuper  = (*snapshots)(nil)
-	_ fs.NodeReaddirer = (*snapshots)(nil)
-	_ fs.NodeGetattrer = (*snapshots)(nil)
+	_ fs.NodeLookuper  = (*snapshotsDir)(nil)
+	_ fs.NodeReaddirer = (*snapshotsDir)(nil)
+	_ fs.NodeGetattrer = (*snapshotsDir)(nil)
 )
 
-func (s *snapshots) Getattr(_ context.Context, _ fs.FileHandle, out *fuse.AttrOut) syscall.Errno {
+func (s *snapshotsDir) Getattr(_ context.Context, _ fs.FileHandle, out *fuse.AttrOut) syscall.Errno {
 	s.core.folderAttr(&out.Attr, s.core.started)
-	out.SetTimeout(shortly)
+	out.SetTimeout(rootTTL)
 	return 0
 }
 
-func (s *snapshots) Lookup(ctx context.Context, id string, out *fuse.EntryOut) (*fs.Inode, syscall.Errno) {
+func (s *snapshotsDir) Lookup(ctx context.Context, id string, out *fuse.EntryOut) (*fs.Inode, syscall.Errno) {
 	if !validID(id) {
 		return nil, syscall.ENOENT
 	}
-	img, err := s.core.tree.Image(id)
+	img, err := s.core.tree.ByID(id)
 	if err != nil {
 		return nil, s.core.lookupErrno(context.Background(), snapshotsName+"/"+id, err)
 	}
 	s.core.folderAttr(&out.Attr, img.Time())
-	setTimeouts(out, lastingly, lastingly)
-	return s.NewInode(ctx, &snapshot{core: s.core, id: id, at: img.Time()}, s.core.ids.ofFolder(id)), 0
+	setTimeouts(out, snapshotTTL, snapshotTTL)
+	return s.NewInode(ctx, &snapshotDir{core: s.core, id: id, at: img.Time()}, s.core.ids.ofFolder(id)), 0
 }
 
-func (s *snapshots) Readdir(context.Context) (fs.DirStream, syscall.Errno) {
+func (s *snapshotsDir) Readdir(context.Context) (fs.DirStream, syscall.Errno) {
 	ids := slices.Clone(s.core.tree.IDs())
 	slices.Sort(ids)
 	list := make([]fuse.DirEntry, 0, len(ids))
@@ -135,9 +135,9 @@ func (s *snapshots) Readdir(context.Context) (fs.DirStream, syscall.Errno) {
 	return fs.NewListDirStream(list), 0
 }
 
-// A snapshot is the folder s/<id>. It asks the Tree each time, so as to hold
-// nothing of a snapshot that was retired.
-type snapshot struct {
+// A snapshotDir is the folder s/<id>. It asks the Tree each time, so as to hold
+// nothing of a snapshotDir that was retired.
+type snapshotDir struct {
 	readOnlyFolder
 	core *core
 	id   string
@@ -145,18 +145,18 @@ type snapshot struct {
 }
 
 var (
-	_ fs.NodeLookuper  = (*snapshot)(nil)
-	_ fs.NodeReaddirer = (*snapshot)(nil)
-	_ fs.NodeGetattrer = (*snapshot)(nil)
+	_ fs.NodeLookuper  = (*snapshotDir)(nil)
+	_ fs.NodeReaddirer = (*snapshotDir)(nil)
+	_ fs.NodeGetattrer = (*snapshotDir)(nil)
 )
 
-func (s *snapshot) Getattr(_ context.Context, _ fs.FileHandle, out *fuse.AttrOut) syscall.Errno {
+func (s *snapshotDir) Getattr(_ context.Context, _ fs.FileHandle, out *fuse.AttrOut) syscall.Errno {
 	s.core.folderAttr(&out.Attr, s.at)
-	out.SetTimeout(lastingly)
+	out.SetTimeout(snapshotTTL)
 	return 0
 }
 
-func (s *snapshot) Lookup(ctx context.Context, name string, out *fuse.EntryOut) (*fs.Inode, syscall.Errno) {
+func (s *snapshotDir) Lookup(ctx context.Context, name string, out *fuse.EntryOut) (*fs.Inode, syscall.Errno) {
 	if name == wholeName {
 		return s.lookupWhole(ctx, out)
 	}
@@ -165,7 +165,7 @@ func (s *snapshot) Lookup(ctx context.Context, name string, out *fuse.EntryOut) 
 		return nil, syscall.ENOENT
 	}
 	node, err := func() (*fs.Inode, error) {
-		img, err := s.core.tree.Image(s.id)
+		img, err := s.core.tree.ByID(s.id)
 		if err != nil {
 			return nil, err
 		}
@@ -178,15 +178,15 @@ func (s *snapshot) Lookup(ctx context.Context, name string, out *fuse.EntryOut) 
 	if err != nil {
 		return nil, s.core.lookupErrno(context.Background(), snapshotsName+"/"+s.id+"/"+name, err)
 	}
-	setTimeouts(out, lastingly, lastingly)
+	setTimeouts(out, snapshotTTL, snapshotTTL)
 	return node, 0
 }
 
 // wholeName is an empty folder in that of a snapshot, while that is whole.
 const wholeName = ".whole"
 
-func (s *snapshot) lookupWhole(ctx context.Context, out *fuse.EntryOut) (*fs.Inode, syscall.Errno) {
-	img, err := s.core.tree.Image(s.id)
+func (s *snapshotDir) lookupWhole(ctx context.Context, out *fuse.EntryOut) (*fs.Inode, syscall.Errno) {
+	img, err := s.core.tree.ByID(s.id)
 	if err != nil {
 		return nil, s.core.lookupErrno(ctx, snapshotsName+"/"+s.id, err)
 	}
@@ -194,7 +194,7 @@ func (s *snapshot) lookupWhole(ctx context.Context, out *fuse.EntryOut) (*fs.Ino
 		return nil, syscall.ENOENT
 	}
 	s.core.folderAttr(&out.Attr, s.at)
-	setTimeouts(out, shortly, shortly) // blocks may be evicted
+	setTimeouts(out, rootTTL, rootTTL) // blocks may be evicted
 	return s.NewInode(ctx, &mark{core: s.core, at: s.at}, s.core.ids.ofFolder(s.id+"/"+wholeName)), 0
 }
 
@@ -213,7 +213,7 @@ var (
 
 func (m *mark) Getattr(_ context.Context, _ fs.FileHandle, out *fuse.AttrOut) syscall.Errno {
 	m.core.folderAttr(&out.Attr, m.at)
-	out.SetTimeout(lastingly)
+	out.SetTimeout(snapshotTTL)
 	return 0
 }
 
@@ -225,8 +225,8 @@ func (*mark) Readdir(context.Context) (fs.DirStream, syscall.Errno) {
 	return fs.NewListDirStream(nil), 0
 }
 
-func (s *snapshot) Readdir(context.Context) (fs.DirStream, syscall.Errno) {
-	img, err := s.core.tree.Image(s.id)
+func (s *snapshotDir) Readdir(context.Context) (fs.DirStream, syscall.Errno) {
+	img, err := s.core.tree.ByID(s.id)
 	if err != nil {
 		return nil, s.core.lookupErrno(context.Background(), snapshotsName+"/"+s.id, err)
 	}
@@ -239,7 +239,7 @@ func (s *snapshot) Readdir(context.Context) (fs.DirStream, syscall.Errno) {
 
 // imageEntries lists an image and sidecars of it. The numbers of these depend on
 // what is in them, which is not asked for here.
-func (c *core) imageEntries(img Image, fileName string, suffixes []string) []fuse.DirEntry {
+func (c *core) imageEntries(img SnapshotFile, fileName string, suffixes []string) []fuse.DirEntry {
 	suffixes = slices.Sorted(slices.Values(suffixes))
 	list := make([]fuse.DirEntry, 0, 1+len(suffixes))
 	list = append(list, fuse.DirEntry{Mode: fuse.S_IFREG, Name: fileName, Ino: c.ids.ofFile(img, "").Ino})

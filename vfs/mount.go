@@ -89,7 +89,7 @@ func (s *Server) connect() (*fuse.Server, error) {
 	if err = joinIf(err, errDup); err != nil {
 		return nil, err
 	}
-	negative := shortly
+	negative := rootTTL
 	tree := fs.NewNodeFS(&root{core: s.core}, &fs.Options{
 		NegativeTimeout: &negative,
 		RootStableAttr:  &fs.StableAttr{Ino: fuse.FUSE_ROOT_ID},

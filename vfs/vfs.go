@@ -18,7 +18,7 @@
 // the kernel may keep what it read.
 //
 // The package leaves out what is in the files and where it comes from (a Tree
-// of Images says so), HTTP, and any caching of its own. It runs on Linux only.
+// says so), HTTP, and any caching of its own. It runs on Linux only.
 //
 // A process must not use the mount that it serves: a thread that waits for the
 // kernel, which waits for this process, may be the last one that Go has.
@@ -43,15 +43,16 @@ type Tree interface {
 	FileNames() []string
 	// Current returns the image, or slot of one, that fileName names now; it may
 	// wait for the oven.
-	Current(ctx context.Context, fileName string) (Image, error)
+	Current(ctx context.Context, fileName string) (SnapshotFile, error)
 	// IDs lists the snapshots that are retained.
 	IDs() []string
-	// Image returns a retained snapshot; it never waits for the network.
-	Image(id string) (Image, error)
+	// ByID returns the image of a retained snapshot; it never waits for the network.
+	ByID(id string) (SnapshotFile, error)
 }
 
-// An Image is one immutable snapshot.
-type Image interface {
+// A SnapshotFile is one of the two files of an immutable snapshot: its image, or
+// what is in the slot of that, alone.
+type SnapshotFile interface {
 	ID() string       // 32 hex digits
 	FileName() string // "notepat-os.iso"
 	Time() time.Time  // whole seconds
@@ -69,20 +70,20 @@ type Image interface {
 
 // A Slotted is an Image whose slot is a file of its own.
 type Slotted interface {
-	Image
+	SnapshotFile
 	// Slot returns it, "notepat-piece.img" of the same ID and Time, or nil.
-	Slot() Image
+	Slot() SnapshotFile
 }
 
 // A Keeper is an Image that can tell whether reading it depends on the network.
 type Keeper interface {
-	Image
+	SnapshotFile
 	// Whole reports whether all of it is on this machine.
 	Whole() bool
 }
 
 // slotOf returns the slot of img as a file of its own, or nil.
-func slotOf(img Image) Image {
+func slotOf(img SnapshotFile) SnapshotFile {
 	if s, ok := img.(Slotted); ok {
 		return s.Slot()
 	}
@@ -90,7 +91,7 @@ func slotOf(img Image) Image {
 }
 
 // FileOf returns the file of that name of the snapshot of img, or nil.
-func FileOf(img Image, name string) Image {
+func FileOf(img SnapshotFile, name string) SnapshotFile {
 	if img.FileName() == name {
 		return img
 	}
