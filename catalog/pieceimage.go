@@ -31,6 +31,9 @@ func (i *PieceImage) Time() time.Time { return i.snapshot.Time() }
 // Size is the slot's length in bytes.
 func (i *PieceImage) Size() int64 { return i.snapshot.Base().PiecePartitionSize }
 
+// Whole is Snapshot.Whole.
+func (i *PieceImage) Whole() bool { return i.snapshot.Whole() }
+
 // Open opens it as Snapshot.Open opens the image.
 func (i *PieceImage) Open() (*Handle, error) {
 	h, err := i.snapshot.Open()

@@ -89,6 +89,8 @@ func (f *fakeImage) FileName() string { return f.name }
 func (f *fakeImage) Time() time.Time  { return f.at }
 func (f *fakeImage) Size() int64      { return f.size }
 
+func (f *fakeImage) Whole() bool { return !f.parted.Load() }
+
 func (f *fakeImage) Slot() SnapshotFile {
 	if f.slot == nil {
 		return nil
@@ -156,6 +158,9 @@ func (h fakeHandle) ReadAtContext(ctx context.Context, p []byte, off int64) (int
 	}
 	return int(n), nil
 }
+
+// Sources says that all is the base's.
+func (h fakeHandle) Sources(_, n int64) (base, volume, bundle int64) { return n, 0, 0 }
 
 func (h fakeHandle) Prefetch(off, n int64) { h.img.advised.Add(n) }
 
@@ -246,6 +251,3 @@ func (t *fakeTree) timesAsked(name string) int {
 	defer t.mu.Unlock()
 	return t.asked[name]
 }
-
-// Whole implements Keeper.
-func (f *fakeImage) Whole() bool { return !f.parted.Load() }

@@ -69,7 +69,6 @@ func (f *imageFile) Open(_ context.Context, flags uint32) (fs.FileHandle, uint32
 		return nil, 0, f.core.openErrno(f.img, f.img.FileName(), err)
 	}
 	open := &openFile{core: f.core, img: img, handle: handle, inode: f.EmbeddedInode()}
-	open.sources, _ = handle.(sourcer)
 	f.core.open.add(open)
 	return open, f.core.flags, 0
 }

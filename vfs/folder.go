@@ -22,11 +22,23 @@ const (
 	listAtOnce = 8
 )
 
-// A root is the mounted folder.
-type root struct {
+// A folder is what all folders of the mount share.
+type folder struct {
 	readOnlyFolder
 	core *core
+	at   time.Time     // its modification time
+	ttl  time.Duration // of its attributes
 }
+
+// Getattr implements fs.NodeGetattrer.
+func (f *folder) Getattr(_ context.Context, _ fs.FileHandle, out *fuse.AttrOut) syscall.Errno {
+	f.core.folderAttr(&out.Attr, f.at)
+	out.SetTimeout(f.ttl)
+	return 0
+}
+
+// A root is the mounted folder.
+type root struct{ folder }
 
 var (
 	_ fs.NodeLookuper  = (*root)(nil)
@@ -34,19 +46,13 @@ var (
 	_ fs.NodeGetattrer = (*root)(nil)
 )
 
-func (r *root) Getattr(_ context.Context, _ fs.FileHandle, out *fuse.AttrOut) syscall.Errno {
-	r.core.folderAttr(&out.Attr, r.core.started)
-	out.SetTimeout(rootTTL)
-	return 0
-}
-
 // Lookup asks the Tree for any name that an image can have, whether or not it
 // was ever listed.
 func (r *root) Lookup(ctx context.Context, name string, out *fuse.EntryOut) (*fs.Inode, syscall.Errno) {
 	if name == snapshotsName {
-		r.core.folderAttr(&out.Attr, r.core.started)
+		r.core.folderAttr(&out.Attr, r.at)
 		setTimeouts(out, snapshotTTL, rootTTL)
-		return r.NewInode(ctx, &snapshotsDir{core: r.core}, r.core.ids.ofFolder("")), 0
+		return r.NewInode(ctx, &snapshotsDir{folder{core: r.core, at: r.at, ttl: rootTTL}}, r.core.ids.ofFolder("")), 0
 	}
 	fileName, suffix, ok := splitName(name)
 	if !ok {
@@ -95,22 +101,13 @@ func (r *root) Readdir(ctx context.Context) (fs.DirStream, syscall.Errno) {
 }
 
 // snapshotsDir is the folder s: one folder for each snapshot.
-type snapshotsDir struct {
-	readOnlyFolder
-	core *core
-}
+type snapshotsDir struct{ folder }
 
 var (
 	_ fs.NodeLookuper  = (*snapshotsDir)(nil)
 	_ fs.NodeReaddirer = (*snapshotsDir)(nil)
 	_ fs.NodeGetattrer = (*snapshotsDir)(nil)
 )
-
-func (s *snapshotsDir) Getattr(_ context.Context, _ fs.FileHandle, out *fuse.AttrOut) syscall.Errno {
-	s.core.folderAttr(&out.Attr, s.core.started)
-	out.SetTimeout(rootTTL)
-	return 0
-}
 
 func (s *snapshotsDir) Lookup(ctx context.Context, id string, out *fuse.EntryOut) (*fs.Inode, syscall.Errno) {
 	if !validID(id) {
@@ -122,7 +119,7 @@ func (s *snapshotsDir) Lookup(ctx context.Context, id string, out *fuse.EntryOut
 	}
 	s.core.folderAttr(&out.Attr, img.Time())
 	setTimeouts(out, snapshotTTL, snapshotTTL)
-	return s.NewInode(ctx, &snapshotDir{core: s.core, id: id, at: img.Time()}, s.core.ids.ofFolder(id)), 0
+	return s.NewInode(ctx, &snapshotDir{folder{core: s.core, at: img.Time(), ttl: snapshotTTL}, id}, s.core.ids.ofFolder(id)), 0
 }
 
 func (s *snapshotsDir) Readdir(context.Context) (fs.DirStream, syscall.Errno) {
@@ -138,10 +135,8 @@ func (s *snapshotsDir) Readdir(context.Context) (fs.DirStream, syscall.Errno) {
 // A snapshotDir is the folder s/<id>. It asks the Tree each time, so as to hold
 // nothing of a snapshotDir that was retired.
 type snapshotDir struct {
-	readOnlyFolder
-	core *core
-	id   string
-	at   time.Time
+	folder
+	id string
 }
 
 var (
@@ -149,12 +144,6 @@ var (
 	_ fs.NodeReaddirer = (*snapshotDir)(nil)
 	_ fs.NodeGetattrer = (*snapshotDir)(nil)
 )
-
-func (s *snapshotDir) Getattr(_ context.Context, _ fs.FileHandle, out *fuse.AttrOut) syscall.Errno {
-	s.core.folderAttr(&out.Attr, s.at)
-	out.SetTimeout(snapshotTTL)
-	return 0
-}
 
 func (s *snapshotDir) Lookup(ctx context.Context, name string, out *fuse.EntryOut) (*fs.Inode, syscall.Errno) {
 	if name == wholeName {
@@ -190,32 +179,22 @@ func (s *snapshotDir) lookupWhole(ctx context.Context, out *fuse.EntryOut) (*fs.
 	if err != nil {
 		return nil, s.core.lookupErrno(ctx, snapshotsName+"/"+s.id, err)
 	}
-	if k, ok := img.(Keeper); !ok || !k.Whole() {
+	if !img.Whole() {
 		return nil, syscall.ENOENT
 	}
 	s.core.folderAttr(&out.Attr, s.at)
 	setTimeouts(out, rootTTL, rootTTL) // blocks may be evicted
-	return s.NewInode(ctx, &mark{core: s.core, at: s.at}, s.core.ids.ofFolder(s.id+"/"+wholeName)), 0
+	return s.NewInode(ctx, &mark{folder{core: s.core, at: s.at, ttl: snapshotTTL}}, s.core.ids.ofFolder(s.id+"/"+wholeName)), 0
 }
 
 // A mark is an empty folder.
-type mark struct {
-	readOnlyFolder
-	core *core
-	at   time.Time
-}
+type mark struct{ folder }
 
 var (
 	_ fs.NodeLookuper  = (*mark)(nil)
 	_ fs.NodeReaddirer = (*mark)(nil)
 	_ fs.NodeGetattrer = (*mark)(nil)
 )
-
-func (m *mark) Getattr(_ context.Context, _ fs.FileHandle, out *fuse.AttrOut) syscall.Errno {
-	m.core.folderAttr(&out.Attr, m.at)
-	out.SetTimeout(snapshotTTL)
-	return 0
-}
 
 func (*mark) Lookup(context.Context, string, *fuse.EntryOut) (*fs.Inode, syscall.Errno) {
 	return nil, syscall.ENOENT
@@ -231,7 +210,7 @@ func (s *snapshotDir) Readdir(context.Context) (fs.DirStream, syscall.Errno) {
 		return nil, s.core.lookupErrno(context.Background(), snapshotsName+"/"+s.id, err)
 	}
 	list := s.core.imageEntries(img, img.FileName(), img.Suffixes())
-	if slot := slotOf(img); slot != nil {
+	if slot := img.Slot(); slot != nil {
 		list = append(list, s.core.imageEntries(slot, slot.FileName(), slot.Suffixes())...)
 	}
 	return fs.NewListDirStream(list), 0

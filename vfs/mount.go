@@ -90,7 +90,7 @@ func (s *Server) connect() (*fuse.Server, error) {
 		return nil, err
 	}
 	negative := rootTTL
-	tree := fs.NewNodeFS(&root{core: s.core}, &fs.Options{
+	tree := fs.NewNodeFS(&root{folder{core: s.core, at: s.core.started, ttl: rootTTL}}, &fs.Options{
 		NegativeTimeout: &negative,
 		RootStableAttr:  &fs.StableAttr{Ino: fuse.FUSE_ROOT_ID},
 		Logger:          s.core.log.library(),

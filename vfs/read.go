@@ -14,12 +14,11 @@ import (
 
 // An openFile is an open file: one handle on one snapshot.
 type openFile struct {
-	core    *core
-	img     SnapshotFile
-	handle  Handle
-	sources sourcer // the handle, if it knows them
-	reads   streams
-	inode   *fs.Inode
+	core   *core
+	img    SnapshotFile
+	handle Handle
+	reads  streams
+	inode  *fs.Inode
 }
 
 var (
@@ -63,7 +62,7 @@ func (o *openFile) read(ctx context.Context, p []byte, off int64) (fuse.ReadResu
 		}
 		if f != nil {
 			if result := o.core.splices.load(f, at, len(p), release); result != nil {
-				o.core.count.spliced.add(o.sources, off, int64(len(p)))
+				o.core.count.spliced.add(o.handle, off, int64(len(p)))
 				result.fail = func(err error) { _ = o.core.readErrno(context.Background(), o.img, off, int64(len(p)), err) }
 				return result, nil
 			}
@@ -71,13 +70,13 @@ func (o *openFile) read(ctx context.Context, p []byte, off int64) (fuse.ReadResu
 			if err := readFull(f, p, at); err != nil {
 				return nil, err
 			}
-			o.core.count.copied.add(o.sources, off, int64(len(p)))
+			o.core.count.copied.add(o.handle, off, int64(len(p)))
 			return copied(p), nil
 		}
 	}
 	n, err := o.handle.ReadAtContext(ctx, p, off)
 	if n == len(p) {
-		o.core.count.copied.add(o.sources, off, int64(n))
+		o.core.count.copied.add(o.handle, off, int64(n))
 		return copied(p), nil // an io.EOF with it is no failure
 	}
 	if err == nil || fault.Kind(err) == nil {
