@@ -83,9 +83,9 @@ func basePublish(cmd *cobra.Command, args []string, o publishFlags) error {
 	if err != nil {
 		return err
 	}
-	stages := &stages{cmd: cmd, what: "publish"}
-	defer stages.end()
-	p := store.Publication{Manifest: b.manifest, Image: b.image, Keep: o.keep, Progress: stages.show, Sign: sign}
+	steps := &steps{cmd: cmd, what: "publish"}
+	defer steps.end()
+	p := store.Publication{Manifest: b.manifest, Image: b.image, Keep: o.keep, Progress: steps.show, Sign: sign}
 	plan, err := store.Preview(cmd.Context(), place, p)
 	if err != nil {
 		return err
@@ -94,12 +94,12 @@ func basePublish(cmd *cobra.Command, args []string, o publishFlags) error {
 	if o.dry {
 		return nil
 	}
-	err = b.verify(cmd.Context(), func(done, total int64) { stages.show("checking the image", done, total) })
+	err = b.verify(cmd.Context(), func(done, total int64) { steps.show("checking the image", done, total) })
 	if err != nil {
 		return err
 	}
 	result, err := store.Publish(cmd.Context(), place, p)
-	stages.end()
+	steps.end()
 	if result.Channel == nil {
 		return err
 	}
@@ -145,8 +145,8 @@ func printRemoved(cmd *cobra.Command, how string, versions []string) {
 	}
 }
 
-// stages show one bar after the other, and their names where there are none.
-type stages struct {
+// steps show one bar after the other, and their names where there are none.
+type steps struct {
 	cmd       *cobra.Command
 	what, now string
 	bar       func(done, total int64)
@@ -154,7 +154,7 @@ type stages struct {
 }
 
 // show tells how far a stage is.
-func (s *stages) show(stage string, done, total int64) {
+func (s *steps) show(stage string, done, total int64) {
 	if stage != s.now {
 		s.end()
 		s.now = stage
@@ -165,7 +165,7 @@ func (s *stages) show(stage string, done, total int64) {
 }
 
 // end ends the last bar.
-func (s *stages) end() {
+func (s *steps) end() {
 	if s.endBar != nil {
 		s.endBar()
 		s.endBar = nil
