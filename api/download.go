@@ -27,7 +27,7 @@ func (s *server) bySnapshot(w http.ResponseWriter, r *http.Request) error {
 	if file != snap.FileName() && file != snap.Slot().FileName() {
 		return &statusError{http.StatusNotFound, fmt.Sprintf("this snapshot is named %s", snap.FileName())}
 	}
-	return s.hand(w, r, snap, file, suffix, "public, max-age=31536000, immutable")
+	return s.hand(w, r, download{snap, file, suffix}, "public, max-age=31536000, immutable")
 }
 
 // byName answers /<piece>-os.iso, /<piece>-piece.img and their sidecars with the
@@ -49,7 +49,7 @@ func (s *server) byName(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return nameMissing(name, err)
 	}
-	return s.hand(w, r, snap, file, suffix, "no-cache")
+	return s.hand(w, r, download{snap, file, suffix}, "no-cache")
 }
 
 // chooseSlot finds the snapshot of which a request for a slot alone by its plain
@@ -110,10 +110,18 @@ func (s *server) choose(r *http.Request, name piece.Name, suffix string) (*catal
 	return s.Catalog.Resume(ctx, who, name, want.start)
 }
 
+// A download is the file of a snapshot that a request gets.
+type download struct {
+	snap   *catalog.Snapshot
+	file   string // of the image, or of what is in its slot
+	suffix string // of a sidecar of it; "" for the file itself
+}
+
 // hand sets the headers that nginx cannot know and sends it to the file.
 // Content-Disposition it knows: and were it set here, nginx would save the
 // text that says why an image cannot be read under the image's name.
-func (s *server) hand(w http.ResponseWriter, r *http.Request, snap *catalog.Snapshot, file, suffix, caching string) error {
+func (s *server) hand(w http.ResponseWriter, r *http.Request, d download, caching string) error {
+	snap, file, suffix := d.snap, d.file, d.suffix
 	suffixes := snap.Suffixes()
 	slot := piece.IsSlotFileName(file)
 	if slot {

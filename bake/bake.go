@@ -217,7 +217,7 @@ func (k *kitchen) bake(ctx context.Context) (*Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	m, unchanged, err := k.assemble(ctx, out, disk, Flavor, nil)
+	m, unchanged, err := k.assemble(ctx, out, disk, edition{flavor: Flavor})
 	if err != nil {
 		return nil, err
 	}

@@ -143,7 +143,7 @@ func (d *debianKitchen) bake(ctx context.Context) (*Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	m, unchanged, err := d.assemble(ctx, out, disk, FlavorDebian, nil)
+	m, unchanged, err := d.assemble(ctx, out, disk, edition{flavor: FlavorDebian})
 	if err != nil {
 		return nil, err
 	}

@@ -132,14 +132,20 @@ func copySparse(w io.WriterAt, off int64, r io.ReaderAt, n int64) error {
 	return nil
 }
 
+// An edition is what a manifest says of where a base comes from.
+type edition struct {
+	flavor string
+	fedora string // the release; "" for other flavors
+}
+
 // index makes the manifest of the finished image.
-func (k *kitchen) index(ctx context.Context, image *os.File, flavor string) (*base.Manifest, error) {
+func (k *kitchen) index(ctx context.Context, image *os.File, e edition) (*base.Manifest, error) {
 	info, err := image.Stat()
 	if err != nil {
 		return nil, err
 	}
 	return base.Index(ctx, image, info.Size(), base.IndexOptions{
-		Version: k.Version, Flavor: flavor, Arch: k.Arch,
+		Version: k.Version, Flavor: e.flavor, Fedora: e.fedora, Arch: k.Arch,
 		CreatedAt: k.time().Format(time.RFC3339),
 		Progress:  func(done, total int64) { k.Progress(stageIndex, done, total) },
 		Omitted: func(path, reason string) {
@@ -148,9 +154,8 @@ func (k *kitchen) index(ctx context.Context, image *os.File, flavor string) (*ba
 	})
 }
 
-// assemble writes the image, makes its manifest, of which describe may say more,
-// and gives both their names.
-func (k *kitchen) assemble(ctx context.Context, out *output, disk *hybrid, flavor string, describe func(*base.Manifest)) (m *base.Manifest, unchanged bool, err error) {
+// assemble writes the image, makes its manifest, and gives both their names.
+func (k *kitchen) assemble(ctx context.Context, out *output, disk *hybrid, e edition) (m *base.Manifest, unchanged bool, err error) {
 	k.Progress(stageImage, 0, 1)
 	image, err := disk.write(ctx, k.run, k.scratch, out.temp(ImageName))
 	if err != nil {
@@ -158,18 +163,12 @@ func (k *kitchen) assemble(ctx context.Context, out *output, disk *hybrid, flavo
 	}
 	defer image.Close()
 	k.Progress(stageImage, 1, 1)
-	if m, err = k.index(ctx, image, flavor); err != nil {
+	if m, err = k.index(ctx, image, e); err != nil {
 		return nil, false, err
-	}
-	if describe != nil {
-		describe(m)
-		if err := m.Validate(); err != nil {
-			return nil, false, err
-		}
 	}
 	if unchanged, err = out.publish(m); err != nil {
 		return nil, false, err
 	}
-	k.Log.Info("baked", "flavor", flavor, "version", k.Version, "size", m.TotalSize, "sha256", m.SHA256.String(), "unchanged", unchanged)
+	k.Log.Info("baked", "flavor", e.flavor, "version", k.Version, "size", m.TotalSize, "sha256", m.SHA256.String(), "unchanged", unchanged)
 	return m, unchanged, nil
 }

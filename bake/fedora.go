@@ -10,7 +10,6 @@ import (
 	"path/filepath"
 	"strings"
 
-	"aesthetic.computer/isofs/base"
 	"aesthetic.computer/isofs/fault"
 )
 
@@ -184,7 +183,7 @@ func (f *fedoraKitchen) bake(ctx context.Context) (*Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	m, unchanged, err := f.assemble(ctx, out, disk, FlavorFedora, func(m *base.Manifest) { m.Fedora = string(name) })
+	m, unchanged, err := f.assemble(ctx, out, disk, edition{FlavorFedora, string(name)})
 	if err != nil {
 		return nil, err
 	}

@@ -57,8 +57,7 @@ func (s *scan) run(ctx context.Context, r io.ReaderAt, size int64) (*digests, er
 		zsync = newZsyncLane(*s.zsync, s.slotOff)
 		lanes = append(lanes, zsync)
 	}
-	chunk := max(scanChunk, s.blockSize)
-	if err := pump(ctx, r, size, chunk, s.progress, lanes...); err != nil {
+	if err := s.pump(ctx, r, size, lanes); err != nil {
 		return nil, err
 	}
 	d := &digests{
@@ -76,8 +75,9 @@ func (s *scan) run(ctx context.Context, r io.ReaderAt, size int64) (*digests, er
 	return d, nil
 }
 
-// pump feeds [0, size) of r to the lanes, chunk bytes at a time.
-func pump(ctx context.Context, r io.ReaderAt, size, chunk int64, progress func(done, total int64), lanes ...lane) error {
+// pump feeds [0, size) of r to the lanes, a chunk at a time.
+func (s *scan) pump(ctx context.Context, r io.ReaderAt, size int64, lanes []lane) error {
+	chunk := max(scanChunk, s.blockSize)
 	now, next := make([]byte, min(chunk, size)), make([]byte, min(chunk, size))
 	read := make(chan error, 1)
 	fetch := func(p []byte, off int64) { read <- partition.ReadFull(r, p, off) }
@@ -96,12 +96,12 @@ func pump(ctx context.Context, r io.ReaderAt, size, chunk int64, progress func(d
 		}
 		if err := feed(lanes, p, off); err != nil {
 			if end < size {
-				<-read //nolint:errcheck // the buffer is its until then; the first error is told
+				<-read //nolint:errcheck // the buffer is its until then; the first error is returned
 			}
 			return err
 		}
-		if progress != nil {
-			progress(end, size)
+		if s.progress != nil {
+			s.progress(end, size)
 		}
 		now, next = next, now
 	}

@@ -127,5 +127,5 @@ func (u *Update) Run(ctx context.Context, show func(Stage) Progress) error {
 			return err
 		}
 	}
-	return writeSlot(ctx, u.target, u.Snapshot, slot, pieces, show(Writing))
+	return u.writeSlot(ctx, slot, pieces, show(Writing))
 }

@@ -70,7 +70,8 @@ func readMarker(t Target, slot int64) (*Contents, error) {
 // writeSlot writes the slot: first a marker instead of its superblock, then what
 // is to be repaired of the base, then all behind the superblock, and that when
 // all else was read back and is right.
-func writeSlot(ctx context.Context, t Target, s *Snapshot, slot []byte, repair []overlaid, show Progress) error {
+func (u *Update) writeSlot(ctx context.Context, slot []byte, repair []overlaid, show Progress) error {
+	t, s := u.target, u.Snapshot
 	off := s.Manifest.PiecePartitionOffset
 	if err := writeThrough(t, marker(s, len(repair) > 0), off); err != nil {
 		return &UnfinishedError{err}
