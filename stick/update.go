@@ -96,23 +96,23 @@ func (u *Update) Bytes() (slot, base int64) {
 	return m.PiecePartitionSize, base
 }
 
-// A Stage is a part of an update that takes time.
-type Stage string
+// A Step is a part of an update that takes time.
+type Step string
 
-// The stages of an update, of which the second may be left out.
+// The steps of an update, of which the second may be left out.
 const (
-	Downloading  Stage = "downloading the piece"
-	CheckingBase Stage = "comparing the base"
-	Writing      Stage = "writing and reading back"
+	Downloading  Step = "downloading the piece"
+	CheckingBase Step = "comparing the base"
+	Writing      Step = "writing and reading back"
 )
 
 // Run downloads the piece, and what is to be repaired, compares the base if that
 // is to be done, writes the slot and reads it back. show may be nil. An
 // *UnfinishedError says that the stick was written to and cannot be used;
 // before that nothing was written.
-func (u *Update) Run(ctx context.Context, show func(Stage) Progress) error {
+func (u *Update) Run(ctx context.Context, show func(Step) Progress) error {
 	if show == nil {
-		show = func(Stage) Progress { return nil }
+		show = func(Step) Progress { return nil }
 	}
 	slot, err := u.Snapshot.Slot(ctx, show(Downloading))
 	if err != nil {

@@ -110,7 +110,7 @@ func runStickUpdate(cmd *cobra.Command, path, address string, f *stickFlags, o s
 		return err
 	}
 	var end func()
-	err = u.Run(ctx, func(s stick.Stage) stick.Progress {
+	err = u.Run(ctx, func(s stick.Step) stick.Progress {
 		if end != nil {
 			end()
 		}
