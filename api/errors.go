@@ -68,10 +68,10 @@ var replies = []struct {
 	{is[*bundle.BusyError], http.StatusServiceUnavailable, "the oven, which packs the pieces, is busy", true},
 	{is[*bundle.TimeoutError], http.StatusGatewayTimeout, "the oven, which packs the pieces, takes too long", true},
 	{is[*unreadableError], http.StatusServiceUnavailable, "the image cannot be read at the moment", true},
-	{kind(fault.Corrupt), http.StatusBadGateway, noSource, true},
-	{kind(fault.Invalid), http.StatusBadRequest, "no image can be made of this piece; the operator's log says why", false},
-	{kind(fault.NotFound), http.StatusNotFound, "there is no such piece", false},
-	{kind(fault.Unavailable), http.StatusBadGateway, noSource, true},
+	{ofKind(fault.Corrupt), http.StatusBadGateway, noSource, true},
+	{ofKind(fault.Invalid), http.StatusBadRequest, "no image can be made of this piece; the operator's log says why", false},
+	{ofKind(fault.NotFound), http.StatusNotFound, "there is no such piece", false},
+	{ofKind(fault.Unavailable), http.StatusBadGateway, noSource, true},
 }
 
 const noSource = "the source of the piece does not deliver it at the moment"
@@ -81,7 +81,7 @@ func is[T error](err error) bool {
 	return ok
 }
 
-func kind(k error) func(error) bool {
+func ofKind(k error) func(error) bool {
 	return func(err error) bool { return errors.Is(err, k) }
 }
 

@@ -78,7 +78,7 @@ type bakery struct {
 	has     map[string]baked
 	err     error         // of every fetch
 	gate    chan struct{} // if there is one, fetches wait until it is closed
-	begun   chan string   // if there is one, is told of every fetch
+	started chan string   // if there is one, is told of every fetch
 	fetches int
 }
 
@@ -108,10 +108,10 @@ func (b *bakery) count() int {
 func (b *bakery) Fetch(ctx context.Context, name piece.Name, w io.Writer, limit int64) (bundle.Info, error) {
 	b.mu.Lock()
 	b.fetches++
-	gate, begun := b.gate, b.begun
+	gate, started := b.gate, b.started
 	b.mu.Unlock()
-	if begun != nil {
-		begun <- name.String()
+	if started != nil {
+		started <- name.String()
 	}
 	if gate != nil {
 		select {

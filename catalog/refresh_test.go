@@ -42,7 +42,7 @@ func TestTheFirstRequestFetchesAndTheNextDoNot(t *testing.T) {
 func TestCallersShareOneFetch(t *testing.T) {
 	r := newRig(t, Limits{})
 	r.source.bake("notepat", "<p>1</p>", epoch)
-	r.source.gate, r.source.begun = make(chan struct{}), make(chan string, 100)
+	r.source.gate, r.source.started = make(chan struct{}), make(chan string, 100)
 	var callers sync.WaitGroup
 	ids := make([]string, 50)
 	for i := range ids {
@@ -52,7 +52,7 @@ func TestCallersShareOneFetch(t *testing.T) {
 			}
 		})
 	}
-	<-r.source.begun
+	<-r.source.started
 	close(r.source.gate)
 	callers.Wait()
 	if got := slices.Compact(ids); len(got) != 1 || got[0] == "" || r.source.count() != 1 {
@@ -63,7 +63,7 @@ func TestCallersShareOneFetch(t *testing.T) {
 func TestACallerLeavesAndTheFetchGoesOn(t *testing.T) {
 	r := newRig(t, Limits{})
 	r.source.bake("notepat", "<p>1</p>", epoch)
-	r.source.gate, r.source.begun = make(chan struct{}), make(chan string, 100)
+	r.source.gate, r.source.started = make(chan struct{}), make(chan string, 100)
 	ctx, leave := context.WithCancelCause(t.Context())
 	impatient := errors.New("impatient")
 	left := make(chan error)
@@ -71,7 +71,7 @@ func TestACallerLeavesAndTheFetchGoesOn(t *testing.T) {
 		_, err := r.Current(ctx, name("notepat"))
 		left <- err
 	}()
-	<-r.source.begun
+	<-r.source.started
 	leave(impatient)
 	if err := <-left; !errors.Is(err, fault.Unavailable) || !errors.Is(err, impatient) {
 		t.Errorf("who leaves gets %v", err)
@@ -170,11 +170,11 @@ func TestHowLongAKnownPieceIsWaitedFor(t *testing.T) {
 		r.source.bake("notepat", "<p>old</p>", epoch)
 		r.current("notepat")
 		gate := make(chan struct{})
-		r.source.set(func() { r.source.gate, r.source.begun = gate, make(chan string, 100) })
+		r.source.set(func() { r.source.gate, r.source.started = gate, make(chan string, 100) })
 		r.source.bake("notepat", "<p>new</p>", epoch.Add(time.Second))
 		if c.wait == time.Hour {
 			go func() {
-				<-r.source.begun
+				<-r.source.started
 				close(gate)
 			}()
 		}
@@ -251,13 +251,13 @@ func TestAFullHouseSaysSo(t *testing.T) {
 	r.source.bake("one", "<p>1</p>", epoch)
 	r.source.bake("two", "<p>2</p>", epoch)
 	gate := make(chan struct{})
-	r.source.set(func() { r.source.gate, r.source.begun = gate, make(chan string, 10) })
+	r.source.set(func() { r.source.gate, r.source.started = gate, make(chan string, 10) })
 	one := make(chan error)
 	go func() {
 		_, err := r.Current(t.Context(), name("one"))
 		one <- err
 	}()
-	<-r.source.begun
+	<-r.source.started
 	_, err := r.Current(t.Context(), name("two"))
 	if busy, ok := errors.AsType[*BusyError](err); !ok || busy.RetryAfter <= 0 || !errors.Is(err, fault.Unavailable) {
 		t.Errorf("a second piece at once: %v", err)
@@ -284,13 +284,13 @@ func TestASourceThatBreaksItsContract(t *testing.T) {
 
 func TestCloseEndsTheFetchesUnderWay(t *testing.T) {
 	r := newRig(t, Limits{})
-	r.source.gate, r.source.begun = make(chan struct{}), make(chan string, 10)
+	r.source.gate, r.source.started = make(chan struct{}), make(chan string, 10)
 	got := make(chan error)
 	go func() {
 		_, err := r.Current(t.Context(), name("notepat"))
 		got <- err
 	}()
-	<-r.source.begun
+	<-r.source.started
 	if err := r.Close(); err != nil {
 		t.Error(err)
 	}

@@ -45,7 +45,7 @@ func (c *Catalog) Begin(ctx context.Context, who Client, name piece.Name) (*Snap
 // be one of many in it, such as a short range at the start of the image: the
 // one that this client is reading, if it is kept, else it is as Begin.
 func (c *Catalog) Continue(ctx context.Context, who Client, name piece.Name) (*Snapshot, error) {
-	if ids, exact := c.clients.begun(who, name); exact {
+	if ids, exact := c.clients.beginnings(who, name); exact {
 		if s, err := c.ByID(ids[0]); err == nil {
 			s.touch()
 			return s, nil
@@ -61,7 +61,7 @@ func (c *Catalog) Peek(ctx context.Context, who Client, name piece.Name) (*Snaps
 	if err != nil {
 		return nil, err
 	}
-	if _, exact := c.clients.begun(who, name); !exact {
+	if _, exact := c.clients.beginnings(who, name); !exact {
 		c.remember(who, s)
 	}
 	return s, nil
@@ -96,7 +96,7 @@ func (c *Catalog) remember(who Client, s *Snapshot) {
 // A client that began with a snapshot that is lost is a *StaleError wherever it
 // starts: a download in several connections may have parts of that slot already.
 func (c *Catalog) Resume(ctx context.Context, who Client, name piece.Name, start int64) (*Snapshot, error) {
-	ids, exact := c.clients.begun(who, name)
+	ids, exact := c.clients.beginnings(who, name)
 	var kept []*Snapshot
 	lost := false
 	for _, id := range ids {

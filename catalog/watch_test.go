@@ -56,13 +56,13 @@ func TestLateWatchersJoin(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, Limits{})
 		r.source.bake("notepat", "<p>1</p>", epoch)
-		r.source.gate, r.source.begun = make(chan struct{}), make(chan string, 100)
+		r.source.gate, r.source.started = make(chan struct{}), make(chan string, 100)
 		results := make([]watched, 20)
 		var all sync.WaitGroup
 		watch := func(i int, ctx context.Context) { all.Go(func() { results[i] = r.watch(ctx, "notepat") }) }
 		ctx, leave := context.WithCancel(t.Context())
 		watch(0, ctx)
-		<-r.source.begun
+		<-r.source.started
 		r.clock.add(3 * time.Second)
 		for i := range results[1:] {
 			watch(i+1, t.Context())
@@ -163,7 +163,7 @@ func TestDensities(t *testing.T) {
 func TestDensitiesAtOnce(t *testing.T) {
 	r := newRig(t, Limits{})
 	r.source.bake("notepat", "<p>1</p>", epoch)
-	r.source.gate, r.source.begun = make(chan struct{}), make(chan string, 100)
+	r.source.gate, r.source.started = make(chan struct{}), make(chan string, 100)
 	names := []piece.Name{name("notepat"), name("notepat").WithDensity(4)}
 	got := make([]*Snapshot, len(names))
 	var all sync.WaitGroup
@@ -177,7 +177,7 @@ func TestDensitiesAtOnce(t *testing.T) {
 	}
 	for range names {
 		select {
-		case <-r.source.begun:
+		case <-r.source.started:
 		case <-t.Context().Done():
 		}
 	}
