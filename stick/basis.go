@@ -228,7 +228,7 @@ func (b *basis) scan(ctx context.Context, r io.ReaderAt, show Progress) (base.Ha
 				b.found = append(b.found, b.differs(i))
 			}
 		}
-		show.tell(off+n, b.m.TotalSize)
+		show.report(off+n, b.m.TotalSize)
 	}
 	if more := len(b.wrong) - maxFound; more > 0 {
 		b.found = append(b.found, fmt.Sprintf("and %d blocks more", more))

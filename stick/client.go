@@ -30,8 +30,8 @@ type Client struct {
 	Pause func(ctx context.Context, n int) error
 }
 
-// A Snapshot is an image as a server has it.
-type Snapshot struct {
+// A Download is an image as a server has it.
+type Download struct {
 	ID       string
 	Name     piece.Name
 	Manifest *base.Manifest // of its base
@@ -59,7 +59,7 @@ var (
 
 // Resolve finds the snapshot that an address means at the moment: of an image,
 // of the page of a piece, or of /os?piece=.
-func (c *Client) Resolve(ctx context.Context, address string) (*Snapshot, error) {
+func (c *Client) Resolve(ctx context.Context, address string) (*Download, error) {
 	u, err := parseAddress(address)
 	if err != nil {
 		return nil, err
@@ -94,7 +94,7 @@ func (c *Client) Resolve(ctx context.Context, address string) (*Snapshot, error)
 
 // ByID finds a snapshot by its id, at the server that address is of: what a
 // stick says that it carries. fault.NotFound if the server has it no more.
-func (c *Client) ByID(ctx context.Context, address, id, pieceName string) (*Snapshot, error) {
+func (c *Client) ByID(ctx context.Context, address, id, pieceName string) (*Download, error) {
 	u, err := parseAddress(address)
 	if err != nil {
 		return nil, err
@@ -143,8 +143,8 @@ func namedPiece(u *url.URL) string {
 }
 
 // open reads what there is beside a snapshot.
-func (c *Client) open(ctx context.Context, folder *url.URL, id string, name piece.Name) (*Snapshot, error) {
-	s := &Snapshot{ID: id, Name: name, client: c, folder: folder}
+func (c *Client) open(ctx context.Context, folder *url.URL, id string, name piece.Name) (*Download, error) {
+	s := &Download{ID: id, Name: name, client: c, folder: folder}
 	data, err := s.get(ctx, name.FileName()+".manifest", base.MaxManifestSize)
 	if err != nil {
 		return nil, err
@@ -159,7 +159,7 @@ func (c *Client) open(ctx context.Context, folder *url.URL, id string, name piec
 	return s, err
 }
 
-func (s *Snapshot) digestOf(ctx context.Context, file string) (sum base.Hash, err error) {
+func (s *Download) digestOf(ctx context.Context, file string) (sum base.Hash, err error) {
 	text, err := s.get(ctx, file+".sha256", maxSmall)
 	if err != nil {
 		return sum, err
@@ -172,12 +172,12 @@ func (s *Snapshot) digestOf(ctx context.Context, file string) (sum base.Hash, er
 }
 
 // URL is the address of the image, which is the same for ever.
-func (s *Snapshot) URL() string { return s.folder.JoinPath(s.Name.FileName()).Redacted() }
+func (s *Download) URL() string { return s.folder.JoinPath(s.Name.FileName()).Redacted() }
 
 // Slot downloads what is in the slot, checks that it is, and with the rest of
 // the base makes, the bytes that the server told the digests of, and its
 // signature.
-func (s *Snapshot) Slot(ctx context.Context, show Progress) ([]byte, error) {
+func (s *Download) Slot(ctx context.Context, show Progress) ([]byte, error) {
 	file := s.Name.SlotFileName()
 	slot := make([]byte, 0, s.Manifest.PiecePartitionSize)
 	size := s.Manifest.PiecePartitionSize
@@ -203,7 +203,7 @@ func (s *Snapshot) Slot(ctx context.Context, show Progress) ([]byte, error) {
 }
 
 // verify checks the signature beside a file, if signatures are to be checked.
-func (s *Snapshot) verify(ctx context.Context, file string, signed io.Reader) (by string, err error) {
+func (s *Download) verify(ctx context.Context, file string, signed io.Reader) (by string, err error) {
 	if s.client.Verifier == nil {
 		return "", nil
 	}
@@ -218,7 +218,7 @@ func (s *Snapshot) verify(ctx context.Context, file string, signed io.Reader) (b
 }
 
 // get returns a small file of the snapshot's.
-func (s *Snapshot) get(ctx context.Context, file string, limit int64) ([]byte, error) {
+func (s *Download) get(ctx context.Context, file string, limit int64) ([]byte, error) {
 	u := s.folder.JoinPath(file)
 	resp, err := s.client.do(ctx, http.MethodGet, u, "")
 	if err != nil {
@@ -281,7 +281,7 @@ type span struct{ off, end, size int64 }
 
 // fetch downloads a part of a file, going on where a connection broke off. The
 // addresses of a snapshot have the same bytes for ever, so parts fit.
-func (s *Snapshot) fetch(ctx context.Context, file string, of span, sink func([]byte) error, show Progress) error {
+func (s *Download) fetch(ctx context.Context, file string, of span, sink func([]byte) error, show Progress) error {
 	u := s.folder.JoinPath(file)
 	left, length := of, of.end-of.off
 	for failed := 0; ; {
@@ -290,7 +290,7 @@ func (s *Snapshot) fetch(ctx context.Context, file string, of span, sink func([]
 				return &sinkError{err}
 			}
 			left.off += int64(len(p))
-			show.tell(left.off-of.off, length)
+			show.report(left.off-of.off, length)
 			return nil
 		})
 		if own, ok := errors.AsType[*sinkError](err); ok {
@@ -320,7 +320,7 @@ type sinkError struct{ error }
 var errStalled = fmt.Errorf("nothing came for %s", stall)
 
 // part downloads from the beginning of a span on, for as long as it comes.
-func (s *Snapshot) part(ctx context.Context, u *url.URL, of span, sink func([]byte) error) (n int64, err error) {
+func (s *Download) part(ctx context.Context, u *url.URL, of span, sink func([]byte) error) (n int64, err error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	patience := time.AfterFunc(stall, func() { cancel(errStalled) })

@@ -243,7 +243,7 @@ func (s *fakeServer) client() *Client {
 	return &Client{HTTP: s.Client(), Pause: func(context.Context, int) error { return nil }}
 }
 
-func (s *fakeServer) resolve(t testing.TB, path string) *Snapshot {
+func (s *fakeServer) resolve(t testing.TB, path string) *Download {
 	t.Helper()
 	snap, err := s.client().Resolve(t.Context(), s.URL+path)
 	if err != nil {

@@ -71,7 +71,7 @@ func (b *basis) repairsTable() bool {
 
 // fetchBlocks downloads blocks of the base, out of the image, and compares each
 // with its hash.
-func (s *Snapshot) fetchBlocks(ctx context.Context, blocks []int, show Progress) ([]overlaid, error) {
+func (s *Download) fetchBlocks(ctx context.Context, blocks []int, show Progress) ([]overlaid, error) {
 	var got []overlaid
 	total := int64(len(blocks)) * s.Manifest.BlockSize
 	for n, i := range blocks {
@@ -88,7 +88,7 @@ func (s *Snapshot) fetchBlocks(ctx context.Context, blocks []int, show Progress)
 			return nil, fmt.Errorf("block %d of the image came with other bytes than the manifest of its base has: %w", i, fault.Corrupt)
 		}
 		got = append(got, overlaid{off, data})
-		show.tell(int64(n+1)*s.Manifest.BlockSize, total)
+		show.report(int64(n+1)*s.Manifest.BlockSize, total)
 	}
 	return got, nil
 }

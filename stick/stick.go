@@ -36,7 +36,7 @@ type Target interface {
 // A Progress is told how far something is. It may be nil.
 type Progress func(done, total int64)
 
-func (p Progress) tell(done, total int64) {
+func (p Progress) report(done, total int64) {
 	if p != nil {
 		p(done, total)
 	}

@@ -14,7 +14,7 @@ func sum256(p []byte) [32]byte { return sha256.Sum256(p) }
 
 // An Update is what would be done to a stick, before it is.
 type Update struct {
-	Snapshot *Snapshot
+	Snapshot *Download
 	// Has is what the stick says that it carries now; nil if it says nothing.
 	Has *Contents
 	// Same is true if it already has this image's slot, and nothing is to be
@@ -46,7 +46,7 @@ type Options struct {
 // Plan looks at a stick that is to become s. Nothing is written. A stick of
 // another base is an *OtherBaseError, one whose base was changed and is not to be
 // repaired a *TouchedError, what is no stick of isofs fault.Invalid.
-func Plan(ctx context.Context, t Target, s *Snapshot, o Options) (*Update, error) {
+func Plan(ctx context.Context, t Target, s *Download, o Options) (*Update, error) {
 	b, err := lookAtBasis(t, s.Manifest)
 	if err != nil {
 		return nil, err

@@ -74,7 +74,7 @@ func WhatItCarries(t Target) (*Contents, error) {
 // Verify reads the length of the image from a stick and compares it with what
 // the server says of the snapshot, and, if the client has a Verifier, with what
 // was signed. Where it differs is in the verdict; errors are of reading.
-func Verify(ctx context.Context, t Target, s *Snapshot, show Progress) (*Verdict, error) {
+func Verify(ctx context.Context, t Target, s *Download, show Progress) (*Verdict, error) {
 	m := s.Manifest
 	b, err := lookAtBasis(t, m)
 	if err != nil {
@@ -116,7 +116,7 @@ func Verify(ctx context.Context, t Target, s *Snapshot, show Progress) (*Verdict
 // scanSigned reads the image once, for its digest and for the signature. That
 // a digest is not the signed one is found by comparing it; so what the Verifier
 // says of other bytes is no error.
-func scanSigned(ctx context.Context, b *basis, t Target, s *Snapshot, show Progress) (sum base.Hash, by string, err error) {
+func scanSigned(ctx context.Context, b *basis, t Target, s *Download, show Progress) (sum base.Hash, by string, err error) {
 	if s.client.Verifier == nil {
 		sum, err = b.scan(ctx, t, show)
 		return sum, "", err
@@ -156,7 +156,7 @@ func (t *teeReader) ReadAt(p []byte, off int64) (int, error) {
 }
 
 // firstInSlot tells at which byte the slot differs, "" if nowhere.
-func firstInSlot(ctx context.Context, t Target, s *Snapshot) string {
+func firstInSlot(ctx context.Context, t Target, s *Download) string {
 	off := s.Manifest.PiecePartitionOffset
 	unchecked := *s
 	unchecked.client = &Client{HTTP: s.client.HTTP, Pause: s.client.Pause}
