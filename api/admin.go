@@ -21,6 +21,7 @@ import (
 	"aesthetic.computer/isofs/bundle"
 	"aesthetic.computer/isofs/catalog"
 	"aesthetic.computer/isofs/fault"
+	"aesthetic.computer/isofs/piece"
 	"aesthetic.computer/isofs/quota"
 )
 
@@ -269,11 +270,11 @@ func (f fields) words() string {
 }
 
 // piece is the field of that name.
-func (f fields) piece() (bundle.Name, error) {
+func (f fields) piece() (piece.Name, error) {
 	if f["piece"] == "" {
-		return bundle.Name{}, badRequest("piece is missing")
+		return piece.Name{}, badRequest("piece is missing")
 	}
-	return bundle.ParseName(f["piece"])
+	return piece.ParseName(f["piece"])
 }
 
 // snapshotData is a snapshot as the operator sees it.

@@ -8,8 +8,8 @@ import (
 	"strings"
 	"time"
 
-	"aesthetic.computer/isofs/bundle"
 	"aesthetic.computer/isofs/catalog"
+	"aesthetic.computer/isofs/piece"
 )
 
 // bySnapshot answers /s/<id>/<file>: nginx asks for the headers of a whole
@@ -19,7 +19,7 @@ func (s *server) bySnapshot(w http.ResponseWriter, r *http.Request) error {
 	snap, err := s.Catalog.ByID(r.PathValue("id"))
 	if err != nil {
 		text := "this snapshot is not kept here, or never was"
-		if _, err := bundle.ParseFileName(file); err == nil {
+		if _, err := piece.ParseFileName(file); err == nil {
 			text += "; the latest image is at /" + file
 		}
 		return &statusError{http.StatusNotFound, text}
@@ -27,36 +27,36 @@ func (s *server) bySnapshot(w http.ResponseWriter, r *http.Request) error {
 	if file != snap.FileName() && file != snap.Slot().FileName() {
 		return &statusError{http.StatusNotFound, fmt.Sprintf("this snapshot is named %s", snap.FileName())}
 	}
-	return s.hand(w, r, snap, file, suffix, "public, max-age=31536000, immutable")
+	return s.hand(w, r, download{snap, file, suffix}, "public, max-age=31536000, immutable")
 }
 
 // byName answers /<piece>-os.iso, /<piece>-piece.img and their sidecars with the
 // snapshot that this request means.
 func (s *server) byName(w http.ResponseWriter, r *http.Request) error {
 	file, suffix := splitSidecar(r.PathValue("file"))
-	name, err := bundle.ParseFileName(file)
+	name, err := piece.ParseFileName(file)
 	if err != nil {
-		if !strings.HasSuffix(file, "-os.iso") && !bundle.IsSlotFileName(file) {
+		if !strings.HasSuffix(file, "-os.iso") && !piece.IsSlotFileName(file) {
 			return errNothingHere
 		}
 		return &statusError{http.StatusBadRequest, err.Error()}
 	}
 	choose := s.choose
-	if bundle.IsSlotFileName(file) {
+	if piece.IsSlotFileName(file) {
 		choose = s.chooseSlot
 	}
 	snap, err := choose(r, name, suffix)
 	if err != nil {
 		return nameMissing(name, err)
 	}
-	return s.hand(w, r, snap, file, suffix, "no-cache")
+	return s.hand(w, r, download{snap, file, suffix}, "no-cache")
 }
 
 // chooseSlot finds the snapshot of which a request for a slot alone by its plain
 // name gets the slot. The memory of what clients began with is of images; here a
 // resume is answered if its validator says of what, and else refused: no part of
 // a slot is like that of another snapshot.
-func (s *server) chooseSlot(r *http.Request, name bundle.Name, suffix string) (*catalog.Snapshot, error) {
+func (s *server) chooseSlot(r *http.Request, name piece.Name, suffix string) (*catalog.Snapshot, error) {
 	if suffix == "" {
 		if validator, ok := validatorOf(r.Header); ok {
 			if t, ok := validatorTime(validator); ok {
@@ -75,7 +75,7 @@ func (s *server) chooseSlot(r *http.Request, name bundle.Name, suffix string) (*
 // choose finds the snapshot that a request for a plain name means. What a
 // client already has decides, so that the bytes of one download are of one
 // image (DESIGN.md, invariant 3).
-func (s *server) choose(r *http.Request, name bundle.Name, suffix string) (*catalog.Snapshot, error) {
+func (s *server) choose(r *http.Request, name piece.Name, suffix string) (*catalog.Snapshot, error) {
 	ctx, who := r.Context(), clientOf(r)
 	if suffix != "" {
 		return s.Catalog.Continue(ctx, who, name)
@@ -110,12 +110,20 @@ func (s *server) choose(r *http.Request, name bundle.Name, suffix string) (*cata
 	return s.Catalog.Resume(ctx, who, name, want.start)
 }
 
+// A download is the file of a snapshot that a request gets.
+type download struct {
+	snap   *catalog.Snapshot
+	file   string // of the image, or of what is in its slot
+	suffix string // of a sidecar of it; "" for the file itself
+}
+
 // hand sets the headers that nginx cannot know and sends it to the file.
 // Content-Disposition it knows: and were it set here, nginx would save the
 // text that says why an image cannot be read under the image's name.
-func (s *server) hand(w http.ResponseWriter, r *http.Request, snap *catalog.Snapshot, file, suffix, caching string) error {
+func (s *server) hand(w http.ResponseWriter, r *http.Request, d download, caching string) error {
+	snap, file, suffix := d.snap, d.file, d.suffix
 	suffixes := snap.Suffixes()
-	slot := bundle.IsSlotFileName(file)
+	slot := piece.IsSlotFileName(file)
 	if slot {
 		suffixes = snap.Slot().Suffixes()
 	}

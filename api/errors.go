@@ -13,6 +13,7 @@ import (
 	"aesthetic.computer/isofs/bundle"
 	"aesthetic.computer/isofs/catalog"
 	"aesthetic.computer/isofs/fault"
+	"aesthetic.computer/isofs/piece"
 )
 
 // A statusError is an answer that has its status already, and words that a
@@ -67,10 +68,10 @@ var replies = []struct {
 	{is[*bundle.BusyError], http.StatusServiceUnavailable, "the oven, which packs the pieces, is busy", true},
 	{is[*bundle.TimeoutError], http.StatusGatewayTimeout, "the oven, which packs the pieces, takes too long", true},
 	{is[*unreadableError], http.StatusServiceUnavailable, "the image cannot be read at the moment", true},
-	{kind(fault.Corrupt), http.StatusBadGateway, noSource, true},
-	{kind(fault.Invalid), http.StatusBadRequest, "no image can be made of this piece; the operator's log says why", false},
-	{kind(fault.NotFound), http.StatusNotFound, "there is no such piece", false},
-	{kind(fault.Unavailable), http.StatusBadGateway, noSource, true},
+	{ofKind(fault.Corrupt), http.StatusBadGateway, noSource, true},
+	{ofKind(fault.Invalid), http.StatusBadRequest, "no image can be made of this piece; the operator's log says why", false},
+	{ofKind(fault.NotFound), http.StatusNotFound, "there is no such piece", false},
+	{ofKind(fault.Unavailable), http.StatusBadGateway, noSource, true},
 }
 
 const noSource = "the source of the piece does not deliver it at the moment"
@@ -80,7 +81,7 @@ func is[T error](err error) bool {
 	return ok
 }
 
-func kind(k error) func(error) bool {
+func ofKind(k error) func(error) bool {
 	return func(err error) bool { return errors.Is(err, k) }
 }
 
@@ -191,7 +192,7 @@ func (s *server) writeError(w http.ResponseWriter, r *http.Request, usual form, 
 
 // nameMissing gives an error that says that there is no such piece words that
 // name it.
-func nameMissing(name bundle.Name, err error) error {
+func nameMissing(name piece.Name, err error) error {
 	if !is[*catalog.StaleError](err) && !is[*unreadableError](err) && errors.Is(err, fault.NotFound) {
 		return &statusError{http.StatusNotFound, fmt.Sprintf("there is no piece named %s", name)}
 	}

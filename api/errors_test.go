@@ -14,6 +14,7 @@ import (
 	"aesthetic.computer/isofs/bundle"
 	"aesthetic.computer/isofs/catalog"
 	"aesthetic.computer/isofs/fault"
+	"aesthetic.computer/isofs/piece"
 )
 
 const secret = "/srv/secret"
@@ -21,7 +22,7 @@ const secret = "/srv/secret"
 // The three forms of each error: its status, its Retry-After, and words that
 // give away nothing of the machine.
 func TestErrors(t *testing.T) {
-	name, err := bundle.ParseName("notepat")
+	name, err := piece.ParseName("notepat")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -94,7 +95,7 @@ func TestAStaleResume(t *testing.T) {
 }
 
 func TestAFullHouse(t *testing.T) {
-	r := newRig(t, catalog.Limits{Flights: 1})
+	r := newRig(t, catalog.Limits{Builds: 1})
 	r.shop.gate, r.shop.begun = make(chan struct{}), make(chan string, 10)
 	done := make(chan *httptest.ResponseRecorder)
 	go func() { done <- r.ask("GET", "/notepat-os.iso") }()

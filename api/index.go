@@ -4,7 +4,7 @@ import (
 	"net/http"
 	"strings"
 
-	"aesthetic.computer/isofs/bundle"
+	"aesthetic.computer/isofs/piece"
 )
 
 // maxListed bounds the page, however many pieces are known.
@@ -13,8 +13,8 @@ const maxListed = 500
 // indexData is what the page shows.
 type indexData struct {
 	Address string // "http://127.0.0.1:8080"
-	Pieces  []bundle.Name
-	Example bundle.Name
+	Pieces  []piece.Name
+	Example piece.Name
 	More    int // pieces beyond maxListed
 	Base    string
 	Said    string // what was searched for and is no name,
@@ -28,7 +28,7 @@ func (s *server) index(w http.ResponseWriter, r *http.Request) error {
 	status := http.StatusOK
 	w.Header().Set("Cache-Control", "no-cache")
 	if said := strings.TrimSpace(r.URL.Query().Get("piece")); said != "" {
-		name, err := bundle.ParseName(strings.TrimPrefix(said, "os:"))
+		name, err := piece.ParseName(strings.TrimPrefix(said, "os:"))
 		if err == nil {
 			w.Header().Set("Location", pagePath(name))
 			w.WriteHeader(http.StatusSeeOther)

@@ -24,6 +24,7 @@ import (
 	"aesthetic.computer/isofs/extent"
 	"aesthetic.computer/isofs/fault"
 	"aesthetic.computer/isofs/image"
+	"aesthetic.computer/isofs/piece"
 )
 
 const (
@@ -69,7 +70,7 @@ func (s *shop) set(change func()) {
 	change()
 }
 
-func (s *shop) Fetch(_ context.Context, name bundle.Name, w io.Writer, limit int64) (bundle.Info, error) {
+func (s *shop) Fetch(_ context.Context, name piece.Name, w io.Writer, limit int64) (bundle.Info, error) {
 	s.mu.Lock()
 	gate, begun := s.gate, s.begun
 	s.mu.Unlock()
@@ -94,11 +95,11 @@ func (s *shop) Fetch(_ context.Context, name bundle.Name, w io.Writer, limit int
 	}, err
 }
 
-func (s *shop) Names(context.Context) (names []bundle.Name, err error) {
+func (s *shop) Names(context.Context) (names []piece.Name, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for piece := range s.pieces {
-		name, err := bundle.ParseName(piece)
+	for p := range s.pieces {
+		name, err := piece.ParseName(p)
 		if err != nil {
 			return nil, err
 		}
@@ -107,7 +108,7 @@ func (s *shop) Names(context.Context) (names []bundle.Name, err error) {
 	return names, nil
 }
 
-func (s *shop) Changed(_ context.Context, name bundle.Name, had bundle.Info, _ time.Duration) bool {
+func (s *shop) Changed(_ context.Context, name piece.Name, had bundle.Info, _ time.Duration) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return !had.ModTime.Equal(made.Add(time.Duration(s.pieces[name.String()]) * time.Minute))
@@ -171,14 +172,14 @@ func (r *rig) ask(method, target string, headers ...string) *httptest.ResponseRe
 }
 
 // current is the piece's snapshot at a number.
-func (r *rig) current(piece string, n int) *catalog.Snapshot {
+func (r *rig) current(name string, n int) *catalog.Snapshot {
 	r.t.Helper()
-	r.shop.set(func() { r.shop.pieces[piece] = n })
-	name, err := bundle.ParseName(piece)
+	r.shop.set(func() { r.shop.pieces[name] = n })
+	parsed, err := piece.ParseName(name)
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	s, err := r.catalog.Current(r.t.Context(), name)
+	s, err := r.catalog.Current(r.t.Context(), parsed)
 	if err != nil {
 		r.t.Fatal(err)
 	}

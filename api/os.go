@@ -7,8 +7,8 @@ import (
 	"strconv"
 	"strings"
 
-	"aesthetic.computer/isofs/bundle"
 	"aesthetic.computer/isofs/catalog"
+	"aesthetic.computer/isofs/piece"
 )
 
 // The most that a piece may be packed for, as the flag --density has it.
@@ -29,7 +29,7 @@ var usage = map[string]string{"kidlisp": "/os?code=39j", "javascript": "/os?piec
 
 // An order is what a request to /os asks for.
 type order struct {
-	name   bundle.Name
+	name   piece.Name
 	stream bool
 }
 
@@ -94,17 +94,17 @@ func (s *server) parseOrder(r *http.Request) (order, error) {
 }
 
 // orderedName reads piece= or code=, of which piece wins.
-func orderedName(query url.Values) (bundle.Name, error) {
+func orderedName(query url.Values) (piece.Name, error) {
 	said := query.Get("piece")
 	if code := query.Get("code"); said == "" && code != "" {
 		said = "$" + strings.TrimPrefix(code, "$")
 	}
 	if said == "" {
-		return bundle.Name{}, misused("Missing 'code' or 'piece' parameter.")
+		return piece.Name{}, misused("Missing 'code' or 'piece' parameter.")
 	}
-	name, err := bundle.ParseName(said)
+	name, err := piece.ParseName(said)
 	if err != nil {
-		return bundle.Name{}, misused("%v", err)
+		return piece.Name{}, misused("%v", err)
 	}
 	return name, nil
 }

@@ -12,10 +12,11 @@ import (
 	"aesthetic.computer/isofs/bundle"
 	"aesthetic.computer/isofs/catalog"
 	"aesthetic.computer/isofs/fault"
+	"aesthetic.computer/isofs/piece"
 )
 
 // Packs makes a shop an oven.
-func (s *shop) Packs(bundle.Name) bool { return true }
+func (s *shop) Packs(piece.Name) bool { return true }
 
 func TestOSRedirects(t *testing.T) {
 	for _, path := range []string{"/os", "/api/os"} {
@@ -102,7 +103,7 @@ func TestOSMisused(t *testing.T) {
 
 // The statuses of what goes wrong behind, by name, by /os and as an event.
 func TestOSErrors(t *testing.T) {
-	name, err := bundle.ParseName("notepat")
+	name, err := piece.ParseName("notepat")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -215,7 +216,7 @@ func TestOSStatus(t *testing.T) {
 	if err := json.Unmarshal(got.Body.Bytes(), &body); err != nil || got.Code != 200 {
 		t.Fatal(got.Code, err)
 	}
-	if body.MaxConcurrent != catalog.DefaultLimits().Flights || body.BaseImageURL != "https://cdn.example/b/base.iso" || body.ManifestURL != "https://cdn.example/b/manifest.json" || len(body.RecentBuilds) != 2 {
+	if body.MaxConcurrent != catalog.DefaultLimits().Builds || body.BaseImageURL != "https://cdn.example/b/base.iso" || body.ManifestURL != "https://cdn.example/b/manifest.json" || len(body.RecentBuilds) != 2 {
 		t.Fatalf("%+v", body)
 	}
 	b := body.RecentBuilds[0]

@@ -9,8 +9,8 @@ import (
 	"slices"
 	"strings"
 
-	"aesthetic.computer/isofs/bundle"
 	"aesthetic.computer/isofs/catalog"
+	"aesthetic.computer/isofs/piece"
 )
 
 // pagePrefix begins the addresses of the pages of pieces: /os:notepat, as it is
@@ -19,12 +19,12 @@ import (
 const pagePrefix = "/os:"
 
 // pagePath is where the page of a piece is. A canonical name needs no escape.
-func pagePath(name bundle.Name) string { return pagePrefix + name.String() }
+func pagePath(name piece.Name) string { return pagePrefix + name.String() }
 
 // osPage is what the page of a piece shows. All of it is known at once: what
 // takes time is asked for by the page's script, by GET /os.
 type osPage struct {
-	Name    bundle.Name
+	Name    piece.Name
 	Title   string // the bundle's own, "" if there is none to tell
 	Query   string // of GET /os
 	Address string // of this server
@@ -55,7 +55,7 @@ func (s *server) osPage(w http.ResponseWriter, r *http.Request) error {
 		w.WriteHeader(http.StatusFound)
 		return nil
 	}
-	name, err := bundle.ParseName(said)
+	name, err := piece.ParseName(said)
 	if err != nil {
 		return &statusError{http.StatusBadRequest, err.Error()}
 	}
@@ -67,7 +67,7 @@ func (s *server) osPage(w http.ResponseWriter, r *http.Request) error {
 	return s.pages.write(w, "os", http.StatusOK, page)
 }
 
-func newOSPage(name bundle.Name, address string, snap *catalog.Snapshot) (*osPage, error) {
+func newOSPage(name piece.Name, address string, snap *catalog.Snapshot) (*osPage, error) {
 	key, value := name.Query()
 	p := &osPage{
 		Name: name, Query: url.Values{key: {value}}.Encode(), Address: address,

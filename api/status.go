@@ -63,7 +63,7 @@ func (s *server) osStatus(w http.ResponseWriter, r *http.Request) error {
 		Image    string      `json:"baseImageUrl"`
 		Manifest string      `json:"manifestUrl"`
 	}{Recent: []buildData{}}
-	body.Active, body.Most = s.Catalog.Flights()
+	body.Active, body.Most = s.Catalog.Building()
 	if s.BaseURL != nil && s.BaseURL() != "" {
 		body.Image, body.Manifest = s.BaseURL()+"/base.iso", s.BaseURL()+"/manifest.json"
 	}

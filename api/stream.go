@@ -10,8 +10,8 @@ import (
 	"slices"
 	"time"
 
-	"aesthetic.computer/isofs/bundle"
 	"aesthetic.computer/isofs/catalog"
+	"aesthetic.computer/isofs/piece"
 )
 
 const (
@@ -97,7 +97,7 @@ func newErrorData(err error) errorData {
 }
 
 // stream answers with the events of an image's making, as they happen.
-func (s *server) stream(w http.ResponseWriter, r *http.Request, name bundle.Name) error {
+func (s *server) stream(w http.ResponseWriter, r *http.Request, name piece.Name) error {
 	select {
 	case s.watchers <- struct{}{}:
 		s.Watched(1)
@@ -165,7 +165,7 @@ func writeEvent(w io.Writer, e event) error {
 
 // follow has the image made, or joins its making, and tells of it. It never
 // waits for who reads the events.
-func (s *server) follow(ctx context.Context, name bundle.Name, address string, events chan<- event) {
+func (s *server) follow(ctx context.Context, name piece.Name, address string, events chan<- event) {
 	start := time.Now()
 	all := steps
 	if s.Catalog.Signs() {
@@ -216,7 +216,7 @@ func (s *server) follow(ctx context.Context, name bundle.Name, address string, e
 }
 
 // errorOf is the event of an error, and puts it into the log if it is ours.
-func (s *server) errorOf(name bundle.Name, err error) errorData {
+func (s *server) errorOf(name piece.Name, err error) errorData {
 	err = nameMissing(name, err)
 	data := newErrorData(err)
 	if data.Status >= 500 {

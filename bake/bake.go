@@ -120,8 +120,8 @@ func Tiny(ctx context.Context, o TinyOptions) (*Result, error) {
 		return nil, fmt.Errorf("bake %s: %w", Flavor, err)
 	}
 	defer work.close()
-	k := &kitchen{TinyOptions: o, run: &runner{tools: tools, epoch: o.SourceDateEpoch, log: o.Log}, scratch: work.scratch}
-	r, err := k.bake(ctx)
+	j := &job{TinyOptions: o, run: &runner{tools: tools, epoch: o.SourceDateEpoch, log: o.Log}, scratch: work.scratch}
+	r, err := j.bake(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("bake %s %s: %w", Flavor, o.Version, kindOf(ctx, err))
 	}
@@ -190,38 +190,38 @@ func (o *TinyOptions) complete() error {
 // time is every time in the image.
 func (o *TinyOptions) time() time.Time { return time.Unix(o.SourceDateEpoch, 0).UTC() }
 
-// A kitchen is one bake: options, tools and a scratch directory.
-type kitchen struct {
+// A job is one bake: options, tools and a scratch directory.
+type job struct {
 	TinyOptions
 	run     *runner
 	scratch string
 }
 
 // path returns a path in the scratch directory.
-func (k *kitchen) path(name ...string) string {
-	return filepath.Join(append([]string{k.scratch}, name...)...)
+func (j *job) path(name ...string) string {
+	return filepath.Join(append([]string{j.scratch}, name...)...)
 }
 
-func (k *kitchen) bake(ctx context.Context) (*Result, error) {
+func (j *job) bake(ctx context.Context) (*Result, error) {
 	// First what can fail for good, then the download.
-	out, err := openOutput(filepath.Join(k.OutDir, Flavor, k.Arch, k.Version))
+	out, err := openOutput(filepath.Join(j.OutDir, Flavor, j.Arch, j.Version))
 	if err != nil {
 		return nil, err
 	}
 	defer out.close()
-	packages, err := k.fetch(ctx)
+	packages, err := j.fetch(ctx)
 	if err != nil {
 		return nil, err
 	}
-	root, err := k.extract(ctx, packages)
+	root, err := j.extract(ctx, packages)
 	if err != nil {
 		return nil, err
 	}
-	disk, err := k.contents(ctx, root, packages)
+	disk, err := j.contents(ctx, root, packages)
 	if err != nil {
 		return nil, err
 	}
-	m, unchanged, err := k.assemble(ctx, out, disk, Flavor, nil)
+	m, unchanged, err := j.assemble(ctx, out, disk, edition{flavor: Flavor})
 	if err != nil {
 		return nil, err
 	}
@@ -229,17 +229,17 @@ func (k *kitchen) bake(ctx context.Context) (*Result, error) {
 }
 
 // contents makes what goes into the image.
-func (k *kitchen) contents(ctx context.Context, root string, packages []Package) (*hybrid, error) {
-	baseID := k.baseID(packages)
-	initrd, err := k.initramfs(ctx, root)
+func (j *job) contents(ctx context.Context, root string, packages []Package) (*hybrid, error) {
+	baseID := j.baseID(packages)
+	initrd, err := j.initramfs(ctx, root)
 	if err != nil {
 		return nil, fmt.Errorf("make the initramfs: %w", err)
 	}
-	live, err := k.live(ctx, baseID)
+	live, err := j.live(ctx, baseID)
 	if err != nil {
 		return nil, fmt.Errorf("make FEDAC-LIVE: %w", err)
 	}
-	slot, err := k.placeholder(baseID)
+	slot, err := j.placeholder(baseID)
 	if err != nil {
 		return nil, fmt.Errorf("make the placeholder's volume: %w", err)
 	}
@@ -254,13 +254,13 @@ func (k *kitchen) contents(ctx context.Context, root string, packages []Package)
 		slot:   slot,
 		volume: "ISOFS_TINY",
 		id:     identityTiny,
-		time:   k.time(),
+		time:   j.time(),
 	}, nil
 }
 
 // baseID is the line by which a booted machine tells its base.
-func (k *kitchen) baseID(packages []Package) string {
-	id := fmt.Sprintf("%s %s %s", Flavor, k.Version, k.Arch)
+func (j *job) baseID(packages []Package) string {
+	id := fmt.Sprintf("%s %s %s", Flavor, j.Version, j.Arch)
 	for _, p := range packages {
 		id += fmt.Sprintf(" %s=%s", p.Name, p.Version)
 	}

@@ -338,8 +338,8 @@ func TestParseURIs(t *testing.T) {
 // GNU cpio reads what the kernel will.
 func TestInitramfsArchive(t *testing.T) {
 	cpio := needTool(t, "cpio", "cpio")
-	k := &kitchen{TinyOptions: TinyOptions{Version: "2026-11-01", SourceDateEpoch: DefaultEpoch}}
-	data := k.archive([]byte("busy!"), []module{{"b", []byte("bb")}, {"a", []byte("a")}})
+	j := &job{TinyOptions: TinyOptions{Version: "2026-11-01", SourceDateEpoch: DefaultEpoch}}
+	data := j.archive([]byte("busy!"), []module{{"b", []byte("bb")}, {"a", []byte("a")}})
 	list := exec.Command(cpio, "-itv", "--quiet")
 	list.Env = []string{"TZ=UTC", "LC_ALL=C"}
 	list.Stdin = bytes.NewReader(data)

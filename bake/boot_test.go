@@ -148,7 +148,7 @@ func TestMatrix(t *testing.T) {
 	testBoots(t, bakeTiny(t, TinyOptions{OutDir: t.TempDir(), KernelPackage: "linux-image-amd64"}), realWays...)
 	t.Run("fedora", func(t *testing.T) {
 		fedoraNeeds(t)
-		k, parts := debianParts(t)
-		boot(t, bakeFedora(t, k, parts, "erofs").Image, "disk", "uefi", "^ISOFS-OK$")
+		j, parts := debianParts(t)
+		boot(t, bakeFedora(t, j, parts, "erofs").Image, "disk", "uefi", "^ISOFS-OK$")
 	})
 }

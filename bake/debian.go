@@ -84,10 +84,10 @@ func Debian(ctx context.Context, o DebianOptions) (*Result, error) {
 	if err := needSpace(o.WorkDir, debianSpace); err != nil {
 		return fail(err)
 	}
-	k := &kitchen{TinyOptions: tiny, run: &runner{tools: tools, epoch: tiny.SourceDateEpoch, log: tiny.Log}, scratch: work.scratch}
-	d := &debianKitchen{kitchen: k, recipe: recipe, archive: from}
-	d.installed = filepath.Join(k.WorkDir, "steps", recipe.installHash(installFormat, DebianRelease, k.Arch, fmt.Sprint(k.SourceDateEpoch)))
-	d.steps = filepath.Join(k.WorkDir, "steps", recipe.hash(DebianRelease, k.Version, k.Arch, fmt.Sprint(k.SourceDateEpoch), erofsZstd, erofsCluster))
+	j := &job{TinyOptions: tiny, run: &runner{tools: tools, epoch: tiny.SourceDateEpoch, log: tiny.Log}, scratch: work.scratch}
+	d := &debianJob{job: j, recipe: recipe, archive: from}
+	d.installed = filepath.Join(j.WorkDir, "steps", recipe.installHash(installFormat, DebianRelease, j.Arch, fmt.Sprint(j.SourceDateEpoch)))
+	d.steps = filepath.Join(j.WorkDir, "steps", recipe.hash(DebianRelease, j.Version, j.Arch, fmt.Sprint(j.SourceDateEpoch), erofsZstd, erofsCluster))
 	r, err := d.bake(ctx)
 	if err != nil {
 		return fail(err)
@@ -106,16 +106,16 @@ func findDebianTools() (map[string]string, error) {
 //go:embed kiosk/grub.cfg
 var kioskGrubConfig []byte
 
-// A debianKitchen is one bake of the flavor debian.
-type debianKitchen struct {
-	*kitchen
+// A debianJob is one bake of the flavor debian.
+type debianJob struct {
+	*job
 	recipe    *recipe
 	archive   archive
 	installed string // folder of the installed packages, of this list
 	steps     string // folder of the other long steps' results, of this recipe
 }
 
-func (d *debianKitchen) bake(ctx context.Context) (*Result, error) {
+func (d *debianJob) bake(ctx context.Context) (*Result, error) {
 	out, err := openOutput(filepath.Join(d.OutDir, FlavorDebian, d.Arch, d.Version))
 	if err != nil {
 		return nil, err
@@ -143,7 +143,7 @@ func (d *debianKitchen) bake(ctx context.Context) (*Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	m, unchanged, err := d.assemble(ctx, out, disk, FlavorDebian, nil)
+	m, unchanged, err := d.assemble(ctx, out, disk, edition{flavor: FlavorDebian})
 	if err != nil {
 		return nil, err
 	}
@@ -152,7 +152,7 @@ func (d *debianKitchen) bake(ctx context.Context) (*Result, error) {
 }
 
 // contents makes what goes into the image.
-func (d *debianKitchen) contents(ctx context.Context, tree, erofs string) (*hybrid, error) {
+func (d *debianJob) contents(ctx context.Context, tree, erofs string) (*hybrid, error) {
 	live, err := d.liveVolume(ctx, erofs)
 	if err != nil {
 		return nil, fmt.Errorf("make FEDAC-LIVE: %w", err)

@@ -132,44 +132,43 @@ func copySparse(w io.WriterAt, off int64, r io.ReaderAt, n int64) error {
 	return nil
 }
 
+// An edition is what a manifest says of where a base comes from.
+type edition struct {
+	flavor string
+	fedora string // the release; "" for other flavors
+}
+
 // index makes the manifest of the finished image.
-func (k *kitchen) index(ctx context.Context, image *os.File, flavor string) (*base.Manifest, error) {
+func (j *job) index(ctx context.Context, image *os.File, e edition) (*base.Manifest, error) {
 	info, err := image.Stat()
 	if err != nil {
 		return nil, err
 	}
 	return base.Index(ctx, image, info.Size(), base.IndexOptions{
-		Version: k.Version, Flavor: flavor, Arch: k.Arch,
-		CreatedAt: k.time().Format(time.RFC3339),
-		Progress:  func(done, total int64) { k.Progress(stageIndex, done, total) },
+		Version: j.Version, Flavor: e.flavor, Fedora: e.fedora, Arch: j.Arch,
+		CreatedAt: j.time().Format(time.RFC3339),
+		Progress:  func(done, total int64) { j.Progress(stageIndex, done, total) },
 		Omitted: func(path, reason string) {
-			k.Log.Warn("a boot file is not in the manifest", "path", path, "reason", reason)
+			j.Log.Warn("a boot file is not in the manifest", "path", path, "reason", reason)
 		},
 	})
 }
 
-// assemble writes the image, makes its manifest, of which describe may say more,
-// and gives both their names.
-func (k *kitchen) assemble(ctx context.Context, out *output, disk *hybrid, flavor string, describe func(*base.Manifest)) (m *base.Manifest, unchanged bool, err error) {
-	k.Progress(stageImage, 0, 1)
-	image, err := disk.write(ctx, k.run, k.scratch, out.temp(ImageName))
+// assemble writes the image, makes its manifest, and gives both their names.
+func (j *job) assemble(ctx context.Context, out *output, disk *hybrid, e edition) (m *base.Manifest, unchanged bool, err error) {
+	j.Progress(stageImage, 0, 1)
+	image, err := disk.write(ctx, j.run, j.scratch, out.temp(ImageName))
 	if err != nil {
 		return nil, false, err
 	}
 	defer image.Close()
-	k.Progress(stageImage, 1, 1)
-	if m, err = k.index(ctx, image, flavor); err != nil {
+	j.Progress(stageImage, 1, 1)
+	if m, err = j.index(ctx, image, e); err != nil {
 		return nil, false, err
-	}
-	if describe != nil {
-		describe(m)
-		if err := m.Validate(); err != nil {
-			return nil, false, err
-		}
 	}
 	if unchanged, err = out.publish(m); err != nil {
 		return nil, false, err
 	}
-	k.Log.Info("baked", "flavor", flavor, "version", k.Version, "size", m.TotalSize, "sha256", m.SHA256.String(), "unchanged", unchanged)
+	j.Log.Info("baked", "flavor", e.flavor, "version", j.Version, "size", m.TotalSize, "sha256", m.SHA256.String(), "unchanged", unchanged)
 	return m, unchanged, nil
 }

@@ -10,7 +10,6 @@ import (
 	"path/filepath"
 	"strings"
 
-	"aesthetic.computer/isofs/base"
 	"aesthetic.computer/isofs/fault"
 )
 
@@ -34,9 +33,9 @@ type FedoraOptions struct {
 	DebianOptions
 }
 
-// A fedoraKitchen is one bake of the flavor fedora.
-type fedoraKitchen struct {
-	*kitchen
+// A fedoraJob is one bake of the flavor fedora.
+type fedoraJob struct {
+	*job
 	iso       string // path of the ISO, whose digest was compared
 	release   release
 	noInstall bool
@@ -91,14 +90,14 @@ func fedora(ctx context.Context, o FedoraOptions) (*Result, error) {
 	if err := needSpace(o.WorkDir, 9*size+2<<30); err != nil {
 		return nil, err
 	}
-	k := &kitchen{TinyOptions: tiny, run: &runner{tools: tools, epoch: tiny.SourceDateEpoch, log: tiny.Log}, scratch: work.scratch}
-	digest, err := k.verifyISO(ctx, o.LiveISO, o.Want)
+	j := &job{TinyOptions: tiny, run: &runner{tools: tools, epoch: tiny.SourceDateEpoch, log: tiny.Log}, scratch: work.scratch}
+	digest, err := j.verifyISO(ctx, o.LiveISO, o.Want)
 	if err != nil {
 		return nil, err
 	}
-	f := &fedoraKitchen{kitchen: k, iso: o.LiveISO, noInstall: o.NoInstall, mirror: o.Mirror, recipe: recipe}
+	f := &fedoraJob{job: j, iso: o.LiveISO, noInstall: o.NoInstall, mirror: o.Mirror, recipe: recipe}
 	f.release = releaseOf(filepath.Base(o.LiveISO), volume)
-	f.steps = filepath.Join(k.WorkDir, "steps", recipe.hash(fedoraFormat, erofsZstd, erofsCluster, FlavorFedora, digest, k.Arch, fmt.Sprint(k.SourceDateEpoch), fmt.Sprint(o.NoInstall)))
+	f.steps = filepath.Join(j.WorkDir, "steps", recipe.hash(fedoraFormat, erofsZstd, erofsCluster, FlavorFedora, digest, j.Arch, fmt.Sprint(j.SourceDateEpoch), fmt.Sprint(o.NoInstall)))
 	return f.bake(ctx)
 }
 
@@ -156,7 +155,7 @@ func fedoraRecipe() (*recipe, error) {
 	})
 }
 
-func (f *fedoraKitchen) bake(ctx context.Context) (*Result, error) {
+func (f *fedoraJob) bake(ctx context.Context) (*Result, error) {
 	out, err := openOutput(filepath.Join(f.OutDir, FlavorFedora, f.Arch, f.Version))
 	if err != nil {
 		return nil, err
@@ -184,7 +183,7 @@ func (f *fedoraKitchen) bake(ctx context.Context) (*Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	m, unchanged, err := f.assemble(ctx, out, disk, FlavorFedora, func(m *base.Manifest) { m.Fedora = string(name) })
+	m, unchanged, err := f.assemble(ctx, out, disk, edition{FlavorFedora, string(name)})
 	if err != nil {
 		return nil, err
 	}
@@ -197,7 +196,7 @@ func (f *fedoraKitchen) bake(ctx context.Context) (*Result, error) {
 const fedoraPrefix = "/EFI/fedora"
 
 // contents makes what goes into the image.
-func (f *fedoraKitchen) contents(ctx context.Context, root, erofs string) (*hybrid, error) {
+func (f *fedoraJob) contents(ctx context.Context, root, erofs string) (*hybrid, error) {
 	config, err := kioskFiles.ReadFile("kiosk/fedora/grub.cfg")
 	if err != nil {
 		return nil, err
@@ -241,7 +240,7 @@ func (f *fedoraKitchen) contents(ctx context.Context, root, erofs string) (*hybr
 }
 
 // biosPackage unpacks GRUB's modules for BIOS and returns the folder.
-func (f *fedoraKitchen) biosPackage(ctx context.Context) (root string, err error) {
+func (f *fedoraJob) biosPackage(ctx context.Context) (root string, err error) {
 	packages, err := f.resolve(ctx, []string{"grub-pc-bin"})
 	if err != nil {
 		return "", err

@@ -50,10 +50,10 @@ func (d ISODigest) check() error {
 }
 
 // verifyISO compares the ISO with what is wanted, and returns its digest.
-func (k *kitchen) verifyISO(ctx context.Context, path string, d ISODigest) (string, error) {
+func (j *job) verifyISO(ctx context.Context, path string, d ISODigest) (string, error) {
 	want := strings.ToLower(d.SHA256)
 	if d.Checksum != "" {
-		text, err := k.readChecksums(ctx, d)
+		text, err := j.readChecksums(ctx, d)
 		if err != nil {
 			return "", err
 		}
@@ -75,13 +75,13 @@ func (k *kitchen) verifyISO(ctx context.Context, path string, d ISODigest) (stri
 		if ctx.Err() != nil {
 			return "", context.Cause(ctx)
 		}
-		k.Progress(stageVerify, done, info.Size())
+		j.Progress(stageVerify, done, info.Size())
 		n, err := io.CopyN(h, f, min(16<<20, info.Size()-done))
 		if done += n; err != nil {
 			return "", fmt.Errorf("read the ISO %s at %d: %w", path, done, err)
 		}
 	}
-	k.Progress(stageVerify, done, info.Size())
+	j.Progress(stageVerify, done, info.Size())
 	if got := hex.EncodeToString(h.Sum(nil)); got != want {
 		return "", fmt.Errorf("%s has sha256 %s, %s is demanded: download it again (wget -c goes on with a part of it): %w", path, got, want, fault.Corrupt)
 	}
@@ -89,11 +89,11 @@ func (k *kitchen) verifyISO(ctx context.Context, path string, d ISODigest) (stri
 }
 
 // readChecksums reads the CHECKSUM file; if a keyring is given, what of it is signed.
-func (k *kitchen) readChecksums(ctx context.Context, d ISODigest) ([]byte, error) {
+func (j *job) readChecksums(ctx context.Context, d ISODigest) ([]byte, error) {
 	path := d.Checksum
 	if d.Keyring != "" {
-		path = k.path("checksums")
-		if _, err := k.run.output(ctx, k.scratch, "gpgv", "--keyring", d.Keyring, "--output", path, d.Checksum); err != nil {
+		path = j.path("checksums")
+		if _, err := j.run.output(ctx, j.scratch, "gpgv", "--keyring", d.Keyring, "--output", path, d.Checksum); err != nil {
 			return nil, fmt.Errorf("check the signature of %s by %s: %w: %w", d.Checksum, d.Keyring, fault.Corrupt, err)
 		}
 	}
@@ -201,7 +201,7 @@ func (r release) osRelease(tree string) (string, error) {
 }
 
 // unpackISO copies all files of the ISO to dir.
-func (f *fedoraKitchen) unpackISO(ctx context.Context, dir string) error {
+func (f *fedoraJob) unpackISO(ctx context.Context, dir string) error {
 	if _, err := f.run.output(ctx, f.scratch, "xorriso", "-osirrox", "on", "-indev", "stdio:"+f.iso, "-extract", "/", dir); err != nil {
 		return fmt.Errorf("copy the files out of the ISO %s: %w", f.iso, err)
 	}

@@ -37,7 +37,7 @@ func fedoraNeeds(t *testing.T) {
 
 // debianParts unpacks what the root of the test is made of: kernel, busybox, shim,
 // and modules for a GRUB that looks where Fedora's looks.
-func debianParts(t *testing.T) (k *kitchen, root string) {
+func debianParts(t *testing.T) (j *job, root string) {
 	t.Helper()
 	tools, err := findTools()
 	if err != nil {
@@ -47,24 +47,24 @@ func debianParts(t *testing.T) (k *kitchen, root string) {
 	if err := o.complete(); err != nil {
 		t.Fatal(err)
 	}
-	k = &kitchen{TinyOptions: o, run: &runner{tools: tools, epoch: o.SourceDateEpoch, log: discard}, scratch: t.TempDir()}
-	kernel, err := k.kernelPackage(t.Context())
+	j = &job{TinyOptions: o, run: &runner{tools: tools, epoch: o.SourceDateEpoch, log: discard}, scratch: t.TempDir()}
+	kernel, err := j.kernelPackage(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
-	packages, err := k.resolve(t.Context(), []string{kernel, "busybox-static", "shim-signed", "grub-efi-amd64-bin"})
+	packages, err := j.resolve(t.Context(), []string{kernel, "busybox-static", "shim-signed", "grub-efi-amd64-bin"})
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, p := range packages {
-		if err := k.download(t.Context(), p); err != nil {
+		if err := j.download(t.Context(), p); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if root, err = k.extract(t.Context(), packages); err != nil {
+	if root, err = j.extract(t.Context(), packages); err != nil {
 		t.Fatal(err)
 	}
-	return k, root
+	return j, root
 }
 
 func put(t *testing.T, mode fs.FileMode, text string, path ...string) string {
@@ -89,7 +89,7 @@ var fakes = map[string]string{
 
 // makeRoot makes a root file system that is as small as can be, and that boots
 // to the lines of the flavor tiny.
-func (l liveISO) makeRoot(t *testing.T, k *kitchen, parts string) (root string) {
+func (l liveISO) makeRoot(t *testing.T, j *job, parts string) (root string) {
 	t.Helper()
 	root = t.TempDir()
 	if err := os.Chmod(root, 0o755); err != nil {
@@ -124,7 +124,7 @@ func (l liveISO) makeRoot(t *testing.T, k *kitchen, parts string) (root string) 
 	put(t, 0o644, "NAME=\"Fedora Linux\"\nID=fedora\nVERSION_ID=43\n", root, "usr/lib/os-release")
 	put(t, 0o644, "fedora of the test\n", root, "base-id")
 	put(t, 0o644, "nameserver 192.0.2.1\n", root, "etc/resolv.conf")
-	l.putKernel(t, k, parts, root)
+	l.putKernel(t, j, parts, root)
 	putOddities(t, root)
 	if l.change != nil {
 		l.change(t, root)
@@ -134,13 +134,13 @@ func (l liveISO) makeRoot(t *testing.T, k *kitchen, parts string) (root string) 
 
 // putKernel puts Debian's kernel where Fedora has its own, and the initrd of the
 // flavor tiny, which the dracut of the test "makes".
-func (l liveISO) putKernel(t *testing.T, k *kitchen, parts, root string) {
+func (l liveISO) putKernel(t *testing.T, j *job, parts, root string) {
 	t.Helper()
 	tree, err := openModules(parts)
 	if err != nil {
 		t.Fatal(err)
 	}
-	modules, err := tree.load(t.Context(), k.run, neededModules, nil)
+	modules, err := tree.load(t.Context(), j.run, neededModules, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -152,7 +152,7 @@ func (l liveISO) putKernel(t *testing.T, k *kitchen, parts, root string) {
 	init := initScript
 	defer func() { initScript = init }()
 	initScript = bytes.Replace(init, []byte("consoles=$(cat /sys/class/tty/console/active 2>/dev/null)"), []byte("consoles=ttyS0"), 1)
-	put(t, 0o644, string(k.archive(busybox, modules)), root, "usr/lib/test-initrd")
+	put(t, 0o644, string(j.archive(busybox, modules)), root, "usr/lib/test-initrd")
 	for pattern, to := range map[string]string{"vmlinuz-*": "vmlinuz", "config-*": "config"} {
 		found, _ := filepath.Glob(filepath.Join(parts, "boot", pattern))
 		if len(found) != 1 {
@@ -238,10 +238,10 @@ func describeTree(t *testing.T, root string) (lines []string) {
 }
 
 // make makes the ISO and a CHECKSUM file, and returns their paths and the root.
-func (l liveISO) make(t *testing.T, k *kitchen, parts string) (iso, checksum, root string) {
+func (l liveISO) make(t *testing.T, j *job, parts string) (iso, checksum, root string) {
 	t.Helper()
 	if l.format != "" {
-		root = l.makeRoot(t, k, parts)
+		root = l.makeRoot(t, j, parts)
 	}
 	dir, tree := t.TempDir(), t.TempDir()
 	squashfs := put(t, 0o644, "noise that is no file system", tree, "LiveOS/squashfs.img")

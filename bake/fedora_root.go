@@ -30,7 +30,7 @@ const (
 //
 // All of it is one step, as a tree that was changed halfway cannot be gone on
 // with. What dnf downloaded stays in the work directory.
-func (f *fedoraKitchen) root(ctx context.Context) (dir string, err error) {
+func (f *fedoraJob) root(ctx context.Context) (dir string, err error) {
 	dir = filepath.Join(f.steps, "root")
 	if err := f.erofsTools(ctx); err != nil {
 		return "", err
@@ -70,7 +70,7 @@ func (f *fedoraKitchen) root(ctx context.Context) (dir string, err error) {
 // unpackLive unpacks what is in LiveOS/squashfs.img: the root file system, or an
 // ext4 with it, which was Fedora's way until 2024. Owners, modes, links and
 // extended attributes stay, SELinux's labels and capabilities among them.
-func (f *fedoraKitchen) unpackLive(ctx context.Context, image, tree string) error {
+func (f *fedoraJob) unpackLive(ctx context.Context, image, tree string) error {
 	if err := f.unpackImage(ctx, image, tree); err != nil {
 		return err
 	}
@@ -138,7 +138,7 @@ func formatOf(path string) (format, error) {
 }
 
 // unpackImage unpacks a file system into tree, which is made.
-func (f *fedoraKitchen) unpackImage(ctx context.Context, image, tree string) error {
+func (f *fedoraJob) unpackImage(ctx context.Context, image, tree string) error {
 	kind, err := formatOf(image)
 	if err != nil {
 		return err
@@ -162,14 +162,14 @@ func (f *fedoraKitchen) unpackImage(ctx context.Context, image, tree string) err
 
 // copyMounted copies what FUSE mounts by a command to tree. The mount is in a
 // name space that ends with the copy.
-func (f *fedoraKitchen) copyMounted(ctx context.Context, tree string, command []string) error {
+func (f *fedoraJob) copyMounted(ctx context.Context, tree string, command []string) error {
 	const script = `at=$1 tree=$2 cp=$3; shift 3; mkdir -p "$at" "$tree" && "$@" "$at" && "$cp" -dR --preserve=mode,ownership,timestamps,links,xattr "$at/." "$tree/"`
 	_, err := f.run.output(ctx, f.scratch, "unshare", slices.Concat(unshared, []string{"sh", "-c", script, "sh", f.path("mounted"), tree, f.run.tools["cp"]}, command)...)
 	return err
 }
 
 // inRoot runs root.sh in name spaces of its own.
-func (f *fedoraKitchen) inRoot(ctx context.Context, verb, tree string, args ...string) (string, error) {
+func (f *fedoraJob) inRoot(ctx context.Context, verb, tree string, args ...string) (string, error) {
 	script := f.path("root.sh")
 	if err := os.WriteFile(script, f.recipe.finish, 0o755); err != nil {
 		return "", err
@@ -178,7 +178,7 @@ func (f *fedoraKitchen) inRoot(ctx context.Context, verb, tree string, args ...s
 }
 
 // install installs what the recipe names and the root has not.
-func (f *fedoraKitchen) install(ctx context.Context, tree string) error {
+func (f *fedoraJob) install(ctx context.Context, tree string) error {
 	f.Progress(stageInstall, 0, 1)
 	out, err := f.inRoot(ctx, "missing", tree, f.recipe.packages...)
 	if err != nil {
@@ -227,7 +227,7 @@ func findKernel(tree, iso string) (path, release string, err error) {
 }
 
 // finish lays the recipe over the root and takes out what boots it.
-func (f *fedoraKitchen) finish(ctx context.Context, dir, tree, iso string) error {
+func (f *fedoraJob) finish(ctx context.Context, dir, tree, iso string) error {
 	f.Progress(stageRootfs, 0, 1)
 	kernel, release, err := findKernel(tree, iso)
 	if err != nil {
@@ -276,7 +276,7 @@ func compressors(config string) (string, error) {
 }
 
 // compress makes the EROFS of the root and returns its path.
-func (f *fedoraKitchen) compress(ctx context.Context, root string) (path string, err error) {
+func (f *fedoraJob) compress(ctx context.Context, root string) (path string, err error) {
 	f.Progress(stageCompress, 0, 1)
 	dir := filepath.Join(f.steps, "erofs")
 	err = step{dir}.do(func(tmp string) error {
@@ -298,7 +298,7 @@ func (f *fedoraKitchen) compress(ctx context.Context, root string) (path string,
 // erofsTools sees to an erofsfuse and an mkfs.erofs that know all ways to compress, as those
 // from 1.8 on do: this machine's, or those of the Debian release that the flavor debian is
 // made of, unpacked in the work directory.
-func (f *fedoraKitchen) erofsTools(ctx context.Context) error {
+func (f *fedoraJob) erofsTools(ctx context.Context) error {
 	if own, err := findToolsIn(searchPath(), map[string]string{"erofsfuse": "erofsfuse"}); err == nil {
 		help, err := f.run.output(ctx, f.scratch, "mkfs.erofs", "--help")
 		if err == nil && strings.Contains(help, "zstd") {
@@ -338,7 +338,7 @@ func (f *fedoraKitchen) erofsTools(ctx context.Context) error {
 }
 
 // erofsCommand is the command of a tool of those that erofsTools found.
-func (f *fedoraKitchen) erofsCommand(tool string, args ...string) []string {
+func (f *fedoraJob) erofsCommand(tool string, args ...string) []string {
 	loader := f.run.tools["ld.so"]
 	if loader == "" {
 		return append([]string{f.run.tools[tool]}, args...)

@@ -55,8 +55,8 @@ func TestSignedChecksums(t *testing.T) {
 	run(t, gpg, "--batch", "--export", "--output", keys)
 	signed := filepath.Join(home, "CHECKSUM")
 	run(t, gpg, "--batch", "--passphrase", "", "--output", signed, "--clearsign", plain)
-	k := &kitchen{TinyOptions: TinyOptions{Progress: func(string, int64, int64) {}}, scratch: t.TempDir(), run: &runner{tools: map[string]string{"gpgv": gpgv}, log: discard}}
-	if _, err := k.verifyISO(t.Context(), iso, ISODigest{Checksum: signed, Keyring: keys}); err != nil {
+	j := &job{TinyOptions: TinyOptions{Progress: func(string, int64, int64) {}}, scratch: t.TempDir(), run: &runner{tools: map[string]string{"gpgv": gpgv}, log: discard}}
+	if _, err := j.verifyISO(t.Context(), iso, ISODigest{Checksum: signed, Keyring: keys}); err != nil {
 		t.Errorf("signed: %v", err)
 	}
 	text, err := os.ReadFile(signed)
@@ -65,12 +65,12 @@ func TestSignedChecksums(t *testing.T) {
 	}
 	before := put(t, 0o644, "SHA256 (other.iso) = "+strings.Repeat("0", 64)+"\n"+string(text), home, "before")
 	changed := put(t, 0o644, strings.Replace(string(text), "SHA256 (Fedora", "SHA256 (fedora", 1), home, "changed")
-	_ = os.Remove(k.path("checksums"))
-	if _, err := k.verifyISO(t.Context(), iso, ISODigest{Checksum: changed, Keyring: keys}); fault.Kind(err) != fault.Corrupt {
+	_ = os.Remove(j.path("checksums"))
+	if _, err := j.verifyISO(t.Context(), iso, ISODigest{Checksum: changed, Keyring: keys}); fault.Kind(err) != fault.Corrupt {
 		t.Errorf("changed after signing: %v", err)
 	}
-	_ = os.Remove(k.path("checksums"))
-	if text, err := k.readChecksums(t.Context(), ISODigest{Checksum: before, Keyring: keys}); err == nil && strings.Contains(string(text), "other.iso") {
+	_ = os.Remove(j.path("checksums"))
+	if text, err := j.readChecksums(t.Context(), ISODigest{Checksum: before, Keyring: keys}); err == nil && strings.Contains(string(text), "other.iso") {
 		t.Errorf("what stands before the signed part counts: %s", text)
 	}
 }
@@ -134,21 +134,21 @@ func TestFedoraRecipe(t *testing.T) {
 // image is one that tools find nothing wrong with. That one boots is TestMatrix's.
 func TestFedora(t *testing.T) {
 	fedoraNeeds(t)
-	k, parts := debianParts(t)
+	j, parts := debianParts(t)
 	formats := []string{"erofs"} // that of Fedora 42 and later
 	if *matrix {
 		formats = append(formats, "squashfs", "ext4")
 	}
 	for _, format := range formats {
-		t.Run(format, func(t *testing.T) { bakeFedora(t, k, parts, format) })
+		t.Run(format, func(t *testing.T) { bakeFedora(t, j, parts, format) })
 	}
 }
 
 // bakeFedora bakes a Live ISO whose root is of that form, and looks into the base.
-func bakeFedora(t *testing.T, k *kitchen, parts, format string) *Result {
+func bakeFedora(t *testing.T, j *job, parts, format string) *Result {
 	t.Helper()
 	l := liveISO{format: format, lacking: []string{"cage", "chromium"}, dnf: "echo \"$*\" >/etc/test-dnf; touch /var/lib/test/cage /var/lib/test/chromium"}
-	iso, checksum, root := l.make(t, k, parts)
+	iso, checksum, root := l.make(t, j, parts)
 	r, err := Fedora(t.Context(), FedoraOptions{LiveISO: iso, Want: ISODigest{Checksum: checksum}, DebianOptions: DebianOptions{WorkDir: debs, OutDir: t.TempDir()}})
 	if err != nil {
 		t.Fatal(err)
@@ -218,7 +218,7 @@ func unpackLiveOf(t *testing.T, r *Result) (tree string) {
 	}
 	erofs := filepath.Join(dir, "erofs")
 	run(t, needTool(t, "debugfs", "e2fsprogs"), "-R", "dump "+squashfsPath+" "+erofs, volume)
-	f := &fedoraKitchen{kitchen: &kitchen{TinyOptions: TinyOptions{WorkDir: debs, Arch: "amd64", Progress: func(string, int64, int64) {}}, scratch: t.TempDir()}}
+	f := &fedoraJob{job: &job{TinyOptions: TinyOptions{WorkDir: debs, Arch: "amd64", Progress: func(string, int64, int64) {}}, scratch: t.TempDir()}}
 	tools, err := findFedoraTools(false)
 	if err != nil {
 		t.Fatal(err)
@@ -263,7 +263,7 @@ func nothingLeft(t *testing.T, work string) {
 // What is wrong is said, and leaves nothing.
 func TestFedoraBadInput(t *testing.T) {
 	fedoraNeeds(t)
-	k, parts := debianParts(t)
+	j, parts := debianParts(t)
 	remove := func(path string) func(*testing.T, string) {
 		return func(t *testing.T, root string) {
 			if err := os.RemoveAll(filepath.Join(root, path)); err != nil {
@@ -318,7 +318,7 @@ func TestFedoraBadInput(t *testing.T) {
 		"not signed":  {liveISO{}, func(_ *testing.T, o *FedoraOptions) { o.Want.Keyring = "/dev/null" }, fault.Corrupt, "check the signature"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			iso, checksum, _ := c.live.make(t, k, parts)
+			iso, checksum, _ := c.live.make(t, j, parts)
 			out := t.TempDir()
 			o := FedoraOptions{LiveISO: iso, Want: ISODigest{Checksum: checksum}, DebianOptions: DebianOptions{WorkDir: debs, OutDir: out}}
 			if c.change != nil {
@@ -340,9 +340,9 @@ func TestFedoraBadInput(t *testing.T) {
 // the next one makes the base.
 func TestFedoraEnded(t *testing.T) {
 	fedoraNeeds(t)
-	k, parts := debianParts(t)
+	j, parts := debianParts(t)
 	l := liveISO{format: "squashfs", lacking: []string{"cage"}, dnf: "if [ ! -e /var/cache/dnf/started ]; then touch /var/cache/dnf/started; sleep 1000; fi; touch /var/lib/test/cage"}
-	iso, _, _ := l.make(t, k, parts)
+	iso, _, _ := l.make(t, j, parts)
 	sum, err := fileSum(iso)
 	if err != nil {
 		t.Fatal(err)

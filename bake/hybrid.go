@@ -116,7 +116,7 @@ func (h *hybrid) writeShell(f *os.File, core []byte) error {
 	if err != nil {
 		return err
 	}
-	s := &shell{volume: h.volume, time: h.time, total: info.Size(), core: core, stub: h.stub()}
+	s := &isoVolume{volume: h.volume, time: h.time, total: info.Size(), core: core, stub: h.stub()}
 	data, err := s.bytes()
 	if err != nil {
 		return err

@@ -14,13 +14,13 @@ import (
 var initScript []byte
 
 // initramfs writes the initramfs and returns its path.
-func (k *kitchen) initramfs(ctx context.Context, root string) (path string, err error) {
-	k.Progress(stageInitramfs, 0, 1)
+func (j *job) initramfs(ctx context.Context, root string) (path string, err error) {
+	j.Progress(stageInitramfs, 0, 1)
 	tree, err := openModules(root)
 	if err != nil {
 		return "", err
 	}
-	modules, err := tree.load(ctx, k.run, neededModules, wantedModules)
+	modules, err := tree.load(ctx, j.run, neededModules, wantedModules)
 	if err != nil {
 		return "", err
 	}
@@ -28,23 +28,23 @@ func (k *kitchen) initramfs(ctx context.Context, root string) (path string, err 
 	if err != nil {
 		return "", err
 	}
-	path = k.path("initrd")
-	if err := os.WriteFile(path, k.archive(busybox, modules), 0o644); err != nil {
+	path = j.path("initrd")
+	if err := os.WriteFile(path, j.archive(busybox, modules), 0o644); err != nil {
 		return "", err
 	}
 	// Without name and time in the header.
-	if _, err := k.run.output(ctx, k.scratch, "gzip", "-9", "-n", path); err != nil {
+	if _, err := j.run.output(ctx, j.scratch, "gzip", "-9", "-n", path); err != nil {
 		return "", err
 	}
-	k.Log.Debug("initramfs", "modules", len(modules))
-	k.Progress(stageInitramfs, 1, 1)
+	j.Log.Debug("initramfs", "modules", len(modules))
+	j.Progress(stageInitramfs, 1, 1)
 	return path + ".gz", nil
 }
 
 // archive lays out the initramfs. Modules are flat, and /modules/order says in
 // which order they are loaded.
-func (k *kitchen) archive(busybox []byte, modules []module) []byte {
-	w := &cpioWriter{epoch: k.SourceDateEpoch}
+func (j *job) archive(busybox []byte, modules []module) []byte {
+	w := &cpioWriter{epoch: j.SourceDateEpoch}
 	for _, dir := range []string{"base", "bin", "dev", "etc", "live", "modules", "piece", "proc", "sys", "tmp"} {
 		w.add(dir, modeDir, device{}, nil)
 	}
@@ -53,7 +53,7 @@ func (k *kitchen) archive(busybox []byte, modules []module) []byte {
 	w.add("bin/busybox", modeProg, device{}, busybox)
 	w.add("bin/sh", modeLink, device{}, []byte("busybox"))
 	w.add("init", modeProg, device{}, initScript)
-	w.add("etc/isofs-version", modeFile, device{}, fmt.Appendf(nil, "flavor=%s version=%s\n", Flavor, k.Version))
+	w.add("etc/isofs-version", modeFile, device{}, fmt.Appendf(nil, "flavor=%s version=%s\n", Flavor, j.Version))
 	var order []byte
 	for _, m := range modules {
 		w.add("modules/"+m.name+".ko", modeFile, device{}, m.data)

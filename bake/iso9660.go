@@ -10,11 +10,11 @@ import (
 	"aesthetic.computer/isofs/fault"
 )
 
-// A shell is the ISO 9660 file system in the room before the first partition,
+// An isoVolume is the ISO 9660 file system in the room before the first partition,
 // which makes the disk a CD-ROM as well (ECMA-119; El Torito 1.0). It has four
 // folders and three files, and says of itself that it takes the whole disk:
 // firmware that finds no length for the EFI boot image takes what is left.
-type shell struct {
+type isoVolume struct {
 	volume string    // its name
 	time   time.Time // of all there
 	total  int64     // bytes of the whole image
@@ -55,7 +55,7 @@ const (
 var volumeName = regexp.MustCompile(`^[A-Z0-9_]{1,32}$`)
 
 // check refuses what does not fit.
-func (s *shell) check() error {
+func (s *isoVolume) check() error {
 	if !volumeName.MatchString(s.volume) {
 		return fmt.Errorf("volume name %.60q is not 1 to 32 of A-Z, 0-9 and _: %w", s.volume, fault.Invalid)
 	}
@@ -72,7 +72,7 @@ func (s *shell) check() error {
 }
 
 // bytes returns all from sector isoPrimary on.
-func (s *shell) bytes() ([]byte, error) {
+func (s *isoVolume) bytes() ([]byte, error) {
 	if err := s.check(); err != nil {
 		return nil, err
 	}
@@ -89,7 +89,7 @@ func (s *shell) bytes() ([]byte, error) {
 	copy(at(isoTerminator), "\xffCD001\x01")
 	copy(at(isoPathsLE), pathTable(binary.LittleEndian))
 	copy(at(isoPathsBE), pathTable(binary.BigEndian))
-	catalog(at(isoCatalog))
+	bootCatalog(at(isoCatalog))
 	copy(at(isoRoot), s.folder(isoRoot, isoRoot, isoFolder("BOOT", isoBoot), isoFolder("EFI", isoEFI)))
 	copy(at(isoBoot), s.folder(isoBoot, isoRoot, files...))
 	copy(at(isoEFI), s.folder(isoEFI, isoRoot, isoFolder("DEBIAN", isoEFIDebian)))
@@ -100,7 +100,7 @@ func (s *shell) bytes() ([]byte, error) {
 }
 
 // describe writes the primary volume descriptor (ECMA-119, section 8.4).
-func (s *shell) describe(p []byte) {
+func (s *isoVolume) describe(p []byte) {
 	copy(p, "\x01CD001\x01")
 	for _, text := range []struct{ off, n int }{{8, 64}, {190, 623}} {
 		copy(p[text.off:], strings.Repeat(" ", text.n))
@@ -134,7 +134,7 @@ func isoFolder(name string, sector int) isoEntry {
 
 // folder lists the entries, which are sorted by name, behind the folder itself
 // and the one that it is in.
-func (s *shell) folder(self, parent int, entries ...isoEntry) (list []byte) {
+func (s *isoVolume) folder(self, parent int, entries ...isoEntry) (list []byte) {
 	for _, e := range append([]isoEntry{isoFolder("\x00", self), isoFolder("\x01", parent)}, entries...) {
 		list = append(list, s.record(e)...)
 	}
@@ -142,7 +142,7 @@ func (s *shell) folder(self, parent int, entries ...isoEntry) (list []byte) {
 }
 
 // record is a directory record (ECMA-119, section 9.1).
-func (s *shell) record(e isoEntry) []byte {
+func (s *isoVolume) record(e isoEntry) []byte {
 	r := make([]byte, (33+len(e.name)+1)&^1)
 	r[0] = byte(len(r))
 	putBoth32(r[2:], uint32(e.sector))
@@ -176,10 +176,10 @@ func pathTable(order binary.ByteOrder) (table []byte) {
 	return table
 }
 
-// catalog writes what can be booted: GRUB for BIOS, and the EFI system
+// bootCatalog writes what can be booted: GRUB for BIOS, and the EFI system
 // partition for UEFI. Its length does not fit into 16 bits; zero stands for all
 // to the end of the CD-ROM (UEFI specification 2.10, section 13.3.2.1).
-func catalog(p []byte) {
+func bootCatalog(p []byte) {
 	const (
 		bootable, efi, lastSection = 0x88, 0xef, 0x91
 		signature                  = 0xaa55
@@ -198,7 +198,7 @@ func catalog(p []byte) {
 }
 
 // bootableCore is the core that knows where it lies.
-func (s *shell) bootableCore() []byte {
+func (s *isoVolume) bootableCore() []byte {
 	// Whole words, for the sum.
 	core := append([]byte(nil), s.core...)
 	core = append(core, make([]byte, -len(core)&3)...)

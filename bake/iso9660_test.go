@@ -13,9 +13,9 @@ import (
 	"aesthetic.computer/isofs/fault"
 )
 
-// testShell is a shell around a GRUB that is none.
-func testShell() *shell {
-	return &shell{
+// testVolume is a volume around a GRUB that is none.
+func testVolume() *isoVolume {
+	return &isoVolume{
 		volume: "ISOFS_TEST",
 		time:   time.Unix(DefaultEpoch, 0).UTC(),
 		total:  64 << 20,
@@ -26,7 +26,7 @@ func testShell() *shell {
 
 // The same inputs give the same bytes, for ever.
 func TestShellIsTheSameForEver(t *testing.T) {
-	data, err := testShell().bytes()
+	data, err := testVolume().bytes()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -44,13 +44,13 @@ func sha256Sum(data []byte) []byte {
 // xorriso and isoinfo read back what was written.
 func TestShellIsReadBack(t *testing.T) {
 	xorriso, isoinfo := needTool(t, "xorriso", "xorriso"), needTool(t, "isoinfo", "genisoimage")
-	s := testShell()
+	s := testVolume()
 	data, err := s.bytes()
 	if err != nil {
 		t.Fatal(err)
 	}
 	dir := t.TempDir()
-	path := filepath.Join(dir, "shell.iso")
+	path := filepath.Join(dir, "volume.iso")
 	if err := os.WriteFile(path, append(make([]byte, isoPrimary*isoSector), data...), 0o644); err != nil {
 		t.Fatal(err)
 	}
@@ -74,14 +74,14 @@ func TestShellIsReadBack(t *testing.T) {
 }
 
 func TestShellRefuses(t *testing.T) {
-	for name, change := range map[string]func(*shell){
-		"volume name": func(s *shell) { s.volume = "isofs" },
-		"sectors":     func(s *shell) { s.total += 512 },
-		"as much as":  func(s *shell) { s.core = make([]byte, 1<<20) },
-		"GRUB for":    func(s *shell) { s.core = nil },
-		"first conf":  func(s *shell) { s.stub = make([]byte, isoSector+1) },
+	for name, change := range map[string]func(*isoVolume){
+		"volume name": func(s *isoVolume) { s.volume = "isofs" },
+		"sectors":     func(s *isoVolume) { s.total += 512 },
+		"as much as":  func(s *isoVolume) { s.core = make([]byte, 1<<20) },
+		"GRUB for":    func(s *isoVolume) { s.core = nil },
+		"first conf":  func(s *isoVolume) { s.stub = make([]byte, isoSector+1) },
 	} {
-		s := testShell()
+		s := testVolume()
 		change(s)
 		if _, err := s.bytes(); fault.Kind(err) != fault.Invalid || !strings.Contains(err.Error(), name) {
 			t.Errorf("%s: got %v", name, err)

@@ -28,57 +28,57 @@ const squashfsPath = "/LiveOS/squashfs.img"
 const liveFeatures = "none,extent,filetype,64bit,sparse_super,large_file,huge_file,dir_nlink,extra_isize,metadata_csum"
 
 // live writes the partition FEDAC-LIVE of tiny and returns its path.
-func (k *kitchen) live(ctx context.Context, baseID string) (path string, err error) {
-	rootfs, err := k.rootfs(ctx, baseID)
+func (j *job) live(ctx context.Context, baseID string) (path string, err error) {
+	rootfs, err := j.rootfs(ctx, baseID)
 	if err != nil {
 		return "", err
 	}
-	return k.liveVolume(ctx, rootfs)
+	return j.liveVolume(ctx, rootfs)
 }
 
 // liveVolume writes the partition FEDAC-LIVE with the EROFS rootfs in it, and
 // returns its path.
-func (k *kitchen) liveVolume(ctx context.Context, rootfs string) (path string, err error) {
-	k.Progress(stageLive, 0, 1)
+func (j *job) liveVolume(ctx context.Context, rootfs string) (path string, err error) {
+	j.Progress(stageLive, 0, 1)
 	info, err := os.Stat(rootfs)
 	if err != nil {
 		return "", err
 	}
 	// debugfs does not quote names.
-	if err := os.Symlink(rootfs, k.path("squashfs.img")); err != nil {
+	if err := os.Symlink(rootfs, j.path("squashfs.img")); err != nil {
 		return "", err
 	}
-	path = k.path("live.img")
+	path = j.path("live.img")
 	// For bitmaps, copies of the superblock and extents a thousandth is more than enough.
 	size := info.Size() + info.Size()/1000 + liveReserve
 	if err := sparseFile(path, roundUp(max(size, liveMinSize), partitionAlign)); err != nil {
 		return "", err
 	}
-	if _, err := k.run.output(ctx, k.scratch, "mke2fs", "-q", "-F", "-t", "ext4", "-b", "4096", "-I", "256", "-N", "64", "-m", "0",
+	if _, err := j.run.output(ctx, j.scratch, "mke2fs", "-q", "-F", "-t", "ext4", "-b", "4096", "-I", "256", "-N", "64", "-m", "0",
 		"-O", liveFeatures, "-L", liveLabel, "-U", liveUUID,
 		"-E", "hash_seed="+liveUUID+",lazy_itable_init=0,nodiscard,root_owner=0:0", path); err != nil {
 		return "", err
 	}
 	// mke2fs -d would copy the file's change time, which nobody can set.
 	for _, request := range []string{"mkdir /LiveOS", "write squashfs.img " + squashfsPath} {
-		if _, err := k.run.output(ctx, k.scratch, "debugfs", "-w", "-R", request, path); err != nil {
+		if _, err := j.run.output(ctx, j.scratch, "debugfs", "-w", "-R", request, path); err != nil {
 			return "", err
 		}
 	}
-	if err := k.readBack(ctx, path, rootfs); err != nil {
+	if err := j.readBack(ctx, path, rootfs); err != nil {
 		return "", err
 	}
-	k.Progress(stageLive, 1, 1)
+	j.Progress(stageLive, 1, 1)
 	return path, nil
 }
 
 // rootfs writes the EROFS of tiny and returns its path.
-func (k *kitchen) rootfs(ctx context.Context, baseID string) (string, error) {
-	dir := k.path("rootfs")
+func (j *job) rootfs(ctx context.Context, baseID string) (string, error) {
+	dir := j.path("rootfs")
 	if err := os.Mkdir(dir, 0o755); err != nil {
 		return "", err
 	}
-	file := k.path("rootfs", "base-id")
+	file := j.path("rootfs", "base-id")
 	if err := os.WriteFile(file, []byte(baseID+"\n"), 0o644); err != nil {
 		return "", err
 	}
@@ -89,21 +89,21 @@ func (k *kitchen) rootfs(ctx context.Context, baseID string) (string, error) {
 	if err := os.Chmod(file, 0o644); err != nil {
 		return "", err
 	}
-	_, err := k.run.output(ctx, k.scratch, "mkfs.erofs", "-T", fmt.Sprint(k.SourceDateEpoch), "-U", erofsUUID, "--all-root", "rootfs.erofs", "rootfs")
-	return k.path("rootfs.erofs"), err
+	_, err := j.run.output(ctx, j.scratch, "mkfs.erofs", "-T", fmt.Sprint(j.SourceDateEpoch), "-U", erofsUUID, "--all-root", "rootfs.erofs", "rootfs")
+	return j.path("rootfs.erofs"), err
 }
 
 // readBack compares what is in the volume: debugfs exits with 0 when it fails.
-func (k *kitchen) readBack(ctx context.Context, volume, rootfs string) error {
-	if _, err := k.run.output(ctx, k.scratch, "debugfs", "-R", "dump "+squashfsPath+" readback", volume); err != nil {
+func (j *job) readBack(ctx context.Context, volume, rootfs string) error {
+	if _, err := j.run.output(ctx, j.scratch, "debugfs", "-R", "dump "+squashfsPath+" readback", volume); err != nil {
 		return err
 	}
-	defer os.Remove(k.path("readback"))
+	defer os.Remove(j.path("readback"))
 	want, err := fileSum(rootfs)
 	if err != nil {
 		return err
 	}
-	got, err := fileSum(k.path("readback"))
+	got, err := fileSum(j.path("readback"))
 	if err != nil || got != want {
 		return fmt.Errorf("%s reads back as other bytes than those written, sha256 %x instead of %x (%v): %w", squashfsPath, got, want, err, fault.Unavailable)
 	}

@@ -36,59 +36,59 @@ var fixedPackages = append([]string{"busybox-static"}, hybridPackages...)
 // fetch resolves the packages and sees to it that all are in the cache. The
 // cache is by name, which has the version in it, and checked by hash, so a
 // download that was cut off is had again and a finished one is not.
-func (k *kitchen) fetch(ctx context.Context) ([]Package, error) {
-	k.Progress(stagePackages, 0, 1)
-	kernel, err := k.kernelPackage(ctx)
+func (j *job) fetch(ctx context.Context) ([]Package, error) {
+	j.Progress(stagePackages, 0, 1)
+	kernel, err := j.kernelPackage(ctx)
 	if err != nil {
 		return nil, err
 	}
-	packages, err := k.resolve(ctx, append([]string{kernel}, fixedPackages...))
+	packages, err := j.resolve(ctx, append([]string{kernel}, fixedPackages...))
 	if err != nil {
 		return nil, err
 	}
-	k.Progress(stagePackages, 1, 1)
+	j.Progress(stagePackages, 1, 1)
 	var total, done int64
 	for _, p := range packages {
 		total += p.Size
 	}
 	// The kernel unpacks to some five times its size.
-	if err := needSpace(k.scratch, 7*total); err != nil {
+	if err := needSpace(j.scratch, 7*total); err != nil {
 		return nil, err
 	}
-	k.Progress(stageDownload, 0, total)
+	j.Progress(stageDownload, 0, total)
 	for _, p := range packages {
-		if err := k.download(ctx, p); err != nil {
+		if err := j.download(ctx, p); err != nil {
 			return nil, fmt.Errorf("get package %s: %w", p.Name, err)
 		}
 		done += p.Size
-		k.Progress(stageDownload, done, total)
+		j.Progress(stageDownload, done, total)
 	}
 	return packages, nil
 }
 
 // kernelPackage follows a metapackage to the kernel image it depends on.
-func (k *kitchen) kernelPackage(ctx context.Context) (string, error) {
-	out, err := k.run.output(ctx, k.scratch, "apt-cache", "depends", k.KernelPackage+":"+k.Arch)
+func (j *job) kernelPackage(ctx context.Context) (string, error) {
+	out, err := j.run.output(ctx, j.scratch, "apt-cache", "depends", j.KernelPackage+":"+j.Arch)
 	if err != nil {
 		return "", fmt.Errorf("find the kernel: %w", aptHint(err))
 	}
 	for line := range strings.Lines(out) {
 		dep, ok := strings.CutPrefix(strings.TrimSpace(line), "Depends: ")
-		dep = strings.TrimSuffix(dep, ":"+k.Arch)
+		dep = strings.TrimSuffix(dep, ":"+j.Arch)
 		if ok && strings.HasPrefix(dep, "linux-image-") && packageName.MatchString(dep) {
 			return dep, nil
 		}
 	}
-	return k.KernelPackage, nil
+	return j.KernelPackage, nil
 }
 
 // resolve asks apt for file, size and hash of each package's candidate.
-func (k *kitchen) resolve(ctx context.Context, names []string) ([]Package, error) {
+func (j *job) resolve(ctx context.Context, names []string) ([]Package, error) {
 	args := []string{"download", "--print-uris"}
 	for _, n := range names {
-		args = append(args, n+":"+k.Arch)
+		args = append(args, n+":"+j.Arch)
 	}
-	out, err := k.run.output(ctx, k.scratch, "apt-get", args...)
+	out, err := j.run.output(ctx, j.scratch, "apt-get", args...)
 	if err != nil {
 		return nil, fmt.Errorf("find packages %s: %w", strings.Join(names, ", "), aptHint(err))
 	}
@@ -135,29 +135,29 @@ func parseURIs(out string) (map[string]Package, error) {
 }
 
 // debs is where packages are kept between bakes.
-func (k *kitchen) debs(file string) string { return filepath.Join(k.WorkDir, "debs", file) }
+func (j *job) debs(file string) string { return filepath.Join(j.WorkDir, "debs", file) }
 
 // download puts p into the cache unless it is there, whole.
-func (k *kitchen) download(ctx context.Context, p Package) error {
-	if err := checkFile(k.debs(p.File), p); err == nil {
+func (j *job) download(ctx context.Context, p Package) error {
+	if err := checkFile(j.debs(p.File), p); err == nil {
 		return nil
 	} else if !errors.Is(err, fs.ErrNotExist) {
-		k.Log.Warn("a cached package is damaged, getting it again", "file", p.File, "err", err)
+		j.Log.Warn("a cached package is damaged, getting it again", "file", p.File, "err", err)
 	}
-	if err := os.MkdirAll(k.debs(""), 0o755); err != nil {
+	if err := os.MkdirAll(j.debs(""), 0o755); err != nil {
 		return err
 	}
 	// Sandboxing off: apt's own user cannot write to our directory, and apt
 	// would say so at length and then do the same.
-	_, err := k.run.output(ctx, k.scratch, "apt-get", "-q", "-o", "APT::Sandbox::User=root", "-o", "Acquire::Retries=2",
-		"download", p.Name+":"+k.Arch+"="+p.Version)
+	_, err := j.run.output(ctx, j.scratch, "apt-get", "-q", "-o", "APT::Sandbox::User=root", "-o", "Acquire::Retries=2",
+		"download", p.Name+":"+j.Arch+"="+p.Version)
 	if err != nil {
 		return aptHint(err)
 	}
-	if err := checkFile(k.path(p.File), p); err != nil {
+	if err := checkFile(j.path(p.File), p); err != nil {
 		return err
 	}
-	return os.Rename(k.path(p.File), k.debs(p.File))
+	return os.Rename(j.path(p.File), j.debs(p.File))
 }
 
 // checkFile compares a downloaded file with what the package list says.
@@ -179,15 +179,15 @@ func checkFile(path string, p Package) error {
 }
 
 // extract unpacks the packages into one tree, without installing them.
-func (k *kitchen) extract(ctx context.Context, packages []Package) (root string, err error) {
-	root = k.path("root")
+func (j *job) extract(ctx context.Context, packages []Package) (root string, err error) {
+	root = j.path("root")
 	for i, p := range packages {
-		k.Progress(stageExtract, int64(i), int64(len(packages)))
-		if _, err := k.run.output(ctx, k.scratch, "dpkg-deb", "-x", k.debs(p.File), root); err != nil {
+		j.Progress(stageExtract, int64(i), int64(len(packages)))
+		if _, err := j.run.output(ctx, j.scratch, "dpkg-deb", "-x", j.debs(p.File), root); err != nil {
 			return "", fmt.Errorf("unpack package %s: %w", p.Name, err)
 		}
 	}
-	k.Progress(stageExtract, int64(len(packages)), int64(len(packages)))
+	j.Progress(stageExtract, int64(len(packages)), int64(len(packages)))
 	return root, nil
 }
 

@@ -65,7 +65,7 @@ func pruneSteps(dir string, all bool, keep ...string) {
 //	packages       name and version of each
 //
 // It is the longest step, and the same for all that is laid over it.
-func (d *debianKitchen) install(ctx context.Context) (dir string, err error) {
+func (d *debianJob) install(ctx context.Context) (dir string, err error) {
 	dir = filepath.Join(d.installed, "install")
 	d.Progress(stageInstall, 0, installPhases)
 	err = step{dir}.do(func(tmp string) error {
@@ -108,7 +108,7 @@ var unshared = []string{
 }
 
 // mmdebstrap is the command that installs the packages, for unshare.
-func (d *debianKitchen) mmdebstrap(out string) ([]string, error) {
+func (d *debianJob) mmdebstrap(out string) ([]string, error) {
 	archives := filepath.Join(d.WorkDir, "archives")
 	if err := os.MkdirAll(filepath.Join(archives, "partial"), 0o755); err != nil {
 		return nil, err
@@ -139,7 +139,7 @@ func (d *debianKitchen) mmdebstrap(out string) ([]string, error) {
 //
 //	rootfs.tar
 //	tree/        boot/, usr/lib/shim, usr/lib/grub
-func (d *debianKitchen) rootfsTar(ctx context.Context, installed string) (dir string, err error) {
+func (d *debianJob) rootfsTar(ctx context.Context, installed string) (dir string, err error) {
 	d.Progress(stageRootfs, 0, 1)
 	dir = filepath.Join(d.steps, "rootfs")
 	err = step{dir}.do(func(tmp string) error {
@@ -175,12 +175,12 @@ const (
 )
 
 // erofsOptions are those of mkfs.erofs for such a root.
-func (k *kitchen) erofsOptions(compressor string) []string {
-	return []string{"-T", fmt.Sprint(k.SourceDateEpoch), "-U", erofsUUID, "-z", compressor, "-C", erofsCluster, "-E", "ztailpacking"}
+func (j *job) erofsOptions(compressor string) []string {
+	return []string{"-T", fmt.Sprint(j.SourceDateEpoch), "-U", erofsUUID, "-z", compressor, "-C", erofsCluster, "-E", "ztailpacking"}
 }
 
 // compress makes the EROFS of the root file system's tar and returns its path.
-func (d *debianKitchen) compress(ctx context.Context, rootfs string) (path string, err error) {
+func (d *debianJob) compress(ctx context.Context, rootfs string) (path string, err error) {
 	d.Progress(stageCompress, 0, 1)
 	dir := filepath.Join(d.steps, "erofs")
 	err = step{dir}.do(func(tmp string) error {

@@ -97,32 +97,39 @@ func (e *toolError) Unwrap() error { return e.err }
 // When ctx ends, the tool and all its children are killed.
 func (r *runner) output(ctx context.Context, dir, tool string, args ...string) (string, error) {
 	var stdout bytes.Buffer
-	err := r.start(ctx, dir, &stdout, io.Discard, tool, args)
+	err := r.start(ctx, command{dir: dir, tool: tool, args: args, out: &stdout, progress: io.Discard})
 	return stdout.String(), err
 }
 
-// follow is output for a tool that tells on standard error how far it is: each
-// line is passed to tell.
-func (r *runner) follow(ctx context.Context, dir string, tell func(line string), tool string, args ...string) error {
+// follow is output for a tool that shows its progress on standard error: each
+// line is passed to show.
+func (r *runner) follow(ctx context.Context, dir string, show func(line string), tool string, args ...string) error {
 	read, write := io.Pipe()
-	told := make(chan struct{})
+	shown := make(chan struct{})
 	go func() {
-		defer close(told)
+		defer close(shown)
 		for lines := bufio.NewScanner(read); lines.Scan(); {
-			tell(lines.Text())
+			show(lines.Text())
 		}
 		_, _ = io.Copy(io.Discard, read) // of a line too long
 	}()
-	err := r.start(ctx, dir, io.Discard, write, tool, args)
+	err := r.start(ctx, command{dir: dir, tool: tool, args: args, out: io.Discard, progress: write})
 	write.Close()
-	<-told
+	<-shown
 	return err
 }
 
-// start runs a tool until it ends.
-func (r *runner) start(ctx context.Context, dir string, out, progress io.Writer, tool string, args []string) error {
-	cmd := exec.CommandContext(ctx, r.tools[tool], args...)
-	cmd.Dir = dir
+// A command is one run of a tool.
+type command struct {
+	dir, tool     string
+	args          []string
+	out, progress io.Writer // get standard output and standard error
+}
+
+// start runs a command until it ends.
+func (r *runner) start(ctx context.Context, c command) error {
+	cmd := exec.CommandContext(ctx, r.tools[c.tool], c.args...)
+	cmd.Dir = c.dir
 	cmd.Env = append(os.Environ(),
 		"LC_ALL=C", "TZ=UTC",
 		fmt.Sprintf("SOURCE_DATE_EPOCH=%d", r.epoch),
@@ -131,7 +138,7 @@ func (r *runner) start(ctx context.Context, dir string, out, progress io.Writer,
 		"MKE2FS_CONFIG=/dev/null", "MTOOLSRC=/dev/null",
 	)
 	var stdout, stderr bytes.Buffer
-	cmd.Stdout, cmd.Stderr = io.MultiWriter(&stdout, out), io.MultiWriter(&stderr, progress)
+	cmd.Stdout, cmd.Stderr = io.MultiWriter(&stdout, c.out), io.MultiWriter(&stderr, c.progress)
 	// A group of its own, as apt-get downloads through children. And if this
 	// process is killed, so is the tool: the kernel does that when the thread
 	// ends that started it, so this goroutine keeps its thread.
@@ -142,9 +149,9 @@ func (r *runner) start(ctx context.Context, dir string, out, progress io.Writer,
 	cmd.WaitDelay = 10 * time.Second
 	start := time.Now()
 	err := cmd.Run()
-	r.log.Debug("ran", "tool", tool, "args", args, "took", time.Since(start), "err", err)
+	r.log.Debug("ran", "tool", c.tool, "args", c.args, "took", time.Since(start), "err", err)
 	if err != nil {
-		return &toolError{Tool: tool, Output: lastLines(stderr.String()+stdout.String(), 5), err: err}
+		return &toolError{Tool: c.tool, Output: lastLines(stderr.String()+stdout.String(), 5), err: err}
 	}
 	return nil
 }

@@ -8,10 +8,11 @@
 // [Index] makes a manifest of an image, [Parse] reads one and refuses what
 // contradicts itself, [Manifest.Verify] compares the two.
 //
+// A [Channel] names the versions of a base that are published.
+//
 // The package leaves out how a base is made (package bake), how its bytes are
-// had (package origin) and kept (package cache), and what goes into the slot
-// (package image). Of file systems it reads only the label of an ext4 and the
-// places of two files in the ESP.
+// fetched (package origin) and kept (package cache), how partitions are read
+// (package partition), and what goes into the slot (package image).
 package base
 
 import "encoding/hex"
@@ -44,7 +45,6 @@ const (
 	maxMirrors   = 16
 	maxAddress   = 2048
 	maxNameLen   = 64
-	sectorSize   = 512
 )
 
 // A BootFile is a kernel or initrd that lies contiguously inside the image.

@@ -10,6 +10,7 @@ import (
 	"sync"
 
 	"aesthetic.computer/isofs/fault"
+	"aesthetic.computer/isofs/partition"
 )
 
 // scanChunk is how much is read at a time; larger blocks are read whole.
@@ -19,7 +20,7 @@ const scanChunk = 4 << 20
 type scan struct {
 	slotOff, slotEnd int64
 	blockSize        int64
-	boot             []span
+	boot             []partition.Span
 	zsync            *ZsyncForm              // nil: no such sums
 	progress         func(done, total int64) // may be nil
 }
@@ -56,8 +57,7 @@ func (s *scan) run(ctx context.Context, r io.ReaderAt, size int64) (*digests, er
 		zsync = newZsyncLane(*s.zsync, s.slotOff)
 		lanes = append(lanes, zsync)
 	}
-	chunk := max(scanChunk, s.blockSize)
-	if err := pump(ctx, r, size, chunk, s.progress, lanes...); err != nil {
+	if err := s.pump(ctx, r, size, lanes); err != nil {
 		return nil, err
 	}
 	d := &digests{
@@ -75,11 +75,12 @@ func (s *scan) run(ctx context.Context, r io.ReaderAt, size int64) (*digests, er
 	return d, nil
 }
 
-// pump feeds [0, size) of r to the lanes, chunk bytes at a time.
-func pump(ctx context.Context, r io.ReaderAt, size, chunk int64, progress func(done, total int64), lanes ...lane) error {
+// pump feeds [0, size) of r to the lanes, a chunk at a time.
+func (s *scan) pump(ctx context.Context, r io.ReaderAt, size int64, lanes []lane) error {
+	chunk := max(scanChunk, s.blockSize)
 	now, next := make([]byte, min(chunk, size)), make([]byte, min(chunk, size))
 	read := make(chan error, 1)
-	fetch := func(p []byte, off int64) { read <- readFull(r, p, off) }
+	fetch := func(p []byte, off int64) { read <- partition.ReadFull(r, p, off) }
 	go fetch(now, 0)
 	for off := int64(0); off < size; off += chunk {
 		p := now[:min(chunk, size-off)]
@@ -95,12 +96,12 @@ func pump(ctx context.Context, r io.ReaderAt, size, chunk int64, progress func(d
 		}
 		if err := feed(lanes, p, off); err != nil {
 			if end < size {
-				<-read //nolint:errcheck // the buffer is its until then; the first error is told
+				<-read //nolint:errcheck // the buffer is its until then; the first error is returned
 			}
 			return err
 		}
-		if progress != nil {
-			progress(end, size)
+		if s.progress != nil {
+			s.progress(end, size)
 		}
 		now, next = next, now
 	}
@@ -131,8 +132,8 @@ type headLane struct {
 }
 
 func (l *headLane) take(p []byte, off int64) (err error) {
-	p = overlap(p, off, span{0, l.size})
-	head := overlap(p, off, span{0, l.split})
+	p = overlap(p, off, partition.Span{Size: l.size})
+	head := overlap(p, off, partition.Span{Size: l.split})
 	l.h.Write(head)
 	if l.mid == "" && off+int64(len(head)) == l.split {
 		if l.mid, err = midstate(l.h, l.split); err != nil {
@@ -160,7 +161,7 @@ func (l *blockLane) take(p []byte, _ int64) error {
 
 // A spanLane hashes some spans and copies everything from tail on.
 type spanLane struct {
-	spans  []span
+	spans  []partition.Span
 	hashes []hash.Hash
 	tail   int64
 	bytes  []byte
@@ -175,7 +176,10 @@ func (l *spanLane) take(p []byte, off int64) error {
 }
 
 // overlap returns the part of p, which lies at off, that is inside s.
-func overlap(p []byte, off int64, s span) []byte {
-	from, to := clamp(s.off-off, len(p)), clamp(s.end()-off, len(p))
+func overlap(p []byte, off int64, s partition.Span) []byte {
+	from, to := clamp(s.Offset-off, len(p)), clamp(s.End()-off, len(p))
 	return p[from:max(from, to)]
 }
+
+// clamp limits an index to [0, n].
+func clamp(i int64, n int) int { return int(max(0, min(i, int64(n)))) }

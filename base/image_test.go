@@ -12,6 +12,7 @@ import (
 	"testing/iotest"
 
 	"aesthetic.computer/isofs/fault"
+	"aesthetic.computer/isofs/partition"
 )
 
 func TestMidstateAgainstHashingFromScratch(t *testing.T) {
@@ -68,8 +69,8 @@ func TestImageSHA256(t *testing.T) {
 	d := newImage(t, standardSize, standard()...)
 	m := index(t, d)
 	slot := d.data[m.PiecePartitionOffset:m.SlotEnd()]
-	if err := m.VerifySlot(bytes.NewReader(slot)); err != nil {
-		t.Error(err)
+	if got, err := m.ImageSHA256(bytes.NewReader(slot)); err != nil || got != m.SHA256 {
+		t.Errorf("its own slot: %s, %v, want %s", got, err, m.SHA256)
 	}
 	other := bytes.Repeat([]byte("notepat "), len(slot)/8)
 	got, err := m.ImageSHA256(iotest.OneByteReader(bytes.NewReader(other)))
@@ -79,9 +80,6 @@ func TestImageSHA256(t *testing.T) {
 	copy(slot, other)
 	if want := Hash(sha256.Sum256(d.data)); got != want {
 		t.Errorf("got %s, want %s", got, want)
-	}
-	if err := m.VerifySlot(bytes.NewReader(slot)); fault.Kind(err) != fault.Corrupt || !strings.Contains(err.Error(), m.SHA256.String()) {
-		t.Errorf("another slot: %v", err)
 	}
 	for name, tt := range map[string]struct {
 		r    io.Reader
@@ -107,7 +105,7 @@ func TestImageSHA256(t *testing.T) {
 // BenchmarkImageSHA256 hashes a slot of the usual 20 MiB.
 func BenchmarkImageSHA256(b *testing.B) {
 	const size = 20 * mib
-	m := Manifest{PiecePartitionOffset: 3 << 30, PiecePartitionSize: size, Tail: make([]byte, 33*sectorSize)}
+	m := Manifest{PiecePartitionOffset: 3 << 30, PiecePartitionSize: size, Tail: make([]byte, 33*partition.SectorSize)}
 	m.Midstates.SHA256 = strings.Repeat("ab", 32)
 	slot := make([]byte, size)
 	b.SetBytes(size)
@@ -122,7 +120,7 @@ func BenchmarkImageSHA256(b *testing.B) {
 // BenchmarkIndex hashes a base in one pass, three digests of every byte.
 func BenchmarkIndex(b *testing.B) {
 	const size = 256 * mib
-	d := newImage(b, size, part{start: 2048, size: 2048}, part{start: (size - 21*mib) / sectorSize, size: 20 * mib / sectorSize, label: SlotLabel})
+	d := newImage(b, size, part{start: 2048, size: 2048}, part{start: (size - 21*mib) / partition.SectorSize, size: 20 * mib / partition.SectorSize, label: SlotLabel})
 	b.SetBytes(size)
 	for b.Loop() {
 		if _, err := Index(b.Context(), d, d.size, testOptions()); err != nil {

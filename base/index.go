@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"io"
+
+	"aesthetic.computer/isofs/partition"
 )
 
 // IndexOptions are the parts of a manifest that cannot be read off an image.
@@ -51,8 +53,10 @@ func Index(ctx context.Context, r io.ReaderAt, size int64, o IndexOptions) (*Man
 	if err != nil {
 		return nil, fmt.Errorf("index a base: %w", err)
 	}
-	m.PiecePartitionOffset, m.PiecePartitionSize = l.slotOff, l.slotSize
-	m.BootFiles = findBootFiles(r, size, l.esp, o.Omitted)
+	m.PiecePartitionOffset, m.PiecePartitionSize = l.slot.Offset, l.slot.Size
+	for _, f := range partition.BootFiles(r, size, l.esps, o.Omitted) {
+		m.BootFiles = append(m.BootFiles, BootFile{Name: f.Name, Path: f.Path, Offset: f.Offset, Length: f.Size})
+	}
 	m.addZsync()
 
 	d, err := m.scan(o.Progress).run(ctx, r, size)
@@ -63,7 +67,7 @@ func Index(ctx context.Context, r io.ReaderAt, size int64, o IndexOptions) (*Man
 	if m.Zsync != nil {
 		m.Zsync.Sums = d.zsync
 	}
-	m.Empty = m.findEmpty(freeSpans(r, l.parts))
+	m.Empty = m.findEmpty(partition.Free(r, l.parts))
 	for i := range m.BootFiles {
 		m.BootFiles[i].SHA256 = d.boot[i]
 	}
@@ -77,7 +81,7 @@ func Index(ctx context.Context, r io.ReaderAt, size int64, o IndexOptions) (*Man
 func (m *Manifest) scan(progress func(done, total int64)) *scan {
 	s := &scan{slotOff: m.PiecePartitionOffset, slotEnd: m.SlotEnd(), blockSize: m.BlockSize, progress: progress}
 	for _, f := range m.BootFiles {
-		s.boot = append(s.boot, span{f.Offset, f.Length})
+		s.boot = append(s.boot, partition.Span{Offset: f.Offset, Size: f.Length})
 	}
 	if m.Zsync != nil {
 		form := ZsyncFormOf(m.TotalSize)

@@ -16,6 +16,7 @@ import (
 	"testing"
 
 	"aesthetic.computer/isofs/fault"
+	"aesthetic.computer/isofs/partition"
 )
 
 var update = flag.Bool("update", false, "write the golden files again")
@@ -146,12 +147,14 @@ func TestIndexRefuses(t *testing.T) {
 		{"backup header CRC", damaged(func(p []byte) { p[end-512+56]++ }), fault.Corrupt, "backup GPT"},
 		{"backup entries CRC", damaged(func(p []byte) { p[end-33*512+56]++ }), fault.Corrupt, "backup GPT"},
 		{"backup lists others", damaged(renameInBackup), fault.Corrupt, "list different partitions"},
-		{"absurd entry count", damaged(func(p []byte) { binary.LittleEndian.PutUint32(p[512+gptEntryCount:], 1<<31) }), fault.Corrupt, "claims 2147483648 entries"},
-		{"absurd entry size", damaged(func(p []byte) { binary.LittleEndian.PutUint32(p[512+gptEntrySize:], 0) }), fault.Corrupt, "of 0 bytes"},
+		{"another end of the usable area", damaged(func(p []byte) { changeHeaders(p, 48) }), fault.Corrupt, "is the last for partitions"},
+		{"another header's place", damaged(func(p []byte) { changeHeaders(p, 24) }), fault.Corrupt, "primary GPT is damaged"},
+		{"absurd entry count", damaged(func(p []byte) { binary.LittleEndian.PutUint32(p[512+80:], 1<<31) }), fault.Corrupt, "claims 2147483648 entries"},
+		{"absurd entry size", damaged(func(p []byte) { binary.LittleEndian.PutUint32(p[512+84:], 0) }), fault.Corrupt, "of 0 bytes"},
 		{"truncated", resized(end - 4096), fault.Corrupt, "the GPT is made for a disk of 5263360 bytes, the image has 5259264"},
 		{"padded", resized(end + 4096), fault.Corrupt, "the GPT is made for a disk of 5263360 bytes, the image has 5267456"},
 		{"odd size", resized(end + 1), fault.Invalid, "not a multiple of 512"},
-		{"4096-byte sectors", damaged(func(p []byte) { clear(p[:mib]); clear(p[end-512:]); copy(p[4096:], gptSignature) }), fault.Invalid, "4096-byte sectors"},
+		{"4096-byte sectors", damaged(func(p []byte) { clear(p[:mib]); clear(p[end-512:]); copy(p[4096:], "EFI PART") }), fault.Invalid, "4096-byte sectors"},
 		{"no slot", image(end, live), fault.Invalid, "none of the 1 partitions is an ext4 labelled FEDAC-PIECE"},
 		{"label but no ext4", damaged(func(p []byte) { p[4*mib+ext4Magic] = 0 }), fault.Invalid, "none of the 3 partitions"},
 		{"two slots", image(end, slot(2048, 2048), slot(6144, 2048)), fault.Invalid, "partitions 1 and 2 both have"},
@@ -182,7 +185,16 @@ func renameInBackup(p []byte) {
 	entries[56] = 'x'
 	binary.LittleEndian.PutUint32(header[88:], crc32.ChecksumIEEE(entries))
 	clear(header[16:20])
-	binary.LittleEndian.PutUint32(header[16:], crc32.ChecksumIEEE(header[:gptHeaderBytes]))
+	binary.LittleEndian.PutUint32(header[16:], crc32.ChecksumIEEE(header[:92]))
+}
+
+// changeHeaders changes a byte of both headers, and repairs their checksums.
+func changeHeaders(p []byte, at int) {
+	for _, header := range [][]byte{p[512:1024], p[standardSize-512:]} {
+		header[at]--
+		clear(header[16:20])
+		binary.LittleEndian.PutUint32(header[16:], crc32.ChecksumIEEE(header[:92]))
+	}
 }
 
 func TestIndexRefusesOptions(t *testing.T) {
@@ -264,13 +276,13 @@ func TestBootFilesOmitted(t *testing.T) {
 		{"ESP is no FAT", func(*testing.T, *memDisk) {}, "EFI system partition 1", "no FAT32", ""},
 		{"FAT in a circle", func(t *testing.T, d *memDisk) {
 			addFile(t, addFAT(t, d), "boot/vmlinuz", fill(4096))
-			fat := d.data[mib+int(binary.LittleEndian.Uint16(d.data[mib+fatReserved:]))*512:]
+			fat := d.data[mib+int(binary.LittleEndian.Uint16(d.data[mib+14:]))*512:]
 			binary.LittleEndian.PutUint32(fat[4*8:], 5)
 			binary.LittleEndian.PutUint32(fat[4*5:], 8)
 		}, "EFI system partition 1", "is a circle", ""},
 		{"FATs differ", func(t *testing.T, d *memDisk) {
 			addFile(t, addFAT(t, d), "boot/vmlinuz", fill(4096))
-			fat := d.data[mib+int(binary.LittleEndian.Uint16(d.data[mib+fatReserved:]))*512:]
+			fat := d.data[mib+int(binary.LittleEndian.Uint16(d.data[mib+14:]))*512:]
 			fat[4*9]++
 		}, "EFI system partition 1", "did not match", ""},
 	} {
@@ -299,14 +311,14 @@ func TestBootFilesOmitted(t *testing.T) {
 func FuzzBootFiles(f *testing.F) {
 	d := newImage(f, standardSize, standard()...)
 	addFile(f, addFAT(f, d), "boot/vmlinuz", bytes.Repeat([]byte{'k'}, 3000))
-	f.Add(uint32(fatSectors), byte(1))
+	f.Add(uint32(36), byte(1))
 	f.Add(uint32(40000), byte(255))
 	f.Fuzz(func(t *testing.T, at uint32, x byte) {
 		i := mib + int(at%(2*mib))
 		d.data[i] ^= x
 		defer func() { d.data[i] ^= x }()
-		for _, b := range findBootFiles(d, d.size, []span{{mib, 2 * mib}}, func(string, string) {}) {
-			if b.Offset < mib || b.Offset+b.Length > 3*mib || b.Length <= 0 {
+		for _, b := range partition.BootFiles(d, d.size, []partition.Span{{Offset: mib, Size: 2 * mib}}, func(string, string) {}) {
+			if b.Offset < mib || b.End() > 3*mib || b.Size <= 0 {
 				t.Errorf("%+v lies outside the ESP", b)
 			}
 		}
@@ -365,7 +377,7 @@ func FuzzIndexTable(f *testing.F) {
 		// Right checksums, so that the patch is looked at.
 		binary.LittleEndian.PutUint32(d.data[512+88:], crc32.ChecksumIEEE(d.data[1024:34*512]))
 		clear(d.data[512+16 : 512+20])
-		binary.LittleEndian.PutUint32(d.data[512+16:], crc32.ChecksumIEEE(d.data[512:512+gptHeaderBytes]))
+		binary.LittleEndian.PutUint32(d.data[512+16:], crc32.ChecksumIEEE(d.data[512:512+92]))
 		if _, err := readLayout(d, d.size); err != nil && fault.Kind(err) == nil {
 			t.Errorf("without a kind: %v", err)
 		}

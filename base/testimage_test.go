@@ -7,24 +7,26 @@ import (
 	"os"
 	"testing"
 
+	"aesthetic.computer/isofs/partition"
+
 	"github.com/diskfs/go-diskfs/backend"
 	"github.com/diskfs/go-diskfs/filesystem/fat32"
 	"github.com/diskfs/go-diskfs/partition/gpt"
 )
 
-const mib = 1 << 20
+const (
+	mib       = 1 << 20
+	ext4Magic = 1024 + 0x38 // in a partition
+)
 
 // memDisk is an image in memory that go-diskfs can write.
 type memDisk struct {
-	disk
-	data []byte
+	backend.File // nil: what go-diskfs must not call
+	data         []byte
+	size         int64 // what it says; a test may change it
 }
 
-func newMemDisk(size int64) *memDisk {
-	d := &memDisk{data: make([]byte, size)}
-	d.disk = disk{r: d, size: size}
-	return d
-}
+func newMemDisk(size int64) *memDisk { return &memDisk{data: make([]byte, size), size: size} }
 
 func (d *memDisk) ReadAt(p []byte, off int64) (int, error) {
 	if n := copy(p, d.data[min(off, int64(len(d.data))):]); n < len(p) {
@@ -32,6 +34,8 @@ func (d *memDisk) ReadAt(p []byte, off int64) (int, error) {
 	}
 	return len(p), nil
 }
+func (d *memDisk) Seek(off int64, _ int) (int64, error)     { return d.size + off, nil }
+func (d *memDisk) Path() string                             { return "" }
 func (d *memDisk) WriteAt(p []byte, off int64) (int, error) { return copy(d.data[off:], p), nil }
 func (d *memDisk) Sys() (*os.File, error)                   { return nil, backend.ErrNotSuitable }
 func (d *memDisk) Writable() (backend.WritableFile, error)  { return d, nil }
@@ -74,13 +78,13 @@ func newImage(t testing.TB, size int64, parts ...part) *memDisk {
 			GUID: "15050F00-0000-4000-8000-00000000000" + string(rune('1'+i)),
 		})
 		if p.label != "" {
-			sb := d.data[p.start*sectorSize:][:2048]
+			sb := d.data[p.start*partition.SectorSize:][:2048]
 			clear(sb[1024:])
-			binary.LittleEndian.PutUint16(sb[ext4Magic:], ext4MagicNum)
-			copy(sb[ext4Label:], p.label)
+			binary.LittleEndian.PutUint16(sb[ext4Magic:], 0xEF53)
+			copy(sb[1024+0x78:], p.label)
 		}
 	}
-	clear(d.data[size-33*sectorSize:])
+	clear(d.data[size-33*partition.SectorSize:])
 	if err := table.Write(d, size); err != nil {
 		t.Fatal(err)
 	}
@@ -91,7 +95,7 @@ func newImage(t testing.TB, size int64, parts ...part) *memDisk {
 func addFAT(t testing.TB, d *memDisk) *fat32.FileSystem {
 	t.Helper()
 	clear(d.data[mib : 3*mib])
-	fs, err := fat32.Create(d, 2*mib, mib, sectorSize, "BOOT", true)
+	fs, err := fat32.Create(d, 2*mib, mib, partition.SectorSize, "BOOT", true)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"aesthetic.computer/isofs/fault"
+	"aesthetic.computer/isofs/partition"
 )
 
 // Names become folders and parts of URLs, so they are kept narrow.
@@ -71,8 +72,8 @@ func (m *Manifest) validateNames() error {
 }
 
 func (m *Manifest) validateSizes() error {
-	if m.TotalSize < MinSlotSize || m.TotalSize > MaxImageSize || m.TotalSize%sectorSize != 0 {
-		return fmt.Errorf("totalSize %d is not a multiple of %d in %d..%d: %w", m.TotalSize, sectorSize, MinSlotSize, int64(MaxImageSize), fault.Invalid)
+	if m.TotalSize < MinSlotSize || m.TotalSize > MaxImageSize || m.TotalSize%partition.SectorSize != 0 {
+		return fmt.Errorf("totalSize %d is not a multiple of %d in %d..%d: %w", m.TotalSize, partition.SectorSize, MinSlotSize, int64(MaxImageSize), fault.Invalid)
 	}
 	if b := m.BlockSize; b < minBlockSize || b > maxBlockSize || b&(b-1) != 0 {
 		return fmt.Errorf("blockSize %d is not a power of two in %d..%d: %w", b, minBlockSize, maxBlockSize, fault.Invalid)
@@ -88,7 +89,7 @@ func (m *Manifest) validateSizes() error {
 func (m *Manifest) blockCount() int64 { return (m.TotalSize + m.BlockSize - 1) / m.BlockSize }
 
 func (m *Manifest) validateSlot() error {
-	if err := checkSlot(m.PiecePartitionOffset, m.PiecePartitionSize, m.TotalSize); err != nil {
+	if err := checkSlot(m.slot(), m.TotalSize); err != nil {
 		return err
 	}
 	if want := m.TotalSize - m.SlotEnd(); int64(len(m.Tail)) != want {

@@ -7,6 +7,7 @@ import (
 	"io"
 
 	"aesthetic.computer/isofs/fault"
+	"aesthetic.computer/isofs/partition"
 )
 
 // VerifyError lists what differs between an image and its manifest. It wraps
@@ -84,11 +85,11 @@ func (m *Manifest) verifyLayout(r io.ReaderAt, size int64, diff *VerifyError) er
 		return err
 	case err != nil:
 		diff.add("GPT: %v", err)
-	case l.slotOff != m.PiecePartitionOffset || l.slotSize != m.PiecePartitionSize:
+	case l.slot != m.slot():
 		diff.add("slot: the GPT has it at [%d, %d), the manifest at [%d, %d)",
-			l.slotOff, l.slotOff+l.slotSize, m.PiecePartitionOffset, m.SlotEnd())
+			l.slot.Offset, l.slot.End(), m.PiecePartitionOffset, m.SlotEnd())
 	default:
-		m.verifyEmpty(freeSpans(r, l.parts), diff)
+		m.verifyEmpty(partition.Free(r, l.parts), diff)
 	}
 	return nil
 }

@@ -9,6 +9,7 @@ import (
 	"golang.org/x/crypto/md4"
 
 	"aesthetic.computer/isofs/fault"
+	"aesthetic.computer/isofs/partition"
 )
 
 // maxZsyncSums bounds the sums of a manifest, in bytes: an image of 16 GB.
@@ -122,7 +123,7 @@ func newZsyncLane(f ZsyncForm, end int64) *zsyncLane {
 }
 
 func (l *zsyncLane) take(p []byte, off int64) error {
-	for p = overlap(p, off, span{0, l.end}); len(p) > 0; {
+	for p = overlap(p, off, partition.Span{Size: l.end}); len(p) > 0; {
 		block := p[:min(l.form.BlockSize, int64(len(p)))]
 		p = p[len(block):]
 		if allZero(block) {

@@ -36,7 +36,9 @@ func (l *lab) damageCase(r *results) error {
 		cache string // what has its blocks
 		serve func() (peer, error)
 	}{
-		{filepath.Join(dir, "state", "cache"), func() (peer, error) { return l.isofsIn(dir, "isofs direct", "direct", origin, l.path("pieces")) }},
+		{filepath.Join(dir, "state", "cache"), func() (peer, error) {
+			return l.isofsIn(dir, "isofs direct", "direct", origin, "--pieces", l.path("pieces"))
+		}},
 		{l.path("slices-damaged"), func() (peer, error) { return l.sliceCache("http://"+hostOf(plain.urls[0]), "slices-damaged") }},
 	} {
 		if err := l.damage(r, system.cache, system.serve); err != nil {

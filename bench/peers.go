@@ -65,7 +65,7 @@ func (l *lab) isofsServe(name, profile, base string, more ...string) (peer, erro
 	if err := os.Chmod(dir, 0o755); err != nil {
 		return peer{}, err
 	}
-	p, err := l.isofsIn(dir, name, profile, base, l.path("pieces"), more...)
+	p, err := l.isofsIn(dir, name, profile, base, append(more, "--pieces", l.path("pieces"))...)
 	if err != nil {
 		return p, err
 	}
@@ -75,15 +75,15 @@ func (l *lab) isofsServe(name, profile, base string, more ...string) (peer, erro
 	return p, l.answers(p.urls[0])
 }
 
-// isofsIn starts isofs with all that it keeps in dir.
-func (l *lab) isofsIn(dir, name, profile, base, from string, more ...string) (peer, error) {
+// isofsIn starts isofs with all that it keeps in dir. More must have --pieces.
+func (l *lab) isofsIn(dir, name, profile, base string, more ...string) (peer, error) {
 	address, err := freeAddress()
 	if err != nil {
 		return peer{}, err
 	}
 	l.unmountAtEnd(filepath.Join(dir, "mnt"))
 	pid, stop, err := l.start(l.isofs, append([]string{
-		"serve", "--base", base, "--pieces", from, "--profile", profile,
+		"serve", "--base", base, "--profile", profile,
 		"--state", filepath.Join(dir, "state"), "--mount", filepath.Join(dir, "mnt"), "--run", filepath.Join(dir, "run"),
 		"--listen", address, "--access-log", "off", "--limit-requests", "0", "--limit-connections", "0", "--limit-network", "0", "--grace", "1s",
 	}, more...)...)

@@ -29,7 +29,7 @@ func (l *lab) thousandCase(r *results) error {
 			return err
 		}
 	}
-	p, err := l.isofsIn(dir, "isofs direct", "direct", l.base, folder)
+	p, err := l.isofsIn(dir, "isofs direct", "direct", l.base, "--pieces", folder)
 	if err != nil {
 		return err
 	}

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"aesthetic.computer/isofs/fault"
+	"aesthetic.computer/isofs/piece"
 )
 
 const (
@@ -21,7 +22,7 @@ const (
 )
 
 // refusal turns an answer other than 200 into an error.
-func refusal(resp *http.Response, name Name, now time.Time) error {
+func refusal(resp *http.Response, name piece.Name, now time.Time) error {
 	said := complaint(resp)
 	switch status := resp.StatusCode; {
 	case status == http.StatusNotFound || status == http.StatusGone || status >= 500 && saysNotFound(said):

@@ -1,6 +1,6 @@
-// Package bundle names pieces, fetches their bundles (one HTML file each) from
-// an oven, a directory or the binary itself, and keeps bundles on disk under
-// their SHA-256.
+// Package bundle fetches the bundles of pieces (one HTML file each) from an
+// oven, a directory or the binary itself, and keeps them on disk under their
+// SHA-256.
 //
 // It leaves out when to fetch: refreshing, holding, retrying and forgetting are
 // the catalog's. It never looks into a bundle, apart from its <title> and what
@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"aesthetic.computer/isofs/fault"
+	"aesthetic.computer/isofs/piece"
 )
 
 // Info says what was fetched.
@@ -35,24 +36,24 @@ type Source interface {
 	// Fetch writes the bundle of name to w, at most limit bytes of it.
 	// Errors wrap fault.NotFound, Unavailable or Invalid (*TooLargeError).
 	// On error w may have been written to.
-	Fetch(ctx context.Context, name Name, w io.Writer, limit int64) (Info, error)
+	Fetch(ctx context.Context, name piece.Name, w io.Writer, limit int64) (Info, error)
 	// Names lists the pieces that are known without asking for each; an oven has none.
-	Names(ctx context.Context) ([]Name, error)
+	Names(ctx context.Context) ([]piece.Name, error)
 	// Changed reports cheaply whether the bundle of name may be another than
 	// the one that had info: a directory looks at the file, an oven goes by age.
-	Changed(ctx context.Context, name Name, had Info, age time.Duration) bool
+	Changed(ctx context.Context, name piece.Name, had Info, age time.Duration) bool
 }
 
 // A Packer is a Source that has some bundles made when they are asked for, and
 // so can have them made for another pixel density (Name.WithDensity).
 type Packer interface {
 	// Packs reports whether the bundle of name would be one of these.
-	Packs(name Name) bool
+	Packs(name piece.Name) bool
 }
 
 // A TooLargeError says that a bundle exceeds the limit. It wraps fault.Invalid.
 type TooLargeError struct {
-	Name  Name
+	Name  piece.Name
 	Limit int64 // bytes; Size is at least one more
 }
 
@@ -65,7 +66,7 @@ func (e *TooLargeError) Unwrap() error { return fault.Invalid }
 // A BusyError says that the oven asked to be left alone for a while (HTTP 429
 // or 503). It wraps fault.Unavailable.
 type BusyError struct {
-	Name  Name
+	Name  piece.Name
 	After time.Duration // what its Retry-After says, at most an hour; 0 if it says nothing
 }
 
@@ -81,7 +82,7 @@ func (e *BusyError) Unwrap() error { return fault.Unavailable }
 // A TimeoutError says that the oven took longer than it may. It wraps
 // fault.Unavailable.
 type TimeoutError struct {
-	Name Name
+	Name piece.Name
 	Err  error // what waited
 }
 

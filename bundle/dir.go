@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"aesthetic.computer/isofs/fault"
+	"aesthetic.computer/isofs/piece"
 )
 
 const (
@@ -63,7 +64,7 @@ func NewDir(path string) (*Dir, error) {
 
 // Fetch reads the file of name into memory before anything is written to w, as
 // a file that changes meanwhile has to be read again.
-func (d *Dir) Fetch(ctx context.Context, name Name, w io.Writer, limit int64) (Info, error) {
+func (d *Dir) Fetch(ctx context.Context, name piece.Name, w io.Writer, limit int64) (Info, error) {
 	if name.IsZero() {
 		return Info{}, fmt.Errorf("fetch a bundle: %w: no piece is named", fault.Invalid)
 	}
@@ -72,7 +73,7 @@ func (d *Dir) Fetch(ctx context.Context, name Name, w io.Writer, limit int64) (I
 		err = fmt.Errorf("%w: %w", fault.Unavailable, err)
 	}
 	if err != nil {
-		return Info{}, fmt.Errorf("read %s of %s: %w", name.stem()+pageSuffix, d.path, err)
+		return Info{}, fmt.Errorf("read %s of %s: %w", name.Stem()+pageSuffix, d.path, err)
 	}
 	return info, nil
 }
@@ -83,7 +84,7 @@ func (d *Dir) fetch(ctx context.Context, to *sink) (Info, error) {
 		if err := ctx.Err(); err != nil {
 			return Info{}, err
 		}
-		data, modTime, err := d.read(to.name.stem()+pageSuffix, to.limit)
+		data, modTime, err := d.read(to.name.Stem()+pageSuffix, to.limit)
 		if errors.Is(err, errTorn) && try == 1 {
 			continue
 		}
@@ -105,7 +106,7 @@ func (d *Dir) fetch(ctx context.Context, to *sink) (Info, error) {
 
 // addPicture looks for a picture beside the bundle of info, which takes the
 // place of one that the bundle has. One that is bad harms nobody.
-func (d *Dir) addPicture(name Name, info Info) Info {
+func (d *Dir) addPicture(name piece.Name, info Info) Info {
 	if info.Beside, info.ModTime = d.beside(name, info.ModTime); info.Beside == "" {
 		return info
 	}
@@ -113,7 +114,7 @@ func (d *Dir) addPicture(name Name, info Info) Info {
 	if info.Note != "" {
 		f.notes = []string{info.Note}
 	}
-	file := name.stem() + splashInDir
+	file := name.Stem() + splashInDir
 	if data, _, err := d.read(file, maxPicture); err != nil {
 		f.note(file, err)
 	} else {
@@ -125,8 +126,8 @@ func (d *Dir) addPicture(name Name, info Info) Info {
 
 // beside returns by what the file of a picture is known again, "" if there is
 // none, and the later of its time and t, in whole seconds.
-func (d *Dir) beside(name Name, t time.Time) (string, time.Time) {
-	fi, err := d.stat(name.stem() + splashInDir)
+func (d *Dir) beside(name piece.Name, t time.Time) (string, time.Time) {
+	fi, err := d.stat(name.Stem() + splashInDir)
 	if err != nil {
 		return "", t
 	}
@@ -188,16 +189,16 @@ func sameFile(a, b fs.FileInfo) bool {
 }
 
 // Names lists the regular files, and links to such, that are called like a piece.
-func (d *Dir) Names(ctx context.Context) ([]Name, error) {
+func (d *Dir) Names(ctx context.Context) ([]piece.Name, error) {
 	names, err := d.list(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("list the pieces in %s: %w: %w", d.path, fault.Unavailable, err)
 	}
-	slices.SortFunc(names, compareNames)
+	slices.SortFunc(names, piece.Compare)
 	return names, nil
 }
 
-func (d *Dir) list(ctx context.Context) ([]Name, error) {
+func (d *Dir) list(ctx context.Context) ([]piece.Name, error) {
 	root, err := os.OpenRoot(d.path)
 	if err != nil {
 		return nil, err
@@ -207,14 +208,14 @@ func (d *Dir) list(ctx context.Context) ([]Name, error) {
 	if err != nil {
 		return nil, err
 	}
-	var names []Name
+	var names []piece.Name
 	for _, entry := range entries {
 		stem, ok := strings.CutSuffix(entry.Name(), pageSuffix)
 		if !ok {
 			continue
 		}
-		name, problem := parseStem(stem, imageSuffix)
-		if problem != "" {
+		name, err := piece.ParseStem(stem)
+		if err != nil {
 			continue
 		}
 		// A link that leads out of the directory, or nowhere, fails here.
@@ -232,8 +233,8 @@ func (d *Dir) list(ctx context.Context) ([]Name, error) {
 // had. A file that cannot be
 // looked at may have changed; and so may one that had only just been written
 // when it was read, since a time in whole seconds does not show what followed.
-func (d *Dir) Changed(_ context.Context, name Name, had Info, age time.Duration) bool {
-	fi, err := d.stat(name.stem() + pageSuffix)
+func (d *Dir) Changed(_ context.Context, name piece.Name, had Info, age time.Duration) bool {
+	fi, err := d.stat(name.Stem() + pageSuffix)
 	if err != nil {
 		return true
 	}
@@ -246,8 +247,8 @@ func (d *Dir) Changed(_ context.Context, name Name, had Info, age time.Duration)
 }
 
 // holds reports whether there is anything called like name's file.
-func (d *Dir) holds(name Name) bool {
-	_, err := d.stat(name.stem() + pageSuffix)
+func (d *Dir) holds(name piece.Name) bool {
+	_, err := d.stat(name.Stem() + pageSuffix)
 	return !errors.Is(err, fs.ErrNotExist)
 }
 

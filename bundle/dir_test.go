@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"aesthetic.computer/isofs/fault"
+	"aesthetic.computer/isofs/piece"
 )
 
 // dir returns a directory of these files, all of them an hour old at noon.
@@ -248,7 +249,7 @@ func TestDirCancelled(t *testing.T) {
 	if _, err := d.Fetch(ctx, mustName(t, "notepat"), io.Discard, 1000); !errors.Is(err, context.Canceled) || fault.Kind(err) != fault.Unavailable {
 		t.Errorf("cancelled: %v", err)
 	}
-	if _, err := d.Fetch(t.Context(), Name{}, io.Discard, 1); fault.Kind(err) != fault.Invalid {
+	if _, err := d.Fetch(t.Context(), piece.Name{}, io.Discard, 1); fault.Kind(err) != fault.Invalid {
 		t.Errorf("the zero name: %v", err)
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"aesthetic.computer/isofs/fault"
+	"aesthetic.computer/isofs/piece"
 )
 
 //go:embed pieces/*.html
@@ -32,9 +33,9 @@ var (
 // network, neither to be fetched nor to run. Their ModTime is a constant.
 func Embedded() Source { return embedded{} }
 
-func (embedded) path(name Name) string { return "pieces/" + name.stem() + pageSuffix }
+func (embedded) path(name piece.Name) string { return "pieces/" + name.Stem() + pageSuffix }
 
-func (e embedded) Fetch(ctx context.Context, name Name, w io.Writer, limit int64) (Info, error) {
+func (e embedded) Fetch(ctx context.Context, name piece.Name, w io.Writer, limit int64) (Info, error) {
 	if name.IsZero() {
 		return Info{}, fmt.Errorf("fetch a bundle: %w: no piece is named", fault.Invalid)
 	}
@@ -55,30 +56,30 @@ func (e embedded) Fetch(ctx context.Context, name Name, w io.Writer, limit int64
 	return to.info(time.Unix(embeddedTime, 0)), nil
 }
 
-func (embedded) Names(context.Context) ([]Name, error) {
+func (embedded) Names(context.Context) ([]piece.Name, error) {
 	entries, err := pieces.ReadDir("pieces")
 	if err != nil {
 		return nil, fmt.Errorf("list the embedded pieces: %w: %w", fault.Unavailable, err)
 	}
-	var names []Name
+	var names []piece.Name
 	for _, entry := range entries {
-		name, problem := parseStem(strings.TrimSuffix(entry.Name(), pageSuffix), imageSuffix)
-		if problem != "" {
-			return nil, fmt.Errorf("embedded %s: %w: %s", entry.Name(), fault.Invalid, problem)
+		name, err := piece.ParseStem(strings.TrimSuffix(entry.Name(), pageSuffix))
+		if err != nil {
+			return nil, fmt.Errorf("embedded %s: %w", entry.Name(), err)
 		}
 		names = append(names, name)
 	}
-	slices.SortFunc(names, compareNames)
+	slices.SortFunc(names, piece.Compare)
 	return names, nil
 }
 
 // Changed compares the content: another binary may have made had.
-func (e embedded) Changed(_ context.Context, name Name, had Info, _ time.Duration) bool {
+func (e embedded) Changed(_ context.Context, name piece.Name, had Info, _ time.Duration) bool {
 	data, err := pieces.ReadFile(e.path(name))
 	return err != nil || sha256.Sum256(data) != had.SHA256
 }
 
-func (e embedded) holds(name Name) bool {
+func (e embedded) holds(name piece.Name) bool {
 	_, err := pieces.ReadFile(e.path(name))
 	return err == nil
 }

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"aesthetic.computer/isofs/fault"
+	"aesthetic.computer/isofs/piece"
 )
 
 func TestEmbedded(t *testing.T) {
@@ -46,7 +47,7 @@ func TestEmbedded(t *testing.T) {
 	if _, err := e.Fetch(t.Context(), names[0], io.Discard, 1); fault.Kind(err) != fault.Invalid {
 		t.Errorf("too large: %v", err)
 	}
-	if _, err := e.Fetch(t.Context(), Name{}, io.Discard, 1); fault.Kind(err) != fault.Invalid {
+	if _, err := e.Fetch(t.Context(), piece.Name{}, io.Discard, 1); fault.Kind(err) != fault.Invalid {
 		t.Errorf("the zero name: %v", err)
 	}
 }

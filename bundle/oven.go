@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"aesthetic.computer/isofs/fault"
+	"aesthetic.computer/isofs/piece"
 )
 
 // maxRedirects is how often an oven may send us on.
@@ -112,7 +113,7 @@ func sameHost(req *http.Request, via []*http.Request) error {
 }
 
 // Fetch has name packed. Beside the errors of every Source there is *BusyError.
-func (v *Oven) Fetch(ctx context.Context, name Name, w io.Writer, limit int64) (Info, error) {
+func (v *Oven) Fetch(ctx context.Context, name piece.Name, w io.Writer, limit int64) (Info, error) {
 	if name.IsZero() {
 		return Info{}, fmt.Errorf("fetch a bundle: %w: no piece is named", fault.Invalid)
 	}
@@ -146,7 +147,7 @@ func (v *Oven) Fetch(ctx context.Context, name Name, w io.Writer, limit int64) (
 
 // unreachable gives what went wrong on the way its kind, and tells an oven that
 // takes too long from one that cannot be had.
-func unreachable(ctx context.Context, name Name, err error) error {
+func unreachable(ctx context.Context, name piece.Name, err error) error {
 	if timeout, ok := errors.AsType[net.Error](err); ok && timeout.Timeout() || errors.Is(ctx.Err(), context.DeadlineExceeded) {
 		return &TimeoutError{name, err}
 	}
@@ -187,7 +188,7 @@ func (v *Oven) fetch(ctx context.Context, to *sink) (Info, error) {
 
 // url asks for the plain bundle: a compressed one is a program that unpacks
 // itself at each start, and hides its title.
-func (v *Oven) url(name Name) string {
+func (v *Oven) url(name piece.Name) string {
 	key, value := name.Query()
 	density := name.Density()
 	if density == 0 {
@@ -198,13 +199,13 @@ func (v *Oven) url(name Name) string {
 }
 
 // Packs implements Packer.
-func (v *Oven) Packs(Name) bool { return true }
+func (v *Oven) Packs(piece.Name) bool { return true }
 
 // Names returns nil: an oven packs what it is asked for and has no list.
-func (v *Oven) Names(context.Context) ([]Name, error) { return nil, nil }
+func (v *Oven) Names(context.Context) ([]piece.Name, error) { return nil, nil }
 
 // Changed goes by age alone. An oven stamps each bundle with the time, so that
 // the only way to ask is to fetch.
-func (v *Oven) Changed(_ context.Context, _ Name, _ Info, age time.Duration) bool {
+func (v *Oven) Changed(_ context.Context, _ piece.Name, _ Info, age time.Duration) bool {
 	return age > v.options.Refresh
 }

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"aesthetic.computer/isofs/fault"
+	"aesthetic.computer/isofs/piece"
 )
 
 const page = "<!doctype html><title>note &amp; pat</title><p>hello"
@@ -22,9 +23,9 @@ const page = "<!doctype html><title>note &amp; pat</title><p>hello"
 // noon is the time at which all ovens here are asked.
 func noon() time.Time { return time.Date(2026, 3, 1, 12, 0, 0, 999, time.UTC) }
 
-func mustName(t *testing.T, s string) Name {
+func mustName(t *testing.T, s string) piece.Name {
 	t.Helper()
-	n, err := ParseName(s)
+	n, err := piece.ParseName(s)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -297,7 +298,7 @@ func TestOvenRefusesConfiguration(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := v.Fetch(t.Context(), Name{}, io.Discard, 1); !errors.Is(err, fault.Invalid) {
+	if _, err := v.Fetch(t.Context(), piece.Name{}, io.Discard, 1); !errors.Is(err, fault.Invalid) {
 		t.Errorf("the zero name: %v", err)
 	}
 }

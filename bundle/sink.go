@@ -5,13 +5,15 @@ import (
 	"hash"
 	"io"
 	"time"
+
+	"aesthetic.computer/isofs/piece"
 )
 
 // A sink passes a bundle on to w and notes on the way what its Info needs.
 // Not safe for concurrent use.
 type sink struct {
 	w     io.Writer
-	name  Name
+	name  piece.Name
 	limit int64 // bytes; one more is a *TooLargeError
 
 	sum  hash.Hash
@@ -19,7 +21,7 @@ type sink struct {
 	head []byte // the first splashRegion bytes
 }
 
-func newSink(w io.Writer, name Name, limit int64) *sink {
+func newSink(w io.Writer, name piece.Name, limit int64) *sink {
 	return &sink{w: w, name: name, limit: limit, sum: sha256.New()}
 }
 

@@ -9,10 +9,11 @@ import (
 	"time"
 
 	"aesthetic.computer/isofs/fault"
+	"aesthetic.computer/isofs/piece"
 )
 
 // A holder is a Source that can tell cheaply whether it has a piece.
-type holder interface{ holds(Name) bool }
+type holder interface{ holds(piece.Name) bool }
 
 // chain is what Sources returns.
 type chain []Source
@@ -26,7 +27,7 @@ type chain []Source
 // the oven's pace; and so is a piece that left the directory before it.
 func Sources(sources ...Source) Source { return chain(slices.Clone(sources)) }
 
-func (c chain) Fetch(ctx context.Context, name Name, w io.Writer, limit int64) (Info, error) {
+func (c chain) Fetch(ctx context.Context, name piece.Name, w io.Writer, limit int64) (Info, error) {
 	for _, s := range c {
 		began := &witness{w: w}
 		info, err := s.Fetch(ctx, name, began, limit)
@@ -53,8 +54,8 @@ func (w *witness) Write(p []byte) (int, error) {
 }
 
 // Names are those of all sources, each once, sorted.
-func (c chain) Names(ctx context.Context) ([]Name, error) {
-	var all []Name
+func (c chain) Names(ctx context.Context) ([]piece.Name, error) {
+	var all []piece.Name
 	for _, s := range c {
 		names, err := s.Names(ctx)
 		if err != nil {
@@ -62,12 +63,12 @@ func (c chain) Names(ctx context.Context) ([]Name, error) {
 		}
 		all = append(all, names...)
 	}
-	slices.SortFunc(all, compareNames)
+	slices.SortFunc(all, piece.Compare)
 	return slices.Compact(all), nil
 }
 
 // Packs is asked of the source that would answer now.
-func (c chain) Packs(name Name) bool {
+func (c chain) Packs(name piece.Name) bool {
 	for _, s := range c {
 		if h, ok := s.(holder); ok && !h.holds(name) {
 			continue
@@ -78,7 +79,7 @@ func (c chain) Packs(name Name) bool {
 	return false
 }
 
-func (c chain) Changed(ctx context.Context, name Name, had Info, age time.Duration) bool {
+func (c chain) Changed(ctx context.Context, name piece.Name, had Info, age time.Duration) bool {
 	for _, s := range c {
 		if h, ok := s.(holder); ok && !h.holds(name) {
 			continue

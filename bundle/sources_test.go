@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"aesthetic.computer/isofs/fault"
+	"aesthetic.computer/isofs/piece"
 )
 
 // A fake source says one thing; it cannot tell what it holds, like an oven.
@@ -22,14 +23,14 @@ type fake struct {
 	calls int
 }
 
-func (f *fake) Fetch(_ context.Context, name Name, w io.Writer, limit int64) (Info, error) {
+func (f *fake) Fetch(_ context.Context, name piece.Name, w io.Writer, limit int64) (Info, error) {
 	f.calls++
 	to := newSink(w, name, limit)
 	io.WriteString(to, f.body)
 	return to.info(noon()), f.err
 }
-func (f *fake) Names(context.Context) ([]Name, error) { return nil, f.err }
-func (f *fake) Changed(_ context.Context, _ Name, _ Info, age time.Duration) bool {
+func (f *fake) Names(context.Context) ([]piece.Name, error) { return nil, f.err }
+func (f *fake) Changed(_ context.Context, _ piece.Name, _ Info, age time.Duration) bool {
 	f.calls++
 	return age > time.Hour
 }
@@ -72,15 +73,15 @@ func TestSourcesChanged(t *testing.T) {
 	d := dir(t, map[string]string{"mine.html": page})
 	mine, theirs, notepat := mustName(t, "mine"), mustName(t, "theirs"), mustName(t, "notepat")
 	s := Sources(d, Embedded(), &fake{body: "packed"})
-	had := map[Name]Info{}
-	for _, n := range []Name{mine, theirs, notepat} {
+	had := map[piece.Name]Info{}
+	for _, n := range []piece.Name{mine, theirs, notepat} {
 		info, err := s.Fetch(t.Context(), n, io.Discard, 1<<20)
 		if err != nil {
 			t.Fatal(err)
 		}
 		had[n] = info
 	}
-	check := func(when string, n Name, age time.Duration, want bool) {
+	check := func(when string, n piece.Name, age time.Duration, want bool) {
 		t.Helper()
 		if got := s.Changed(t.Context(), n, had[n], age); got != want {
 			t.Errorf("%s: %s changed %v, want %v", when, n, got, want)
@@ -106,7 +107,7 @@ func TestSourcesNames(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !slices.IsSortedFunc(names, compareNames) || len(slices.Compact(slices.Clone(names))) != len(names) ||
+	if !slices.IsSortedFunc(names, piece.Compare) || len(slices.Compact(slices.Clone(names))) != len(names) ||
 		!slices.Contains(names, mustName(t, "zebra")) || !slices.Contains(names, mustName(t, "notepat")) {
 		t.Errorf("names %v", names)
 	}

@@ -9,6 +9,7 @@ import (
 
 	"aesthetic.computer/isofs/bundle"
 	"aesthetic.computer/isofs/fault"
+	"aesthetic.computer/isofs/piece"
 	"aesthetic.computer/isofs/quota"
 )
 
@@ -49,7 +50,7 @@ func AskedBy(ctx context.Context, address string) context.Context {
 type asks struct {
 	mu        sync.Mutex // guards all below, and that a token is looked for in both and taken
 	each, all *quota.Buckets
-	waiting   map[bundle.Name]int
+	waiting   map[piece.Name]int
 
 	ofClient, ofAll, busy atomic.Uint64 // refused
 }
@@ -57,7 +58,7 @@ type asks struct {
 func newAsks(l Limits, now func() time.Time) *asks {
 	return &asks{
 		each: quota.New(l.NewNames, asksKept, now), all: quota.New(l.AllNewNames, 1, now),
-		waiting: map[bundle.Name]int{},
+		waiting: map[piece.Name]int{},
 	}
 }
 
@@ -76,7 +77,7 @@ func (a *asks) change(was, now Limits, clock func() time.Time) {
 // enter takes a token of the client and one of all together, or none of either:
 // who is refused takes nothing away from the others. Who waits for a name that
 // others wait for already makes no more work, and pays nothing.
-func (a *asks) enter(ctx context.Context, name bundle.Name) error {
+func (a *asks) enter(ctx context.Context, name piece.Name) error {
 	client, known := ctx.Value(clientKey{}).(string)
 	const together = ""
 	a.mu.Lock()
@@ -103,7 +104,7 @@ func (a *asks) enter(ctx context.Context, name bundle.Name) error {
 	return nil
 }
 
-func (a *asks) leave(name bundle.Name) {
+func (a *asks) leave(name piece.Name) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.waiting[name]--; a.waiting[name] == 0 {
@@ -114,7 +115,7 @@ func (a *asks) leave(name bundle.Name) {
 // mayAsk reports whether the source may be asked for a piece that is not
 // known. Only an oven's work is rationed, and who joins a fetch that is under
 // way makes no more of it. leave is called when nobody waits any longer.
-func (c *Catalog) mayAsk(ctx context.Context, name bundle.Name) (leave func(), err error) {
+func (c *Catalog) mayAsk(ctx context.Context, name piece.Name) (leave func(), err error) {
 	leave = func() {}
 	if p, ok := c.cfg.Source.(bundle.Packer); !ok || !p.Packs(name) {
 		return leave, nil

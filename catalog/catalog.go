@@ -19,12 +19,13 @@ import (
 	"sync/atomic"
 	"time"
 
-	"golang.org/x/sync/singleflight"
-
 	"aesthetic.computer/isofs/base"
 	"aesthetic.computer/isofs/bundle"
 	"aesthetic.computer/isofs/fault"
 	"aesthetic.computer/isofs/image"
+	"aesthetic.computer/isofs/piece"
+
+	"golang.org/x/sync/singleflight"
 )
 
 // Config says what a catalog is made of.
@@ -69,9 +70,9 @@ type Catalog struct {
 	// forgotten counts snapshots, by why.
 	forgotten [reasons]atomic.Uint64
 
-	flights singleflight.Group
-	slots   chan struct{}   // one is taken by each refresh under way
-	life    context.Context // of the flights; ended by Close
+	builds  singleflight.Group
+	turns   chan struct{}   // one is taken by each refresh under way
+	life    context.Context // of the builds; ended by Close
 	end     context.CancelCauseFunc
 	closing sync.Once
 }
@@ -114,7 +115,7 @@ func Open(c Config) (*Catalog, error) {
 	cat := &Catalog{
 		cfg: c, disk: disk, bases: bases, shown: newIndex(),
 		shelf: newShelf(c.Limits.Open), sidecars: sidecars, clients: clients, failures: newFailures(c.Limits, c.Now), asks: newAsks(c.Limits, c.Now),
-		progress: newProgress(c.Now), slots: make(chan struct{}, c.Limits.Flights),
+		progress: newProgress(c.Now), turns: make(chan struct{}, c.Limits.Builds),
 	}
 	cat.limits.Store(&c.Limits)
 	cat.life, cat.end = context.WithCancelCause(context.Background())
@@ -129,9 +130,9 @@ func (c *Catalog) Close() error {
 	var err error
 	c.closing.Do(func() {
 		c.end(errClosed)
-		// Who has all slots knows that no refresh runs, nor will begin.
-		for range cap(c.slots) {
-			c.slots <- struct{}{}
+		// With all turns taken no refresh runs, and none can begin.
+		for range cap(c.turns) {
+			c.turns <- struct{}{}
 		}
 		c.shelf.close()
 		err = c.clients.close()
@@ -227,7 +228,7 @@ func (c *Catalog) Density() int { return c.cfg.Density }
 
 // NameAt returns the name of a piece at a pixel density: the plain one, if that
 // is the default or the piece's bundle is not packed on demand.
-func (c *Catalog) NameAt(name bundle.Name, density int) bundle.Name {
+func (c *Catalog) NameAt(name piece.Name, density int) piece.Name {
 	if p, ok := c.cfg.Source.(bundle.Packer); density != c.cfg.Density && ok && p.Packs(name) {
 		return name.WithDensity(density)
 	}
@@ -242,14 +243,14 @@ func (c *Catalog) BaseSummary() string {
 
 // Pieces lists the pieces that are known: those of the source, if it can tell,
 // and those asked for before. Sorted.
-func (c *Catalog) Pieces(ctx context.Context) []bundle.Name {
+func (c *Catalog) Pieces(ctx context.Context) []piece.Name {
 	names, err := c.cfg.Source.Names(ctx)
 	if err != nil {
 		c.cfg.Log.Warn("list the pieces of the source", "err", err)
 	}
 	// The source's slice may be its own.
 	names = slices.Concat(names, c.shown.pieces())
-	slices.SortFunc(names, func(a, b bundle.Name) int { return strings.Compare(a.String(), b.String()) })
+	slices.SortFunc(names, func(a, b piece.Name) int { return strings.Compare(a.String(), b.String()) })
 	return slices.Compact(names)
 }
 
@@ -263,7 +264,7 @@ func (c *Catalog) ByID(id string) (*Snapshot, error) {
 
 // Known returns the latest snapshot of a piece that is kept, or nil if none is
 // or its source has the piece no more. It never asks the source, nor waits.
-func (c *Catalog) Known(name bundle.Name) *Snapshot {
+func (c *Catalog) Known(name piece.Name) *Snapshot {
 	if s, gone := c.shown.newest(name); !gone {
 		return s
 	}

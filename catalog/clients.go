@@ -17,10 +17,10 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/hashicorp/golang-lru/v2/simplelru"
-
-	"aesthetic.computer/isofs/bundle"
 	"aesthetic.computer/isofs/fault"
+	"aesthetic.computer/isofs/piece"
+
+	"github.com/hashicorp/golang-lru/v2/simplelru"
 )
 
 // agentsKept is how many user agents are told apart behind one address.
@@ -54,11 +54,11 @@ type clientLog struct {
 	torn    bool      // file may end with half a line, or lack one
 	retry   time.Time // when it is written again, if it is torn
 	entries int       // in known
-	known   *simplelru.LRU[string, []begun]
+	known   *simplelru.LRU[string, []beginning]
 }
 
-// begun is one agent's snapshot.
-type begun struct {
+// beginning is one agent's snapshot.
+type beginning struct {
 	// Agent is a hash; "" for one of more than agentsKept agents. Its snapshot
 	// stays known, so that none of the others' is taken for it.
 	Agent string `json:"agent"`
@@ -68,7 +68,7 @@ type begun struct {
 // clientLine is a line of the file.
 type clientLine struct {
 	Key string `json:"key"`
-	begun
+	beginning
 }
 
 func openClientLog(dir string, limit int, now func() time.Time) (*clientLog, error) {
@@ -77,7 +77,7 @@ func openClientLog(dir string, limit int, now func() time.Time) (*clientLog, err
 		return nil, err
 	}
 	l := &clientLog{path: filepath.Join(dir, clientsFile), salt: salt, now: now}
-	l.known, err = simplelru.NewLRU(limit, func(_ string, list []begun) { l.entries -= len(list) })
+	l.known, err = simplelru.NewLRU(limit, func(_ string, list []beginning) { l.entries -= len(list) })
 	if err != nil {
 		return nil, fmt.Errorf("remember %d clients: %w: %w", limit, fault.Invalid, err)
 	}
@@ -141,7 +141,7 @@ func (l *clientLog) load() error {
 		}
 		var line clientLine
 		if err == nil && json.Unmarshal(text, &line) == nil && line.Key != "" && line.ID != "" {
-			l.set(line.Key, line.begun)
+			l.set(line.Key, line.beginning)
 		}
 	}
 }
@@ -152,8 +152,8 @@ func (l *clientLog) has(id string) bool { return l.ids[id] }
 // remember notes that a client begins with a snapshot. What could not be
 // written is written with one of the next, but no sooner than after writePause;
 // until then it is known, and remember has no error.
-func (l *clientLog) remember(who Client, name bundle.Name, id string) error {
-	key, b := l.key(who.Address, name), begun{l.agent(who.Agent), id}
+func (l *clientLog) remember(who Client, name piece.Name, id string) error {
+	key, b := l.key(who.Address, name), beginning{l.agent(who.Agent), id}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if !l.set(key, b) {
@@ -190,10 +190,10 @@ func (l *clientLog) write(line clientLine) error {
 	return nil
 }
 
-// begun returns the snapshots that a client may have begun with. exact is true
+// beginnings returns the snapshots that a client may have beginnings with. exact is true
 // if its agent is known: then it is one. Otherwise it is those of all agents
 // at its address, each once.
-func (l *clientLog) begun(who Client, name bundle.Name) (ids []string, exact bool) {
+func (l *clientLog) beginnings(who Client, name piece.Name) (ids []string, exact bool) {
 	agent := l.agent(who.Agent)
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -214,13 +214,13 @@ func (l *clientLog) begun(who Client, name bundle.Name) (ids []string, exact boo
 //
 // set is not safe for concurrent access. It reports whether the file lacks
 // anything now.
-func (l *clientLog) set(key string, b begun) bool {
+func (l *clientLog) set(key string, b beginning) bool {
 	list, _ := l.known.Get(key)
 	if slices.Contains(list, b) {
 		return l.torn
 	}
-	next := []begun{b}
-	var nameless []begun
+	next := []beginning{b}
+	var nameless []beginning
 	for _, o := range list {
 		switch {
 		case o.Agent == b.Agent && o.Agent != "":
@@ -228,7 +228,7 @@ func (l *clientLog) set(key string, b begun) bool {
 		case o.Agent != "" && len(next) < agentsKept:
 			next = append(next, o)
 		default:
-			nameless = append(nameless, begun{ID: o.ID})
+			nameless = append(nameless, beginning{ID: o.ID})
 		}
 	}
 	for _, o := range nameless {
@@ -288,7 +288,7 @@ func (l *clientLog) close() error {
 	return l.file.Close()
 }
 
-func (l *clientLog) key(address string, name bundle.Name) string {
+func (l *clientLog) key(address string, name piece.Name) string {
 	return l.hash("address " + address + " piece " + keyOf(name))
 }
 

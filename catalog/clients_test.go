@@ -38,7 +38,7 @@ func (l *clientLog) mustRemember(t *testing.T, who Client, id string) {
 
 func (l *clientLog) wantBegun(t *testing.T, who Client, exact bool, ids ...string) {
 	t.Helper()
-	if got, isExact := l.begun(who, name("notepat")); !slices.Equal(got, ids) || isExact != exact {
+	if got, isExact := l.beginnings(who, name("notepat")); !slices.Equal(got, ids) || isExact != exact {
 		t.Errorf("%v began with %v (its own: %v), want %v (%v)", who, got, isExact, ids, exact)
 	}
 }

@@ -6,10 +6,11 @@ import (
 	"sync"
 	"time"
 
-	"github.com/hashicorp/golang-lru/v2/simplelru"
-
 	"aesthetic.computer/isofs/bundle"
 	"aesthetic.computer/isofs/fault"
+	"aesthetic.computer/isofs/piece"
+
+	"github.com/hashicorp/golang-lru/v2/simplelru"
 )
 
 // failuresKept bounds the memory that names nobody has can take.
@@ -37,7 +38,7 @@ type failures struct {
 	now    func() time.Time
 
 	mu    sync.Mutex // guards known
-	known *simplelru.LRU[bundle.Name, failure]
+	known *simplelru.LRU[piece.Name, failure]
 }
 
 type failure struct {
@@ -46,7 +47,7 @@ type failure struct {
 }
 
 func newFailures(limits Limits, now func() time.Time) *failures {
-	known, err := simplelru.NewLRU[bundle.Name, failure](failuresKept, nil)
+	known, err := simplelru.NewLRU[piece.Name, failure](failuresKept, nil)
 	if err != nil {
 		panic(err) // only for a size of zero
 	}
@@ -54,7 +55,7 @@ func newFailures(limits Limits, now func() time.Time) *failures {
 }
 
 // of returns why the piece cannot be had at the moment, or nil.
-func (f *failures) of(name bundle.Name) error {
+func (f *failures) of(name piece.Name) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	known, ok := f.known.Get(name)
@@ -70,7 +71,7 @@ func (f *failures) of(name bundle.Name) error {
 }
 
 // add remembers a failure, and returns it as of does.
-func (f *failures) add(name bundle.Name, err error) error {
+func (f *failures) add(name piece.Name, err error) error {
 	pause := f.limits.RetryAfter
 	if errors.Is(err, fault.NotFound) {
 		pause = f.limits.MissingTime
@@ -83,7 +84,7 @@ func (f *failures) add(name bundle.Name, err error) error {
 	return told(err, pause)
 }
 
-func (f *failures) remove(name bundle.Name) {
+func (f *failures) remove(name piece.Name) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.known.Remove(name)

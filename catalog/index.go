@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"aesthetic.computer/isofs/base"
-	"aesthetic.computer/isofs/bundle"
+	"aesthetic.computer/isofs/piece"
 )
 
 // An index is what the catalog shows at the moment.
@@ -16,16 +16,16 @@ type index struct {
 	mu sync.RWMutex // guards all below; never held over I/O
 	// byID has every retained snapshot, byPiece those of a piece, newest first.
 	byID    map[string]*Snapshot
-	byPiece map[bundle.Name][]*Snapshot
+	byPiece map[piece.Name][]*Snapshot
 	// gone says since when a piece is no longer had by its source, though
 	// snapshots of it are kept.
-	gone map[bundle.Name]time.Time
+	gone map[piece.Name]time.Time
 }
 
 func newIndex() *index {
 	return &index{
-		byID: map[string]*Snapshot{}, byPiece: map[bundle.Name][]*Snapshot{},
-		gone: map[bundle.Name]time.Time{},
+		byID: map[string]*Snapshot{}, byPiece: map[piece.Name][]*Snapshot{},
+		gone: map[piece.Name]time.Time{},
 	}
 }
 
@@ -62,7 +62,7 @@ func (i *index) find(id string) *Snapshot {
 }
 
 // at returns the retained snapshot of a piece that has the given time, or nil.
-func (i *index) at(name bundle.Name, t time.Time) *Snapshot {
+func (i *index) at(name piece.Name, t time.Time) *Snapshot {
 	i.mu.RLock()
 	defer i.mu.RUnlock()
 	for _, s := range i.byPiece[name] {
@@ -75,7 +75,7 @@ func (i *index) at(name bundle.Name, t time.Time) *Snapshot {
 
 // newest returns the latest snapshot of a piece, or nil, and whether the
 // source has the piece no more.
-func (i *index) newest(name bundle.Name) (s *Snapshot, gone bool) {
+func (i *index) newest(name piece.Name) (s *Snapshot, gone bool) {
 	i.mu.RLock()
 	defer i.mu.RUnlock()
 	if list := i.byPiece[name]; len(list) > 0 {
@@ -86,7 +86,7 @@ func (i *index) newest(name bundle.Name) (s *Snapshot, gone bool) {
 }
 
 // setGone notes that the source has the piece no more, if it is known.
-func (i *index) setGone(name bundle.Name, since time.Time) {
+func (i *index) setGone(name piece.Name, since time.Time) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	if _, already := i.gone[name]; !already && len(i.byPiece[name]) > 0 {
@@ -95,7 +95,7 @@ func (i *index) setGone(name bundle.Name, since time.Time) {
 }
 
 // unsetGone notes that the source has the piece.
-func (i *index) unsetGone(name bundle.Name) {
+func (i *index) unsetGone(name piece.Name) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	delete(i.gone, name)
@@ -114,10 +114,10 @@ func (i *index) ids() []string {
 
 // pieces are those that have a snapshot under their plain name, and that the
 // source still has.
-func (i *index) pieces() []bundle.Name {
+func (i *index) pieces() []piece.Name {
 	i.mu.RLock()
 	defer i.mu.RUnlock()
-	var names []bundle.Name
+	var names []piece.Name
 	for name := range i.byPiece {
 		if _, gone := i.gone[name]; !gone && name.Density() == 0 {
 			names = append(names, name)

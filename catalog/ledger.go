@@ -14,6 +14,7 @@ import (
 	"aesthetic.computer/isofs/base"
 	"aesthetic.computer/isofs/bundle"
 	"aesthetic.computer/isofs/fault"
+	"aesthetic.computer/isofs/piece"
 )
 
 // A ledger is what is on disk: bundles, records that name them, and marks.
@@ -22,8 +23,8 @@ import (
 // between leaves a bundle that no record names, which sweep removes, and never
 // a record without its bundle.
 type ledger struct {
-	bundles  *bundle.Store
-	pictures *bundle.Store // of splashes; kept as bundles are
+	bundles  *bundle.Archive
+	pictures *bundle.Archive // of splashes; kept as bundles are
 	records  recordDir
 
 	// What was there at the start; not changed afterwards but by restoreAll.
@@ -35,7 +36,7 @@ type ledger struct {
 	mu    sync.Mutex
 	marks *marks
 	// claims are bundles and pictures that sweep must leave though no snapshot in the index
-	// is made of them: how many flights are about to make one.
+	// is made of them: how many builds are about to make one.
 	claims map[base.Hash]int
 }
 
@@ -56,14 +57,14 @@ func openLedger(dir string, log *slog.Logger) (*ledger, error) {
 		}
 	}
 	var err error
-	if l.bundles, err = bundle.OpenStore(filepath.Join(dir, "bundles")); err != nil {
+	if l.bundles, err = bundle.OpenBundles(filepath.Join(dir, "bundles")); err != nil {
 		return nil, err
 	}
 	if l.pictures, err = bundle.OpenPictures(filepath.Join(dir, "splashes")); err != nil {
 		return nil, err
 	}
-	for _, store := range []*bundle.Store{l.bundles, l.pictures} {
-		stored, err := store.List()
+	for _, archive := range []*bundle.Archive{l.bundles, l.pictures} {
+		stored, err := archive.List()
 		if err != nil {
 			return nil, err
 		}
@@ -86,7 +87,7 @@ func (l *ledger) put(fetch func(io.Writer) (bundle.Info, error)) (info bundle.In
 	info, err = l.bundles.Put(func(w io.Writer) (bundle.Info, error) {
 		info, err := fetch(w)
 		if err == nil {
-			// Before the store has it under its name. Otherwise: A stores X, B forgets
+			// Before the archive has it under its name. Otherwise: A stores X, B forgets
 			// the last snapshot of X and sweeps, A finds X gone.
 			release = l.claim(info.SHA256, info.Splash.Picture)
 		}
@@ -143,7 +144,7 @@ func (l *ledger) remove(r record, newest bool) error {
 }
 
 // markOf returns the mark of a piece.
-func (l *ledger) markOf(name bundle.Name) mark {
+func (l *ledger) markOf(name piece.Name) mark {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.marks.of(name)
@@ -152,11 +153,11 @@ func (l *ledger) markOf(name bundle.Name) mark {
 // sweep removes the bundles and pictures that nobody needs; wanted are those
 // that the index needs.
 func (l *ledger) sweep(wanted func() map[base.Hash]bool) error {
-	return errors.Join(l.sweepStore(l.bundles, wanted), l.sweepStore(l.pictures, wanted))
+	return errors.Join(l.sweepArchive(l.bundles, wanted), l.sweepArchive(l.pictures, wanted))
 }
 
-func (l *ledger) sweepStore(store *bundle.Store, wanted func() map[base.Hash]bool) error {
-	stored, err := store.List()
+func (l *ledger) sweepArchive(archive *bundle.Archive, wanted func() map[base.Hash]bool) error {
+	stored, err := archive.List()
 	if err != nil {
 		return err
 	}
@@ -167,7 +168,7 @@ func (l *ledger) sweepStore(store *bundle.Store, wanted func() map[base.Hash]boo
 		if keep[sum] || l.claims[sum] > 0 {
 			continue
 		}
-		if err := store.Remove(sum); err != nil {
+		if err := archive.Remove(sum); err != nil {
 			return err
 		}
 	}

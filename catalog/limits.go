@@ -16,7 +16,7 @@ type Limits struct {
 	Snapshots   int           // snapshots kept in all
 	Bytes       int64         // bundles on disk
 	Clients     int           // pieces times client addresses remembered for resumes
-	Flights     int           // pieces being refreshed at once
+	Builds      int           // pieces being refreshed at once
 	Open        int           // images kept open though nobody reads them
 	RefreshWait time.Duration // how long a request for a known piece waits for a newer bundle
 	FetchTime   time.Duration // after which a fetch is given up
@@ -30,7 +30,7 @@ type Limits struct {
 func DefaultLimits() Limits {
 	return Limits{
 		Retain: 7 * 24 * time.Hour, Superseded: 8, Snapshots: 10_000, Bytes: 1 << 30,
-		Clients: 20_000, Flights: 32, Open: 64,
+		Clients: 20_000, Builds: 32, Open: 64,
 		RefreshWait: 2 * time.Second, FetchTime: 90 * time.Second,
 		RetryAfter: 30 * time.Second, MissingTime: 10 * time.Second,
 		NewNames:    quota.Quota{Burst: 20, Every: 3 * time.Second},
@@ -59,7 +59,7 @@ func (l Limits) withDefaults() Limits {
 	setDefault(&l.Snapshots, d.Snapshots)
 	setDefault(&l.Bytes, d.Bytes)
 	setDefault(&l.Clients, d.Clients)
-	setDefault(&l.Flights, d.Flights)
+	setDefault(&l.Builds, d.Builds)
 	setDefault(&l.Open, d.Open)
 	setDefault(&l.RefreshWait, d.RefreshWait)
 	setDefault(&l.FetchTime, d.FetchTime)
@@ -79,7 +79,7 @@ func setDefault[T int | int64 | time.Duration](v *T, d T) {
 }
 
 func (l Limits) validate() error {
-	if min(l.Superseded, l.Snapshots, l.Clients, l.Flights, l.Open) < 0 || l.Bytes < 0 ||
+	if min(l.Superseded, l.Snapshots, l.Clients, l.Builds, l.Open) < 0 || l.Bytes < 0 ||
 		min(l.Retain, l.RefreshWait, l.FetchTime, l.RetryAfter, l.MissingTime) < 0 ||
 		min(l.NewNames.Burst, l.AllNewNames.Burst) < 0 || min(l.NewNames.Every, l.AllNewNames.Every) < 0 {
 		return fmt.Errorf("the limits of a catalog cannot be negative: %w", fault.Invalid)

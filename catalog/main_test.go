@@ -22,6 +22,7 @@ import (
 	"aesthetic.computer/isofs/extent"
 	"aesthetic.computer/isofs/fault"
 	"aesthetic.computer/isofs/image"
+	"aesthetic.computer/isofs/piece"
 )
 
 // epoch is when tests begin, a day after the bases were made.
@@ -77,7 +78,7 @@ type bakery struct {
 	has     map[string]baked
 	err     error         // of every fetch
 	gate    chan struct{} // if there is one, fetches wait until it is closed
-	begun   chan string   // if there is one, is told of every fetch
+	started chan string   // if there is one, is told of every fetch
 	fetches int
 }
 
@@ -104,13 +105,13 @@ func (b *bakery) count() int {
 	return b.fetches
 }
 
-func (b *bakery) Fetch(ctx context.Context, name bundle.Name, w io.Writer, limit int64) (bundle.Info, error) {
+func (b *bakery) Fetch(ctx context.Context, name piece.Name, w io.Writer, limit int64) (bundle.Info, error) {
 	b.mu.Lock()
 	b.fetches++
-	gate, begun := b.gate, b.begun
+	gate, started := b.gate, b.started
 	b.mu.Unlock()
-	if begun != nil {
-		begun <- name.String()
+	if started != nil {
+		started <- name.String()
 	}
 	if gate != nil {
 		select {
@@ -137,9 +138,9 @@ func (b *bakery) Fetch(ctx context.Context, name bundle.Name, w io.Writer, limit
 	return bundle.Info{SHA256: sha256.Sum256([]byte(it.html)), Size: int64(len(it.html)), ModTime: it.time, Title: name.String()}, nil
 }
 
-func (b *bakery) Names(context.Context) ([]bundle.Name, error) { return nil, nil }
+func (b *bakery) Names(context.Context) ([]piece.Name, error) { return nil, nil }
 
-func (b *bakery) Changed(_ context.Context, name bundle.Name, had bundle.Info, _ time.Duration) bool {
+func (b *bakery) Changed(_ context.Context, name piece.Name, had bundle.Info, _ time.Duration) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	it, ok := b.has[name.String()]
@@ -189,8 +190,8 @@ func (r *rig) restart() {
 	r.open()
 }
 
-func name(s string) bundle.Name {
-	n, err := bundle.ParseName(s)
+func name(s string) piece.Name {
+	n, err := piece.ParseName(s)
 	if err != nil {
 		panic(err)
 	}

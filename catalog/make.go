@@ -9,10 +9,11 @@ import (
 	"aesthetic.computer/isofs/base"
 	"aesthetic.computer/isofs/bundle"
 	"aesthetic.computer/isofs/image"
+	"aesthetic.computer/isofs/piece"
 )
 
 // fetch gets the bundle and makes the snapshot of it.
-func (c *Catalog) fetch(ctx context.Context, name bundle.Name) (*Snapshot, error) {
+func (c *Catalog) fetch(ctx context.Context, name piece.Name) (*Snapshot, error) {
 	// One base from beginning to end, whatever SetBase does meanwhile.
 	b := *c.bases.current.Load()
 	info, release, err := c.disk.put(func(w io.Writer) (bundle.Info, error) {
@@ -29,8 +30,8 @@ func (c *Catalog) fetch(ctx context.Context, name bundle.Name) (*Snapshot, error
 }
 
 // settle makes the snapshot of a stored bundle, or confirms the one that the
-// piece has. It runs in the piece's flight, so never twice at once for a piece.
-func (c *Catalog) settle(name bundle.Name, info bundle.Info, b image.Base) (*Snapshot, error) {
+// piece has. It runs in the piece's build, so never twice at once for a piece.
+func (c *Catalog) settle(name piece.Name, info bundle.Info, b image.Base) (*Snapshot, error) {
 	prev, _ := c.shown.newest(name)
 	signing, signErr := c.signing()
 	// While nothing can be signed, what is there is served on.
@@ -80,7 +81,7 @@ func (c *Catalog) confirm(s *Snapshot, info bundle.Info) (bool, error) {
 }
 
 // make composes the snapshot, computes its digest and has it signed.
-func (c *Catalog) make(name bundle.Name, info bundle.Info, prev *Snapshot, b image.Base, signing Signing) (*Snapshot, error) {
+func (c *Catalog) make(name piece.Name, info bundle.Info, prev *Snapshot, b image.Base, signing Signing) (*Snapshot, error) {
 	r := date(record{
 		Piece: name.String(), Density: name.Density(), Title: info.Title, Base: b.Manifest.SHA256,
 		Bundle: info.SHA256, BundleSize: info.Size, Splash: splashOf(info, b.Manifest),

@@ -9,8 +9,8 @@ import (
 	"os"
 	"time"
 
-	"aesthetic.computer/isofs/bundle"
 	"aesthetic.computer/isofs/fault"
+	"aesthetic.computer/isofs/piece"
 )
 
 // marksKept bounds the marks; the oldest is forgotten first.
@@ -52,7 +52,7 @@ func openMarks(path string) (*marks, error) {
 }
 
 // of returns the mark of a piece; its time is zero if it has none.
-func (m *marks) of(name bundle.Name) mark { return m.byPiece[keyOf(name)] }
+func (m *marks) of(name piece.Name) mark { return m.byPiece[keyOf(name)] }
 
 // set marks a forgotten snapshot, unless the piece has a later mark already.
 func (m *marks) set(r record) error {
@@ -77,9 +77,9 @@ func (m *marks) unset(r record) error {
 
 func (m *marks) forgetOldest() {
 	var oldest string
-	for piece, k := range m.byPiece {
+	for key, k := range m.byPiece {
 		if oldest == "" || k.Time.Before(m.byPiece[oldest].Time) {
-			oldest = piece
+			oldest = key
 		}
 	}
 	delete(m.byPiece, oldest)

@@ -5,7 +5,7 @@ import (
 	"slices"
 	"strings"
 
-	"aesthetic.computer/isofs/bundle"
+	"aesthetic.computer/isofs/piece"
 )
 
 // A Listed is a retained snapshot as an operator sees it.
@@ -40,7 +40,7 @@ func (c *Catalog) Drop(id string) bool {
 
 // DropPiece forgets all snapshots of a piece, at every density, and why it
 // could not be had. It returns the ids.
-func (c *Catalog) DropPiece(name bundle.Name) (ids []string) {
+func (c *Catalog) DropPiece(name piece.Name) (ids []string) {
 	for _, k := range c.List() {
 		if k.record.Piece == name.String() && c.drop(k.Snapshot, byOperator) {
 			ids = append(ids, k.ID())
@@ -76,7 +76,7 @@ func (c *Catalog) sweep() {
 type Stats struct {
 	Pieces    int // with a snapshot, and in their source
 	Snapshots int // retained
-	Flights   int // pieces being fetched
+	Building  int // pieces being fetched
 
 	RefusedClient uint64 // requests for new names: too many of one client
 	RefusedAll    uint64 // too many of all together
@@ -93,7 +93,7 @@ func (c *Catalog) Stats() Stats {
 	}
 	return Stats{
 		Forgotten: forgotten,
-		Pieces:    len(c.shown.pieces()), Snapshots: len(c.shown.ids()), Flights: len(c.slots),
+		Pieces:    len(c.shown.pieces()), Snapshots: len(c.shown.ids()), Building: len(c.turns),
 		RefusedClient: c.asks.ofClient.Load(), RefusedAll: c.asks.ofAll.Load(), RefusedBusy: c.asks.busy.Load(),
 	}
 }

@@ -48,17 +48,17 @@ func TestSetBase(t *testing.T) {
 		t.Fatal(err)
 	}
 	r.source.bake("slow", "<p>slow</p>", epoch)
-	r.source.set(func() { r.source.gate, r.source.begun = make(chan struct{}), make(chan string, 1) })
+	r.source.set(func() { r.source.gate, r.source.started = make(chan struct{}), make(chan string, 1) })
 	var slow *Snapshot
 	var making sync.WaitGroup
 	making.Go(func() { slow = r.current("slow") })
-	<-r.source.begun
+	<-r.source.started
 	if err := r.SetBase(next); err != nil {
 		t.Fatal(err)
 	}
 	close(r.source.gate)
 	making.Wait()
-	r.source.set(func() { r.source.gate, r.source.begun = nil, nil })
+	r.source.set(func() { r.source.gate, r.source.started = nil, nil })
 	if slow.Base().SHA256 != newBase(1).Manifest.SHA256 {
 		t.Error("an image that was being made changed its base")
 	}

@@ -9,24 +9,24 @@ import (
 // readers record which networks began to download a snapshot: none, one, or
 // several. Prune reads that when it needs room.
 type readers struct {
-	mu      sync.Mutex // guards all below
-	begun   bool
-	network string // of the only ones; "" if there are others, or it is not known
+	mu         sync.Mutex // guards all below
+	downloaded bool
+	network    string // of the only ones; "" if there are others, or it is not known
 }
 
 func (r *readers) add(network string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.begun && r.network != network {
+	if r.downloaded && r.network != network {
 		network = ""
 	}
-	r.begun, r.network = true, network
+	r.downloaded, r.network = true, network
 }
 
-func (r *readers) load() (begun bool, network string) {
+func (r *readers) load() (downloaded bool, network string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.begun, r.network
+	return r.downloaded, r.network
 }
 
 // Begun notes that a client begins to download the snapshot, or resumes it. When
@@ -48,14 +48,14 @@ func networkOf(address string) string {
 	return netip.PrefixFrom(ip.WithZone(""), bits).Masked().String()
 }
 
-// rank fills in begun and later, which candidates are compared by first. later is
+// rank fills in downloaded and later, which candidates are compared by first. later is
 // how many snapshots the candidate's only network used after it. So a network
 // that fills the disk with many pieces loses its own snapshots first.
 func rank(all []candidate) {
 	byNetwork := map[string][]int{}
 	for i := range all {
-		begun, network := all[i].snapshot.readers.load()
-		if all[i].begun = begun; network != "" {
+		downloaded, network := all[i].snapshot.readers.load()
+		if all[i].downloaded = downloaded; network != "" {
 			byNetwork[network] = append(byNetwork[network], i)
 		}
 	}

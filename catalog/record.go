@@ -12,9 +12,9 @@ import (
 	"time"
 
 	"aesthetic.computer/isofs/base"
-	"aesthetic.computer/isofs/bundle"
 	"aesthetic.computer/isofs/fault"
 	"aesthetic.computer/isofs/image"
+	"aesthetic.computer/isofs/piece"
 )
 
 // A record is what is kept of a snapshot, in snapshots/<id>.json.
@@ -70,22 +70,22 @@ func (r record) files() map[base.Hash]int64 {
 }
 
 // name is the piece's name, with its density.
-func (r record) name() (bundle.Name, error) {
-	name, err := bundle.ParseName(r.Piece)
+func (r record) name() (piece.Name, error) {
+	name, err := piece.ParseName(r.Piece)
 	return name.WithDensity(r.Density), err
 }
 
 func (r record) key() string { return key(r.Piece, r.Density) }
 
-func keyOf(name bundle.Name) string { return key(name.String(), name.Density()) }
+func keyOf(name piece.Name) string { return key(name.String(), name.Density()) }
 
 // key is a piece's name as a string that tells apart the densities of the
 // piece: "notepat", "notepat?density=4".
-func key(piece string, density int) string {
+func key(name string, density int) string {
 	if density == 0 {
-		return piece
+		return name
 	}
-	return fmt.Sprintf("%s?density=%d", piece, density)
+	return fmt.Sprintf("%s?density=%d", name, density)
 }
 
 // recordDir is the directory of the records.

@@ -6,10 +6,10 @@ import (
 	"fmt"
 	"time"
 
-	"golang.org/x/sync/singleflight"
-
-	"aesthetic.computer/isofs/bundle"
 	"aesthetic.computer/isofs/fault"
+	"aesthetic.computer/isofs/piece"
+
+	"golang.org/x/sync/singleflight"
 )
 
 // A BusyError says that too many pieces are being fetched. It wraps
@@ -32,7 +32,7 @@ const busyRetry = 5 * time.Second
 // CurrentFile is Current by the name of an image, "notepat-os.iso", or of what
 // is in its slot, "notepat-piece.img".
 func (c *Catalog) CurrentFile(ctx context.Context, fileName string) (*Snapshot, error) {
-	name, err := bundle.ParseFileName(fileName)
+	name, err := piece.ParseFileName(fileName)
 	if err != nil {
 		return nil, err
 	}
@@ -43,16 +43,16 @@ func (c *Catalog) CurrentFile(ctx context.Context, fileName string) (*Snapshot, 
 // is not known or may have changed. Callers of one piece share one fetch, which
 // goes on when they leave. When the source fails, a piece that is known keeps
 // the snapshot that it has; a failure is remembered for a while, as NotFound,
-// Invalid or *PausedError. With Limits.Flights fetches under way, a piece that
+// Invalid or *PausedError. With Limits.Builds fetches under way, a piece that
 // is not known is a *BusyError; one that would be the oven's to pack is a
 // *LimitError when too many such names were asked for just now.
-func (c *Catalog) Current(ctx context.Context, name bundle.Name) (*Snapshot, error) {
-	b, err := c.have(ctx, name, nil)
+func (c *Catalog) Current(ctx context.Context, name piece.Name) (*Snapshot, error) {
+	b, err := c.currentBuild(ctx, name, nil)
 	return b.Snapshot, err
 }
 
-// have is Watch; tell may be nil.
-func (c *Catalog) have(ctx context.Context, name bundle.Name, tell func(Stage)) (Build, error) {
+// currentBuild is Watch; notify may be nil.
+func (c *Catalog) currentBuild(ctx context.Context, name piece.Name, notify func(Stage)) (Build, error) {
 	known := c.look(ctx, name)
 	if known.settled {
 		return known.answer()
@@ -64,69 +64,77 @@ func (c *Catalog) have(ctx context.Context, name bundle.Name, tell func(Stage)) 
 		}
 		defer leave()
 	}
-	flight := c.flights.DoChan(keyOf(name), func() (any, error) {
-		// An earlier flight may have ended just before this one began: A looks and
-		// finds nothing, B's flight ends, A begins another.
+	w := waiter{name: name, notify: notify, build: c.builds.DoChan(keyOf(name), func() (any, error) {
+		// An earlier build may have ended just before this one began: A looks and
+		// finds nothing, B's build ends, A begins another.
 		if now := c.look(c.life, name); now.settled {
 			return now.answer()
 		}
 		return c.refresh(name)
-	})
+	})}
 	if known.snapshot == nil {
-		return c.await(ctx, name, flight, nil, tell)
+		return c.await(ctx, w)
 	}
 	wait := time.NewTimer(c.cfg.Limits.RefreshWait)
 	defer wait.Stop()
-	b, err := c.await(ctx, name, flight, wait.C, tell)
+	w.over = wait.C
+	b, err := c.await(ctx, w)
 	if err == nil || errors.Is(err, fault.NotFound) {
 		return b, err
 	}
-	return known.answer() // if the flight failed, it has said so in the log
+	return known.answer() // if the build failed, the log has the reason
 }
 
 // Refresh fetches the bundle of a piece now, whatever is known of it, or joins
 // the fetch that is under way.
-func (c *Catalog) Refresh(ctx context.Context, name bundle.Name) (*Snapshot, error) {
+func (c *Catalog) Refresh(ctx context.Context, name piece.Name) (*Snapshot, error) {
 	c.failures.remove(name)
-	b, err := c.await(ctx, name, c.flights.DoChan(keyOf(name), func() (any, error) { return c.refresh(name) }), nil, nil)
+	b, err := c.await(ctx, waiter{name: name, build: c.builds.DoChan(keyOf(name), func() (any, error) { return c.refresh(name) })})
 	return b.Snapshot, err
 }
 
 // errImpatient says that the time for a refresh is over.
 var errImpatient = fmt.Errorf("the newer bundle is not there yet: %w", fault.Unavailable)
 
-// await waits for a flight until the caller leaves or over is ready, and tells
-// the stages that it passes.
-func (c *Catalog) await(ctx context.Context, name bundle.Name, flight <-chan singleflight.Result, over <-chan time.Time, tell func(Stage)) (Build, error) {
-	told := Stage(0)
-	tellTo := func(s Stage) {
-		for told < s {
-			told++
-			tell(told)
-		}
+// A waiter is one caller that waits for the build of a piece.
+type waiter struct {
+	name   piece.Name
+	build  <-chan singleflight.Result
+	over   <-chan time.Time // ends the wait; nil: nothing does
+	notify func(Stage)      // gets each stage that the build passes; may be nil
+	passed Stage            // the last that notify got
+}
+
+// advance notifies of all stages up to s.
+func (w *waiter) advance(s Stage) {
+	for w.notify != nil && w.passed < s {
+		w.passed++
+		w.notify(w.passed)
 	}
-	var changed <-chan struct{} // of no use to who is not told
+}
+
+// await waits for a build until it ends, the caller leaves or w.over is ready.
+func (c *Catalog) await(ctx context.Context, w waiter) (Build, error) {
+	var changed <-chan struct{} // stays nil without notify
 	for {
-		if tell != nil {
+		if w.notify != nil {
 			var s Stage
-			s, changed = c.progress.of(name)
-			tellTo(s)
+			s, changed = c.progress.of(w.name)
+			w.advance(s)
 		}
 		select {
-		case r := <-flight:
+		case r := <-w.build:
 			if r.Err != nil {
 				return Build{}, r.Err
 			}
 			b := r.Val.(Build)
-			if tell != nil {
-				tellTo(b.passed()) // some may have been too quick to be seen
-			}
+			w.advance(b.last) // some stages may have been too quick to be seen
 			return b, nil
 		case <-changed:
-		case <-over:
+		case <-w.over:
 			return Build{}, errImpatient
 		case <-ctx.Done():
-			return Build{}, fmt.Errorf("wait for the bundle of %s: %w: %w", name, fault.Unavailable, context.Cause(ctx))
+			return Build{}, fmt.Errorf("wait for the bundle of %s: %w: %w", w.name, fault.Unavailable, context.Cause(ctx))
 		}
 	}
 }
@@ -148,7 +156,7 @@ func (v view) answer() (Build, error) {
 }
 
 // look tells what is known of a piece.
-func (c *Catalog) look(ctx context.Context, name bundle.Name) view {
+func (c *Catalog) look(ctx context.Context, name piece.Name) view {
 	s, gone := c.shown.newest(name)
 	if gone {
 		s = nil
@@ -166,12 +174,12 @@ func (c *Catalog) stale(ctx context.Context, s *Snapshot) bool {
 		c.cfg.Source.Changed(ctx, s.piece, s.info(), s.age())
 }
 
-// refresh is the body of one flight. It has no caller's context: those who
+// refresh is the body of one build. It has no caller's context: those who
 // wait may leave, and the bundle is wanted all the same.
-func (c *Catalog) refresh(name bundle.Name) (Build, error) {
+func (c *Catalog) refresh(name piece.Name) (Build, error) {
 	select {
-	case c.slots <- struct{}{}:
-		defer func() { <-c.slots }()
+	case c.turns <- struct{}{}:
+		defer func() { <-c.turns }()
 	default:
 		c.asks.busy.Add(1)
 		return Build{}, fmt.Errorf("fetch %s: %w", name, &BusyError{busyRetry})
@@ -191,8 +199,8 @@ func (c *Catalog) refresh(name bundle.Name) (Build, error) {
 	return b, nil
 }
 
-// failed notes why a flight ended without a snapshot.
-func (c *Catalog) failed(name bundle.Name, err error) error {
+// failed notes why a build ended without a snapshot.
+func (c *Catalog) failed(name piece.Name, err error) error {
 	if fault.Kind(err) == nil {
 		err = fmt.Errorf("%w: %w", fault.Unavailable, err) // a source that breaks its contract
 	}

@@ -11,6 +11,7 @@ import (
 
 	"aesthetic.computer/isofs/bundle"
 	"aesthetic.computer/isofs/fault"
+	"aesthetic.computer/isofs/piece"
 )
 
 func TestTheFirstRequestFetchesAndTheNextDoNot(t *testing.T) {
@@ -27,7 +28,7 @@ func TestTheFirstRequestFetchesAndTheNextDoNot(t *testing.T) {
 	if got, err := r.ByID(first.ID()); got != first || err != nil {
 		t.Errorf("by its id there is %v (%v)", got, err)
 	}
-	if got := r.Pieces(t.Context()); !slices.Equal(got, []bundle.Name{name("notepat")}) {
+	if got := r.Pieces(t.Context()); !slices.Equal(got, []piece.Name{name("notepat")}) {
 		t.Errorf("pieces are %v", got)
 	}
 	if side, err := first.Sidecar("sha256"); err != nil || string(side) != first.SHA256().String()+"  notepat-os.iso\n" {
@@ -41,7 +42,7 @@ func TestTheFirstRequestFetchesAndTheNextDoNot(t *testing.T) {
 func TestCallersShareOneFetch(t *testing.T) {
 	r := newRig(t, Limits{})
 	r.source.bake("notepat", "<p>1</p>", epoch)
-	r.source.gate, r.source.begun = make(chan struct{}), make(chan string, 100)
+	r.source.gate, r.source.started = make(chan struct{}), make(chan string, 100)
 	var callers sync.WaitGroup
 	ids := make([]string, 50)
 	for i := range ids {
@@ -51,7 +52,7 @@ func TestCallersShareOneFetch(t *testing.T) {
 			}
 		})
 	}
-	<-r.source.begun
+	<-r.source.started
 	close(r.source.gate)
 	callers.Wait()
 	if got := slices.Compact(ids); len(got) != 1 || got[0] == "" || r.source.count() != 1 {
@@ -62,7 +63,7 @@ func TestCallersShareOneFetch(t *testing.T) {
 func TestACallerLeavesAndTheFetchGoesOn(t *testing.T) {
 	r := newRig(t, Limits{})
 	r.source.bake("notepat", "<p>1</p>", epoch)
-	r.source.gate, r.source.begun = make(chan struct{}), make(chan string, 100)
+	r.source.gate, r.source.started = make(chan struct{}), make(chan string, 100)
 	ctx, leave := context.WithCancelCause(t.Context())
 	impatient := errors.New("impatient")
 	left := make(chan error)
@@ -70,7 +71,7 @@ func TestACallerLeavesAndTheFetchGoesOn(t *testing.T) {
 		_, err := r.Current(ctx, name("notepat"))
 		left <- err
 	}()
-	<-r.source.begun
+	<-r.source.started
 	leave(impatient)
 	if err := <-left; !errors.Is(err, fault.Unavailable) || !errors.Is(err, impatient) {
 		t.Errorf("who leaves gets %v", err)
@@ -169,18 +170,18 @@ func TestHowLongAKnownPieceIsWaitedFor(t *testing.T) {
 		r.source.bake("notepat", "<p>old</p>", epoch)
 		r.current("notepat")
 		gate := make(chan struct{})
-		r.source.set(func() { r.source.gate, r.source.begun = gate, make(chan string, 100) })
+		r.source.set(func() { r.source.gate, r.source.started = gate, make(chan string, 100) })
 		r.source.bake("notepat", "<p>new</p>", epoch.Add(time.Second))
 		if c.wait == time.Hour {
 			go func() {
-				<-r.source.begun
+				<-r.source.started
 				close(gate)
 			}()
 		}
 		wantBundle(t, r.current("notepat"), c.want)
 		if c.wait != time.Hour {
 			close(gate)
-			// The flight goes on, and who comes later finds what it brought.
+			// The build goes on, and a later caller finds what it brought.
 			for r.current("notepat").Time().Equal(epoch) {
 			}
 			if r.source.count() != 2 {
@@ -245,18 +246,18 @@ func TestRefreshFetchesWhateverIsKnown(t *testing.T) {
 }
 
 func TestAFullHouseSaysSo(t *testing.T) {
-	r := newRig(t, Limits{Flights: 1})
+	r := newRig(t, Limits{Builds: 1})
 	old := r.baked("known", "<p>old</p>")
 	r.source.bake("one", "<p>1</p>", epoch)
 	r.source.bake("two", "<p>2</p>", epoch)
 	gate := make(chan struct{})
-	r.source.set(func() { r.source.gate, r.source.begun = gate, make(chan string, 10) })
+	r.source.set(func() { r.source.gate, r.source.started = gate, make(chan string, 10) })
 	one := make(chan error)
 	go func() {
 		_, err := r.Current(t.Context(), name("one"))
 		one <- err
 	}()
-	<-r.source.begun
+	<-r.source.started
 	_, err := r.Current(t.Context(), name("two"))
 	if busy, ok := errors.AsType[*BusyError](err); !ok || busy.RetryAfter <= 0 || !errors.Is(err, fault.Unavailable) {
 		t.Errorf("a second piece at once: %v", err)
@@ -283,13 +284,13 @@ func TestASourceThatBreaksItsContract(t *testing.T) {
 
 func TestCloseEndsTheFetchesUnderWay(t *testing.T) {
 	r := newRig(t, Limits{})
-	r.source.gate, r.source.begun = make(chan struct{}), make(chan string, 10)
+	r.source.gate, r.source.started = make(chan struct{}), make(chan string, 10)
 	got := make(chan error)
 	go func() {
 		_, err := r.Current(t.Context(), name("notepat"))
 		got <- err
 	}()
-	<-r.source.begun
+	<-r.source.started
 	if err := r.Close(); err != nil {
 		t.Error(err)
 	}
@@ -304,12 +305,12 @@ func TestCloseEndsTheFetchesUnderWay(t *testing.T) {
 func TestConfigIsChecked(t *testing.T) {
 	good := newRig(t, Limits{}).config
 	for what, change := range map[string]func(*Config){
-		"no base":          func(c *Config) { c.Base.Manifest = nil },
-		"no bytes":         func(c *Config) { c.Base.Bytes = nil },
-		"no source":        func(c *Config) { c.Source = nil },
-		"negative flights": func(c *Config) { c.Limits.Flights = -1 },
-		"negative bytes":   func(c *Config) { c.Limits.Bytes = -1 },
-		"negative retain":  func(c *Config) { c.Limits.Retain = -1 },
+		"no base":         func(c *Config) { c.Base.Manifest = nil },
+		"no bytes":        func(c *Config) { c.Base.Bytes = nil },
+		"no source":       func(c *Config) { c.Source = nil },
+		"negative builds": func(c *Config) { c.Limits.Builds = -1 },
+		"negative bytes":  func(c *Config) { c.Limits.Bytes = -1 },
+		"negative retain": func(c *Config) { c.Limits.Retain = -1 },
 	} {
 		c := good
 		c.Dir = t.TempDir()

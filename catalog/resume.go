@@ -5,8 +5,8 @@ import (
 	"fmt"
 	"time"
 
-	"aesthetic.computer/isofs/bundle"
 	"aesthetic.computer/isofs/fault"
+	"aesthetic.computer/isofs/piece"
 )
 
 // A Client is who downloads, as well as HTTP can tell.
@@ -19,7 +19,7 @@ type Client struct {
 // with is not known or no longer kept, and the bytes that it asks for may
 // belong to another image than those that it has. It wraps fault.NotFound.
 type StaleError struct {
-	Piece bundle.Name
+	Piece piece.Name
 }
 
 func (e *StaleError) Error() string {
@@ -32,7 +32,7 @@ func (e *StaleError) Unwrap() error { return fault.NotFound }
 
 // Begin returns the snapshot for a download that starts at the beginning, and
 // remembers that this client began with it.
-func (c *Catalog) Begin(ctx context.Context, who Client, name bundle.Name) (*Snapshot, error) {
+func (c *Catalog) Begin(ctx context.Context, who Client, name piece.Name) (*Snapshot, error) {
 	s, err := c.Current(ctx, name)
 	if err != nil {
 		return nil, err
@@ -44,8 +44,8 @@ func (c *Catalog) Begin(ctx context.Context, who Client, name bundle.Name) (*Sna
 // Continue returns the snapshot for a request that may begin a download or may
 // be one of many in it, such as a short range at the start of the image: the
 // one that this client is reading, if it is kept, else it is as Begin.
-func (c *Catalog) Continue(ctx context.Context, who Client, name bundle.Name) (*Snapshot, error) {
-	if ids, exact := c.clients.begun(who, name); exact {
+func (c *Catalog) Continue(ctx context.Context, who Client, name piece.Name) (*Snapshot, error) {
+	if ids, exact := c.clients.beginnings(who, name); exact {
 		if s, err := c.ByID(ids[0]); err == nil {
 			s.touch()
 			return s, nil
@@ -56,12 +56,12 @@ func (c *Catalog) Continue(ctx context.Context, who Client, name bundle.Name) (*
 
 // Peek returns the piece's current snapshot for a request that reads no bytes
 // of it (HEAD). A client that is not known to read another begins with it.
-func (c *Catalog) Peek(ctx context.Context, who Client, name bundle.Name) (*Snapshot, error) {
+func (c *Catalog) Peek(ctx context.Context, who Client, name piece.Name) (*Snapshot, error) {
 	s, err := c.Current(ctx, name)
 	if err != nil {
 		return nil, err
 	}
-	if _, exact := c.clients.begun(who, name); !exact {
+	if _, exact := c.clients.beginnings(who, name); !exact {
 		c.remember(who, s)
 	}
 	return s, nil
@@ -69,7 +69,7 @@ func (c *Catalog) Peek(ctx context.Context, who Client, name bundle.Name) (*Snap
 
 // At returns the retained snapshot of a piece that has the given time, which
 // is what a validator of HTTP tells. fault.NotFound if there is none.
-func (c *Catalog) At(name bundle.Name, t time.Time) (*Snapshot, error) {
+func (c *Catalog) At(name piece.Name, t time.Time) (*Snapshot, error) {
 	if s := c.shown.at(name, t); s != nil {
 		s.touch()
 		return s, nil
@@ -95,8 +95,8 @@ func (c *Catalog) remember(who Client, s *Snapshot) {
 //
 // A client that began with a snapshot that is lost is a *StaleError wherever it
 // starts: a download in several connections may have parts of that slot already.
-func (c *Catalog) Resume(ctx context.Context, who Client, name bundle.Name, start int64) (*Snapshot, error) {
-	ids, exact := c.clients.begun(who, name)
+func (c *Catalog) Resume(ctx context.Context, who Client, name piece.Name, start int64) (*Snapshot, error) {
+	ids, exact := c.clients.beginnings(who, name)
 	var kept []*Snapshot
 	lost := false
 	for _, id := range ids {

@@ -46,8 +46,8 @@ type candidate struct {
 	used    time.Time
 	expired bool
 	// Of what rank sees to.
-	begun bool
-	later int
+	downloaded bool
+	later      int
 }
 
 // candidates lists all snapshots, in the order in which they should go.
@@ -73,9 +73,9 @@ func (c *Catalog) candidates() []candidate {
 	rank(all)
 	slices.SortFunc(all, func(a, b candidate) int {
 		switch {
-		case a.begun != b.begun && !a.begun:
+		case a.downloaded != b.downloaded && !a.downloaded:
 			return -1
-		case a.begun != b.begun:
+		case a.downloaded != b.downloaded:
 			return 1
 		case a.later != b.later:
 			return cmp.Compare(b.later, a.later)
@@ -116,7 +116,7 @@ func (c *Catalog) shrink(all []candidate) int {
 			break
 		}
 		why := noRoomUnread
-		if k.begun {
+		if k.downloaded {
 			why = noRoom
 		}
 		if c.needed(k) || !c.drop(k.snapshot, why) {

@@ -163,7 +163,7 @@ func TestAnOpenImageKeepsItsBytes(t *testing.T) {
 
 func TestTheShelfIsBounded(t *testing.T) {
 	r := newRig(t, Limits{Open: 2})
-	var images []*openImage
+	var images []*openSnapshot
 	for _, s := range r.series("notepat", 4) {
 		h, err := s.Open()
 		if err != nil {

@@ -9,14 +9,14 @@ import (
 // A shelf keeps images open while they are read, and a few after that: nginx
 // opens a file for every range that is asked for.
 type shelf struct {
-	mu   sync.Mutex // guards all below, and the refs of every openImage
-	held map[string]*openImage
-	idle *simplelru.LRU[string, *openImage]
+	mu   sync.Mutex // guards all below, and the refs of every openSnapshot
+	held map[string]*openSnapshot
+	idle *simplelru.LRU[string, *openSnapshot]
 }
 
 func newShelf(idle int) *shelf {
 	// The size is at least 1 by Limits.withDefaults, the only error of NewLRU.
-	lru, err := simplelru.NewLRU(max(idle, 1), func(_ string, o *openImage) {
+	lru, err := simplelru.NewLRU(max(idle, 1), func(_ string, o *openSnapshot) {
 		if o.refs == 0 {
 			o.close()
 		}
@@ -24,13 +24,13 @@ func newShelf(idle int) *shelf {
 	if err != nil {
 		panic(err)
 	}
-	return &shelf{held: map[string]*openImage{}, idle: lru}
+	return &shelf{held: map[string]*openSnapshot{}, idle: lru}
 }
 
 // take returns the open image of id, opening it by open if need be. The lock
 // is not held meanwhile, since open reads the disk; of two that open the same
 // image at once the second to finish closes its own and takes the first's.
-func (s *shelf) take(id string, open func() (*openImage, error)) (*openImage, error) {
+func (s *shelf) take(id string, open func() (*openSnapshot, error)) (*openSnapshot, error) {
 	if o := s.find(id); o != nil {
 		return o, nil
 	}
@@ -49,13 +49,13 @@ func (s *shelf) take(id string, open func() (*openImage, error)) (*openImage, er
 	return opened, nil
 }
 
-func (s *shelf) find(id string) *openImage {
+func (s *shelf) find(id string) *openSnapshot {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.findLocked(id)
 }
 
-func (s *shelf) findLocked(id string) *openImage {
+func (s *shelf) findLocked(id string) *openSnapshot {
 	o := s.held[id]
 	if o == nil {
 		idle, ok := s.idle.Peek(id)
@@ -73,7 +73,7 @@ func (s *shelf) findLocked(id string) *openImage {
 }
 
 // put gives back what take returned.
-func (s *shelf) put(o *openImage) {
+func (s *shelf) put(o *openSnapshot) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	o.refs--

@@ -25,7 +25,7 @@ type SidecarMaker struct {
 	// gives the same bytes for the same snapshot.
 	Make func(s *Snapshot, img *image.Image) ([]byte, error)
 	// MakeForSlot does the same for what is in the slot as a file of its own
-	// (SlotImage); nil if that has no sidecar of this kind.
+	// (PieceImage); nil if that has no sidecar of this kind.
 	MakeForSlot func(s *Snapshot, img *image.Image) ([]byte, error)
 	// Early makers are those of signatures: theirs are made with the snapshot,
 	// in StageSignature, so that there is no image that cannot be signed.

@@ -9,9 +9,9 @@ import (
 	"testing/synctest"
 
 	"aesthetic.computer/isofs/base"
-	"aesthetic.computer/isofs/bundle"
 	"aesthetic.computer/isofs/fault"
 	"aesthetic.computer/isofs/image"
+	"aesthetic.computer/isofs/piece"
 )
 
 func TestSidecarsAreMadeOnceAndBounded(t *testing.T) {
@@ -73,14 +73,14 @@ func TestSidecarsOfABaseThatCannotHaveThem(t *testing.T) {
 		t.Fatal(err)
 	}
 	c := &Catalog{sidecars: s}
-	without := newSnapshot(c, record{}, bundle.Name{}, image.Base{Manifest: &base.Manifest{}})
+	without := newSnapshot(c, record{}, piece.Name{}, image.Base{Manifest: &base.Manifest{}})
 	if got := without.Suffixes(); !slices.Equal(got, []string{"bmap", "sha256"}) {
 		t.Errorf("without sums: %q", got)
 	}
 	if _, err := without.Sidecar("zsync"); fault.Kind(err) != fault.NotFound {
 		t.Errorf("without sums: %v", err)
 	}
-	with := newSnapshot(c, record{}, bundle.Name{}, image.Base{Manifest: &base.Manifest{Zsync: &base.Zsync{}}})
+	with := newSnapshot(c, record{}, piece.Name{}, image.Base{Manifest: &base.Manifest{Zsync: &base.Zsync{}}})
 	if got := with.Suffixes(); !slices.Equal(got, []string{"bmap", "sha256", "zsync"}) {
 		t.Errorf("with sums: %q", got)
 	}

@@ -13,13 +13,14 @@ import (
 	"aesthetic.computer/isofs/extent"
 	"aesthetic.computer/isofs/fault"
 	"aesthetic.computer/isofs/image"
+	"aesthetic.computer/isofs/piece"
 )
 
 // A Snapshot is the image of a piece at one moment. It is immutable.
 type Snapshot struct {
 	catalog *Catalog
 	record  record
-	piece   bundle.Name
+	piece   piece.Name
 	base    image.Base
 	// suffixes are those of its sidecars, in alphabetical order.
 	suffixes []string
@@ -33,7 +34,7 @@ type Snapshot struct {
 	slotSum    *base.Hash // of what is in the slot; nil until somebody asks
 }
 
-func newSnapshot(c *Catalog, r record, name bundle.Name, b image.Base) *Snapshot {
+func newSnapshot(c *Catalog, r record, name piece.Name, b image.Base) *Snapshot {
 	return &Snapshot{
 		catalog: c, record: r, piece: name, base: b, suffixes: c.sidecars.of(b.Manifest),
 		sourceTime: r.SourceTime, beside: r.SourceBeside, checked: r.Made, used: r.Made,
@@ -44,7 +45,7 @@ func newSnapshot(c *Catalog, r record, name bundle.Name, b image.Base) *Snapshot
 func (s *Snapshot) ID() string { return s.record.ID }
 
 // Piece is the name of the piece.
-func (s *Snapshot) Piece() bundle.Name { return s.piece }
+func (s *Snapshot) Piece() piece.Name { return s.piece }
 
 // Title is what the bundle calls itself.
 func (s *Snapshot) Title() string { return s.record.Title }
@@ -120,11 +121,11 @@ func (s *Snapshot) failed(err error) {
 }
 
 // compose opens the bundle and makes the image of it.
-func (s *Snapshot) compose() (*openImage, error) { return s.catalog.compose(s.record, s.base) }
+func (s *Snapshot) compose() (*openSnapshot, error) { return s.catalog.compose(s.record, s.base) }
 
 // compose opens what the image of a record is made of, and makes it.
-func (c *Catalog) compose(r record, b image.Base) (*openImage, error) {
-	o := &openImage{id: r.ID}
+func (c *Catalog) compose(r record, b image.Base) (*openSnapshot, error) {
+	o := &openSnapshot{id: r.ID}
 	f, size, err := c.disk.bundles.Open(r.Bundle)
 	if err != nil {
 		return nil, err
@@ -197,7 +198,7 @@ func (s *Snapshot) age() time.Duration {
 // pinned. Reading after Close is an error of the caller's.
 type Handle struct {
 	*extent.Map
-	img   *openImage
+	img   *openSnapshot
 	start int64 // where in the image the map begins
 	shelf *shelf
 	once  sync.Once
@@ -209,8 +210,8 @@ func (h *Handle) Close() error {
 	return nil
 }
 
-// An openImage is a composed image with its bundle's file.
-type openImage struct {
+// An openSnapshot is a composed image with its bundle's file.
+type openSnapshot struct {
 	id        string
 	file      *os.File
 	picture   *os.File // of its splash, or nil
@@ -222,7 +223,7 @@ type openImage struct {
 
 // close closes the files. That of a picture that there is not refuses, which is
 // all right.
-func (o *openImage) close() {
+func (o *openSnapshot) close() {
 	o.file.Close()
 	o.picture.Close()
 }

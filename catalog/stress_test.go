@@ -67,13 +67,13 @@ func TestStress(t *testing.T) {
 	t.Logf("%d fetches, %d promises, %d retained", r.source.count(), len(seen.byID), len(before))
 }
 
-// land waits for the flights that nobody waits for.
+// land waits for the builds that nobody waits for.
 func (r *rig) land() {
-	for range cap(r.slots) {
-		r.slots <- struct{}{}
+	for range cap(r.turns) {
+		r.turns <- struct{}{}
 	}
-	for range cap(r.slots) {
-		<-r.slots
+	for range cap(r.turns) {
+		<-r.turns
 	}
 }
 

@@ -6,7 +6,7 @@ import (
 	"sync"
 	"time"
 
-	"aesthetic.computer/isofs/bundle"
+	"aesthetic.computer/isofs/piece"
 )
 
 // A Stage is a step in the making of a snapshot.
@@ -23,7 +23,7 @@ const (
 // Timings are how long each stage took.
 type Timings struct{ Bundle, Volume, Digest, Signature time.Duration }
 
-// A Build is how a piece's snapshot was had.
+// A Build is how a piece got its snapshot.
 type Build struct {
 	Snapshot *Snapshot
 	// Unchanged is true if it was there before: nothing had to be fetched, or
@@ -31,23 +31,18 @@ type Build struct {
 	Unchanged bool
 	Timings   Timings   // zero if nothing was fetched
 	Ended     time.Time // zero if nothing was fetched
-	last      Stage     // that there was
+	last      Stage     // that it passed
 }
 
-// passed is the last stage that there was.
-func (b Build) passed() Stage {
-	return b.last
+// Watch is Current for a caller that follows the build: Watch calls notify,
+// before it returns, with each stage that the build is in or has passed. A late
+// caller joins at the present stage.
+func (c *Catalog) Watch(ctx context.Context, name piece.Name, notify func(Stage)) (Build, error) {
+	return c.currentBuild(ctx, name, notify)
 }
 
-// Watch is Current for who wants to see how it goes: tell is called, before
-// Watch returns, with each stage that the snapshot's making is in or has
-// passed. Who comes late joins at the stage that it is in.
-func (c *Catalog) Watch(ctx context.Context, name bundle.Name, tell func(Stage)) (Build, error) {
-	return c.have(ctx, name, tell)
-}
-
-// Flights returns how many pieces are being fetched, and how many may be.
-func (c *Catalog) Flights() (running, most int) { return len(c.slots), cap(c.slots) }
+// Building returns how many pieces are being fetched, and how many may be.
+func (c *Catalog) Building() (running, most int) { return len(c.turns), cap(c.turns) }
 
 // Builds returns the latest fetches that ended with a snapshot, the last first.
 func (c *Catalog) Builds() []Build {
@@ -59,29 +54,29 @@ func (c *Catalog) Builds() []Build {
 // buildsKept is how many builds are remembered.
 const buildsKept = 10
 
-// progress is what the flights under way are doing. Flights write it a few
+// progress is what the builds under way are doing. Builds write it a few
 // times each; only watchers read it.
 type progress struct {
 	now func() time.Time
 
 	mu      sync.Mutex // guards all below
-	under   map[bundle.Name]*making
+	under   map[piece.Name]*making
 	changed chan struct{} // closed and replaced with each change
 	recent  []Build       // the last first
 }
 
-// A making is one flight.
+// A making is one build under way.
 type making struct {
 	stage Stage
 	began [StageSignature + 1]time.Time // by stage
 }
 
 func newProgress(now func() time.Time) *progress {
-	return &progress{now: now, under: map[bundle.Name]*making{}, changed: make(chan struct{})}
+	return &progress{now: now, under: map[piece.Name]*making{}, changed: make(chan struct{})}
 }
 
-// enter notes that the flight of name begins a stage.
-func (p *progress) enter(name bundle.Name, s Stage) {
+// enter notes that the build of name begins a stage.
+func (p *progress) enter(name piece.Name, s Stage) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	m := p.under[name]
@@ -91,18 +86,18 @@ func (p *progress) enter(name bundle.Name, s Stage) {
 	}
 	m.stage = s
 	m.began[s] = p.now()
-	p.tell()
+	p.notify()
 }
 
-// tell needs mu.
-func (p *progress) tell() {
+// notify needs mu.
+func (p *progress) notify() {
 	close(p.changed)
 	p.changed = make(chan struct{})
 }
 
-// of returns the stage that the flight of name is in, 0 if there is none, and
+// of returns the stage that the build of name is in, 0 if there is none, and
 // a channel that is closed when that may have changed.
-func (p *progress) of(name bundle.Name) (Stage, <-chan struct{}) {
+func (p *progress) of(name piece.Name) (Stage, <-chan struct{}) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if m := p.under[name]; m != nil {
@@ -111,13 +106,13 @@ func (p *progress) of(name bundle.Name) (Stage, <-chan struct{}) {
 	return 0, p.changed
 }
 
-// leave notes that the flight of name ended, with s if err is nil.
-func (p *progress) leave(name bundle.Name, s *Snapshot, err error) Build {
+// leave notes that the build of name ended, with s if err is nil.
+func (p *progress) leave(name piece.Name, s *Snapshot, err error) Build {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	m := p.under[name]
 	delete(p.under, name)
-	p.tell()
+	p.notify()
 	if err != nil || m == nil {
 		return Build{}
 	}

@@ -10,8 +10,8 @@ import (
 	"testing/synctest"
 	"time"
 
-	"aesthetic.computer/isofs/bundle"
 	"aesthetic.computer/isofs/fault"
+	"aesthetic.computer/isofs/piece"
 )
 
 // watched is what a watcher saw.
@@ -56,20 +56,20 @@ func TestLateWatchersJoin(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, Limits{})
 		r.source.bake("notepat", "<p>1</p>", epoch)
-		r.source.gate, r.source.begun = make(chan struct{}), make(chan string, 100)
+		r.source.gate, r.source.started = make(chan struct{}), make(chan string, 100)
 		results := make([]watched, 20)
 		var all sync.WaitGroup
 		watch := func(i int, ctx context.Context) { all.Go(func() { results[i] = r.watch(ctx, "notepat") }) }
 		ctx, leave := context.WithCancel(t.Context())
 		watch(0, ctx)
-		<-r.source.begun
+		<-r.source.started
 		r.clock.add(3 * time.Second)
 		for i := range results[1:] {
 			watch(i+1, t.Context())
 		}
 		synctest.Wait()
-		if running, most := r.Flights(); running != 1 || most != DefaultLimits().Flights {
-			t.Errorf("%d of %d flights", running, most)
+		if running, most := r.Building(); running != 1 || most != DefaultLimits().Builds {
+			t.Errorf("%d of %d builds", running, most)
 		}
 		leave()
 		synctest.Wait()
@@ -87,8 +87,8 @@ func TestLateWatchersJoin(t *testing.T) {
 		if r.source.count() != 1 {
 			t.Errorf("%d fetches", r.source.count())
 		}
-		if running, _ := r.Flights(); running != 0 {
-			t.Errorf("%d flights at the end", running)
+		if running, _ := r.Building(); running != 0 {
+			t.Errorf("%d builds at the end", running)
 		}
 		r.Close()
 	})
@@ -106,7 +106,7 @@ func TestBuildsAreBounded(t *testing.T) {
 }
 
 // Packs makes a bakery an oven, for the pieces of which it has other densities.
-func (b *bakery) Packs(n bundle.Name) bool { return n.String() != "embedded" }
+func (b *bakery) Packs(n piece.Name) bool { return n.String() != "embedded" }
 
 // A piece at two densities is two snapshots, each with a history of its own,
 // also where their bundles are equal; and after a restart.
@@ -130,14 +130,14 @@ func TestDensities(t *testing.T) {
 	if got := r.current("notepat"); got != plain {
 		t.Error("the plain name means another snapshot now")
 	}
-	if got := r.Pieces(t.Context()); !slices.Equal(got, []bundle.Name{name("notepat")}) {
+	if got := r.Pieces(t.Context()); !slices.Equal(got, []piece.Name{name("notepat")}) {
 		t.Errorf("pieces are %v", got)
 	}
 	if got, err := r.At(name("notepat"), four.Time()); got != plain {
 		t.Errorf("by its time: %v, %v", got, err)
 	}
 	r.restart()
-	for want, n := range map[*Snapshot]bundle.Name{plain: name("notepat"), four: at4} {
+	for want, n := range map[*Snapshot]piece.Name{plain: name("notepat"), four: at4} {
 		if got, err := r.Current(t.Context(), n); err != nil || got.ID() != want.ID() || got.SHA256() != want.SHA256() {
 			t.Errorf("after a restart: %v, %v", got, err)
 		}
@@ -147,12 +147,12 @@ func TestDensities(t *testing.T) {
 	}
 	// A client that downloads both goes on with either.
 	who := Client{Address: "192.0.2.1", Agent: "wget"}
-	for _, n := range []bundle.Name{name("notepat"), at4} {
+	for _, n := range []piece.Name{name("notepat"), at4} {
 		if _, err := r.Begin(t.Context(), who, n); err != nil {
 			t.Fatal(err)
 		}
 	}
-	for _, n := range []bundle.Name{name("notepat"), at4} {
+	for _, n := range []piece.Name{name("notepat"), at4} {
 		if got, err := r.Resume(t.Context(), who, n, slotStart+1); err != nil || got.Piece() != n {
 			t.Errorf("a resume of %v at %d: %v, %v", n, n.Density(), got, err)
 		}
@@ -163,8 +163,8 @@ func TestDensities(t *testing.T) {
 func TestDensitiesAtOnce(t *testing.T) {
 	r := newRig(t, Limits{})
 	r.source.bake("notepat", "<p>1</p>", epoch)
-	r.source.gate, r.source.begun = make(chan struct{}), make(chan string, 100)
-	names := []bundle.Name{name("notepat"), name("notepat").WithDensity(4)}
+	r.source.gate, r.source.started = make(chan struct{}), make(chan string, 100)
+	names := []piece.Name{name("notepat"), name("notepat").WithDensity(4)}
 	got := make([]*Snapshot, len(names))
 	var all sync.WaitGroup
 	for i, n := range names {
@@ -177,7 +177,7 @@ func TestDensitiesAtOnce(t *testing.T) {
 	}
 	for range names {
 		select {
-		case <-r.source.begun:
+		case <-r.source.started:
 		case <-t.Context().Done():
 		}
 	}

@@ -8,12 +8,11 @@ import (
 	"strings"
 	"testing"
 
-	"aesthetic.computer/isofs/extent"
 	"aesthetic.computer/isofs/integration/testkit"
 )
 
 // hollow is a file of zeroes, which costs nothing; e2fsck does not look at data.
-func hollow(name string, size int64) File { return File{name, extent.Zeroes(size)} }
+func hollow(name string, size int64) File { return File{name, zeroes(size)} }
 
 func TestUsualVolumeIsClean(t *testing.T) {
 	wantClean(t, "usual", mustBuild(t, slot(), pieceFiles()...))

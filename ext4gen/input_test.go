@@ -7,7 +7,6 @@ import (
 	"strings"
 	"testing"
 
-	"aesthetic.computer/isofs/extent"
 	"aesthetic.computer/isofs/fault"
 )
 
@@ -139,7 +138,7 @@ func FuzzBuild(f *testing.F) {
 			return
 		}
 		for i := range files {
-			files[i].Source = extent.Zeroes(files[i].Source.Size())
+			files[i].Source = zeroes(files[i].Source.Size())
 		}
 		wantSound(t, o, files, m)
 		if strings.ContainsAny(label, "\n\r") {

@@ -124,7 +124,11 @@ func TestKernelMountsAFullDirectoryAndAFullVolume(t *testing.T) {
 	for _, size := range []int64{MinSize, MaxSize} {
 		o := slot()
 		o.Size = size
-		big := extent.Concat(extent.Zeroes(Capacity(size)-5000), extent.Bytes(noise(5000)))
+		hole := Capacity(size) - 5000
+		big, err := extent.New(Capacity(size), []extent.Extent{{Len: hole}, {Off: hole, Len: 5000, Source: extent.Bytes(noise(5000))}})
+		if err != nil {
+			t.Fatal(err)
+		}
 		files := append(named(335, 3), File{"twelve bytes", big})
 		said := kernelSaid(t)
 		dir, device, unmount := mount(t, save(t, mustBuild(t, o, files...)), "ro")

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"flag"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -59,7 +60,10 @@ func mustBuild(t testing.TB, o Options, files ...File) *extent.Map {
 	return m
 }
 
-func content(t testing.TB, s extent.Source) []byte {
+func content(t testing.TB, s interface {
+	io.ReaderAt
+	Size() int64
+}) []byte {
 	t.Helper()
 	p := make([]byte, s.Size())
 	if n, err := s.ReadAt(p, 0); n != len(p) {
@@ -90,7 +94,7 @@ func save(t testing.TB, m *extent.Map) string {
 		if e.Source == nil {
 			continue
 		}
-		if _, err := f.WriteAt(content(t, extent.Section(e.Source, e.SourceOff, e.Len)), e.Off); err != nil {
+		if _, err := f.WriteAt(content(t, io.NewSectionReader(e.Source, e.SourceOff, e.Len)), e.Off); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -152,4 +156,16 @@ func wantClean(t testing.TB, name string, m *extent.Map) {
 	if *imageDir == "" {
 		os.Remove(image)
 	}
+}
+
+// zeroes is a source of n zero bytes.
+func zeroes(n int64) extent.Source {
+	if n == 0 {
+		return new(extent.Map)
+	}
+	m, err := extent.New(n, []extent.Extent{{Len: n}})
+	if err != nil {
+		panic(err)
+	}
+	return m
 }

@@ -3,7 +3,6 @@ package extent
 import (
 	"context"
 	"fmt"
-	"math"
 	"os"
 	"sort"
 
@@ -70,11 +69,11 @@ func check(e *Extent, covered, size int64) error {
 }
 
 // appendLeaves appends e to leaves, resolved: a nested map by its own leaves,
-// a section of a Source by that Source, zeroes by nil and merged with zeroes
-// just before them.
+// a section of a Source by that Source, and zeroes merged with zeroes just before
+// them.
 func appendLeaves(leaves []Extent, e Extent) []Extent {
 	switch s := e.Source.(type) {
-	case nil, zeroes:
+	case nil:
 		if k := len(leaves) - 1; k >= 0 && leaves[k].Source == nil {
 			leaves[k].Len += e.Len
 			return leaves
@@ -95,23 +94,6 @@ func appendLeaves(leaves []Extent, e Extent) []Extent {
 		}
 	}
 	return append(leaves, e)
-}
-
-// Concat makes a map of the sources one after the other; empty ones are
-// skipped. It panics if together they have more than math.MaxInt64 bytes.
-func Concat(sources ...Source) *Map {
-	m := new(Map)
-	for _, s := range sources {
-		n := s.Size()
-		if n < 0 || n > math.MaxInt64-m.size {
-			panic(fmt.Sprintf("extent.Concat: a source of %d bytes after %d bytes", n, m.size))
-		}
-		if n > 0 {
-			m.leaves = appendLeaves(m.leaves, Extent{Off: m.size, Len: n, Source: s})
-			m.size += n
-		}
-	}
-	return m
 }
 
 // Size returns the map's length in bytes.

@@ -25,25 +25,6 @@ func (m *memory) ReadAt(p []byte, off int64) (int, error) {
 	return copy(p, m.bytes[off:]), end
 }
 
-// zeroes is a Source of as many zero bytes.
-type zeroes int64
-
-// Zeroes returns a Source of n zero bytes. It panics if n is negative.
-func Zeroes(n int64) Source {
-	if n < 0 {
-		panic(fmt.Sprintf("extent.Zeroes: %d bytes", n))
-	}
-	return zeroes(n)
-}
-
-func (z zeroes) Size() int64 { return int64(z) }
-
-func (z zeroes) ReadAt(p []byte, off int64) (int, error) {
-	p, end := clip(p, off, int64(z))
-	clear(p)
-	return len(p), end
-}
-
 // section is a run of bytes of a reader.
 type section struct {
 	r      io.ReaderAt
@@ -56,15 +37,11 @@ var (
 	_ Prefetcher    = (*section)(nil)
 )
 
-// Section returns the n bytes of r from off on, as a Source. Unlike
+// newSection makes a Source of the n bytes of r from off on. Unlike
 // io.NewSectionReader it has no position, keeps the contract above a reader
 // that breaks it (short read without error, EOF early: io.ErrUnexpectedEOF),
 // and passes on ReadAtContext and Pin where r has them. It panics if off or n is
 // negative or their sum overflows; a range that r does not have fails when read.
-func Section(r io.ReaderAt, off, n int64) Source {
-	return newSection("extent.Section", r, off, n)
-}
-
 func newSection(caller string, r io.ReaderAt, off, n int64) *section {
 	if off < 0 || n < 0 || off > math.MaxInt64-n {
 		panic(fmt.Sprintf("%s: %d bytes at %d", caller, n, off))

@@ -68,35 +68,38 @@ var usualRestarts = restarts{first: 100 * time.Millisecond, longest: 5 * time.Se
 // only. Errors wrap fault.Invalid (configuration, version), fault.NotFound (no
 // such program) or fault.Unavailable (an address is in use, RunDir is in use).
 func Start(ctx context.Context, binary string, c Config, log *slog.Logger) (*Server, error) {
-	return start(ctx, binary, c, log, os.Stdout, usualRestarts)
+	s := &Server{binary: binary, log: log, stdout: os.Stdout, policy: usualRestarts}
+	if err := s.start(ctx, c); err != nil {
+		return nil, err
+	}
+	return s, nil
 }
 
-func start(ctx context.Context, binary string, c Config, log *slog.Logger, stdout io.Writer, policy restarts) (*Server, error) {
+// start completes a Server that has its binary, log, stdout and policy, and
+// starts it.
+func (s *Server) start(ctx context.Context, c Config) error {
 	if err := c.Validate(); err != nil {
-		return nil, err
+		return err
 	}
-	if _, err := Version(ctx, binary); err != nil {
-		return nil, err
+	if _, err := Version(ctx, s.binary); err != nil {
+		return err
 	}
-	path, err := find(binary)
-	if err != nil {
-		return nil, err
+	var err error
+	if s.binary, err = find(s.binary); err != nil {
+		return err
 	}
-	s := &Server{
-		binary: path, runDir: filepath.Clean(c.RunDir), log: log, stdout: stdout, policy: policy,
-		errs: &errorLog{log: log},
-		done: make(chan struct{}), stopping: make(chan struct{}), reloading: make(chan struct{}, 1),
-	}
+	s.runDir, s.errs = filepath.Clean(c.RunDir), &errorLog{log: s.log}
+	s.done, s.stopping, s.reloading = make(chan struct{}), make(chan struct{}), make(chan struct{}, 1)
 	if err := s.takeRunDir(); err != nil {
-		return nil, err
+		return err
 	}
 	first, err := s.bringUp(ctx, withoutUser(c))
 	if err != nil {
 		s.lock.Close()
-		return nil, err
+		return err
 	}
 	go s.supervise(first)
-	return s, nil
+	return nil
 }
 
 // Available ends what a killed run left behind in RunDir, and looks whether

@@ -232,8 +232,8 @@ func TestGivenUp(t *testing.T) {
 	broken := filepath.Join(t.TempDir(), "broken")
 	binary := script(t, fmt.Sprintf(`if [ -e %q ]; then echo "nginx: [emerg] broken for good" >&2; exit 1; fi; exec nginx "$@"`, broken))
 	policy := restarts{first: time.Millisecond, longest: 4 * time.Millisecond, most: 3, steady: time.Hour}
-	s, err := start(within(t, time.Minute), binary, c, slog.New(slog.DiscardHandler), io.Discard, policy)
-	if err != nil {
+	s := &Server{binary: binary, log: slog.New(slog.DiscardHandler), stdout: io.Discard, policy: policy}
+	if err := s.start(within(t, time.Minute), c); err != nil {
 		t.Fatal(err)
 	}
 	write(t, broken, "")
@@ -251,8 +251,8 @@ func TestGivenUp(t *testing.T) {
 func TestStopBetweenRestarts(t *testing.T) {
 	testkit.NeedTool(t, "nginx", "nginx-light")
 	policy := restarts{first: time.Hour, longest: time.Hour, most: 3, steady: time.Hour}
-	s, err := start(within(t, time.Minute), "nginx", configIn(t, t.TempDir()), slog.New(slog.DiscardHandler), io.Discard, policy)
-	if err != nil {
+	s := &Server{binary: "nginx", log: slog.New(slog.DiscardHandler), stdout: io.Discard, policy: policy}
+	if err := s.start(within(t, time.Minute), configIn(t, t.TempDir())); err != nil {
 		t.Fatal(err)
 	}
 	dead := s.current()
@@ -272,8 +272,8 @@ func TestAccessLogToStdout(t *testing.T) {
 	c := configIn(t, t.TempDir())
 	c.AccessLog = "/dev/stdout"
 	var out testkit.Buffer
-	s, err := start(within(t, time.Minute), "nginx", c, slog.New(slog.DiscardHandler), &out, usualRestarts)
-	if err != nil {
+	s := &Server{binary: "nginx", log: slog.New(slog.DiscardHandler), stdout: &out, policy: usualRestarts}
+	if err := s.start(within(t, time.Minute), c); err != nil {
 		t.Fatal(err)
 	}
 	r := &rig{t: t, addr: c.Listen[0], log: &testkit.Buffer{}, server: s}

@@ -13,6 +13,7 @@ import (
 	"aesthetic.computer/isofs/bundle"
 	"aesthetic.computer/isofs/catalog"
 	"aesthetic.computer/isofs/fault"
+	"aesthetic.computer/isofs/piece"
 	"aesthetic.computer/isofs/vfs"
 )
 
@@ -90,7 +91,7 @@ type measuredOven struct {
 }
 
 // Fetch implements bundle.Source.
-func (o measuredOven) Fetch(ctx context.Context, name bundle.Name, w io.Writer, limit int64) (bundle.Info, error) {
+func (o measuredOven) Fetch(ctx context.Context, name piece.Name, w io.Writer, limit int64) (bundle.Info, error) {
 	begun := time.Now()
 	info, err := o.Oven.Fetch(ctx, name, w, limit)
 	o.meters.oven.WithLabelValues(ovenResult(err)).Observe(time.Since(begun).Seconds())
@@ -121,7 +122,7 @@ type catalogCollector struct{ catalog *catalog.Catalog }
 var (
 	piecesDesc    = prometheus.NewDesc("isofs_pieces", "Pieces that have a snapshot and a source.", nil, nil)
 	snapshotsDesc = prometheus.NewDesc("isofs_snapshots", "Snapshots that are kept.", nil, nil)
-	flightsDesc   = prometheus.NewDesc("isofs_piece_fetches", "Pieces that are being fetched.", nil, nil)
+	buildingDesc  = prometheus.NewDesc("isofs_piece_fetches", "Pieces that are being fetched.", nil, nil)
 	forgottenDesc = prometheus.NewDesc("isofs_snapshots_forgotten_total", "Snapshots that are kept no more, by why.", []string{"why"}, nil)
 	refusedDesc   = prometheus.NewDesc("isofs_refused_total", "Requests refused by a limit of isofs; those that nginx refuses are in its access log.", []string{"limit"}, nil)
 )
@@ -130,7 +131,7 @@ var (
 func (c catalogCollector) Describe(out chan<- *prometheus.Desc) {
 	out <- piecesDesc
 	out <- snapshotsDesc
-	out <- flightsDesc
+	out <- buildingDesc
 	out <- refusedDesc
 	out <- forgottenDesc
 }
@@ -138,7 +139,7 @@ func (c catalogCollector) Describe(out chan<- *prometheus.Desc) {
 // Collect implements prometheus.Collector.
 func (c catalogCollector) Collect(out chan<- prometheus.Metric) {
 	s := c.catalog.Stats()
-	for desc, value := range map[*prometheus.Desc]int{piecesDesc: s.Pieces, snapshotsDesc: s.Snapshots, flightsDesc: s.Flights} {
+	for desc, value := range map[*prometheus.Desc]int{piecesDesc: s.Pieces, snapshotsDesc: s.Snapshots, buildingDesc: s.Building} {
 		out <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, float64(value))
 	}
 	for limit, n := range map[string]uint64{"new_names_of_client": s.RefusedClient, "new_names_of_all": s.RefusedAll, "fetches": s.RefusedBusy} {

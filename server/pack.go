@@ -12,9 +12,9 @@ import (
 	"golang.org/x/sys/unix"
 
 	"aesthetic.computer/isofs/base"
-	"aesthetic.computer/isofs/bundle"
 	"aesthetic.computer/isofs/catalog"
 	"aesthetic.computer/isofs/fault"
+	"aesthetic.computer/isofs/piece"
 )
 
 // Output is where Pack writes.
@@ -34,7 +34,7 @@ type Packed struct {
 // Pack writes the present image of a piece, and its signature if the Config has a signer. It
 // compares what it wrote with the image's digest (fault.Corrupt), and returns the errors of OpenStack
 // and of catalog.Catalog.Current.
-func Pack(ctx context.Context, c StackConfig, name bundle.Name, out Output) (done *Packed, err error) {
+func Pack(ctx context.Context, c StackConfig, name piece.Name, out Output) (done *Packed, err error) {
 	s, err := OpenStack(ctx, c)
 	if err != nil {
 		return nil, err

@@ -86,16 +86,16 @@ func (p *probe) state() api.Check {
 
 // startProbes starts all probes, until ctx ends, and returns a function that
 // returns what each has found last.
-func startProbes(ctx context.Context, web Web, s *Stack, mounted *vfs.Server, instance string, log *slog.Logger) func() []api.Check {
+func (c ServicesConfig) startProbes(ctx context.Context, s *Stack, mounted *vfs.Server, instance string) func() []api.Check {
 	probes := []*probe{probeBase(s)}
-	if web != (Web{}) {
-		probes = append(probes, probeNginx(web, instance))
+	if c.Web != (Web{}) {
+		probes = append(probes, probeNginx(c.Web, instance))
 	}
 	if s.keys.get() != nil {
 		probes = append(probes, probeKeys(s.keys))
 	}
 	for _, p := range probes {
-		go p.run(ctx, log)
+		go p.run(ctx, c.Log)
 	}
 	return func() []api.Check {
 		checks := []api.Check{{Name: "mount", OK: true, Text: "the images can be read"}}

@@ -108,7 +108,7 @@ func StartServices(ctx context.Context, c ServicesConfig, s *Stack, mounted *vfs
 	instance := rand.Text()
 	stopAPI := startAPI(c.Socket, api.Config{
 		Catalog: s.Catalog, Log: c.Log, Instance: instance,
-		Healthy: func() error { return mountGone(mounted) }, Ready: startProbes(ctx, c.Web, s, mounted, instance, c.Log),
+		Healthy: func() error { return mountGone(mounted) }, Ready: c.startProbes(ctx, s, mounted, instance),
 		PublicURL: c.PublicURL, BaseURL: func() string { return publicBase(s.serving.Load().Address) },
 		Watchers: c.Watchers, Watched: s.meters.watched, Stopping: c.Stopping,
 		Admin:   api.Admin{Key: func() string { return *run.adminKey.Load() }, SetBase: run.setBase, Follow: run.follow},

@@ -19,7 +19,7 @@ func (t catalogTree) FileNames() []string {
 	return names
 }
 
-func (t catalogTree) Current(ctx context.Context, fileName string) (vfs.Image, error) {
+func (t catalogTree) Current(ctx context.Context, fileName string) (vfs.SnapshotFile, error) {
 	s, err := t.c.CurrentFile(ctx, fileName)
 	if err != nil {
 		return nil, err
@@ -29,7 +29,7 @@ func (t catalogTree) Current(ctx context.Context, fileName string) (vfs.Image, e
 
 func (t catalogTree) IDs() []string { return t.c.IDs() }
 
-func (t catalogTree) Image(id string) (vfs.Image, error) {
+func (t catalogTree) ByID(id string) (vfs.SnapshotFile, error) {
 	s, err := t.c.ByID(id)
 	if err != nil {
 		return nil, err
@@ -37,25 +37,24 @@ func (t catalogTree) Image(id string) (vfs.Image, error) {
 	return snapshotImage{s}, nil
 }
 
-// snapshotImage is a snapshot whose Open returns package vfs's Handle.
+// snapshotImage is a snapshot's image as package vfs wants it.
 type snapshotImage struct{ *catalog.Snapshot }
 
-// Slot implements vfs.Slotted.
-func (i snapshotImage) Slot() vfs.Image { return slotImage{i.Snapshot.Slot()} }
+// Slot implements vfs.SnapshotFile.
+func (i snapshotImage) Slot() vfs.SnapshotFile { return pieceImage{i.Snapshot.Slot()} }
 
-// slotImage is what is in a snapshot's slot, likewise.
-type slotImage struct{ *catalog.SlotImage }
+func (i snapshotImage) Open() (vfs.Handle, error) { return handle(i.Snapshot.Open()) }
 
-func (i slotImage) Open() (vfs.Handle, error) {
-	h, err := i.SlotImage.Open()
-	if err != nil {
-		return nil, err
-	}
-	return h, nil
-}
+// pieceImage is what is in a snapshot's slot, likewise.
+type pieceImage struct{ *catalog.PieceImage }
 
-func (i snapshotImage) Open() (vfs.Handle, error) {
-	h, err := i.Snapshot.Open()
+// Slot implements vfs.SnapshotFile: this is the slot.
+func (i pieceImage) Slot() vfs.SnapshotFile { return nil }
+
+func (i pieceImage) Open() (vfs.Handle, error) { return handle(i.PieceImage.Open()) }
+
+// handle makes no interface of a nil handle.
+func handle(h *catalog.Handle, err error) (vfs.Handle, error) {
 	if err != nil {
 		return nil, err
 	}

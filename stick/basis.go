@@ -10,11 +10,15 @@ import (
 
 	"aesthetic.computer/isofs/base"
 	"aesthetic.computer/isofs/fault"
+	"aesthetic.computer/isofs/partition"
 )
 
 // spread is how many blocks a quick look takes from all over the base, beside
 // the first and the last of each partition.
 const spread = 32
+
+// sector is the size of the sectors of a partition table.
+const sector = partition.SectorSize
 
 // smallest is what a partition table takes.
 const smallest = 34 * sector
@@ -22,13 +26,13 @@ const smallest = 34 * sector
 // A basis is what a stick has beside its slot, seen next to a base.
 type basis struct {
 	m     *base.Manifest
-	table *table // of the base
-	parts []partition
+	table *partition.Table // of the base
+	parts []partition.Partition
 	// seen is the stick, with the base's tables where another tool changed them.
 	seen io.ReaderAt
 	// Moved is true if it did; added are the partitions that it made.
 	moved bool
-	added []partition
+	added []partition.Partition
 	// found is all that differs from the base, notes what is only worth telling.
 	found, notes []string
 	// wrong are the blocks that the last scan found not to be the base's.
@@ -43,8 +47,8 @@ func lookAtBasis(t Target, m *base.Manifest) (*basis, error) {
 	if b.table, err = tableOf(m); err != nil {
 		return nil, err
 	}
-	b.parts = b.table.partitions()
-	has, err := readTable(t, 1)
+	b.parts = b.table.Partitions()
+	has, err := partition.ReadTable(t, 1)
 	switch {
 	case t.Size() < smallest:
 		return nil, fmt.Errorf("this is not a stick of isofs: it has only %d bytes: %w", t.Size(), fault.Invalid)
@@ -56,21 +60,21 @@ func lookAtBasis(t Target, m *base.Manifest) (*basis, error) {
 	case err != nil:
 		return nil, fmt.Errorf("this is not a stick of isofs: %w", err)
 	}
-	if !slices.ContainsFunc(has.partitions(), func(p partition) bool { return p.name == base.SlotLabel || isSlot(t, p) }) {
-		return nil, fmt.Errorf("this is not a stick of isofs: none of its %d partitions is %s: %w", len(has.partitions()), base.SlotLabel, fault.Invalid)
+	if !slices.ContainsFunc(has.Partitions(), func(p partition.Partition) bool { return p.Name == base.SlotLabel || isSlot(t, p) }) {
+		return nil, fmt.Errorf("this is not a stick of isofs: none of its %d partitions is %s: %w", len(has.Partitions()), base.SlotLabel, fault.Invalid)
 	}
 	if t.Size() < m.TotalSize {
 		b.found = append(b.found, fmt.Sprintf("it has %d bytes, and images of this base have %d", t.Size(), m.TotalSize))
 		return b, nil
 	}
-	missing, more := has.compare(b.table)
+	missing, more := has.Compare(b.table)
 	b.added = more
 	for _, p := range missing {
-		b.found = append(b.found, fmt.Sprintf("%s is not at bytes %d to %d, or not the same", p, p.off, p.end-1))
+		b.found = append(b.found, fmt.Sprintf("%s is not at bytes %d to %d, or not the same", p, p.Offset, p.End()-1))
 	}
 	for _, p := range more {
-		if p.off < m.SlotEnd() {
-			b.found = append(b.found, fmt.Sprintf("%s, which the base has not, begins at byte %d, inside of the image", p, p.off))
+		if p.Offset < m.SlotEnd() {
+			b.found = append(b.found, fmt.Sprintf("%s, which the base has not, begins at byte %d, inside of the image", p, p.Offset))
 		}
 		b.notes = append(b.notes, fmt.Sprintf("%s was added by somebody; it stays as it is", p))
 	}
@@ -81,21 +85,21 @@ func lookAtBasis(t Target, m *base.Manifest) (*basis, error) {
 }
 
 // isSlot reports whether there is the volume of a slot in a partition.
-func isSlot(r io.ReaderAt, p partition) bool {
+func isSlot(r io.ReaderAt, p partition.Partition) bool {
 	label := make([]byte, len(base.SlotLabel))
-	return readAt(r, label, p.off+1024+0x78) == nil && string(label) == base.SlotLabel
+	return readAt(r, label, p.Offset+1024+0x78) == nil && string(label) == base.SlotLabel
 }
 
 // lookForMove finds out whether the tables are where the image has them. Tools
 // that find a disk larger than its table says offer to move one of the two to
 // the end of the disk, and write the other again to say so.
-func (b *basis) lookForMove(t Target, has *table) error {
+func (b *basis) lookForMove(t Target, has *partition.Table) error {
 	tail := make([]byte, len(b.m.Tail))
 	if err := readAt(t, tail, b.m.SlotEnd()); err != nil {
 		return err
 	}
 	var tables []overlaid
-	if !has.equal(b.table) || string(tail) != string(b.m.Tail) {
+	if !has.Equal(b.table) || string(tail) != string(b.m.Tail) {
 		b.moved = true
 		b.notes = append(b.notes, "another tool wrote its partition table again, with the same partitions; it stays as it is")
 		tables = withTablesOf(b.m, b.table)
@@ -145,7 +149,7 @@ func (b *basis) differs(i int) string {
 // where names the part of the image that has the byte at off.
 func (b *basis) where(off int64) string {
 	for _, p := range b.parts {
-		if p.off <= off && off < p.end {
+		if p.Offset <= off && off < p.End() {
 			return p.String()
 		}
 	}
@@ -160,7 +164,7 @@ func (b *basis) where(off int64) string {
 func (b *basis) lookQuickly(ctx context.Context) error {
 	var look []int
 	for _, p := range b.parts {
-		look = append(look, int(p.off/b.m.BlockSize), int((p.off+b.m.BlockSize-1)/b.m.BlockSize), int((p.end-1)/b.m.BlockSize), int(p.end/b.m.BlockSize)-1)
+		look = append(look, int(p.Offset/b.m.BlockSize), int((p.Offset+b.m.BlockSize-1)/b.m.BlockSize), int((p.End()-1)/b.m.BlockSize), int(p.End()/b.m.BlockSize)-1)
 	}
 	for n := range spread {
 		look = append(look, n*int(b.m.PiecePartitionOffset/b.m.BlockSize)/spread)
@@ -224,7 +228,7 @@ func (b *basis) scan(ctx context.Context, r io.ReaderAt, show Progress) (base.Ha
 				b.found = append(b.found, b.differs(i))
 			}
 		}
-		show.tell(off+n, b.m.TotalSize)
+		show.report(off+n, b.m.TotalSize)
 	}
 	if more := len(b.wrong) - maxFound; more > 0 {
 		b.found = append(b.found, fmt.Sprintf("and %d blocks more", more))

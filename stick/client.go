@@ -14,8 +14,8 @@ import (
 	"time"
 
 	"aesthetic.computer/isofs/base"
-	"aesthetic.computer/isofs/bundle"
 	"aesthetic.computer/isofs/fault"
+	"aesthetic.computer/isofs/piece"
 )
 
 // A Client asks servers of isofs.
@@ -30,10 +30,10 @@ type Client struct {
 	Pause func(ctx context.Context, n int) error
 }
 
-// A Snapshot is an image as a server has it.
-type Snapshot struct {
+// A Download is an image as a server has it.
+type Download struct {
 	ID       string
-	Name     bundle.Name
+	Name     piece.Name
 	Manifest *base.Manifest // of its base
 	// SHA256 is the image's, SlotSHA256 that of what is in its slot.
 	SHA256, SlotSHA256 base.Hash
@@ -59,7 +59,7 @@ var (
 
 // Resolve finds the snapshot that an address means at the moment: of an image,
 // of the page of a piece, or of /os?piece=.
-func (c *Client) Resolve(ctx context.Context, address string) (*Snapshot, error) {
+func (c *Client) Resolve(ctx context.Context, address string) (*Download, error) {
 	u, err := parseAddress(address)
 	if err != nil {
 		return nil, err
@@ -85,7 +85,7 @@ func (c *Client) Resolve(ctx context.Context, address string) (*Snapshot, error)
 	if err != nil || path.Base(path.Dir(at.Path)) != id {
 		return nil, fmt.Errorf("the server names %q as the address of snapshot %s: %w", link[1], id, fault.Corrupt)
 	}
-	name, err := bundle.ParseFileName(path.Base(at.Path))
+	name, err := piece.ParseFileName(path.Base(at.Path))
 	if err != nil {
 		return nil, fmt.Errorf("the server's address of snapshot %s: %w", id, err)
 	}
@@ -94,14 +94,14 @@ func (c *Client) Resolve(ctx context.Context, address string) (*Snapshot, error)
 
 // ByID finds a snapshot by its id, at the server that address is of: what a
 // stick says that it carries. fault.NotFound if the server has it no more.
-func (c *Client) ByID(ctx context.Context, address, id, piece string) (*Snapshot, error) {
+func (c *Client) ByID(ctx context.Context, address, id, pieceName string) (*Download, error) {
 	u, err := parseAddress(address)
 	if err != nil {
 		return nil, err
 	}
-	name, err := bundle.ParseName(piece)
+	name, err := piece.ParseName(pieceName)
 	if err != nil || !idForm.MatchString(id) {
-		return nil, fmt.Errorf("the stick says that it carries %q, snapshot %q, which cannot be: %w", piece, id, fault.Corrupt)
+		return nil, fmt.Errorf("the stick says that it carries %q, snapshot %q, which cannot be: %w", pieceName, id, fault.Corrupt)
 	}
 	root := u.Path
 	if root != "" && !strings.HasSuffix(root, "/") && !strings.Contains(root, "/s/") && namedPiece(u) == "" {
@@ -135,7 +135,7 @@ func namedPiece(u *url.URL) string {
 	if path.Base(u.Path) == "os" {
 		return u.Query().Get("piece")
 	}
-	name, err := bundle.ParseFileName(path.Base(u.Path))
+	name, err := piece.ParseFileName(path.Base(u.Path))
 	if err != nil {
 		return ""
 	}
@@ -143,8 +143,8 @@ func namedPiece(u *url.URL) string {
 }
 
 // open reads what there is beside a snapshot.
-func (c *Client) open(ctx context.Context, folder *url.URL, id string, name bundle.Name) (*Snapshot, error) {
-	s := &Snapshot{ID: id, Name: name, client: c, folder: folder}
+func (c *Client) open(ctx context.Context, folder *url.URL, id string, name piece.Name) (*Download, error) {
+	s := &Download{ID: id, Name: name, client: c, folder: folder}
 	data, err := s.get(ctx, name.FileName()+".manifest", base.MaxManifestSize)
 	if err != nil {
 		return nil, err
@@ -159,7 +159,7 @@ func (c *Client) open(ctx context.Context, folder *url.URL, id string, name bund
 	return s, err
 }
 
-func (s *Snapshot) digestOf(ctx context.Context, file string) (sum base.Hash, err error) {
+func (s *Download) digestOf(ctx context.Context, file string) (sum base.Hash, err error) {
 	text, err := s.get(ctx, file+".sha256", maxSmall)
 	if err != nil {
 		return sum, err
@@ -172,12 +172,12 @@ func (s *Snapshot) digestOf(ctx context.Context, file string) (sum base.Hash, er
 }
 
 // URL is the address of the image, which is the same for ever.
-func (s *Snapshot) URL() string { return s.folder.JoinPath(s.Name.FileName()).Redacted() }
+func (s *Download) URL() string { return s.folder.JoinPath(s.Name.FileName()).Redacted() }
 
 // Slot downloads what is in the slot, checks that it is, and with the rest of
 // the base makes, the bytes that the server told the digests of, and its
 // signature.
-func (s *Snapshot) Slot(ctx context.Context, show Progress) ([]byte, error) {
+func (s *Download) Slot(ctx context.Context, show Progress) ([]byte, error) {
 	file := s.Name.SlotFileName()
 	slot := make([]byte, 0, s.Manifest.PiecePartitionSize)
 	size := s.Manifest.PiecePartitionSize
@@ -203,7 +203,7 @@ func (s *Snapshot) Slot(ctx context.Context, show Progress) ([]byte, error) {
 }
 
 // verify checks the signature beside a file, if signatures are to be checked.
-func (s *Snapshot) verify(ctx context.Context, file string, signed io.Reader) (by string, err error) {
+func (s *Download) verify(ctx context.Context, file string, signed io.Reader) (by string, err error) {
 	if s.client.Verifier == nil {
 		return "", nil
 	}
@@ -218,7 +218,7 @@ func (s *Snapshot) verify(ctx context.Context, file string, signed io.Reader) (b
 }
 
 // get returns a small file of the snapshot's.
-func (s *Snapshot) get(ctx context.Context, file string, limit int64) ([]byte, error) {
+func (s *Download) get(ctx context.Context, file string, limit int64) ([]byte, error) {
 	u := s.folder.JoinPath(file)
 	resp, err := s.client.do(ctx, http.MethodGet, u, "")
 	if err != nil {
@@ -285,7 +285,7 @@ type span struct{ off, end, size int64 }
 // This is not the loop of package origin. A download has no deadline as long as
 // bytes come, the sink (a stick) may fail by itself, and the server may redirect
 // to any host.
-func (s *Snapshot) fetch(ctx context.Context, file string, of span, sink func([]byte) error, show Progress) error {
+func (s *Download) fetch(ctx context.Context, file string, of span, sink func([]byte) error, show Progress) error {
 	u := s.folder.JoinPath(file)
 	left, length := of, of.end-of.off
 	for failed := 0; ; {
@@ -294,7 +294,7 @@ func (s *Snapshot) fetch(ctx context.Context, file string, of span, sink func([]
 				return &sinkError{err}
 			}
 			left.off += int64(len(p))
-			show.tell(left.off-of.off, length)
+			show.report(left.off-of.off, length)
 			return nil
 		})
 		if own, ok := errors.AsType[*sinkError](err); ok {
@@ -343,7 +343,7 @@ func (of span) answeredBy(resp *http.Response) error {
 }
 
 // part downloads from the beginning of a span on, for as long as it comes.
-func (s *Snapshot) part(ctx context.Context, u *url.URL, of span, sink func([]byte) error) (n int64, err error) {
+func (s *Download) part(ctx context.Context, u *url.URL, of span, sink func([]byte) error) (n int64, err error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	patience := time.AfterFunc(stall, func() { cancel(errStalled) })

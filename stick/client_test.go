@@ -218,7 +218,7 @@ func (w waiting) Read([]byte) (int, error) {
 
 func TestAStalledDownloadIsGoneOnWith(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := &Snapshot{client: &Client{HTTP: &http.Client{Transport: &stalling{}}}, folder: &url.URL{Scheme: "http", Host: "x"}}
+		s := &Download{client: &Client{HTTP: &http.Client{Transport: &stalling{}}}, folder: &url.URL{Scheme: "http", Host: "x"}}
 		var got []byte
 		err := s.fetch(t.Context(), "file", span{0, 10, 10}, func(p []byte) error {
 			time.Sleep(time.Hour) // a slow stick is no stalled download

@@ -19,13 +19,13 @@ import (
 	"testing"
 	"time"
 
-	"github.com/diskfs/go-diskfs/backend"
-	"github.com/diskfs/go-diskfs/partition/gpt"
-
 	"aesthetic.computer/isofs/base"
-	"aesthetic.computer/isofs/bundle"
 	"aesthetic.computer/isofs/extent"
 	"aesthetic.computer/isofs/image"
+	"aesthetic.computer/isofs/piece"
+
+	"github.com/diskfs/go-diskfs/backend"
+	"github.com/diskfs/go-diskfs/partition/gpt"
 )
 
 const (
@@ -102,7 +102,7 @@ func newBase(t testing.TB, seed byte) image.Base {
 // A published is an image on the fake server.
 type published struct {
 	id    string
-	name  bundle.Name
+	name  piece.Name
 	image []byte
 	m     *base.Manifest
 }
@@ -110,13 +110,13 @@ type published struct {
 func (p *published) slot() []byte { return p.image[slotStart : slotStart+slotSize] }
 
 // publish makes an image of a piece.
-func publish(t testing.TB, b image.Base, piece, html string) *published {
+func publish(t testing.TB, b image.Base, title, html string) *published {
 	t.Helper()
-	name, err := bundle.ParseName(piece)
+	name, err := piece.ParseName(title)
 	if err != nil {
 		t.Fatal(err)
 	}
-	in := image.Inputs{Piece: name.String(), Title: piece, Bundle: sha256.Sum256([]byte(html)), BundleSize: int64(len(html)), Time: 1_790_000_000}
+	in := image.Inputs{Piece: name.String(), Title: title, Bundle: sha256.Sum256([]byte(html)), BundleSize: int64(len(html)), Time: 1_790_000_000}
 	img, err := image.Compose(b, in, extent.Bytes([]byte(html)))
 	if err != nil {
 		t.Fatal(err)
@@ -167,7 +167,7 @@ func (s *fakeServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.asked = append(s.asked, r.Method+" "+r.URL.Path+" "+r.Header.Get("Range"))
 	path := r.URL.Path
 	if path == "/os" {
-		name, err := bundle.ParseName(r.URL.Query().Get("piece"))
+		name, err := piece.ParseName(r.URL.Query().Get("piece"))
 		p := s.current[name.FileName()]
 		if err != nil || p == nil {
 			http.NotFound(w, r)
@@ -243,7 +243,7 @@ func (s *fakeServer) client() *Client {
 	return &Client{HTTP: s.Client(), Pause: func(context.Context, int) error { return nil }}
 }
 
-func (s *fakeServer) resolve(t testing.TB, path string) *Snapshot {
+func (s *fakeServer) resolve(t testing.TB, path string) *Download {
 	t.Helper()
 	snap, err := s.client().Resolve(t.Context(), s.URL+path)
 	if err != nil {

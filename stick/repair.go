@@ -62,7 +62,7 @@ func (u *Update) planRepair(ctx context.Context, o Options) error {
 // repairsTable reports whether a wrong block has a part of the partition table.
 func (b *basis) repairsTable() bool {
 	for _, i := range b.wrong {
-		if off, _ := b.m.BlockRange(i); off < 2*sector+int64(len(b.table.entries)) {
+		if off, _ := b.m.BlockRange(i); off < 2*sector+int64(len(b.table.Entries())) {
 			return true
 		}
 	}
@@ -71,7 +71,7 @@ func (b *basis) repairsTable() bool {
 
 // fetchBlocks downloads blocks of the base, out of the image, and compares each
 // with its hash.
-func (s *Snapshot) fetchBlocks(ctx context.Context, blocks []int, show Progress) ([]overlaid, error) {
+func (s *Download) fetchBlocks(ctx context.Context, blocks []int, show Progress) ([]overlaid, error) {
 	var got []overlaid
 	total := int64(len(blocks)) * s.Manifest.BlockSize
 	for n, i := range blocks {
@@ -88,7 +88,7 @@ func (s *Snapshot) fetchBlocks(ctx context.Context, blocks []int, show Progress)
 			return nil, fmt.Errorf("block %d of the image came with other bytes than the manifest of its base has: %w", i, fault.Corrupt)
 		}
 		got = append(got, overlaid{off, data})
-		show.tell(int64(n+1)*s.Manifest.BlockSize, total)
+		show.report(int64(n+1)*s.Manifest.BlockSize, total)
 	}
 	return got, nil
 }

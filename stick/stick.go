@@ -19,6 +19,7 @@ import (
 
 	"aesthetic.computer/isofs/base"
 	"aesthetic.computer/isofs/fault"
+	"aesthetic.computer/isofs/partition"
 )
 
 // A Target is an open stick, or a file with an image in it.
@@ -35,7 +36,7 @@ type Target interface {
 // A Progress is told how far something is. It may be nil.
 type Progress func(done, total int64)
 
-func (p Progress) tell(done, total int64) {
+func (p Progress) report(done, total int64) {
 	if p != nil {
 		p(done, total)
 	}
@@ -123,7 +124,7 @@ func readContents(t Target, m *base.Manifest) (*Contents, error) {
 	if c, err := readMarker(t, m.PiecePartitionOffset); c != nil || err != nil {
 		return c, err
 	}
-	slot := base.Partition{Label: base.SlotLabel, Offset: m.PiecePartitionOffset, Size: m.PiecePartitionSize}
+	slot := partition.Partition{Span: partition.Span{Offset: m.PiecePartitionOffset, Size: m.PiecePartitionSize}}
 	data, err := slot.ReadFile(t, m.TotalSize, contentsFile)
 	if errors.Is(err, fault.Unavailable) {
 		return nil, fmt.Errorf("read what is on the stick: %w", err)

@@ -14,7 +14,7 @@ func sum256(p []byte) [32]byte { return sha256.Sum256(p) }
 
 // An Update is what would be done to a stick, before it is.
 type Update struct {
-	Snapshot *Snapshot
+	Snapshot *Download
 	// Has is what the stick says that it carries now; nil if it says nothing.
 	Has *Contents
 	// Same is true if it already has this image's slot, and nothing is to be
@@ -46,7 +46,7 @@ type Options struct {
 // Plan looks at a stick that is to become s. Nothing is written. A stick of
 // another base is an *OtherBaseError, one whose base was changed and is not to be
 // repaired a *TouchedError, what is no stick of isofs fault.Invalid.
-func Plan(ctx context.Context, t Target, s *Snapshot, o Options) (*Update, error) {
+func Plan(ctx context.Context, t Target, s *Download, o Options) (*Update, error) {
 	b, err := lookAtBasis(t, s.Manifest)
 	if err != nil {
 		return nil, err
@@ -96,23 +96,23 @@ func (u *Update) Bytes() (slot, base int64) {
 	return m.PiecePartitionSize, base
 }
 
-// A Stage is a part of an update that takes time.
-type Stage string
+// A Step is a part of an update that takes time.
+type Step string
 
-// The stages of an update, of which the second may be left out.
+// The steps of an update, of which the second may be left out.
 const (
-	Downloading  Stage = "downloading the piece"
-	CheckingBase Stage = "comparing the base"
-	Writing      Stage = "writing and reading back"
+	Downloading  Step = "downloading the piece"
+	CheckingBase Step = "comparing the base"
+	Writing      Step = "writing and reading back"
 )
 
 // Run downloads the piece, and what is to be repaired, compares the base if that
 // is to be done, writes the slot and reads it back. show may be nil. An
 // *UnfinishedError says that the stick was written to and cannot be used;
 // before that nothing was written.
-func (u *Update) Run(ctx context.Context, show func(Stage) Progress) error {
+func (u *Update) Run(ctx context.Context, show func(Step) Progress) error {
 	if show == nil {
-		show = func(Stage) Progress { return nil }
+		show = func(Step) Progress { return nil }
 	}
 	slot, err := u.Snapshot.Slot(ctx, show(Downloading))
 	if err != nil {
@@ -127,5 +127,5 @@ func (u *Update) Run(ctx context.Context, show func(Stage) Progress) error {
 			return err
 		}
 	}
-	return writeSlot(ctx, u.target, u.Snapshot, slot, pieces, show(Writing))
+	return u.writeSlot(ctx, slot, pieces, show(Writing))
 }

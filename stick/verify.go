@@ -9,6 +9,7 @@ import (
 
 	"aesthetic.computer/isofs/base"
 	"aesthetic.computer/isofs/fault"
+	"aesthetic.computer/isofs/partition"
 )
 
 // A Verdict is what verifying a stick found.
@@ -52,16 +53,16 @@ func (v *Verdict) Err() error {
 // It finds the slot by the partition table. fault.Invalid if it is no stick of
 // isofs; fault.NotFound if it does not say.
 func WhatItCarries(t Target) (*Contents, error) {
-	has, err := readTable(t, 1)
+	has, err := partition.ReadTable(t, 1)
 	if err != nil {
 		return nil, fmt.Errorf("this is not a stick of isofs, or a broken one: %w", err)
 	}
-	for _, p := range has.partitions() {
-		if p.name != base.SlotLabel && !isSlot(t, p) {
+	for _, p := range has.Partitions() {
+		if p.Name != base.SlotLabel && !isSlot(t, p) {
 			continue
 		}
 		// The volume's reader needs to know no more than this of the image.
-		c, err := readContents(t, &base.Manifest{PiecePartitionOffset: p.off, PiecePartitionSize: p.end - p.off, TotalSize: t.Size()})
+		c, err := readContents(t, &base.Manifest{PiecePartitionOffset: p.Offset, PiecePartitionSize: p.Size, TotalSize: t.Size()})
 		if err == nil && c == nil {
 			err = fmt.Errorf("%s does not say what it carries: give the address of the image that it should be: %w", p, fault.NotFound)
 		}
@@ -73,7 +74,7 @@ func WhatItCarries(t Target) (*Contents, error) {
 // Verify reads the length of the image from a stick and compares it with what
 // the server says of the snapshot, and, if the client has a Verifier, with what
 // was signed. Where it differs is in the verdict; errors are of reading.
-func Verify(ctx context.Context, t Target, s *Snapshot, show Progress) (*Verdict, error) {
+func Verify(ctx context.Context, t Target, s *Download, show Progress) (*Verdict, error) {
 	m := s.Manifest
 	b, err := lookAtBasis(t, m)
 	if err != nil {
@@ -115,7 +116,7 @@ func Verify(ctx context.Context, t Target, s *Snapshot, show Progress) (*Verdict
 // scanSigned reads the image once, for its digest and for the signature. That
 // a digest is not the signed one is found by comparing it; so what the Verifier
 // says of other bytes is no error.
-func scanSigned(ctx context.Context, b *basis, t Target, s *Snapshot, show Progress) (sum base.Hash, by string, err error) {
+func scanSigned(ctx context.Context, b *basis, t Target, s *Download, show Progress) (sum base.Hash, by string, err error) {
 	if s.client.Verifier == nil {
 		sum, err = b.scan(ctx, t, show)
 		return sum, "", err
@@ -155,7 +156,7 @@ func (t *teeReader) ReadAt(p []byte, off int64) (int, error) {
 }
 
 // firstInSlot tells at which byte the slot differs, "" if nowhere.
-func firstInSlot(ctx context.Context, t Target, s *Snapshot) string {
+func firstInSlot(ctx context.Context, t Target, s *Download) string {
 	off := s.Manifest.PiecePartitionOffset
 	unchecked := *s
 	unchecked.client = &Client{HTTP: s.client.HTTP, Pause: s.client.Pause}

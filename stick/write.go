@@ -31,7 +31,7 @@ const (
 // markerRepair is a line more: the base may be half repaired.
 const markerRepair = "repair base\n"
 
-func marker(s *Snapshot, repair bool) []byte {
+func marker(s *Download, repair bool) []byte {
 	p := make([]byte, firstBytes)
 	text := fmt.Sprintf(markerForm, s.ID, s.Name, s.Manifest.SHA256)
 	if repair {
@@ -70,7 +70,8 @@ func readMarker(t Target, slot int64) (*Contents, error) {
 // writeSlot writes the slot: first a marker instead of its superblock, then what
 // is to be repaired of the base, then all behind the superblock, and that when
 // all else was read back and is right.
-func writeSlot(ctx context.Context, t Target, s *Snapshot, slot []byte, repair []overlaid, show Progress) error {
+func (u *Update) writeSlot(ctx context.Context, slot []byte, repair []overlaid, show Progress) error {
+	t, s := u.target, u.Snapshot
 	off := s.Manifest.PiecePartitionOffset
 	if err := writeThrough(t, marker(s, len(repair) > 0), off); err != nil {
 		return &UnfinishedError{err}
@@ -99,9 +100,9 @@ func writeSlot(ctx context.Context, t Target, s *Snapshot, slot []byte, repair [
 					return err
 				}
 			}
-			show.tell(int64(at), total)
+			show.report(int64(at), total)
 		}
-		if err := compareBack(ctx, t, slot[firstBytes:], off+firstBytes, func(done int64) { show.tell(total/2+firstBytes+done, total) }); err != nil {
+		if err := compareBack(ctx, t, slot[firstBytes:], off+firstBytes, func(done int64) { show.report(total/2+firstBytes+done, total) }); err != nil {
 			return err
 		}
 		return writeThrough(t, slot[:firstBytes], off)
@@ -109,7 +110,7 @@ func writeSlot(ctx context.Context, t Target, s *Snapshot, slot []byte, repair [
 	if err != nil {
 		return &UnfinishedError{err}
 	}
-	show.tell(total, total)
+	show.report(total, total)
 	return nil
 }
 
@@ -178,7 +179,7 @@ func firstDifference(a, b []byte) int {
 // WriteImage writes the whole image of a snapshot, reads it back and compares
 // its digest. The first MiB, without which the stick does not start and is no
 // stick of isofs, is written last.
-func WriteImage(ctx context.Context, t Target, s *Snapshot, wrote, readBack Progress) error {
+func WriteImage(ctx context.Context, t Target, s *Download, wrote, readBack Progress) error {
 	if t.Size() < s.Manifest.TotalSize {
 		return fmt.Errorf("the stick has %d bytes, the image %d: take a larger one: %w", t.Size(), s.Manifest.TotalSize, fault.Invalid)
 	}
@@ -191,7 +192,7 @@ func WriteImage(ctx context.Context, t Target, s *Snapshot, wrote, readBack Prog
 	return nil
 }
 
-func writeRest(ctx context.Context, t Target, s *Snapshot, wrote, readBack Progress) error {
+func writeRest(ctx context.Context, t Target, s *Download, wrote, readBack Progress) error {
 	total := s.Manifest.TotalSize
 	w := &imageWriter{t: t, first: make([]byte, 0, chunk), rest: make([]byte, 0, chunk)}
 	sum := sha256.New()
@@ -220,7 +221,7 @@ func writeRest(ctx context.Context, t Target, s *Snapshot, wrote, readBack Progr
 			return err
 		}
 		back.Write(p)
-		readBack.tell(off+int64(len(p)), total)
+		readBack.report(off+int64(len(p)), total)
 	}
 	if got := base.Hash(back.Sum(nil)); got != s.SHA256 {
 		return fmt.Errorf("what reads back from the stick has sha256 %s, not %s: it is broken, or not as large as it says: %w", got, s.SHA256, fault.Corrupt)

@@ -117,7 +117,7 @@ func TestLinkedVersions(t *testing.T) {
 		if err := os.Symlink("..", filepath.Join(root, "bases/tiny/amd64", day+"03")); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := Versions(t.Context(), s, "tiny", "amd64"); err != nil {
+		if _, err := tiny(s).Versions(t.Context()); err != nil {
 			t.Errorf("%q is a link, and another leads in circles: %v", link, err)
 		}
 	}

@@ -15,6 +15,22 @@ import (
 	"aesthetic.computer/isofs/fault"
 )
 
+// A Place is where the bases of one flavor and architecture are published, and
+// how their channel is written.
+type Place struct {
+	Store
+	Flavor, Arch string
+	Sign         Signer           // nil: nothing is signed
+	Now          func() time.Time // nil: time.Now
+}
+
+func (p Place) now() time.Time {
+	if p.Now == nil {
+		return time.Now()
+	}
+	return p.Now()
+}
+
 // A Version is one that is there, whether a channel names it or not.
 type Version struct {
 	Name  string
@@ -34,7 +50,7 @@ func Channels(ctx context.Context, s Store) ([]*base.Channel, error) {
 		if err != nil {
 			continue // a signature, or something else
 		}
-		c, err := readChannel(ctx, s, flavor, arch)
+		c, _, _, err := Place{Store: s, Flavor: flavor, Arch: arch}.readChannel(ctx)
 		if err != nil {
 			return nil, err
 		}
@@ -43,10 +59,10 @@ func Channels(ctx context.Context, s Store) ([]*base.Channel, error) {
 	return all, nil
 }
 
-// Versions lists those of a flavor and architecture, the newest first.
-func Versions(ctx context.Context, s Store, flavor, arch string) ([]Version, error) {
-	folder := base.KindPath(flavor, arch)
-	files, err := s.List(ctx, folder)
+// Versions lists those that are there, the newest first.
+func (p Place) Versions(ctx context.Context) ([]Version, error) {
+	folder := base.KindPath(p.Flavor, p.Arch)
+	files, err := p.List(ctx, folder)
 	if err != nil {
 		return nil, err
 	}
@@ -72,12 +88,12 @@ func Versions(ctx context.Context, s Store, flavor, arch string) ([]Version, err
 // Rollback makes another version the channel's current one: the previous one,
 // if version is "". With a signer the new channel is signed, and the version
 // must be.
-func Rollback(ctx context.Context, s Store, flavor, arch, version string, sign Signer, now time.Time) (*base.Channel, error) {
-	c, data, tag, err := readChannelData(ctx, s, flavor, arch)
+func (p Place) Rollback(ctx context.Context, version string) (*base.Channel, error) {
+	c, data, tag, err := p.readChannel(ctx)
 	if err != nil {
 		return nil, err
 	}
-	if err := mustSign(ctx, s, sign, c, data); err != nil {
+	if err := p.mustSign(ctx, c, data); err != nil {
 		return nil, err
 	}
 	if version == "" {
@@ -92,54 +108,55 @@ func Rollback(ctx context.Context, s Store, flavor, arch, version string, sign S
 	if c.IsRemoving(version) {
 		return nil, fmt.Errorf("version %s was removed: %w", version, fault.NotFound)
 	}
-	folder := base.VersionPath(flavor, arch, version)
-	m, text, err := readManifest(ctx, s, folder)
+	folder := base.VersionPath(p.Flavor, p.Arch, version)
+	m, text, err := readManifest(ctx, p, folder)
 	if err != nil {
 		return nil, err
 	}
-	if m.Version != version || m.Flavor != flavor || m.Arch != arch {
+	if m.Version != version || m.Flavor != p.Flavor || m.Arch != p.Arch {
 		return nil, fmt.Errorf("the manifest in %s is of %s: %w", folder, m.Entry().Path, fault.Corrupt)
 	}
-	if err := checkSigned(ctx, s, sign, folder, text); err != nil {
+	if err := p.checkSigned(ctx, folder, text); err != nil {
 		return nil, err
 	}
-	next := c.Next(now)
+	next := c.Next(p.now())
 	next.Move(m.Entry())
-	return next, putChannel(ctx, s, sign, next, tag)
+	return next, p.putChannel(ctx, next, tag)
 }
 
 // Prune removes what is not among the keep newest versions, nor named by the
-// channel, which is shortened to keep versions first.
-func Prune(ctx context.Context, s Store, flavor, arch string, keep int, sign Signer, now time.Time, dry bool) (removed []string, err error) {
+// channel, which is shortened to keep versions first. A dry run only returns what
+// would be removed.
+func (p Place) Prune(ctx context.Context, keep int, dry bool) (removed []string, err error) {
 	if keep < 1 || keep > base.MaxKeep {
 		return nil, fmt.Errorf("keep %d is not between 1 and %d: %w", keep, base.MaxKeep, fault.Invalid)
 	}
-	c, data, tag, err := readChannelData(ctx, s, flavor, arch)
+	c, data, tag, err := p.readChannel(ctx)
 	if err != nil {
 		return nil, err
 	}
-	if err := mustSign(ctx, s, sign, c, data); err != nil {
+	if err := p.mustSign(ctx, c, data); err != nil {
 		return nil, err
 	}
-	there, err := removable(ctx, s, c)
+	there, err := p.removable(ctx, c)
 	if err != nil {
 		return nil, err
 	}
-	next := c.Next(now)
+	next := c.Next(p.now())
 	next.Keep(keep, there)
 	if dry || len(next.Removing) == 0 && len(next.Previous) == len(c.Previous) {
 		return next.Removing, nil
 	}
-	if err := putChannel(ctx, s, sign, next, tag); err != nil {
+	if err := p.putChannel(ctx, next, tag); err != nil {
 		return nil, err
 	}
-	return remove(ctx, s, next)
+	return p.remove(ctx, next)
 }
 
 // removable are the versions that are whole, and those that somebody began to
 // remove. One that is not whole may be somebody's who publishes it now.
-func removable(ctx context.Context, s Store, c *base.Channel) ([]string, error) {
-	all, err := Versions(ctx, s, c.Flavor, c.Arch)
+func (p Place) removable(ctx context.Context, c *base.Channel) ([]string, error) {
+	all, err := p.Versions(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -153,10 +170,10 @@ func removable(ctx context.Context, s Store, c *base.Channel) ([]string, error) 
 }
 
 // remove deletes what the channel, as it was written, says is to be removed.
-func remove(ctx context.Context, s Store, c *base.Channel) (removed []string, err error) {
+func (p Place) remove(ctx context.Context, c *base.Channel) (removed []string, err error) {
 	for _, version := range c.Removing {
 		// Without its manifest it is no version any more.
-		if err := s.Remove(ctx, base.VersionPath(c.Flavor, c.Arch, version), base.ManifestName); err != nil {
+		if err := p.Remove(ctx, base.VersionPath(c.Flavor, c.Arch, version), base.ManifestName); err != nil {
 			return removed, fmt.Errorf("remove version %s: %w: isofs base prune goes on with it", version, err)
 		}
 		removed = append(removed, version)
@@ -164,23 +181,18 @@ func remove(ctx context.Context, s Store, c *base.Channel) (removed []string, er
 	return removed, nil
 }
 
-func readChannel(ctx context.Context, s Store, flavor, arch string) (*base.Channel, error) {
-	c, _, _, err := readChannelData(ctx, s, flavor, arch)
-	return c, err
-}
-
-// readChannelData returns a channel, the bytes that it was read of, and their tag.
-func readChannelData(ctx context.Context, s Store, flavor, arch string) (*base.Channel, []byte, string, error) {
-	name := base.ChannelPath(flavor, arch)
-	data, tag, err := s.Read(ctx, name, base.MaxChannelSize)
+// readChannel returns the channel, the bytes that it was read of, and their tag.
+func (p Place) readChannel(ctx context.Context) (c *base.Channel, data []byte, tag string, err error) {
+	name := base.ChannelPath(p.Flavor, p.Arch)
+	data, tag, err = p.Read(ctx, name, base.MaxChannelSize)
 	if err != nil {
 		return nil, nil, "", err
 	}
-	c, err := base.ParseChannel(data)
+	c, err = base.ParseChannel(data)
 	if err != nil {
 		return nil, nil, "", fmt.Errorf("%s: %w", name, err)
 	}
-	if c.Flavor != flavor || c.Arch != arch {
+	if c.Flavor != p.Flavor || c.Arch != p.Arch {
 		return nil, nil, "", fmt.Errorf("%s is of %s and %s: %w", name, c.Flavor, c.Arch, fault.Corrupt)
 	}
 	return c, data, tag, nil
@@ -188,25 +200,25 @@ func readChannelData(ctx context.Context, s Store, flavor, arch string) (*base.C
 
 // putChannel writes the channel over the one that had the tag, and reads it
 // again: what is there then is what was written, or somebody else's.
-func putChannel(ctx context.Context, s Store, sign Signer, c *base.Channel, tag string) error {
+func (p Place) putChannel(ctx context.Context, c *base.Channel, tag string) error {
 	data, err := c.Marshal()
 	if err != nil {
 		return err
 	}
-	if err := signChannel(ctx, s, sign, c, data); err != nil {
+	if err := p.signChannel(ctx, c, data); err != nil {
 		return err
 	}
-	if sign != nil {
-		defer forgetSignatures(ctx, s, c)
+	if p.Sign != nil {
+		defer forgetSignatures(ctx, p, c)
 	}
 	name := base.ChannelPath(c.Flavor, c.Arch)
 	// The answer to a request that was done may have been lost, and the next one
 	// refused: therefore it is looked at also after a conflict.
-	err = s.Put(ctx, name, data, tag)
+	err = p.Put(ctx, name, data, tag)
 	if err != nil && !errors.Is(err, ErrConflict) {
 		return err
 	}
-	now, _, readErr := s.Read(ctx, name, base.MaxChannelSize)
+	now, _, readErr := p.Read(ctx, name, base.MaxChannelSize)
 	if readErr != nil {
 		return errors.Join(err, readErr)
 	}

@@ -79,12 +79,12 @@ func published(t *testing.T, s Store, p Publication) Result {
 // state is what the channel names, and what there is, in days.
 func state(t *testing.T, s Store) string {
 	t.Helper()
-	all, err := Versions(t.Context(), s, "tiny", "amd64")
+	all, err := tiny(s).Versions(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
 	var words []string
-	c, err := readChannel(t.Context(), s, "tiny", "amd64")
+	c, _, _, err := tiny(s).readChannel(t.Context())
 	if err == nil {
 		words = append(words, strings.TrimPrefix(c.Current.Version, day))
 		for _, e := range c.Previous {
@@ -173,3 +173,13 @@ func counted(b *bucket, taken func()) {
 type doer func(*http.Request) (*http.Response, error)
 
 func (d doer) Do(r *http.Request) (*http.Response, error) { return d(r) }
+
+// tiny is the place of the bases of these tests at a store.
+func tiny(s Store) Place { return Place{Store: s, Flavor: "tiny", Arch: "amd64"} }
+
+// tinyAt is tiny with a signer, at a fixed time.
+func tinyAt(s Store, sign Signer, now time.Time) Place {
+	p := tiny(s)
+	p.Sign, p.Now = sign, func() time.Time { return now }
+	return p
+}

@@ -17,16 +17,16 @@ import (
 type Publication struct {
 	Manifest *base.Manifest
 	Image    io.ReaderAt
-	Keep     int                                   // versions that the channel keeps
-	Progress func(stage string, done, total int64) // may be nil
-	Now      func() time.Time                      // nil: time.Now
-	Sign     Signer                                // nil: nothing is signed
+	Keep     int                                  // versions that the channel keeps
+	Progress func(step string, done, total int64) // may be nil
+	Now      func() time.Time                     // nil: time.Now
+	Sign     Signer                               // nil: nothing is signed
 }
 
-// The stages of a publication, as Progress names them.
+// The steps of a publication, as Progress names them.
 const (
-	StageUpload = "uploading"
-	StageVerify = "reading back"
+	StepUpload = "uploading"
+	StepVerify = "reading back"
 )
 
 // A Result is what a publication did.
@@ -48,7 +48,7 @@ type Plan struct {
 // A publisher is one publication under way.
 type publisher struct {
 	Publication
-	store   Store
+	place   Place
 	path    string // of the version's folder
 	channel *base.Channel
 	data    []byte // the channel's
@@ -101,23 +101,23 @@ func Publish(ctx context.Context, s Store, p Publication) (Result, error) {
 	}
 	if r.Already && len(next.Removing) == 0 {
 		r.Channel = w.channel
-		if err := signChannel(ctx, s, w.Sign, w.channel, w.data); err != nil {
+		if err := w.place.signChannel(ctx, w.channel, w.data); err != nil {
 			return Result{}, w.failed(err)
 		}
 		return r, nil
 	}
-	if err := putChannel(ctx, s, w.Sign, next, w.tag); err != nil {
+	if err := w.place.putChannel(ctx, next, w.tag); err != nil {
 		return Result{}, w.failed(err)
 	}
 	r.Channel = next
-	r.Removed, err = remove(ctx, s, next)
+	r.Removed, err = w.place.remove(ctx, next)
 	return r, err
 }
 
 // failed says what could not be done.
 func (w *publisher) failed(err error) error {
 	m := w.Manifest
-	return fmt.Errorf("publish %s %s %s at %s: %w", m.Flavor, m.Arch, m.Version, w.store, err)
+	return fmt.Errorf("publish %s %s %s at %s: %w", m.Flavor, m.Arch, m.Version, w.place.Store, err)
 }
 
 // begin looks at what is there and refuses what must not be done.
@@ -125,20 +125,18 @@ func begin(ctx context.Context, s Store, p Publication) (*publisher, error) {
 	if p.Progress == nil {
 		p.Progress = func(string, int64, int64) {}
 	}
-	if p.Now == nil {
-		p.Now = time.Now
-	}
 	m := p.Manifest
-	w := &publisher{Publication: p, store: s, path: base.VersionPath(m.Flavor, m.Arch, m.Version)}
+	place := Place{Store: s, Flavor: m.Flavor, Arch: m.Arch, Sign: p.Sign, Now: p.Now}
+	w := &publisher{Publication: p, place: place, path: base.VersionPath(m.Flavor, m.Arch, m.Version)}
 	if p.Keep < 1 || p.Keep > base.MaxKeep {
 		return w, fmt.Errorf("keep %d is not between 1 and %d: %w", p.Keep, base.MaxKeep, fault.Invalid)
 	}
 	var err error
-	w.channel, w.data, w.tag, err = readChannelData(ctx, s, m.Flavor, m.Arch)
+	w.channel, w.data, w.tag, err = place.readChannel(ctx)
 	if err != nil && !errors.Is(err, fault.NotFound) {
 		return w, err
 	}
-	if err := mustSign(ctx, s, p.Sign, w.channel, w.data); err != nil {
+	if err := place.mustSign(ctx, w.channel, w.data); err != nil {
 		return w, err
 	}
 	if err := w.admit(); err != nil {
@@ -170,7 +168,7 @@ func (w *publisher) isCurrent() bool {
 
 // look finds out which files of the version are there.
 func (w *publisher) look(ctx context.Context) error {
-	there, data, err := readManifest(ctx, w.store, w.path)
+	there, data, err := readManifest(ctx, w.place, w.path)
 	switch {
 	case err == nil && there.SHA256 != w.Manifest.SHA256:
 		return fmt.Errorf("this version is there, with sha256 %s and not %s: give the new base a version of its own: %w", there.SHA256, w.Manifest.SHA256, fault.Invalid)
@@ -179,7 +177,7 @@ func (w *publisher) look(ctx context.Context) error {
 	case !errors.Is(err, fault.NotFound):
 		return err
 	}
-	files, err := w.store.List(ctx, w.path)
+	files, err := w.place.List(ctx, w.path)
 	if err != nil {
 		return err
 	}
@@ -192,9 +190,9 @@ func (w *publisher) bring(ctx context.Context) error {
 	image := path.Join(w.path, base.ImageName)
 	if !w.image {
 		sent, total := int64(0), w.Manifest.TotalSize
-		err := w.store.Upload(ctx, image, w.Image, total, func(n int64) {
+		err := w.place.Upload(ctx, image, w.Image, total, func(n int64) {
 			sent += n
-			w.Progress(StageUpload, sent, total)
+			w.Progress(StepUpload, sent, total)
 		})
 		if errors.Is(err, ErrConflict) {
 			// If it is the same base, all is well.
@@ -216,14 +214,14 @@ func (w *publisher) bring(ctx context.Context) error {
 		return w.signThere(ctx, data)
 	}
 	// Before the manifest: who finds that finds its signature.
-	if err := signManifest(ctx, w.store, w.Sign, w.Manifest, data); err != nil {
+	if err := w.place.signManifest(ctx, w.Manifest, data); err != nil {
 		return err
 	}
 	name := path.Join(w.path, base.ManifestName)
-	if err := w.store.Put(ctx, name, data, ""); err != nil && !errors.Is(err, ErrConflict) {
+	if err := w.place.Put(ctx, name, data, ""); err != nil && !errors.Is(err, ErrConflict) {
 		return err
 	}
-	w.manifest, _, err = w.store.Read(ctx, name, base.MaxManifestSize)
+	w.manifest, _, err = w.place.Read(ctx, name, base.MaxManifestSize)
 	if err == nil && !bytes.Equal(w.manifest, data) {
 		// Of another publisher of the same base, if it is right.
 		if err := w.look(ctx); err != nil {
@@ -241,19 +239,19 @@ func (w *publisher) bring(ctx context.Context) error {
 // one of the same base may say other things of its blocks.
 func (w *publisher) signThere(ctx context.Context, ours []byte) error {
 	if bytes.Equal(w.manifest, ours) {
-		return signManifest(ctx, w.store, w.Sign, w.Manifest, ours)
+		return w.place.signManifest(ctx, w.Manifest, ours)
 	}
-	return checkSigned(ctx, w.store, w.Sign, w.path, w.manifest)
+	return w.place.checkSigned(ctx, w.path, w.manifest)
 }
 
 // next is the channel that names the base, and what is too many by then.
 func (w *publisher) next(ctx context.Context, soon bool) (*base.Channel, error) {
-	n := base.NewChannel(w.Manifest, w.Now())
+	n := base.NewChannel(w.Manifest, w.place.now())
 	if w.channel != nil {
-		n = w.channel.Next(w.Now())
+		n = w.channel.Next(w.place.now())
 		n.Move(w.Manifest.Entry())
 	}
-	there, err := removable(ctx, w.store, n)
+	there, err := w.place.removable(ctx, n)
 	if err != nil {
 		return nil, err
 	}

@@ -65,33 +65,33 @@ func TestRollbackAndPrune(t *testing.T) {
 		}
 		back := func(version, want string) {
 			t.Helper()
-			if _, err := Rollback(t.Context(), s, "tiny", "amd64", version, nil, now); err != nil {
+			if _, err := tinyAt(s, nil, now).Rollback(t.Context(), version); err != nil {
 				t.Error(err)
 			}
 			is(t, s, want)
 		}
 		back("", "02 01 of 03 02 01")
 		back("", "01 of 03 02 01")
-		if _, err := Rollback(t.Context(), s, "tiny", "amd64", "", nil, now); !errors.Is(err, fault.Invalid) {
+		if _, err := tinyAt(s, nil, now).Rollback(t.Context(), ""); !errors.Is(err, fault.Invalid) {
 			t.Errorf("further back than there is: %v", err)
 		}
-		if _, err := Rollback(t.Context(), s, "tiny", "amd64", day+"09", nil, now); !errors.Is(err, fault.NotFound) {
+		if _, err := tinyAt(s, nil, now).Rollback(t.Context(), day+"09"); !errors.Is(err, fault.NotFound) {
 			t.Errorf("to what is not there: %v", err)
 		}
 		// The named one stays though it is the oldest, and the newest though it is not named.
-		if got, err := Prune(t.Context(), s, "tiny", "amd64", 1, nil, now, true); err != nil || !slices.Equal(got, []string{day + "02"}) {
+		if got, err := tinyAt(s, nil, now).Prune(t.Context(), 1, true); err != nil || !slices.Equal(got, []string{day + "02"}) {
 			t.Errorf("%v, %v", got, err)
 		}
 		is(t, s, "01 of 03 02 01")
 		// Killed in the middle: nobody can go back to what was half removed, and the next one goes on.
 		broken := hooked{Store: s, remove: func(string) error { return errKilled }}
-		if _, err := Prune(t.Context(), broken, "tiny", "amd64", 1, nil, now, false); !errors.Is(err, errKilled) {
+		if _, err := tinyAt(broken, nil, now).Prune(t.Context(), 1, false); !errors.Is(err, errKilled) {
 			t.Error(err)
 		}
-		if _, err := Rollback(t.Context(), s, "tiny", "amd64", day+"02", nil, now); !errors.Is(err, fault.NotFound) {
+		if _, err := tinyAt(s, nil, now).Rollback(t.Context(), day+"02"); !errors.Is(err, fault.NotFound) {
 			t.Errorf("to what is being removed: %v", err)
 		}
-		if got, err := Prune(t.Context(), s, "tiny", "amd64", 3, nil, now, false); err != nil || !slices.Equal(got, []string{day + "02"}) {
+		if got, err := tinyAt(s, nil, now).Prune(t.Context(), 3, false); err != nil || !slices.Equal(got, []string{day + "02"}) {
 			t.Errorf("%v, %v", got, err)
 		}
 		is(t, s, "01 of 03 01")
@@ -125,10 +125,10 @@ func TestTwoPublishersAtOnce(t *testing.T) {
 		published(t, s, three)
 		is(t, s, "03 02 01 of 03 02 01")
 		moved := hooked{Store: s, put: func(string) error {
-			_, err := Rollback(t.Context(), s, "tiny", "amd64", "", nil, time.Now())
+			_, err := tiny(s).Rollback(t.Context(), "")
 			return err
 		}}
-		if _, err := Prune(t.Context(), moved, "tiny", "amd64", 1, nil, time.Now(), false); !errors.Is(err, ErrConflict) {
+		if _, err := tiny(moved).Prune(t.Context(), 1, false); !errors.Is(err, ErrConflict) {
 			t.Errorf("a prune beside a rollback: %v", err)
 		}
 		is(t, s, "02 01 of 03 02 01")
@@ -222,7 +222,7 @@ func TestWrongImageIsNotNamed(t *testing.T) {
 		}
 		is(t, s, "01 of 02? 01")
 		// Unfinished ones may be somebody's: they are not pruned.
-		if got, err := Prune(t.Context(), s, "tiny", "amd64", 1, nil, time.Now(), false); err != nil || got != nil {
+		if got, err := tiny(s).Prune(t.Context(), 1, false); err != nil || got != nil {
 			t.Errorf("%v, %v", got, err)
 		}
 		is(t, s, "01 of 02? 01")

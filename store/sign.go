@@ -28,20 +28,20 @@ const keptSignatures = 16
 // and content, and written before it. So both are never changed in a way that
 // leaves a reader with two that do not belong together.
 
-// putSignature has the signature of a text at name, unless it is there.
-func putSignature(ctx context.Context, s Store, sign Signer, name string, text []byte, at string) error {
-	if sign == nil {
+// putSignature writes the signature of a text to name, unless it is there.
+func (p Place) putSignature(ctx context.Context, name string, text []byte, at string) error {
+	if p.Sign == nil {
 		return nil
 	}
 	t, err := time.Parse(time.RFC3339, at)
 	if err != nil {
 		return fmt.Errorf("sign %s: %w: %w", name, fault.Invalid, err)
 	}
-	signature, err := sign.SignData(text, t)
+	signature, err := p.Sign.SignData(text, t)
 	if err != nil {
 		return fmt.Errorf("sign %s: %w", name, err)
 	}
-	there, tag, err := s.Read(ctx, name, base.MaxSignatureSize)
+	there, tag, err := p.Read(ctx, name, base.MaxSignatureSize)
 	switch {
 	case errors.Is(err, fault.NotFound):
 		tag = ""
@@ -50,26 +50,26 @@ func putSignature(ctx context.Context, s Store, sign Signer, name string, text [
 	case bytes.Equal(there, signature):
 		return nil
 	}
-	return s.Put(ctx, name, signature, tag)
+	return p.Put(ctx, name, signature, tag)
 }
 
-func signChannel(ctx context.Context, s Store, sign Signer, c *base.Channel, data []byte) error {
-	return putSignature(ctx, s, sign, base.ChannelSignaturePath(c, data), data, c.UpdatedAt)
+func (p Place) signChannel(ctx context.Context, c *base.Channel, data []byte) error {
+	return p.putSignature(ctx, base.ChannelSignaturePath(c, data), data, c.UpdatedAt)
 }
 
-func signManifest(ctx context.Context, s Store, sign Signer, m *base.Manifest, data []byte) error {
+func (p Place) signManifest(ctx context.Context, m *base.Manifest, data []byte) error {
 	name := path.Join(base.VersionPath(m.Flavor, m.Arch, m.Version), base.ManifestSignatureName)
-	return putSignature(ctx, s, sign, name, data, m.CreatedAt)
+	return p.putSignature(ctx, name, data, m.CreatedAt)
 }
 
 // mustSign refuses to go on without a key from a channel that is signed: who
 // wants a signature would follow it no more.
-func mustSign(ctx context.Context, s Store, sign Signer, c *base.Channel, data []byte) error {
-	if sign != nil || c == nil {
+func (p Place) mustSign(ctx context.Context, c *base.Channel, data []byte) error {
+	if p.Sign != nil || c == nil {
 		return nil
 	}
 	name := base.ChannelSignaturePath(c, data)
-	switch _, _, err := s.Read(ctx, name, base.MaxSignatureSize); {
+	switch _, _, err := p.Read(ctx, name, base.MaxSignatureSize); {
 	case err == nil:
 		return fmt.Errorf("the channel is signed (%s), and servers that want that would not follow an unsigned one: give --sign-key: %w", name, fault.Invalid)
 	case !errors.Is(err, fault.NotFound):
@@ -79,14 +79,14 @@ func mustSign(ctx context.Context, s Store, sign Signer, c *base.Channel, data [
 }
 
 // checkSigned reports whether a manifest that is there is signed by our key.
-func checkSigned(ctx context.Context, s Store, sign Signer, folder string, data []byte) error {
-	if sign == nil {
+func (p Place) checkSigned(ctx context.Context, folder string, data []byte) error {
+	if p.Sign == nil {
 		return nil
 	}
 	name := path.Join(folder, base.ManifestSignatureName)
-	signature, _, err := s.Read(ctx, name, base.MaxSignatureSize)
+	signature, _, err := p.Read(ctx, name, base.MaxSignatureSize)
 	if err == nil {
-		err = sign.VerifyOwn(data, signature)
+		err = p.Sign.VerifyOwn(data, signature)
 	}
 	if err != nil {
 		return fmt.Errorf("the manifest in %s is not signed by this key; if you trust what is there, isofs base sign signs it: %w: %w", folder, fault.Invalid, err)
@@ -94,16 +94,16 @@ func checkSigned(ctx context.Context, s Store, sign Signer, folder string, data 
 	return nil
 }
 
-// SignAll signs what is at a place: the channel as it is, and the manifests that
+// SignAll signs what is there: the channel as it is, and the manifests that
 // it names. It returns the names of what it looked after. What is there is
 // believed, so it is for whoever knows what is there.
-func SignAll(ctx context.Context, s Store, flavor, arch string, sign Signer) (signed []string, err error) {
-	c, data, _, err := readChannelData(ctx, s, flavor, arch)
+func (p Place) SignAll(ctx context.Context) (signed []string, err error) {
+	c, data, _, err := p.readChannel(ctx)
 	if err != nil {
 		return nil, err
 	}
 	for _, e := range append([]base.Entry{c.Current}, c.Previous...) {
-		m, text, err := readManifest(ctx, s, e.Path)
+		m, text, err := readManifest(ctx, p, e.Path)
 		if errors.Is(err, fault.NotFound) && e != c.Current {
 			continue // it was removed by hand
 		}
@@ -113,16 +113,16 @@ func SignAll(ctx context.Context, s Store, flavor, arch string, sign Signer) (si
 		if m.Entry() != e {
 			return signed, fmt.Errorf("the manifest in %s is of %s, sha256 %s, the channel names sha256 %s: %w", e.Path, m.Entry().Path, m.SHA256, e.SHA256, fault.Corrupt)
 		}
-		if err := signManifest(ctx, s, sign, m, text); err != nil {
+		if err := p.signManifest(ctx, m, text); err != nil {
 			return signed, err
 		}
 		signed = append(signed, path.Join(e.Path, base.ManifestName))
 	}
 	// Last: who finds it signed finds signed what it names.
-	if err := signChannel(ctx, s, sign, c, data); err != nil {
+	if err := p.signChannel(ctx, c, data); err != nil {
 		return signed, err
 	}
-	return append(signed, base.ChannelPath(flavor, arch)), nil
+	return append(signed, base.ChannelPath(p.Flavor, p.Arch)), nil
 }
 
 // forgetSignatures removes those of revisions that are long gone. What fails is

@@ -32,7 +32,7 @@ func (s stamp) VerifyOwn(text, signature []byte) error {
 // wantSigned wants the channel and all that it names to be signed by sign.
 func wantSigned(t *testing.T, s Store, sign Signer) {
 	t.Helper()
-	c, data, _, err := readChannelData(t.Context(), s, "tiny", "amd64")
+	c, data, _, err := tiny(s).readChannel(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -77,27 +77,27 @@ func TestSignedPlace(t *testing.T) {
 		}
 		// Nobody takes the signature off by mistake.
 		_, err := Publish(t.Context(), s, newBase(day+"04", 1))
-		_, err2 := Rollback(t.Context(), s, "tiny", "amd64", "", nil, now)
-		_, err3 := Prune(t.Context(), s, "tiny", "amd64", 1, nil, now, false)
+		_, err2 := tinyAt(s, nil, now).Rollback(t.Context(), "")
+		_, err3 := tinyAt(s, nil, now).Prune(t.Context(), 1, false)
 		for _, err := range []error{err, err2, err3} {
 			if !errors.Is(err, fault.Invalid) || !strings.Contains(err.Error(), "give --sign-key") {
 				t.Errorf("without a key: %v", err)
 			}
 		}
-		if _, err := Rollback(t.Context(), s, "tiny", "amd64", "", us, now); err != nil {
+		if _, err := tinyAt(s, us, now).Rollback(t.Context(), ""); err != nil {
 			t.Fatal(err)
 		}
 		wantSigned(t, s, us)
 		// Another key: what is there is not its own, until somebody says so.
 		them := stamp("them")
-		if _, err := Rollback(t.Context(), s, "tiny", "amd64", day+"03", them, now); !errors.Is(err, fault.Invalid) || !strings.Contains(err.Error(), "isofs base sign") {
+		if _, err := tinyAt(s, them, now).Rollback(t.Context(), day+"03"); !errors.Is(err, fault.Invalid) || !strings.Contains(err.Error(), "isofs base sign") {
 			t.Errorf("a manifest of another's: %v", err)
 		}
-		if names, err := SignAll(t.Context(), s, "tiny", "amd64", them); err != nil || len(names) != 3 || !strings.HasPrefix(names[2], "channels/") {
+		if names, err := tinyAt(s, them, now).SignAll(t.Context()); err != nil || len(names) != 3 || !strings.HasPrefix(names[2], "channels/") {
 			t.Errorf("%q, %v", names, err)
 		}
 		wantSigned(t, s, them)
-		if removed, err := Prune(t.Context(), s, "tiny", "amd64", 1, them, now, false); err != nil || !slices.Equal(removed, []string{day + "01"}) {
+		if removed, err := tinyAt(s, them, now).Prune(t.Context(), 1, false); err != nil || !slices.Equal(removed, []string{day + "01"}) {
 			t.Errorf("%q, %v", removed, err)
 		}
 		wantSigned(t, s, them)
@@ -165,7 +165,7 @@ func TestOldSignaturesGo(t *testing.T) {
 			if i%2 == 1 {
 				version = day + "02"
 			}
-			if _, err := Rollback(t.Context(), s, "tiny", "amd64", version, us, time.Unix(1793491200+int64(i), 0)); err != nil {
+			if _, err := tinyAt(s, us, time.Unix(1793491200+int64(i), 0)).Rollback(t.Context(), version); err != nil {
 				t.Fatal(err)
 			}
 		}

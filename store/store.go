@@ -26,7 +26,7 @@ import (
 // attempt begins with what is there then.
 var ErrConflict = errors.New("somebody else was first")
 
-// A Store is a place where bases are published. Names in it are relative paths
+// A Store is a folder or bucket where bases are published. Names in it are relative paths
 // with slashes. Errors wrap a kind of package fault.
 type Store interface {
 	// Read returns a small object and its tag, which differs for other content.

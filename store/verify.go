@@ -24,7 +24,7 @@ const (
 // by the requests that a server makes.
 func (w *publisher) readBack(ctx context.Context, image string) error {
 	m := w.Manifest
-	from, err := w.store.Open(image, m.TotalSize)
+	from, err := w.place.Open(image, m.TotalSize)
 	if err != nil {
 		return err
 	}
@@ -45,7 +45,7 @@ func (w *publisher) readBack(ctx context.Context, image string) error {
 			}
 			mu.Lock()
 			read += int64(len(p))
-			w.Progress(StageVerify, read, m.TotalSize)
+			w.Progress(StepVerify, read, m.TotalSize)
 			mu.Unlock()
 			return compare(m, first, last, p)
 		})

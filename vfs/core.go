@@ -12,13 +12,13 @@ import (
 )
 
 const (
-	// shortly is how long the kernel may go on believing a name of the root,
+	// rootTTL is how long the kernel may go on believing a name of the root,
 	// there or not there: a piece can get a new snapshot at any moment.
-	shortly = time.Second
-	// lastingly is how long it may believe what does not change: the names in
+	rootTTL = time.Second
+	// snapshotTTL is how long it may believe what does not change: the names in
 	// s/<id>/ and the attributes of files. Not for ever, since snapshots are
 	// retired.
-	lastingly = time.Hour
+	snapshotTTL = time.Hour
 	// sector is the unit of st_blocks.
 	sector = 512
 )
@@ -94,20 +94,20 @@ func setTimes(attr *fuse.Attr, at time.Time) {
 // of each: unmounting drops the messages about closed files that still wait.
 type openHandles struct {
 	mu  sync.Mutex // guards set
-	set map[*openImage]struct{}
+	set map[*openFile]struct{}
 }
 
-func (o *openHandles) add(h *openImage) {
+func (o *openHandles) add(h *openFile) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.set == nil {
-		o.set = make(map[*openImage]struct{})
+		o.set = make(map[*openFile]struct{})
 	}
 	o.set[h] = struct{}{}
 }
 
 // take says whether h was not yet closed, which the caller must do then.
-func (o *openHandles) take(h *openImage) bool {
+func (o *openHandles) take(h *openFile) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	_, ok := o.set[h]
@@ -122,10 +122,10 @@ func (o *openHandles) len() int {
 }
 
 // rest takes all that are left.
-func (o *openHandles) rest() []*openImage {
+func (o *openHandles) rest() []*openFile {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	var list []*openImage
+	var list []*openFile
 	for h := range o.set {
 		list = append(list, h)
 	}
@@ -137,4 +137,4 @@ func (o *openHandles) rest() []*openImage {
 // kernel makes O_TRUNC a Setattr.
 func forWriting(flags uint32) bool { return flags&syscall.O_ACCMODE != syscall.O_RDONLY }
 
-var _ fs.FileHandle = (*openImage)(nil)
+var _ fs.FileHandle = (*openFile)(nil)

@@ -22,22 +22,14 @@ func (s *Server) Stats() Stats {
 	return Stats{Open: s.core.open.len(), Spliced: c.spliced.load(), Copied: c.copied.load()}
 }
 
-// A sourcer is a Handle that knows whose its bytes are.
-type sourcer interface {
-	Sources(off, n int64) (base, volume, bundle int64)
-}
-
 // counts are kept on the read path, so they are atomics and nothing more.
 type counts struct{ spliced, copied bytesRead }
 
 type bytesRead struct{ base, volume, bundle atomic.Uint64 }
 
-// add counts a read of a handle that knows its sources; s may be nil.
-func (b *bytesRead) add(s sourcer, off, n int64) {
-	if s == nil {
-		return
-	}
-	base, volume, bundle := s.Sources(off, n)
+// add counts a read of n bytes from off on.
+func (b *bytesRead) add(h Handle, off, n int64) {
+	base, volume, bundle := h.Sources(off, n)
 	// Nearly every read is of one.
 	if base > 0 {
 		b.base.Add(uint64(base))

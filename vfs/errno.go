@@ -51,7 +51,7 @@ func (c *core) lookupErrno(ctx context.Context, name string, err error) syscall.
 // openErrno answers for an image or sidecar that could not be opened. What was
 // there when the name was looked up and is not now, is ESTALE: the kernel then
 // looks the name up again by itself, and finds the next snapshot or ENOENT.
-func (c *core) openErrno(img Image, name string, err error) syscall.Errno {
+func (c *core) openErrno(img SnapshotFile, name string, err error) syscall.Errno {
 	if errors.Is(err, fault.NotFound) {
 		return syscall.ESTALE
 	}
@@ -62,7 +62,7 @@ func (c *core) openErrno(img Image, name string, err error) syscall.Errno {
 }
 
 // readErrno answers for a range of an open image that could not be read.
-func (c *core) readErrno(ctx context.Context, img Image, off, n int64, err error) syscall.Errno {
+func (c *core) readErrno(ctx context.Context, img SnapshotFile, off, n int64, err error) syscall.Errno {
 	if errors.Is(ctx.Err(), context.Canceled) {
 		return syscall.EINTR
 	}

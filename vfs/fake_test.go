@@ -89,7 +89,9 @@ func (f *fakeImage) FileName() string { return f.name }
 func (f *fakeImage) Time() time.Time  { return f.at }
 func (f *fakeImage) Size() int64      { return f.size }
 
-func (f *fakeImage) Slot() Image {
+func (f *fakeImage) Whole() bool { return !f.parted.Load() }
+
+func (f *fakeImage) Slot() SnapshotFile {
 	if f.slot == nil {
 		return nil
 	}
@@ -157,6 +159,9 @@ func (h fakeHandle) ReadAtContext(ctx context.Context, p []byte, off int64) (int
 	return int(n), nil
 }
 
+// Sources says that all is the base's.
+func (h fakeHandle) Sources(_, n int64) (base, volume, bundle int64) { return n, 0, 0 }
+
 func (h fakeHandle) Prefetch(off, n int64) { h.img.advised.Add(n) }
 
 func (h fakeHandle) Pin(ctx context.Context, off, n int64) (*os.File, int64, func(), error) {
@@ -216,7 +221,7 @@ func (t *fakeTree) IDs() []string {
 	return slices.Collect(maps.Keys(t.byID))
 }
 
-func (t *fakeTree) Current(ctx context.Context, name string) (Image, error) {
+func (t *fakeTree) Current(ctx context.Context, name string) (SnapshotFile, error) {
 	t.mu.Lock()
 	t.asked[name]++
 	img := t.current[name]
@@ -232,7 +237,7 @@ func (t *fakeTree) Current(ctx context.Context, name string) (Image, error) {
 	return img, nil
 }
 
-func (t *fakeTree) Image(id string) (Image, error) {
+func (t *fakeTree) ByID(id string) (SnapshotFile, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if img := t.byID[id]; img != nil {
@@ -246,6 +251,3 @@ func (t *fakeTree) timesAsked(name string) int {
 	defer t.mu.Unlock()
 	return t.asked[name]
 }
-
-// Whole implements Keeper.
-func (f *fakeImage) Whole() bool { return !f.parted.Load() }

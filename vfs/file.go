@@ -18,7 +18,7 @@ import (
 // file makes the node of img (suffix "") or of one of its sidecars, below
 // parent. go-fuse answers with the node that it has already, if the identity
 // is the same.
-func (c *core) file(ctx context.Context, parent *fs.Inode, img Image, suffix string, attr *fuse.Attr) (*fs.Inode, error) {
+func (c *core) file(ctx context.Context, parent *fs.Inode, img SnapshotFile, suffix string, attr *fuse.Attr) (*fs.Inode, error) {
 	if suffix == "" {
 		c.fileAttr(attr, img.Size(), img.Time())
 		return parent.NewInode(ctx, &imageFile{core: c, img: img}, c.ids.ofFile(img, "")), nil
@@ -43,7 +43,7 @@ func (c *core) file(ctx context.Context, parent *fs.Inode, img Image, suffix str
 type imageFile struct {
 	readOnlyNode
 	core *core
-	img  Image
+	img  SnapshotFile
 }
 
 var (
@@ -55,7 +55,7 @@ var (
 
 func (f *imageFile) Getattr(_ context.Context, _ fs.FileHandle, out *fuse.AttrOut) syscall.Errno {
 	f.core.fileAttr(&out.Attr, f.img.Size(), f.img.Time())
-	out.SetTimeout(lastingly)
+	out.SetTimeout(snapshotTTL)
 	return 0
 }
 
@@ -68,8 +68,7 @@ func (f *imageFile) Open(_ context.Context, flags uint32) (fs.FileHandle, uint32
 	if err != nil {
 		return nil, 0, f.core.openErrno(f.img, f.img.FileName(), err)
 	}
-	open := &openImage{core: f.core, img: img, handle: handle, inode: f.EmbeddedInode()}
-	open.sources, _ = handle.(sourcer)
+	open := &openFile{core: f.core, img: img, handle: handle, inode: f.EmbeddedInode()}
 	f.core.open.add(open)
 	return open, f.core.flags, 0
 }
@@ -83,13 +82,13 @@ func (f *imageFile) OnForget() {
 
 // hold opens the image that this node was made for, or, when that is no longer
 // to be had, what the Tree now has of the same snapshot: the kernel keeps a node
-// for longer than a catalog may keep an Image.
-func (f *imageFile) hold() (Image, Handle, error) {
+// for longer than a catalog may keep a SnapshotFile.
+func (f *imageFile) hold() (SnapshotFile, Handle, error) {
 	handle, err := f.img.Open()
 	if err == nil {
 		return f.img, handle, nil
 	}
-	again, errAgain := f.core.tree.Image(f.img.ID())
+	again, errAgain := f.core.tree.ByID(f.img.ID())
 	if errAgain != nil {
 		return nil, nil, err
 	}
@@ -111,7 +110,7 @@ func (f *imageFile) hold() (Image, Handle, error) {
 type sidecarFile struct {
 	readOnlyNode
 	core   *core
-	img    Image
+	img    SnapshotFile
 	suffix string
 	size   int64
 	sum    [sha256.Size]byte
@@ -124,7 +123,7 @@ var (
 
 func (f *sidecarFile) Getattr(_ context.Context, _ fs.FileHandle, out *fuse.AttrOut) syscall.Errno {
 	f.core.fileAttr(&out.Attr, f.size, f.img.Time())
-	out.SetTimeout(lastingly)
+	out.SetTimeout(snapshotTTL)
 	return 0
 }
 

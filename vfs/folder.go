@@ -22,11 +22,23 @@ const (
 	listAtOnce = 8
 )
 
-// A root is the mounted folder.
-type root struct {
+// A folder is what all folders of the mount share.
+type folder struct {
 	readOnlyFolder
 	core *core
+	at   time.Time     // its modification time
+	ttl  time.Duration // of its attributes
 }
+
+// Getattr implements fs.NodeGetattrer.
+func (f *folder) Getattr(_ context.Context, _ fs.FileHandle, out *fuse.AttrOut) syscall.Errno {
+	f.core.folderAttr(&out.Attr, f.at)
+	out.SetTimeout(f.ttl)
+	return 0
+}
+
+// A root is the mounted folder.
+type root struct{ folder }
 
 var (
 	_ fs.NodeLookuper  = (*root)(nil)
@@ -34,19 +46,13 @@ var (
 	_ fs.NodeGetattrer = (*root)(nil)
 )
 
-func (r *root) Getattr(_ context.Context, _ fs.FileHandle, out *fuse.AttrOut) syscall.Errno {
-	r.core.folderAttr(&out.Attr, r.core.started)
-	out.SetTimeout(shortly)
-	return 0
-}
-
 // Lookup asks the Tree for any name that an image can have, whether or not it
 // was ever listed.
 func (r *root) Lookup(ctx context.Context, name string, out *fuse.EntryOut) (*fs.Inode, syscall.Errno) {
 	if name == snapshotsName {
-		r.core.folderAttr(&out.Attr, r.core.started)
-		setTimeouts(out, lastingly, shortly)
-		return r.NewInode(ctx, &snapshots{core: r.core}, r.core.ids.ofFolder("")), 0
+		r.core.folderAttr(&out.Attr, r.at)
+		setTimeouts(out, snapshotTTL, rootTTL)
+		return r.NewInode(ctx, &snapshotsDir{folder{core: r.core, at: r.at, ttl: rootTTL}}, r.core.ids.ofFolder("")), 0
 	}
 	fileName, suffix, ok := splitName(name)
 	if !ok {
@@ -62,7 +68,7 @@ func (r *root) Lookup(ctx context.Context, name string, out *fuse.EntryOut) (*fs
 	if err != nil {
 		return nil, r.core.lookupErrno(work, name, err)
 	}
-	setTimeouts(out, shortly, lastingly)
+	setTimeouts(out, rootTTL, snapshotTTL)
 	return node, 0
 }
 
@@ -94,38 +100,29 @@ func (r *root) Readdir(ctx context.Context) (fs.DirStream, syscall.Errno) {
 	return fs.NewListDirStream(list), 0
 }
 
-// snapshots is the folder s: one folder for each snapshot.
-type snapshots struct {
-	readOnlyFolder
-	core *core
-}
+// snapshotsDir is the folder s: one folder for each snapshot.
+type snapshotsDir struct{ folder }
 
 var (
-	_ fs.NodeLookuper  = (*snapshots)(nil)
-	_ fs.NodeReaddirer = (*snapshots)(nil)
-	_ fs.NodeGetattrer = (*snapshots)(nil)
+	_ fs.NodeLookuper  = (*snapshotsDir)(nil)
+	_ fs.NodeReaddirer = (*snapshotsDir)(nil)
+	_ fs.NodeGetattrer = (*snapshotsDir)(nil)
 )
 
-func (s *snapshots) Getattr(_ context.Context, _ fs.FileHandle, out *fuse.AttrOut) syscall.Errno {
-	s.core.folderAttr(&out.Attr, s.core.started)
-	out.SetTimeout(shortly)
-	return 0
-}
-
-func (s *snapshots) Lookup(ctx context.Context, id string, out *fuse.EntryOut) (*fs.Inode, syscall.Errno) {
+func (s *snapshotsDir) Lookup(ctx context.Context, id string, out *fuse.EntryOut) (*fs.Inode, syscall.Errno) {
 	if !validID(id) {
 		return nil, syscall.ENOENT
 	}
-	img, err := s.core.tree.Image(id)
+	img, err := s.core.tree.ByID(id)
 	if err != nil {
 		return nil, s.core.lookupErrno(context.Background(), snapshotsName+"/"+id, err)
 	}
 	s.core.folderAttr(&out.Attr, img.Time())
-	setTimeouts(out, lastingly, lastingly)
-	return s.NewInode(ctx, &snapshot{core: s.core, id: id, at: img.Time()}, s.core.ids.ofFolder(id)), 0
+	setTimeouts(out, snapshotTTL, snapshotTTL)
+	return s.NewInode(ctx, &snapshotDir{folder{core: s.core, at: img.Time(), ttl: snapshotTTL}, id}, s.core.ids.ofFolder(id)), 0
 }
 
-func (s *snapshots) Readdir(context.Context) (fs.DirStream, syscall.Errno) {
+func (s *snapshotsDir) Readdir(context.Context) (fs.DirStream, syscall.Errno) {
 	ids := slices.Clone(s.core.tree.IDs())
 	slices.Sort(ids)
 	list := make([]fuse.DirEntry, 0, len(ids))
@@ -135,28 +132,20 @@ func (s *snapshots) Readdir(context.Context) (fs.DirStream, syscall.Errno) {
 	return fs.NewListDirStream(list), 0
 }
 
-// A snapshot is the folder s/<id>. It asks the Tree each time, so as to hold
-// nothing of a snapshot that was retired.
-type snapshot struct {
-	readOnlyFolder
-	core *core
-	id   string
-	at   time.Time
+// A snapshotDir is the folder s/<id>. It asks the Tree each time, so as to hold
+// nothing of a snapshotDir that was retired.
+type snapshotDir struct {
+	folder
+	id string
 }
 
 var (
-	_ fs.NodeLookuper  = (*snapshot)(nil)
-	_ fs.NodeReaddirer = (*snapshot)(nil)
-	_ fs.NodeGetattrer = (*snapshot)(nil)
+	_ fs.NodeLookuper  = (*snapshotDir)(nil)
+	_ fs.NodeReaddirer = (*snapshotDir)(nil)
+	_ fs.NodeGetattrer = (*snapshotDir)(nil)
 )
 
-func (s *snapshot) Getattr(_ context.Context, _ fs.FileHandle, out *fuse.AttrOut) syscall.Errno {
-	s.core.folderAttr(&out.Attr, s.at)
-	out.SetTimeout(lastingly)
-	return 0
-}
-
-func (s *snapshot) Lookup(ctx context.Context, name string, out *fuse.EntryOut) (*fs.Inode, syscall.Errno) {
+func (s *snapshotDir) Lookup(ctx context.Context, name string, out *fuse.EntryOut) (*fs.Inode, syscall.Errno) {
 	if name == wholeName {
 		return s.lookupWhole(ctx, out)
 	}
@@ -165,7 +154,7 @@ func (s *snapshot) Lookup(ctx context.Context, name string, out *fuse.EntryOut) 
 		return nil, syscall.ENOENT
 	}
 	node, err := func() (*fs.Inode, error) {
-		img, err := s.core.tree.Image(s.id)
+		img, err := s.core.tree.ByID(s.id)
 		if err != nil {
 			return nil, err
 		}
@@ -178,44 +167,34 @@ func (s *snapshot) Lookup(ctx context.Context, name string, out *fuse.EntryOut) 
 	if err != nil {
 		return nil, s.core.lookupErrno(context.Background(), snapshotsName+"/"+s.id+"/"+name, err)
 	}
-	setTimeouts(out, lastingly, lastingly)
+	setTimeouts(out, snapshotTTL, snapshotTTL)
 	return node, 0
 }
 
 // wholeName is an empty folder in that of a snapshot, while that is whole.
 const wholeName = ".whole"
 
-func (s *snapshot) lookupWhole(ctx context.Context, out *fuse.EntryOut) (*fs.Inode, syscall.Errno) {
-	img, err := s.core.tree.Image(s.id)
+func (s *snapshotDir) lookupWhole(ctx context.Context, out *fuse.EntryOut) (*fs.Inode, syscall.Errno) {
+	img, err := s.core.tree.ByID(s.id)
 	if err != nil {
 		return nil, s.core.lookupErrno(ctx, snapshotsName+"/"+s.id, err)
 	}
-	if k, ok := img.(Keeper); !ok || !k.Whole() {
+	if !img.Whole() {
 		return nil, syscall.ENOENT
 	}
 	s.core.folderAttr(&out.Attr, s.at)
-	setTimeouts(out, shortly, shortly) // blocks may be evicted
-	return s.NewInode(ctx, &mark{core: s.core, at: s.at}, s.core.ids.ofFolder(s.id+"/"+wholeName)), 0
+	setTimeouts(out, rootTTL, rootTTL) // blocks may be evicted
+	return s.NewInode(ctx, &mark{folder{core: s.core, at: s.at, ttl: snapshotTTL}}, s.core.ids.ofFolder(s.id+"/"+wholeName)), 0
 }
 
 // A mark is an empty folder.
-type mark struct {
-	readOnlyFolder
-	core *core
-	at   time.Time
-}
+type mark struct{ folder }
 
 var (
 	_ fs.NodeLookuper  = (*mark)(nil)
 	_ fs.NodeReaddirer = (*mark)(nil)
 	_ fs.NodeGetattrer = (*mark)(nil)
 )
-
-func (m *mark) Getattr(_ context.Context, _ fs.FileHandle, out *fuse.AttrOut) syscall.Errno {
-	m.core.folderAttr(&out.Attr, m.at)
-	out.SetTimeout(lastingly)
-	return 0
-}
 
 func (*mark) Lookup(context.Context, string, *fuse.EntryOut) (*fs.Inode, syscall.Errno) {
 	return nil, syscall.ENOENT
@@ -225,13 +204,13 @@ func (*mark) Readdir(context.Context) (fs.DirStream, syscall.Errno) {
 	return fs.NewListDirStream(nil), 0
 }
 
-func (s *snapshot) Readdir(context.Context) (fs.DirStream, syscall.Errno) {
-	img, err := s.core.tree.Image(s.id)
+func (s *snapshotDir) Readdir(context.Context) (fs.DirStream, syscall.Errno) {
+	img, err := s.core.tree.ByID(s.id)
 	if err != nil {
 		return nil, s.core.lookupErrno(context.Background(), snapshotsName+"/"+s.id, err)
 	}
 	list := s.core.imageEntries(img, img.FileName(), img.Suffixes())
-	if slot := slotOf(img); slot != nil {
+	if slot := img.Slot(); slot != nil {
 		list = append(list, s.core.imageEntries(slot, slot.FileName(), slot.Suffixes())...)
 	}
 	return fs.NewListDirStream(list), 0
@@ -239,7 +218,7 @@ func (s *snapshot) Readdir(context.Context) (fs.DirStream, syscall.Errno) {
 
 // imageEntries lists an image and sidecars of it. The numbers of these depend on
 // what is in them, which is not asked for here.
-func (c *core) imageEntries(img Image, fileName string, suffixes []string) []fuse.DirEntry {
+func (c *core) imageEntries(img SnapshotFile, fileName string, suffixes []string) []fuse.DirEntry {
 	suffixes = slices.Sorted(slices.Values(suffixes))
 	list := make([]fuse.DirEntry, 0, 1+len(suffixes))
 	list = append(list, fuse.DirEntry{Mode: fuse.S_IFREG, Name: fileName, Ino: c.ids.ofFile(img, "").Ino})

@@ -32,7 +32,7 @@ func (m identities) of(id, suffix string) fs.StableAttr {
 
 // ofFile returns the numbers of img (suffix "") or of one of its sidecars. No
 // suffix of a sidecar has a "/".
-func (m identities) ofFile(img Image, suffix string) fs.StableAttr {
+func (m identities) ofFile(img SnapshotFile, suffix string) fs.StableAttr {
 	if strings.HasSuffix(img.FileName(), slotEnd) {
 		suffix = "slot/" + suffix
 	}

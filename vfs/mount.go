@@ -89,8 +89,8 @@ func (s *Server) connect() (*fuse.Server, error) {
 	if err = joinIf(err, errDup); err != nil {
 		return nil, err
 	}
-	negative := shortly
-	tree := fs.NewNodeFS(&root{core: s.core}, &fs.Options{
+	negative := rootTTL
+	tree := fs.NewNodeFS(&root{folder{core: s.core, at: s.core.started, ttl: rootTTL}}, &fs.Options{
 		NegativeTimeout: &negative,
 		RootStableAttr:  &fs.StableAttr{Ino: fuse.FUSE_ROOT_ID},
 		Logger:          s.core.log.library(),

@@ -12,25 +12,24 @@ import (
 	"github.com/hanwen/go-fuse/v2/fuse"
 )
 
-// An openImage is an open file: one handle on one snapshot.
-type openImage struct {
-	core    *core
-	img     Image
-	handle  Handle
-	sources sourcer // the handle, if it knows them
-	reads   streams
-	inode   *fs.Inode
+// An openFile is an open file: one handle on one snapshot.
+type openFile struct {
+	core   *core
+	img    SnapshotFile
+	handle Handle
+	reads  streams
+	inode  *fs.Inode
 }
 
 var (
-	_ fs.FileReader   = (*openImage)(nil)
-	_ fs.FileReleaser = (*openImage)(nil)
+	_ fs.FileReader   = (*openFile)(nil)
+	_ fs.FileReleaser = (*openFile)(nil)
 )
 
 // Read answers with all of [off, off+len(dest)) that the image has, or with an
 // error. It never answers with less: the kernel would take a short answer for
 // the end of the file, and in the page cache fill up with zeroes.
-func (o *openImage) Read(ctx context.Context, dest []byte, off int64) (fuse.ReadResult, syscall.Errno) {
+func (o *openFile) Read(ctx context.Context, dest []byte, off int64) (fuse.ReadResult, syscall.Errno) {
 	n := min(int64(len(dest)), o.handle.Size()-off)
 	if n <= 0 || off < 0 {
 		return copied(nil), 0
@@ -55,7 +54,7 @@ func (o *openImage) Read(ctx context.Context, dest []byte, off int64) (fuse.Read
 }
 
 // read splices if p lies in one file and is worth it, and copies otherwise.
-func (o *openImage) read(ctx context.Context, p []byte, off int64) (fuse.ReadResult, error) {
+func (o *openFile) read(ctx context.Context, p []byte, off int64) (fuse.ReadResult, error) {
 	if len(p) >= spliceMin {
 		f, at, release, err := o.handle.Pin(ctx, off, int64(len(p)))
 		if err != nil {
@@ -63,7 +62,7 @@ func (o *openImage) read(ctx context.Context, p []byte, off int64) (fuse.ReadRes
 		}
 		if f != nil {
 			if result := o.core.splices.load(f, at, len(p), release); result != nil {
-				o.core.count.spliced.add(o.sources, off, int64(len(p)))
+				o.core.count.spliced.add(o.handle, off, int64(len(p)))
 				result.fail = func(err error) { _ = o.core.readErrno(context.Background(), o.img, off, int64(len(p)), err) }
 				return result, nil
 			}
@@ -71,13 +70,13 @@ func (o *openImage) read(ctx context.Context, p []byte, off int64) (fuse.ReadRes
 			if err := readFull(f, p, at); err != nil {
 				return nil, err
 			}
-			o.core.count.copied.add(o.sources, off, int64(len(p)))
+			o.core.count.copied.add(o.handle, off, int64(len(p)))
 			return copied(p), nil
 		}
 	}
 	n, err := o.handle.ReadAtContext(ctx, p, off)
 	if n == len(p) {
-		o.core.count.copied.add(o.sources, off, int64(n))
+		o.core.count.copied.add(o.handle, off, int64(n))
 		return copied(p), nil // an io.EOF with it is no failure
 	}
 	if err == nil || fault.Kind(err) == nil {
@@ -92,14 +91,14 @@ func copied(p []byte) fuse.ReadResult { return fuse.ReadResultVector([][]byte{p}
 
 // Release lets the snapshot go. Nobody reads a closed file, so that a failure
 // is only logged.
-func (o *openImage) Release(context.Context) syscall.Errno {
+func (o *openFile) Release(context.Context) syscall.Errno {
 	if o.core.open.take(o) {
 		o.close()
 	}
 	return 0
 }
 
-func (o *openImage) close() {
+func (o *openFile) close() {
 	if err := o.handle.Close(); err != nil {
 		_ = o.core.openErrno(o.img, o.img.FileName(), fmt.Errorf("close: %w", err))
 	}

@@ -17,8 +17,8 @@
 // keeps its snapshot until it is closed. Data never change under an inode, so
 // the kernel may keep what it read.
 //
-// The package leaves out what is in the files and where it comes from (a Tree
-// of Images says so), HTTP, and any caching of its own. It runs on Linux only.
+// The package leaves out what is in the files and where it comes from (a Tree says
+// so), HTTP, and any caching of its own. It runs on Linux only.
 //
 // A process must not use the mount that it serves: a thread that waits for the
 // kernel, which waits for this process, may be the last one that Go has.
@@ -43,15 +43,16 @@ type Tree interface {
 	FileNames() []string
 	// Current returns the image, or slot of one, that fileName names now; it may
 	// wait for the oven.
-	Current(ctx context.Context, fileName string) (Image, error)
+	Current(ctx context.Context, fileName string) (SnapshotFile, error)
 	// IDs lists the snapshots that are retained.
 	IDs() []string
-	// Image returns a retained snapshot; it never waits for the network.
-	Image(id string) (Image, error)
+	// ByID returns the image of a retained snapshot; it never waits for the network.
+	ByID(id string) (SnapshotFile, error)
 }
 
-// An Image is one immutable snapshot.
-type Image interface {
+// A SnapshotFile is one of the two files of an immutable snapshot: its image, or
+// what is in the slot of that, alone.
+type SnapshotFile interface {
 	ID() string       // 32 hex digits
 	FileName() string // "notepat-os.iso"
 	Time() time.Time  // whole seconds
@@ -62,49 +63,37 @@ type Image interface {
 	Sidecar(suffix string) ([]byte, error) // "sha256"
 	// Suffixes lists the sidecars that there are: "sha256", "zsync".
 	Suffixes() []string
-	// Listed are those of them that cost nothing to make, which the root lists:
-	// who lists it with sizes has each made.
+	// Listed are those of them that cost nothing to make. The root lists only
+	// these, since listing with sizes has every listed file made.
 	Listed() []string
-}
-
-// A Slotted is an Image whose slot is a file of its own.
-type Slotted interface {
-	Image
-	// Slot returns it, "notepat-piece.img" of the same ID and Time, or nil.
-	Slot() Image
-}
-
-// A Keeper is an Image that can tell whether reading it depends on the network.
-type Keeper interface {
-	Image
-	// Whole reports whether all of it is on this machine.
+	// Slot returns what is in an image's slot, "notepat-piece.img" of the same ID
+	// and Time; nil if this is it, or there is none.
+	Slot() SnapshotFile
+	// Whole reports whether all of it is on this machine, so that reading does not
+	// depend on the network.
 	Whole() bool
 }
 
-// slotOf returns the slot of img as a file of its own, or nil.
-func slotOf(img Image) Image {
-	if s, ok := img.(Slotted); ok {
-		return s.Slot()
-	}
-	return nil
-}
-
 // FileOf returns the file of that name of the snapshot of img, or nil.
-func FileOf(img Image, name string) Image {
+func FileOf(img SnapshotFile, name string) SnapshotFile {
 	if img.FileName() == name {
 		return img
 	}
-	if slot := slotOf(img); slot != nil && slot.FileName() == name {
+	if slot := img.Slot(); slot != nil && slot.FileName() == name {
 		return slot
 	}
 	return nil
 }
 
-// A Handle is an open image: package extent's optional interfaces, all of them.
+// A Handle is an open SnapshotFile: package extent's optional interfaces, all of
+// them, and what the statistics need.
 type Handle interface {
 	extent.ContextSource
 	extent.Pinner
 	extent.Prefetcher
+	// Sources returns how many of the n bytes from off on are the base's, the
+	// generated volume's and the bundle's.
+	Sources(off, n int64) (base, volume, bundle int64)
 	Close() error
 }
 

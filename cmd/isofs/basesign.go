@@ -44,7 +44,7 @@ signed so far, or with another key. What is there is believed: compare it with w
 			if err != nil {
 				return err
 			}
-			signed, err := store.SignAll(cmd.Context(), place, c.Flavor, c.Arch, sign)
+			signed, err := store.Place{Store: place, Flavor: c.Flavor, Arch: c.Arch, Sign: sign}.SignAll(cmd.Context())
 			for _, name := range signed {
 				fmt.Fprintf(cmd.OutOrStdout(), "signed %s\n", name)
 			}

@@ -11,9 +11,10 @@ import (
 	"github.com/spf13/cobra"
 
 	"aesthetic.computer/isofs/base"
-	"aesthetic.computer/isofs/bundle"
 	"aesthetic.computer/isofs/extent"
 	"aesthetic.computer/isofs/fault"
+	"aesthetic.computer/isofs/partition"
+	"aesthetic.computer/isofs/piece"
 	"aesthetic.computer/isofs/settings"
 )
 
@@ -52,8 +53,8 @@ which are generated. For a file no flag is of use.`,
 	return cmd
 }
 
-func inspectPiece(cmd *cobra.Command, o *stackFlags, piece string) (err error) {
-	name, err := bundle.ParseName(piece)
+func inspectPiece(cmd *cobra.Command, o *stackFlags, arg string) (err error) {
+	name, err := piece.ParseName(arg)
 	if err != nil {
 		return err
 	}
@@ -102,7 +103,7 @@ func extentKind(m *base.Manifest, e extent.Extent) string {
 
 // describe shows the partitions and the piece partition's piece.json.
 func describe(out io.Writer, r io.ReaderAt, total int64) error {
-	partitions, err := base.Partitions(r, total)
+	partitions, err := partition.List(r, total)
 	if err != nil {
 		return err
 	}

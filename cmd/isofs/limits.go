@@ -39,7 +39,7 @@ func (l *limitFlags) register(cmd *cobra.Command) {
 	d := catalog.DefaultLimits()
 	perSecond := func(q quota.Quota) float64 { return math.Round(1000*float64(time.Second)/float64(q.Every)) / 1000 }
 	flags := cmd.Flags()
-	flags.IntVar(&l.fetches, "limit-fetches", d.Flights, "pieces that are fetched at once")
+	flags.IntVar(&l.fetches, "limit-fetches", d.Builds, "pieces that are fetched at once")
 	flags.IntVar(&l.snapshots, "limit-snapshots", d.Snapshots, "images kept, superseded ones included")
 	flags.IntVar(&l.newNames.burst, "limit-new-burst", d.NewNames.Burst, "pieces never asked for before that a client may have the oven asked for at once")
 	flags.Float64Var(&l.newNames.rate, "limit-new", perSecond(d.NewNames), "of those, how many a second once the burst is used up")
@@ -70,7 +70,7 @@ func (l *limitFlags) validate() error {
 
 func (l *limitFlags) catalog() catalog.Limits {
 	return catalog.Limits{
-		Retain: l.retain, Flights: l.fetches, Snapshots: l.snapshots,
+		Retain: l.retain, Builds: l.fetches, Snapshots: l.snapshots,
 		NewNames: l.newNames.quota(), AllNewNames: l.allNew.quota(),
 	}
 }

@@ -10,9 +10,9 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
-	"aesthetic.computer/isofs/bundle"
 	"aesthetic.computer/isofs/fault"
 	"aesthetic.computer/isofs/output"
+	"aesthetic.computer/isofs/piece"
 	"aesthetic.computer/isofs/server"
 	"aesthetic.computer/isofs/settings"
 	"aesthetic.computer/isofs/signature"
@@ -38,7 +38,7 @@ state and a cache at a time: while the server runs, name others (--state, --cach
 			if err := o.validate(); err != nil {
 				return err
 			}
-			name, err := bundle.ParseName(args[0])
+			name, err := piece.ParseName(args[0])
 			if err != nil {
 				return err
 			}
@@ -60,7 +60,7 @@ state and a cache at a time: while the server runs, name others (--state, --cach
 // they are whole and right, or into what is no file (package output). Started
 // by root, it makes the files, and the user writes what is in them
 // (packForParent).
-func runPack(cmd *cobra.Command, o *stackFlags, name bundle.Name, out string) error {
+func runPack(cmd *cobra.Command, o *stackFlags, name piece.Name, out string) error {
 	image, err := output.Create(cmd.Context(), out)
 	if err != nil {
 		return err
@@ -112,7 +112,7 @@ func endPack(cmd *cobra.Command, done *server.Packed, image, sig *output.File, o
 
 // packByUser has --user write the files, if root started this; else it returns
 // neither a result nor an error.
-func packByUser(cmd *cobra.Command, o *stackFlags, name bundle.Name, image, sig *os.File) (*server.Packed, error) {
+func packByUser(cmd *cobra.Command, o *stackFlags, name piece.Name, image, sig *os.File) (*server.Packed, error) {
 	r, w, err := os.Pipe()
 	if err != nil {
 		return nil, err
@@ -131,7 +131,7 @@ func packByUser(cmd *cobra.Command, o *stackFlags, name bundle.Name, image, sig 
 }
 
 // packForParent writes the image in the process of --user: root's made the files.
-func packForParent(ctx context.Context, o *stackFlags, name bundle.Name) error {
+func packForParent(ctx context.Context, o *stackFlags, name piece.Name) error {
 	image, sig, toParent := os.NewFile(3, "the image"), os.NewFile(4, "its signature"), os.NewFile(5, "parent")
 	done, err := o.pack(ctx, name, image, sig)
 	if err != nil {
@@ -141,7 +141,7 @@ func packForParent(ctx context.Context, o *stackFlags, name bundle.Name) error {
 }
 
 // pack writes the image of a piece, and its signature if there are keys.
-func (o *stackFlags) pack(ctx context.Context, name bundle.Name, image, sig *os.File) (*server.Packed, error) {
+func (o *stackFlags) pack(ctx context.Context, name piece.Name, image, sig *os.File) (*server.Packed, error) {
 	config, err := o.readConfig(quietLogger())
 	if err != nil {
 		return nil, err

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"slices"
 	"text/tabwriter"
-	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -81,7 +80,7 @@ func baseList(cmd *cobra.Command, place store.Store, only kindFlags) error {
 		if !only.allows(c) {
 			continue
 		}
-		versions, err := store.Versions(cmd.Context(), place, c.Flavor, c.Arch)
+		versions, err := store.Place{Store: place, Flavor: c.Flavor, Arch: c.Arch}.Versions(cmd.Context())
 		if err != nil {
 			return err
 		}
@@ -147,7 +146,7 @@ func baseRollback(cmd *cobra.Command, o *placeFlags, args []string) error {
 	if err != nil {
 		return err
 	}
-	c, err := store.Rollback(cmd.Context(), place, now.Flavor, now.Arch, version, sign, time.Now())
+	c, err := store.Place{Store: place, Flavor: now.Flavor, Arch: now.Arch, Sign: sign}.Rollback(cmd.Context(), version)
 	if err != nil {
 		return fmt.Errorf("roll back %s %s at %s: %w", now.Flavor, now.Arch, place, err)
 	}
@@ -188,12 +187,12 @@ func basePrune(cmd *cobra.Command, o *placeFlags, keep int, dry bool) error {
 	if err != nil {
 		return err
 	}
-	removed, err := store.Prune(cmd.Context(), place, c.Flavor, c.Arch, keep, sign, time.Now(), dry)
-	how := "removed"
+	removed, err := store.Place{Store: place, Flavor: c.Flavor, Arch: c.Arch, Sign: sign}.Prune(cmd.Context(), keep, dry)
+	verb := "removed"
 	if dry {
-		how = "would remove"
+		verb = "would remove"
 	}
-	printRemoved(cmd, how, removed)
+	printRemoved(cmd, verb, removed)
 	if err != nil {
 		return fmt.Errorf("prune %s %s at %s: %w", c.Flavor, c.Arch, place, err)
 	}

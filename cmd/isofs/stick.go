@@ -111,7 +111,7 @@ func runStickUpdate(cmd *cobra.Command, path, address string, f *stickFlags, o s
 		return err
 	}
 	end := func() {}
-	err = u.Run(ctx, func(s stick.Stage) (show stick.Progress) {
+	err = u.Run(ctx, func(s stick.Step) (show stick.Progress) {
 		end()
 		show, end = progressBar(string(s))
 		return show
@@ -235,7 +235,7 @@ func runStickVerify(cmd *cobra.Command, path, address, keyring string) (err erro
 }
 
 // verifiedAgainst finds the snapshot to compare a stick with.
-func verifiedAgainst(ctx context.Context, out io.Writer, disk *stick.Disk, client *stick.Client, address string) (*stick.Snapshot, error) {
+func verifiedAgainst(ctx context.Context, out io.Writer, disk *stick.Disk, client *stick.Client, address string) (*stick.Download, error) {
 	if strings.Contains(address, "/s/") {
 		return client.Resolve(ctx, address)
 	}
@@ -278,7 +278,7 @@ func (v ringVerifier) Verify(signed io.Reader, sig []byte) (by string, err error
 
 // open opens what is to be written to, if nothing speaks against it, finds the
 // snapshot that is to be on it, and shows the former.
-func (f *stickFlags) open(ctx context.Context, out io.Writer, path, address string) (*stick.Disk, *stick.Snapshot, error) {
+func (f *stickFlags) open(ctx context.Context, out io.Writer, path, address string) (*stick.Disk, *stick.Download, error) {
 	client, err := newStickClient(ctx, f.keyring)
 	if err != nil {
 		return nil, nil, err
@@ -324,7 +324,7 @@ func contentsText(c *stick.Contents) string {
 }
 
 // offerWhole says how to write the whole image to a stick that lacks the base.
-func offerWhole(err error, path string, snap *stick.Snapshot) error {
+func offerWhole(err error, path string, snap *stick.Download) error {
 	if _, touched := errors.AsType[*stick.TouchedError](err); touched {
 		return fmt.Errorf("%w\nnothing was written. To write these blocks again, and the piece:\n  isofs stick update --repair %s %s", err, path, snap.URL())
 	}

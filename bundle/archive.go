@@ -20,11 +20,11 @@ import (
 // leftover begins the name of a file that is being written.
 const leftover = ".put-"
 
-// A Store keeps bundles in a directory, each as "<sha256 in hex>.html" and
-// once, however many pieces have it; or pictures, as "….png". What carries a digest for a name is whole
-// and durable, whenever the machine stops. Nothing is evicted: who stores must
-// Remove. A directory belongs to one process. Safe for concurrent use.
-type Store struct {
+// An Archive keeps bundles in a directory, each as "<sha256 in hex>.html" and
+// once, however many pieces have it; or pictures, as "….png". A file that is
+// named by a digest is whole and durable, whenever the machine stops. Nothing is
+// evicted: the caller must Remove. A directory belongs to one process. Safe for concurrent use.
+type Archive struct {
 	dir    string
 	suffix string // of the files
 	what   string // they are, in errors
@@ -33,34 +33,34 @@ type Store struct {
 	verified map[[32]byte]bool // compared with their digest since the process started
 }
 
-// OpenStore returns the store of bundles in dir, which is made if it does not
+// OpenBundles returns the archive of bundles in dir, which is made if it does not
 // exist, and removes what a killed process left half-written. Errors wrap
 // fault.Unavailable.
-func OpenStore(dir string) (*Store, error) { return newStore(dir, pageSuffix, "bundle") }
+func OpenBundles(dir string) (*Archive, error) { return openArchive(dir, pageSuffix, "bundle") }
 
-// OpenPictures is OpenStore for the pictures of splashes.
-func OpenPictures(dir string) (*Store, error) { return newStore(dir, ".png", "picture") }
+// OpenPictures is OpenBundles for the pictures of splashes.
+func OpenPictures(dir string) (*Archive, error) { return openArchive(dir, ".png", "picture") }
 
-func newStore(dir, suffix, what string) (*Store, error) {
+func openArchive(dir, suffix, what string) (*Archive, error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return nil, fmt.Errorf("open the store of %ss: %w: %w", what, fault.Unavailable, err)
+		return nil, fmt.Errorf("open the archive of %ss: %w: %w", what, fault.Unavailable, err)
 	}
 	entries, err := os.ReadDir(dir)
 	if err != nil {
-		return nil, fmt.Errorf("open the store of %ss: %w: %w", what, fault.Unavailable, err)
+		return nil, fmt.Errorf("open the archive of %ss: %w: %w", what, fault.Unavailable, err)
 	}
 	for _, entry := range entries {
 		if !strings.HasPrefix(entry.Name(), leftover) {
 			continue
 		}
 		if err := os.Remove(filepath.Join(dir, entry.Name())); err != nil {
-			return nil, fmt.Errorf("remove what was half-written to the store of %ss: %w: %w", what, fault.Unavailable, err)
+			return nil, fmt.Errorf("remove what was half-written to the archive of %ss: %w: %w", what, fault.Unavailable, err)
 		}
 	}
-	return &Store{dir: dir, suffix: suffix, what: what, verified: map[[32]byte]bool{}}, nil
+	return &Archive{dir: dir, suffix: suffix, what: what, verified: map[[32]byte]bool{}}, nil
 }
 
-func (s *Store) path(sum [32]byte) string {
+func (s *Archive) path(sum [32]byte) string {
 	return filepath.Join(s.dir, hex.EncodeToString(sum[:])+s.suffix)
 }
 
@@ -68,7 +68,7 @@ func (s *Store) path(sum [32]byte) string {
 // the bundle is durable. It fails with fetch's error, with fault.Corrupt if the
 // bytes are not those of the Info, or with fault.Unavailable if they cannot be
 // stored; then nothing half-written remains.
-func (s *Store) Put(fetch func(w io.Writer) (Info, error)) (Info, error) {
+func (s *Archive) Put(fetch func(w io.Writer) (Info, error)) (Info, error) {
 	f, err := os.CreateTemp(s.dir, leftover)
 	if err != nil {
 		return Info{}, s.diskError(err)
@@ -96,7 +96,7 @@ func (s *Store) Put(fetch func(w io.Writer) (Info, error)) (Info, error) {
 }
 
 // PutPicture stores the picture that Fetch returned with info.
-func (s *Store) PutPicture(info Info) error {
+func (s *Archive) PutPicture(info Info) error {
 	_, err := s.Put(func(w io.Writer) (Info, error) {
 		_, err := io.WriteString(w, info.PNG)
 		return Info{SHA256: info.Splash.Picture, Size: info.Splash.PictureSize}, err
@@ -106,7 +106,7 @@ func (s *Store) PutPicture(info Info) error {
 
 // keep gives f its lasting name. Over a file of that name, too: unless this
 // process has verified it, it may be damaged, and f is not.
-func (s *Store) keep(f *os.File, info Info) error {
+func (s *Archive) keep(f *os.File, info Info) error {
 	if err := f.Chmod(0o444); err != nil {
 		return err
 	}
@@ -154,7 +154,7 @@ func (d *diskWriter) Write(p []byte) (int, error) {
 	return n, err
 }
 
-func (s *Store) diskError(err error) error {
+func (s *Archive) diskError(err error) error {
 	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
 		return fmt.Errorf("store a %s: %w: %w; free some space in %s, or keep fewer snapshots", s.what, fault.Unavailable, err, s.dir)
 	}
@@ -165,7 +165,7 @@ func (s *Store) diskError(err error) error {
 // closes the file. The first Open since the process started reads all of it to
 // compare: on a mismatch it fails with fault.Corrupt and removes the file, so
 // that the next Put heals. A bundle that is not there is fault.NotFound.
-func (s *Store) Open(sum [32]byte) (*os.File, int64, error) {
+func (s *Archive) Open(sum [32]byte) (*os.File, int64, error) {
 	f, err := os.Open(s.path(sum))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, 0, fmt.Errorf("open %s %x: %w", s.what, sum, fault.NotFound)
@@ -183,7 +183,7 @@ func (s *Store) Open(sum [32]byte) (*os.File, int64, error) {
 
 // verify returns the size of f, which it leaves at its beginning. It reads
 // without the lock: two that come first both read, rather than all waiting.
-func (s *Store) verify(f *os.File, sum [32]byte) (int64, error) {
+func (s *Archive) verify(f *os.File, sum [32]byte) (int64, error) {
 	fi, err := f.Stat()
 	if err != nil {
 		return 0, fmt.Errorf("open %s: %w: %w", s.what, fault.Unavailable, err)
@@ -215,7 +215,7 @@ func (s *Store) verify(f *os.File, sum [32]byte) (int64, error) {
 
 // Remove forgets a bundle. Files that are open stay readable; one that is not
 // there is no error. Errors wrap fault.Unavailable.
-func (s *Store) Remove(sum [32]byte) error {
+func (s *Archive) Remove(sum [32]byte) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.verified, sum)
@@ -226,10 +226,10 @@ func (s *Store) Remove(sum [32]byte) error {
 }
 
 // List returns the digests of all bundles, sorted. Errors wrap fault.Unavailable.
-func (s *Store) List() ([][32]byte, error) {
+func (s *Archive) List() ([][32]byte, error) {
 	entries, err := os.ReadDir(s.dir)
 	if err != nil {
-		return nil, fmt.Errorf("list the store of %ss: %w: %w", s.what, fault.Unavailable, err)
+		return nil, fmt.Errorf("list the archive of %ss: %w: %w", s.what, fault.Unavailable, err)
 	}
 	var sums [][32]byte
 	for _, entry := range entries {

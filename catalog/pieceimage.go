@@ -12,27 +12,30 @@ import (
 	"aesthetic.computer/isofs/image"
 )
 
-// A SlotImage is what a snapshot has in its slot, as a file of its own: all
+// A PieceImage is what a snapshot has in its slot, as a file of its own: all
 // that an image has to be given to become another one of the same base.
-type SlotImage struct{ snapshot *Snapshot }
+type PieceImage struct{ snapshot *Snapshot }
 
 // Slot returns what is in the slot as a file of its own.
-func (s *Snapshot) Slot() *SlotImage { return &SlotImage{s} }
+func (s *Snapshot) Slot() *PieceImage { return &PieceImage{s} }
 
 // ID is the snapshot's.
-func (i *SlotImage) ID() string { return i.snapshot.ID() }
+func (i *PieceImage) ID() string { return i.snapshot.ID() }
 
 // FileName is the name of the file: "notepat-piece.img".
-func (i *SlotImage) FileName() string { return i.snapshot.piece.SlotFileName() }
+func (i *PieceImage) FileName() string { return i.snapshot.piece.SlotFileName() }
 
 // Time is the snapshot's modification time.
-func (i *SlotImage) Time() time.Time { return i.snapshot.Time() }
+func (i *PieceImage) Time() time.Time { return i.snapshot.Time() }
 
 // Size is the slot's length in bytes.
-func (i *SlotImage) Size() int64 { return i.snapshot.Base().PiecePartitionSize }
+func (i *PieceImage) Size() int64 { return i.snapshot.Base().PiecePartitionSize }
+
+// Whole is Snapshot.Whole.
+func (i *PieceImage) Whole() bool { return i.snapshot.Whole() }
 
 // Open opens it as Snapshot.Open opens the image.
-func (i *SlotImage) Open() (*Handle, error) {
+func (i *PieceImage) Open() (*Handle, error) {
 	h, err := i.snapshot.Open()
 	if err != nil {
 		return nil, err
@@ -43,7 +46,7 @@ func (i *SlotImage) Open() (*Handle, error) {
 
 // SHA256 is the digest of the file. It is computed when it is first asked for,
 // once for all who ask meanwhile, which reads the slot and nothing of the base.
-func (i *SlotImage) SHA256() (base.Hash, error) {
+func (i *PieceImage) SHA256() (base.Hash, error) {
 	s := i.snapshot
 	s.mu.Lock()
 	known := s.slotSum
@@ -63,7 +66,7 @@ func (i *SlotImage) SHA256() (base.Hash, error) {
 	return sum.(base.Hash), err
 }
 
-func (i *SlotImage) computeSHA256() (base.Hash, error) {
+func (i *PieceImage) computeSHA256() (base.Hash, error) {
 	h, err := i.Open()
 	if err != nil {
 		return base.Hash{}, err
@@ -77,14 +80,14 @@ func (i *SlotImage) computeSHA256() (base.Hash, error) {
 }
 
 // Suffixes lists the sidecars that it has, in alphabetical order.
-func (i *SlotImage) Suffixes() []string { return i.snapshot.catalog.sidecars.ofSlots }
+func (i *PieceImage) Suffixes() []string { return i.snapshot.catalog.sidecars.ofSlots }
 
 // Listed is Snapshot.Listed for this file: none, as even its digest is made when
 // somebody asks.
-func (i *SlotImage) Listed() []string { return nil }
+func (i *PieceImage) Listed() []string { return nil }
 
 // Sidecar is Snapshot.Sidecar for this file.
-func (i *SlotImage) Sidecar(suffix string) ([]byte, error) {
+func (i *PieceImage) Sidecar(suffix string) ([]byte, error) {
 	if suffix == sha256Suffix {
 		sum, err := i.SHA256()
 		if err != nil {

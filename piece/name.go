@@ -1,4 +1,6 @@
-package bundle
+// Package piece has the names of pieces: what a person or a URL says, and the
+// name of the file that a piece's image is in.
+package piece
 
 import (
 	"fmt"
@@ -130,10 +132,11 @@ func (n Name) WithDensity(density int) Name { return Name{n.s, density} }
 // Density is the pixel density that is asked for, 0 for the source's own.
 func (n Name) Density() int { return n.density }
 
-// IsZero reports whether n is no name.
+// IsZero reports whether n is the zero Name.
 func (n Name) IsZero() bool { return n.s == "" }
 
-func compareNames(a, b Name) int { return strings.Compare(a.s, b.s) }
+// Compare orders names by their canonical form.
+func Compare(a, b Name) int { return strings.Compare(a.s, b.s) }
 
 // Query returns the parameter by which an oven, and our own API, are asked for
 // n, not yet percent-encoded: ("piece", "@handle/piece") or ("code", "39j").

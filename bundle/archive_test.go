@@ -16,11 +16,12 @@ import (
 	"testing"
 
 	"aesthetic.computer/isofs/fault"
+	"aesthetic.computer/isofs/piece"
 )
 
-func openStore(t *testing.T, dir string) *Store {
+func mustOpen(t *testing.T, dir string) *Archive {
 	t.Helper()
-	s, err := OpenStore(dir)
+	s, err := OpenBundles(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -30,7 +31,7 @@ func openStore(t *testing.T, dir string) *Store {
 // fetching returns what a source would do for Put.
 func fetching(body string) func(io.Writer) (Info, error) {
 	return func(w io.Writer) (Info, error) {
-		to := newSink(w, Name{s: "x"}, 1<<30)
+		to := newSink(w, piece.Name{}, 1<<30)
 		_, err := io.WriteString(to, body)
 		return to.info(noon()), err
 	}
@@ -49,7 +50,7 @@ func files(t *testing.T, dir string) []string {
 	return names
 }
 
-func readBundle(t *testing.T, s *Store, sum [32]byte) string {
+func readBundle(t *testing.T, s *Archive, sum [32]byte) string {
 	t.Helper()
 	f, size, err := s.Open(sum)
 	if err != nil {
@@ -63,9 +64,9 @@ func readBundle(t *testing.T, s *Store, sum [32]byte) string {
 	return string(b)
 }
 
-func TestStore(t *testing.T) {
+func TestArchive(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "new", "bundles")
-	s := openStore(t, dir)
+	s := mustOpen(t, dir)
 	info, err := s.Put(fetching(page))
 	if err != nil || info.SHA256 != sha256.Sum256([]byte(page)) || info.Title != "note & pat" {
 		t.Fatalf("%+v, %v", info, err)
@@ -80,7 +81,7 @@ func TestStore(t *testing.T) {
 		if got := readBundle(t, s, info.SHA256); got != page {
 			t.Errorf("read %q", got)
 		}
-		s = openStore(t, dir)
+		s = mustOpen(t, dir)
 	}
 	other, err := s.Put(fetching("other"))
 	if err != nil {
@@ -110,9 +111,9 @@ func TestStore(t *testing.T) {
 	}
 }
 
-func TestStorePutFails(t *testing.T) {
+func TestArchivePutFails(t *testing.T) {
 	dir := t.TempDir()
-	s := openStore(t, dir)
+	s := mustOpen(t, dir)
 	lost := fmt.Errorf("the line dropped: %w", fault.Unavailable)
 	tests := []struct {
 		when  string
@@ -153,7 +154,7 @@ func TestStorePutFails(t *testing.T) {
 	}
 }
 
-func TestStoreCorrupted(t *testing.T) {
+func TestArchiveCorrupted(t *testing.T) {
 	damages := map[string]func(path string) error{
 		"a flipped bit": func(path string) error { return overwrite(path, "?"+page[1:]) },
 		"cut short":     func(path string) error { return overwrite(path, page[:9]) },
@@ -162,7 +163,7 @@ func TestStoreCorrupted(t *testing.T) {
 	}
 	for damage, do := range damages {
 		dir := t.TempDir()
-		s := openStore(t, dir)
+		s := mustOpen(t, dir)
 		info, err := s.Put(fetching(page))
 		if err != nil {
 			t.Fatal(err)
@@ -170,7 +171,7 @@ func TestStoreCorrupted(t *testing.T) {
 		if err := do(s.path(info.SHA256)); err != nil {
 			t.Fatal(err)
 		}
-		s = openStore(t, dir)
+		s = mustOpen(t, dir)
 		if f, _, err := s.Open(info.SHA256); fault.Kind(err) != fault.Corrupt || f != nil {
 			t.Errorf("%s: %v", damage, err)
 		}
@@ -184,7 +185,7 @@ func TestStoreCorrupted(t *testing.T) {
 		if err := do(s.path(info.SHA256)); err != nil {
 			t.Fatal(err)
 		}
-		s = openStore(t, dir)
+		s = mustOpen(t, dir)
 		if _, err := s.Put(fetching(page)); err != nil || readBundle(t, s, info.SHA256) != page {
 			t.Errorf("%s, not healed unseen: %v", damage, err)
 		}
@@ -196,9 +197,9 @@ func overwrite(path, content string) error {
 }
 
 // A reader that found damage must not remove what a Put has healed meanwhile.
-func TestStoreHealedWhileVerifying(t *testing.T) {
+func TestArchiveHealedWhileVerifying(t *testing.T) {
 	dir := t.TempDir()
-	s := openStore(t, dir)
+	s := mustOpen(t, dir)
 	info, err := s.Put(fetching(page))
 	if err != nil {
 		t.Fatal(err)
@@ -206,7 +207,7 @@ func TestStoreHealedWhileVerifying(t *testing.T) {
 	if err := overwrite(s.path(info.SHA256), "damaged"); err != nil {
 		t.Fatal(err)
 	}
-	s = openStore(t, dir)
+	s = mustOpen(t, dir)
 	damaged, err := os.Open(s.path(info.SHA256))
 	if err != nil {
 		t.Fatal(err)
@@ -224,8 +225,8 @@ func TestStoreHealedWhileVerifying(t *testing.T) {
 	}
 }
 
-func TestStoreConcurrently(t *testing.T) {
-	s := openStore(t, t.TempDir())
+func TestArchiveConcurrently(t *testing.T) {
+	s := mustOpen(t, t.TempDir())
 	var all sync.WaitGroup
 	for i := range 8 {
 		all.Go(func() {
@@ -254,36 +255,36 @@ func TestStoreConcurrently(t *testing.T) {
 	}
 }
 
-// TestStoreKilled has a process killed in the middle of a Put. The process is
-// this test again, told so by STORE_KILLED.
-func TestStoreKilled(t *testing.T) {
-	if dir := os.Getenv("STORE_KILLED"); dir != "" {
-		openStore(t, dir).Put(func(w io.Writer) (Info, error) {
+// TestArchiveKilled has a process killed in the middle of a Put. The process is
+// this test again, told so by ARCHIVE_KILLED.
+func TestArchiveKilled(t *testing.T) {
+	if dir := os.Getenv("ARCHIVE_KILLED"); dir != "" {
+		mustOpen(t, dir).Put(func(w io.Writer) (Info, error) {
 			io.WriteString(w, page)
 			return Info{}, syscall.Kill(os.Getpid(), syscall.SIGKILL)
 		})
 		t.Fatal("survived")
 	}
 	dir := t.TempDir()
-	info, err := openStore(t, dir).Put(fetching("kept"))
+	info, err := mustOpen(t, dir).Put(fetching("kept"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command(os.Args[0], "-test.run=^TestStoreKilled$")
-	cmd.Env = append(os.Environ(), "STORE_KILLED="+dir)
+	cmd := exec.Command(os.Args[0], "-test.run=^TestArchiveKilled$")
+	cmd.Env = append(os.Environ(), "ARCHIVE_KILLED="+dir)
 	if out, err := cmd.CombinedOutput(); err == nil || !strings.Contains(err.Error(), "killed") {
 		t.Fatalf("%v: %s", err, out)
 	}
 	if left := files(t, dir); len(left) != 2 {
 		t.Fatalf("the killed process left %v", left)
 	}
-	s := openStore(t, dir)
+	s := mustOpen(t, dir)
 	if left := files(t, dir); len(left) != 1 || readBundle(t, s, info.SHA256) != "kept" {
 		t.Errorf("after opening there is %v", left)
 	}
 }
 
-func TestStoreFull(t *testing.T) {
+func TestArchiveFull(t *testing.T) {
 	dir := t.TempDir()
 	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "size=1m"); err != nil {
 		const hint = "needs to mount a tmpfs: run as root"
@@ -297,7 +298,7 @@ func TestStoreFull(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	s := openStore(t, dir)
+	s := mustOpen(t, dir)
 	small, err := s.Put(fetching(page))
 	if err != nil {
 		t.Fatal(err)
@@ -314,13 +315,13 @@ func TestStoreFull(t *testing.T) {
 	}
 }
 
-func TestStoreCannotOpen(t *testing.T) {
+func TestArchiveCannotOpen(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "file")
 	put(t, file, "")
-	if _, err := OpenStore(file); fault.Kind(err) != fault.Unavailable {
+	if _, err := OpenBundles(file); fault.Kind(err) != fault.Unavailable {
 		t.Errorf("a file: %v", err)
 	}
-	s := openStore(t, filepath.Join(t.TempDir(), "gone"))
+	s := mustOpen(t, filepath.Join(t.TempDir(), "gone"))
 	if err := os.Remove(s.dir); err != nil {
 		t.Fatal(err)
 	}

@@ -1,4 +1,4 @@
-package bundle
+package piece
 
 import (
 	"fmt"
@@ -46,10 +46,12 @@ func (n Name) fileName(suffix string) string {
 	if n.IsZero() {
 		return ""
 	}
-	return n.stem() + suffix
+	return n.Stem() + suffix
 }
 
-func (n Name) stem() string {
+// Stem returns what the names of all files of a piece begin with: "notepat",
+// "at.jeffrey.tone", "kidlisp.39j".
+func (n Name) Stem() string {
 	switch n.s[0] {
 	case '@':
 		return handleStem + strings.Replace(n.s[1:], "/", ".", 1)
@@ -83,6 +85,15 @@ func ParseFileName(s string) (Name, error) {
 // IsSlotFileName reports whether s ends as the names do that SlotFileName gives.
 func IsSlotFileName(s string) bool { return strings.HasSuffix(s, slotSuffix) }
 
+// ParseStem is the inverse of Stem. It takes nothing else. Errors wrap fault.Invalid.
+func ParseStem(stem string) (Name, error) {
+	n, problem := parseStem(stem, imageSuffix)
+	if problem != "" {
+		return Name{}, fmt.Errorf("%w file name of a piece %.100q: %s", fault.Invalid, stem, problem)
+	}
+	return n, nil
+}
+
 // parseStem returns the name that has the stem, or in words why there is none.
 func parseStem(stem, suffix string) (n Name, problem string) {
 	said := stem
@@ -96,7 +107,7 @@ func parseStem(stem, suffix string) (n Name, problem string) {
 		said = slug
 	}
 	n, problem = parseName(said)
-	if problem == "" && n.stem() != stem {
+	if problem == "" && n.Stem() != stem {
 		// A handle in upper case, a dash without its prefix or a prefix without need.
 		problem = fmt.Sprintf("the image of %s is called %s", n, n.fileName(suffix))
 	}

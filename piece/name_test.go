@@ -1,4 +1,4 @@
-package bundle
+package piece
 
 import (
 	"errors"
@@ -40,6 +40,9 @@ func TestNames(t *testing.T) {
 		}
 		if back, err := ParseFileName(tt.file); err != nil || back != n {
 			t.Errorf("ParseFileName(%q) = %q, %v; want %q", tt.file, back, err, n)
+		}
+		if back, err := ParseStem(n.Stem()); err != nil || back != n || n.Stem()+"-os.iso" != tt.file {
+			t.Errorf("ParseStem(%q) = %q, %v; want %q", n.Stem(), back, err, n)
 		}
 		slot := strings.TrimSuffix(tt.file, "-os.iso") + "-piece.img"
 		if back, err := ParseFileName(slot); err != nil || back != n || n.SlotFileName() != slot || !IsSlotFileName(slot) || IsSlotFileName(tt.file) {
@@ -192,7 +195,10 @@ func FuzzParseFileName(f *testing.F) {
 }
 
 func TestDensityIsPartOfTheName(t *testing.T) {
-	plain := mustName(t, "@jeffrey/tone")
+	plain, err := ParseName("@jeffrey/tone")
+	if err != nil {
+		t.Fatal(err)
+	}
 	four := plain.WithDensity(4)
 	if four == plain || four.WithDensity(0) != plain || four.Density() != 4 || plain.Density() != 0 {
 		t.Errorf("%v and %v", plain, four)
