@@ -23,7 +23,7 @@ func (f *File) Prefetch(off, n int64) {
 }
 
 // advance starts flights without waiters.
-func (f *File) advance(b *base, first, last int) {
+func (f *File) advance(b *baseBlocks, first, last int) {
 	s, x := f.store, f.store.index
 	if s.disk.failing.Load() {
 		return
@@ -64,9 +64,9 @@ func (f *File) advance(b *base, first, last int) {
 	}
 }
 
-// want notes that a block is wanted, or gone, and reports whether it had been
-// fetched ahead for the first who wants it. The caller holds mu.
-func (x *index) want(b *base, i int) bool {
+// clearAhead clears the block's read-ahead mark and reports whether it was set.
+// The caller holds mu.
+func (x *blockIndex) clearAhead(b *baseBlocks, i int) bool {
 	bl := &b.blocks[i]
 	was := bl.ahead
 	if was {

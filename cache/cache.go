@@ -44,12 +44,12 @@ const pageSize = 4096
 // A Fetcher has the bytes of one base. Fetch fills p from off on, wholly or
 // with an error, and does not touch p after it returned. It need not be right:
 // what it gives is checked. It ends by a deadline of its own, since its
-// callers may come and go; ctx ends only when the Store is closed.
+// callers may come and go; ctx ends only when the Cache is closed.
 type Fetcher interface {
 	Fetch(ctx context.Context, p []byte, off int64) error
 }
 
-// Config of a Store.
+// Config of a Cache.
 type Config struct {
 	Dir      string // holds one sparse file per base, <id>.blocks; made if it is missing
 	Memory   bool   // instead of Dir: the files are in memory, and gone at the end
@@ -70,14 +70,14 @@ type Config struct {
 	Fetched func(took time.Duration, failed bool)
 }
 
-// A Store is the block cache of a process over one directory. Its methods are
+// A Cache is the block cache of a process over one directory. Its methods are
 // safe for concurrent use.
-type Store struct {
+type Cache struct {
 	log     *slog.Logger
 	fetched func(took time.Duration, failed bool)
 	dir     string
 	disk    *disk
-	index   *index
+	index   *blockIndex
 	toll    *toll
 	count   counters
 
@@ -135,10 +135,10 @@ type counters struct {
 // second is refused with fault.Unavailable. Files of an earlier process are
 // neither read nor checked yet.
 //
-// A disk that is full, read-only or broken is no error: the Store then serves
+// A disk that is full, read-only or broken is no error: the Cache then serves
 // without keeping, says so in the log, and keeps again when it can. So it does
 // when the directory is deleted, which it makes again.
-func Open(c Config) (*Store, error) {
+func Open(c Config) (*Cache, error) {
 	switch {
 	case c.Memory == (c.Dir != ""):
 		return nil, fmt.Errorf("open cache %s: %w: want a directory or memory", c.Dir, fault.Invalid)
@@ -167,7 +167,7 @@ func Open(c Config) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open cache %s: %w", c.Dir, err)
 	}
-	s := &Store{
+	s := &Cache{
 		log: c.Log, fetched: c.Fetched, dir: c.Dir, disk: d, index: newIndex(), toll: newToll(),
 		queue: newQueue(c.Fetches, c.InflightBytes), checks: newQueue(checksAtOnce, checksAtOnce*MaxBlockSize),
 	}
@@ -184,7 +184,7 @@ func Open(c Config) (*Store, error) {
 // Close ends fetches under way, with errors for who waits for them, and lets
 // go of the directory. While ranges are pinned it stays open and locked, until
 // the last is released: another process might evict them.
-func (s *Store) Close() error {
+func (s *Cache) Close() error {
 	if !s.index.close() {
 		return nil
 	}
@@ -211,7 +211,7 @@ func (s *Store) Close() error {
 }
 
 // Stats returns the counters and gauges of now.
-func (s *Store) Stats() Stats {
+func (s *Cache) Stats() Stats {
 	c := &s.count
 	s.index.mu.Lock()
 	wasted := s.index.wasted
@@ -272,7 +272,7 @@ func (b Blob) same(a Blob) bool {
 // Blob returns a verified view of b, whose bytes come from f. Views of one
 // base share its blocks, whichever fetcher they came by. It touches the disk
 // and not the network.
-func (s *Store) Blob(b Blob, f Fetcher) (*File, error) {
+func (s *Cache) Blob(b Blob, f Fetcher) (*File, error) {
 	if err := b.Validate(); err != nil {
 		return nil, fmt.Errorf("open base in cache %s: %w", s.dir, err)
 	}
@@ -284,7 +284,7 @@ func (s *Store) Blob(b Blob, f Fetcher) (*File, error) {
 	}
 	if known == nil {
 		b.Sums = slices.Clone(b.Sums)
-		known = &base{Blob: b, blocks: make([]block, len(b.Sums))}
+		known = &baseBlocks{Blob: b, blocks: make([]block, len(b.Sums))}
 		s.index.add(known)
 		if b.Size > s.disk.max {
 			s.log.Warn("cache: this base is larger than the cache may be, so parts of it are fetched again and again; give the cache more room", "base", b.ID, "size", b.Size, "cache_size", s.disk.max)
@@ -309,7 +309,7 @@ const suffix = ".blocks"
 
 // file returns the file of b, opening it if that failed before. The caller
 // holds disk.mu.
-func (s *Store) file(b *base) (*os.File, error) {
+func (s *Cache) file(b *baseBlocks) (*os.File, error) {
 	if f := b.file.Load(); f != nil {
 		return f, nil
 	}

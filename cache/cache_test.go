@@ -84,7 +84,7 @@ func (r *record) count(text string) int {
 
 func (r *record) logger() *slog.Logger { return slog.New(slog.NewTextHandler(r, nil)) }
 
-func openStore(t testing.TB, c Config) *Store {
+func openStore(t testing.TB, c Config) *Cache {
 	t.Helper()
 	if c.Dir == "" && !c.Memory {
 		c.Dir = t.TempDir()
@@ -103,7 +103,7 @@ func openStore(t testing.TB, c Config) *Store {
 	return s
 }
 
-func openBlob(t testing.TB, s *Store, src *source) *File {
+func openBlob(t testing.TB, s *Cache, src *source) *File {
 	t.Helper()
 	f, err := s.Blob(src.blob, src)
 	if err != nil {

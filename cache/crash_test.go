@@ -136,7 +136,7 @@ func TestRow15KilledWhileEvicting(t *testing.T) {
 	}
 }
 
-// A change is one thing that a Store did to a file: data was written, or,
+// A change is one thing that a Cache did to a file: data was written, or,
 // without data, a hole made.
 type change struct {
 	off, n int64

@@ -16,7 +16,7 @@ import (
 var errInUse = errors.New("all its space is taken by blocks in use")
 
 // A disk is the directory with the files, or as many files in memory. Methods
-// of Store that change it are in this file.
+// of Cache that change it are in this file.
 type disk struct {
 	dir   string
 	root  *os.Root // nil if the files are in memory
@@ -147,10 +147,10 @@ func punch(f *os.File, off, n int64) error {
 }
 
 // cost of block i on disk.
-func (b *base) cost(i int) int64 { return (b.length(i) + pageSize - 1) / pageSize * pageSize }
+func (b *baseBlocks) cost(i int) int64 { return (b.length(i) + pageSize - 1) / pageSize * pageSize }
 
 // account adds n blocks with together that many bytes to what b takes.
-func (d *disk) account(b *base, n, bytes int64) {
+func (d *disk) account(b *baseBlocks, n, bytes int64) {
 	before := b.space.bytes()
 	b.space.blocks += n
 	b.space.data += bytes
@@ -160,7 +160,7 @@ func (d *disk) account(b *base, n, bytes int64) {
 // measure adds n blocks with together that many bytes to what b takes, and
 // compares that with what it does take. What nobody looked for yet counts as
 // the file system's own.
-func (d *disk) measure(b *base, n, bytes int64) {
+func (d *disk) measure(b *baseBlocks, n, bytes int64) {
 	before := b.space.bytes()
 	b.space.blocks += n
 	b.space.data += bytes
@@ -173,7 +173,7 @@ func (d *disk) measure(b *base, n, bytes int64) {
 
 // keep writes block i, which has its flight's pin, to disk and reports whether
 // it is there.
-func (s *Store) keep(b *base, i int, data []byte) bool {
+func (s *Cache) keep(b *baseBlocks, i int, data []byte) bool {
 	d := s.disk
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -187,7 +187,7 @@ func (s *Store) keep(b *base, i int, data []byte) bool {
 }
 
 // write makes room for block i, accounts for it, and only then writes it.
-func (s *Store) write(b *base, i int, data []byte) error {
+func (s *Cache) write(b *baseBlocks, i int, data []byte) error {
 	d := s.disk
 	f, err := s.file(b)
 	if err != nil {
@@ -227,7 +227,7 @@ func noSpace(err error) bool {
 
 // reserve accounts for one more block of b, having made room for it. The
 // caller holds disk.mu.
-func (s *Store) reserve(b *base, cost int64) error {
+func (s *Cache) reserve(b *baseBlocks, cost int64) error {
 	d := s.disk
 	if cost > d.max {
 		return errInUse // not worth evicting all the others for
@@ -248,7 +248,7 @@ func (s *Store) reserve(b *base, cost int64) error {
 
 // fit evicts until what is accounted is within the limit. The caller holds
 // disk.mu.
-func (s *Store) fit() error {
+func (s *Cache) fit() error {
 	for s.disk.used.Load() > s.disk.max {
 		if err := s.evict(); err != nil {
 			return err
@@ -259,7 +259,7 @@ func (s *Store) fit() error {
 
 // evict frees some space: of a base that nobody opened, or else of the block
 // that was not used for the longest. The caller holds disk.mu.
-func (s *Store) evict() error {
+func (s *Cache) evict() error {
 	if s.removeStray() {
 		return nil
 	}
@@ -277,7 +277,7 @@ func (s *Store) evict() error {
 
 // hole makes a hole of a block that was taken from the index. The caller holds
 // disk.mu.
-func (s *Store) hole(p place) error {
+func (s *Cache) hole(p place) error {
 	b := p.base
 	if err := s.disk.calls.punch(b.file.Load(), b.offset(p.block), b.length(p.block)); err != nil {
 		// Its bytes may be there or not.
@@ -291,7 +291,7 @@ func (s *Store) hole(p place) error {
 // discard removes block i, whose bytes on disk are wrong, unless others than
 // its flight have it pinned: they compared it, and must not see a hole. Then
 // the right bytes are written over it.
-func (s *Store) discard(b *base, i int) {
+func (s *Cache) discard(b *baseBlocks, i int) {
 	s.disk.mu.Lock()
 	defer s.disk.mu.Unlock()
 	if p := (place{b, i}); s.index.take(p) {

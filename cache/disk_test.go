@@ -35,8 +35,8 @@ func onDisk(t testing.TB, dir string) (sum int64) {
 	return sum
 }
 
-// taken returns what the files of a Store take, by the kernel.
-func taken(t testing.TB, s *Store) (sum int64) {
+// taken returns what the files of a Cache take, by the kernel.
+func taken(t testing.TB, s *Cache) (sum int64) {
 	t.Helper()
 	if s.disk.root != nil {
 		return onDisk(t, s.dir)
@@ -444,7 +444,7 @@ func TestDiskFull(t *testing.T) {
 	src.check(t, f, 0, 4<<20)
 	src.check(t, f, 0, 1<<20)
 	st := s.Stats()
-	if st.WriteErrors != enough || st.Uncached != 80 || st.DiskBytes > 100*kib || !st.Degraded {
+	if st.WriteErrors != maxFailures || st.Uncached != 80 || st.DiskBytes > 100*kib || !st.Degraded {
 		t.Errorf("stats %+v", st)
 	}
 	if n := log.count("cannot keep blocks"); n != 1 {
@@ -497,7 +497,7 @@ func TestDiskReadOnly(t *testing.T) {
 	for range 2 {
 		src.check(t, f, 0, 1<<20)
 	}
-	if st := s.Stats(); st.WriteErrors != enough || st.Uncached != 32 || !st.Degraded {
+	if st := s.Stats(); st.WriteErrors != maxFailures || st.Uncached != 32 || !st.Degraded {
 		t.Errorf("stats %+v", st)
 	}
 	remount(0)

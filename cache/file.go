@@ -21,18 +21,18 @@ const window = 16 << 20
 // concurrent use.
 //
 // Their errors are the Fetcher's, or wrap fault.Corrupt if fetched bytes were
-// wrong twice, fault.Unavailable if the Store was closed or ctx ended, and
+// wrong twice, fault.Unavailable if the Cache was closed or ctx ended, and
 // fault.Invalid for a range that no file has.
 type File struct {
-	store   *Store
-	base    atomic.Pointer[base] // use current
+	store   *Cache
+	base    atomic.Pointer[baseBlocks] // use current
 	fetcher Fetcher
 }
 
 var _ io.ReaderAt = (*File)(nil)
 
 // current is the base that all of one operation goes on with.
-func (f *File) current() *base {
+func (f *File) current() *baseBlocks {
 	b := f.base.Load()
 	next := b.next.Load()
 	if next == nil {
@@ -195,7 +195,7 @@ func (f *File) Pin(ctx context.Context, off, n int64) (file *os.File, at int64, 
 // pinMissing pins blocks of which some must be waited for: all of them or
 // none. It waits for nobody to release blocks: a block without a place is not
 // kept, and so not pinned.
-func (f *File) pinMissing(ctx context.Context, b *base, first, last int) (bool, error) {
+func (f *File) pinMissing(ctx context.Context, b *baseBlocks, first, last int) (bool, error) {
 	waiters := make([]waiter, last-first+1)
 	for k := range waiters {
 		waiters[k].pin = true

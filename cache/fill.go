@@ -42,7 +42,7 @@ func (f *File) Fill(ctx context.Context, progress func(done, total int64)) error
 }
 
 // fill fetches what is missing of the blocks from first to last.
-func (f *File) fill(ctx context.Context, b *base, first, last int) error {
+func (f *File) fill(ctx context.Context, b *baseBlocks, first, last int) error {
 	s := f.store
 	s.look(b, first, last)
 	if absent, cost := s.index.absent(b, first, last); absent > 0 {
@@ -70,7 +70,7 @@ func (f *File) fill(ctx context.Context, b *base, first, last int) error {
 
 // absent returns how many of the blocks from first to last are not on disk,
 // and what they would take there.
-func (x *index) absent(b *base, first, last int) (blocks, cost int64) {
+func (x *blockIndex) absent(b *baseBlocks, first, last int) (blocks, cost int64) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	for i := first; i <= last; i++ {

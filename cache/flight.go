@@ -78,7 +78,7 @@ func leaveAll(waiters []waiter) {
 // readers looked for it, both missed it and then both taken the lock to start
 // one, there would be two. And a flight that is found still has all its
 // landing before it, since land takes the same lock to end it.
-func (f *File) claim(b *base, first int, waiters []waiter, c class) error {
+func (f *File) claim(b *baseBlocks, first int, waiters []waiter, c class) error {
 	s, x := f.store, f.store.index
 	s.look(b, first, first+len(waiters)-1)
 	var runs []*run
@@ -92,7 +92,7 @@ func (f *File) claim(b *base, first int, waiters []waiter, c class) error {
 		i, w := first+k, &waiters[k]
 		bl := &b.blocks[i]
 		if c == demand {
-			x.want(b, i)
+			x.clearAhead(b, i)
 		}
 		if bl.state == present {
 			if c == demand {
@@ -126,7 +126,7 @@ func (f *File) claim(b *base, first int, waiters []waiter, c class) error {
 // last of runs, in one that waits in the queue with the block before, or in a
 // new one. It returns the runs that have yet to depart. The caller holds
 // index.mu.
-func (f *File) board(b *base, runs []*run, i int, c class) []*run {
+func (f *File) board(b *baseBlocks, runs []*run, i int, c class) []*run {
 	x, bl := f.store.index, &b.blocks[i]
 	bl.pins++
 	x.pinned++

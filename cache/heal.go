@@ -13,15 +13,15 @@ import (
 // was deleted is made again.
 
 const (
-	// calm is how many blocks must be kept in a row before the log says that it
+	// healthyRun is how many blocks must be kept in a row before the log says that it
 	// works again. A cache that is too small for its readers works every other
 	// time.
-	calm = 64
+	healthyRun = 64
 
-	// After so many writes in a row that the disk refused it is left alone for
+	// After maxFailures refused writes in a row the disk is left alone for
 	// restTime: a broken disk takes long to say no. Then one write finds out.
-	enough   = 3
-	restTime = 30 * time.Second
+	maxFailures = 3
+	restTime    = 30 * time.Second
 
 	// healTime is how often it is looked whether the directory is still there.
 	healTime = 5 * time.Second
@@ -42,17 +42,17 @@ type health struct {
 }
 
 // resting reports whether the disk is left alone.
-func (h *health) resting() bool { return h.failures >= enough && h.now().Before(h.rested) }
+func (h *health) resting() bool { return h.failures >= maxFailures && h.now().Before(h.rested) }
 
 // judge takes note of how a block was kept. The caller holds disk.mu.
-func (s *Store) judge(err error) {
+func (s *Cache) judge(err error) {
 	d := s.disk
 	d.failing.Store(err != nil)
 	if err == nil {
 		d.refused.Store(false)
 		d.failures = 0
 		d.kept++
-		if d.episode && d.kept >= calm {
+		if d.episode && d.kept >= healthyRun {
 			d.episode = false
 			s.log.Info("cache: keeping blocks again", "dir", s.dir)
 		}
@@ -70,23 +70,23 @@ func (s *Store) judge(err error) {
 }
 
 // refuse takes note that the disk did not take a block.
-func (s *Store) refuse() {
+func (s *Cache) refuse() {
 	d := s.disk
 	s.count.writeErrors.Add(1)
 	d.refused.Store(true)
 	d.failures++
-	if d.failures < enough {
+	if d.failures < maxFailures {
 		return
 	}
-	if d.failures == enough {
+	if d.failures == maxFailures {
 		s.log.Warn("cache: the disk is left alone for a while", "dir", s.dir, "for", restTime, "failures", d.failures)
 	}
 	d.rested = d.now().Add(restTime)
 }
 
-// heal makes anew what was deleted under the Store: the directory, the files.
+// heal makes anew what was deleted under the Cache: the directory, the files.
 // What is pinned stays in the files that it is in.
-func (s *Store) heal() {
+func (s *Cache) heal() {
 	d := s.disk
 	if d.root == nil {
 		return
@@ -124,7 +124,7 @@ func (s *Store) heal() {
 
 // renew begins b, whose file was deleted, with a new one. The caller holds
 // disk.mu.
-func (s *Store) renew(b *base) {
+func (s *Cache) renew(b *baseBlocks) {
 	s.disk.used.Add(-b.space.bytes())
 	if !b.scanned.Load() {
 		s.disk.unscanned--
@@ -145,15 +145,15 @@ func deleted(fd int) bool {
 	return unix.Fstat(fd, &st) == nil && st.Nlink == 0
 }
 
-// healLoop heals now and then, until the Store is closed.
-func (s *Store) healLoop() {
+// healLoop heals now and then, until the Cache is closed.
+func (s *Cache) healLoop() {
 	for s.pause(healTime) {
 		s.heal()
 	}
 }
 
-// pause waits, and reports whether the Store is still open then.
-func (s *Store) pause(d time.Duration) bool {
+// pause waits, and reports whether the Cache is still open then.
+func (s *Cache) pause(d time.Duration) bool {
 	select {
 	case <-s.ctx.Done():
 		return false

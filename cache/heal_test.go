@@ -13,8 +13,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// later has the Store's clock go on.
-func later(s *Store, by time.Duration) {
+// later has the Cache's clock go on.
+func later(s *Cache, by time.Duration) {
 	s.disk.mu.Lock()
 	defer s.disk.mu.Unlock()
 	now := s.disk.now().Add(by)
@@ -22,7 +22,7 @@ func later(s *Store, by time.Duration) {
 }
 
 // refuse has writes fail while the result is not nil.
-func refuse(s *Store) *atomic.Pointer[error] {
+func refuse(s *Cache) *atomic.Pointer[error] {
 	var with atomic.Pointer[error]
 	s.disk.mu.Lock()
 	defer s.disk.mu.Unlock()

@@ -16,15 +16,18 @@ import (
 type state uint8
 
 const (
-	// absent: a hole in the file. Not in index.recent.
+	// absent: a hole in the file. Not in blockIndex.recent.
 	absent state = iota
 	// unverified: an earlier process left it, or reading it failed.
 	unverified
 	// present: this process compared it and wrote or read it.
 	present
-	// unknown: the file of an earlier process was not looked into yet. Whoever
-	// wants the block calls Store.look first. Not in index.recent.
+	// unknown: the file of an earlier process was not looked into yet. Readers
+	// call look before they want the block. Not in blockIndex.recent.
 	unknown
+	// partial: the file has some of its pages. Only an answer of leftovers: such
+	// a block becomes a hole, and absent.
+	partial
 )
 
 // A block is what is known of one block of a base. Guarded by index.mu.
@@ -39,8 +42,8 @@ type block struct {
 	came bool
 }
 
-// A base is one base of the Store.
-type base struct {
+// A baseBlocks is one base of the Cache, block by block.
+type baseBlocks struct {
 	Blob
 	blocks []block                 // guarded by index.mu
 	file   atomic.Pointer[os.File] // set once by adopt; nil only while no block is on disk
@@ -54,33 +57,33 @@ type base struct {
 	// next is in the place of this base, whose file is gone from the directory.
 	// Who is at work with this one finishes with it; none of its blocks is
 	// present any more. Set once, with index.mu held.
-	next atomic.Pointer[base]
+	next atomic.Pointer[baseBlocks]
 }
 
 // length of block i in bytes.
-func (b *base) length(i int) int64 { return min(b.BlockSize, b.Size-b.offset(i)) }
+func (b *baseBlocks) length(i int) int64 { return min(b.BlockSize, b.Size-b.offset(i)) }
 
 // offset of block i in the base, and in its file.
-func (b *base) offset(i int) int64 { return int64(i) * b.BlockSize }
+func (b *baseBlocks) offset(i int) int64 { return int64(i) * b.BlockSize }
 
 // span returns the first and last block of the n > 0 bytes from off on.
-func (b *base) span(off, n int64) (first, last int) {
+func (b *baseBlocks) span(off, n int64) (first, last int) {
 	return int(off / b.BlockSize), int((off + n - 1) / b.BlockSize)
 }
 
 // place names one block of one base.
 type place struct {
-	base  *base
+	base  *baseBlocks
 	block int
 }
 
-// An index is what the Store knows of its blocks, in memory.
-type index struct {
+// A blockIndex is what the Cache knows of its blocks, in memory.
+type blockIndex struct {
 	// mu guards the fields below and base.blocks with what hangs on them. It
 	// is never held over a system call or a copy of bytes. Whoever needs
 	// disk.mu too takes that first.
 	mu     sync.Mutex
-	bases  map[string]*base
+	bases  map[string]*baseBlocks
 	recent *simplelru.LRU[place, struct{}] // blocks that are not absent, by their last use
 	pinned int                             // sum of block.pins
 	closed bool
@@ -89,20 +92,20 @@ type index struct {
 	wasted uint64 // blocks that were ahead until they were evicted
 }
 
-func newIndex() *index {
+func newIndex() *blockIndex {
 	// Its size is bounded by the disk, not by a count. The error is for sizes
 	// below 1.
 	recent, err := simplelru.NewLRU[place, struct{}](math.MaxInt, nil)
 	if err != nil {
 		panic(err)
 	}
-	return &index{bases: map[string]*base{}, recent: recent}
+	return &blockIndex{bases: map[string]*baseBlocks{}, recent: recent}
 }
 
 var errClosed = fmt.Errorf("%w: the cache is closed", fault.Unavailable)
 
 // close makes all that follows fail, and reports whether it was the first to.
-func (x *index) close() bool {
+func (x *blockIndex) close() bool {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	first := !x.closed
@@ -111,7 +114,7 @@ func (x *index) close() bool {
 }
 
 // whenUnpinned calls f now, or when the last pin is released.
-func (x *index) whenUnpinned(f func()) {
+func (x *blockIndex) whenUnpinned(f func()) {
 	x.mu.Lock()
 	if x.pinned > 0 {
 		x.idle = f
@@ -123,7 +126,7 @@ func (x *index) whenUnpinned(f func()) {
 }
 
 // base returns the base of that id, or nil.
-func (x *index) base(id string) (*base, error) {
+func (x *blockIndex) base(id string) (*baseBlocks, error) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	if x.closed {
@@ -132,16 +135,16 @@ func (x *index) base(id string) (*base, error) {
 	return x.bases[id], nil
 }
 
-func (x *index) add(b *base) {
+func (x *blockIndex) add(b *baseBlocks) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	x.bases[b.ID] = b
 }
 
-func (x *index) all() []*base {
+func (x *blockIndex) all() []*baseBlocks {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	var all []*base
+	var all []*baseBlocks
 	for _, b := range x.bases {
 		all = append(all, b)
 	}
@@ -150,7 +153,7 @@ func (x *index) all() []*base {
 
 // pin pins the blocks from first to last if all of them are present. They
 // must be unpinned then.
-func (x *index) pin(b *base, first, last int) bool {
+func (x *blockIndex) pin(b *baseBlocks, first, last int) bool {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	if x.closed {
@@ -164,14 +167,14 @@ func (x *index) pin(b *base, first, last int) bool {
 	for i := first; i <= last; i++ {
 		b.blocks[i].pins++
 		x.recent.Get(place{b, i})
-		x.want(b, i)
+		x.clearAhead(b, i)
 	}
 	x.pinned += last - first + 1
 	return true
 }
 
 // unpin undoes one pin of each block from first to last.
-func (x *index) unpin(b *base, first, last int) {
+func (x *blockIndex) unpin(b *baseBlocks, first, last int) {
 	x.mu.Lock()
 	for i := first; i <= last; i++ {
 		b.blocks[i].pins--
@@ -195,7 +198,7 @@ func (x *index) unpin(b *base, first, last int) {
 
 // lose has the blocks from first to last compared again before the next use,
 // after reading one of them failed.
-func (x *index) lose(b *base, first, last int) {
+func (x *blockIndex) lose(b *baseBlocks, first, last int) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	for i := first; i <= last; i++ {
@@ -207,7 +210,7 @@ func (x *index) lose(b *base, first, last int) {
 
 // victim makes the block that was not used for the longest absent and returns
 // it: the caller, who holds disk.mu, makes it a hole.
-func (x *index) victim() (place, bool) {
+func (x *blockIndex) victim() (place, bool) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	for range x.recent.Len() {
@@ -222,27 +225,27 @@ func (x *index) victim() (place, bool) {
 }
 
 // take makes a block absent which nobody has pinned but its flight.
-func (x *index) take(p place) bool {
+func (x *blockIndex) take(p place) bool {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	return x.takeLocked(p, 1)
 }
 
-func (x *index) takeLocked(p place, pins int32) bool {
+func (x *blockIndex) takeLocked(p place, pins int32) bool {
 	bl := &p.base.blocks[p.block]
 	if bl.state == absent || bl.state == unknown || bl.pins != pins {
 		return false
 	}
 	bl.state = absent
 	x.recent.Remove(p)
-	if x.want(p.base, p.block) {
+	if x.clearAhead(p.base, p.block) {
 		x.wasted++
 	}
 	return true
 }
 
 // found records a block that may be on disk or not.
-func (x *index) found(b *base, i int) {
+func (x *blockIndex) found(b *baseBlocks, i int) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	b.blocks[i].state = unverified
@@ -251,7 +254,7 @@ func (x *index) found(b *base, i int) {
 
 // change has all blocks that are in one state in another one. Neither is one
 // in which blocks are in recent.
-func (x *index) change(b *base, from, to state) {
+func (x *blockIndex) change(b *baseBlocks, from, to state) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	for i := range b.blocks {
@@ -264,7 +267,7 @@ func (x *index) change(b *base, from, to state) {
 // resolve takes over what was found in the file of the blocks from first on,
 // of those that are in state unknown. It returns how many are there, what they
 // cost, and those of which only a part is there.
-func (x *index) resolve(b *base, first int, found []state) (blocks, bytes int64, broken []int) {
+func (x *blockIndex) resolve(b *baseBlocks, first int, found []state) (blocks, bytes int64, broken []int) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	for k, is := range found {
@@ -280,7 +283,7 @@ func (x *index) resolve(b *base, first int, found []state) (blocks, bytes int64,
 			x.recent.Add(place{b, i}, struct{}{})
 			blocks++
 			bytes += b.cost(i)
-		case unknown:
+		case partial:
 			broken = append(broken, i)
 		}
 	}
@@ -288,7 +291,7 @@ func (x *index) resolve(b *base, first int, found []state) (blocks, bytes int64,
 }
 
 // unlessClosed calls start, which begins what Close waits for.
-func (x *index) unlessClosed(start func()) {
+func (x *blockIndex) unlessClosed(start func()) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	if !x.closed {
@@ -298,10 +301,10 @@ func (x *index) unlessClosed(start func()) {
 
 // retire puts an empty base in the place of b, and reports whether nobody has
 // blocks of b pinned. The caller holds disk.mu.
-func (x *index) retire(b *base) (idle bool) {
+func (x *blockIndex) retire(b *baseBlocks) (idle bool) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	next := &base{Blob: b.Blob, blocks: make([]block, len(b.blocks))}
+	next := &baseBlocks{Blob: b.Blob, blocks: make([]block, len(b.blocks))}
 	x.bases[b.ID] = next
 	b.next.Store(next)
 	idle = true
@@ -311,7 +314,7 @@ func (x *index) retire(b *base) (idle bool) {
 		bl.state = absent
 		x.recent.Remove(place{b, i})
 		if bl.flight == nil {
-			x.want(b, i)
+			x.clearAhead(b, i)
 		}
 	}
 	return idle
@@ -319,7 +322,7 @@ func (x *index) retire(b *base) (idle bool) {
 
 // isAbsent reports whether a block has no place on disk. The caller holds
 // disk.mu and has the block pinned, so that the answer lasts.
-func (x *index) isAbsent(b *base, i int) bool {
+func (x *blockIndex) isAbsent(b *baseBlocks, i int) bool {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	return b.blocks[i].state == absent

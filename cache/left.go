@@ -46,7 +46,7 @@ func (d *disk) findStrays() error {
 
 // removeStray removes the oldest stray that can be removed. The caller holds
 // disk.mu.
-func (s *Store) removeStray() bool {
+func (s *Cache) removeStray() bool {
 	d := s.disk
 	for i, st := range d.strays {
 		if err := d.root.Remove(st.name); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -82,7 +82,7 @@ var scanStep = 1024
 
 // adopt opens or makes the file of b. What it has of an earlier process is
 // taken over as unverified, the most of it later. The caller holds disk.mu.
-func (s *Store) adopt(b *base) (*os.File, error) {
+func (s *Cache) adopt(b *baseBlocks) (*os.File, error) {
 	d := s.disk
 	f, err := d.openFile(name(b.ID))
 	if err != nil {
@@ -119,7 +119,7 @@ func (s *Store) adopt(b *base) (*os.File, error) {
 }
 
 // scanRest looks for the blocks that adopt left.
-func (s *Store) scanRest(b *base) {
+func (s *Cache) scanRest(b *baseBlocks) {
 	d := s.disk
 	for s.ctx.Err() == nil {
 		d.mu.Lock()
@@ -137,7 +137,7 @@ func (s *Store) scanRest(b *base) {
 
 // scanAll looks for all blocks, so that the oldest can be told. The caller
 // holds disk.mu.
-func (s *Store) scanAll() {
+func (s *Cache) scanAll() {
 	if s.disk.unscanned == 0 {
 		return
 	}
@@ -150,7 +150,7 @@ func (s *Store) scanAll() {
 
 // look finds out which of the blocks from first to last are on disk, where
 // that is not known.
-func (s *Store) look(b *base, first, last int) {
+func (s *Cache) look(b *baseBlocks, first, last int) {
 	if b.scanned.Load() || b.file.Load() == nil {
 		return
 	}
@@ -163,7 +163,7 @@ func (s *Store) look(b *base, first, last int) {
 
 // scan asks the file system which of the blocks from first to last are there,
 // and takes those over that nobody looked for yet. The caller holds disk.mu.
-func (s *Store) scan(b *base, first, last int) {
+func (s *Cache) scan(b *baseBlocks, first, last int) {
 	d, f := s.disk, b.file.Load()
 	last = min(last, len(b.blocks)-1)
 	found, err := leftovers(f, b, first, last)
@@ -171,7 +171,7 @@ func (s *Store) scan(b *base, first, last int) {
 		// Start from nothing: as if of every block a part were there.
 		s.log.Warn("cache: cannot see what is left of a base, starting with an empty one", "base", b.ID, "dir", s.dir, "error", err)
 		for k := range found {
-			found[k] = unknown
+			found[k] = partial
 		}
 	}
 	blocks, bytes, broken := s.index.resolve(b, first, found)
@@ -189,8 +189,8 @@ func (s *Store) scan(b *base, first, last int) {
 }
 
 // leftovers returns of each block from first to last whether f has all of its
-// pages (unverified), none (absent), or some (unknown).
-func leftovers(f *os.File, b *base, first, last int) ([]state, error) {
+// pages (unverified), none (absent), or some (partial).
+func leftovers(f *os.File, b *baseBlocks, first, last int) ([]state, error) {
 	found := make([]state, last-first+1)
 	limit := b.offset(last) + b.length(last)
 	for off := b.offset(first); off < limit; {
@@ -213,7 +213,7 @@ func leftovers(f *os.File, b *base, first, last int) ([]state, error) {
 		}
 		from, to := b.span(start, min(end, limit)-start)
 		for i := from; i <= to; i++ {
-			found[i-first] = unknown
+			found[i-first] = partial
 			if start <= b.offset(i) && b.offset(i)+b.length(i) <= end {
 				found[i-first] = unverified
 			}

@@ -27,7 +27,7 @@ type model struct {
 
 	memory   bool
 	full     *atomic.Pointer[error] // what the disk answers
-	store    *Store
+	store    *Cache
 	files    []*File
 	releases []func() // of what is pinned, after comparing it again
 }

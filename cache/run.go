@@ -50,7 +50,7 @@ const (
 type run struct {
 	ticket
 	file   *File
-	base   *base
+	base   *baseBlocks
 	first  int  // block
 	n      int  // blocks; grows until the run begins, guarded by index.mu
 	onDisk bool // one block that is there, unverified
@@ -312,7 +312,7 @@ func (r *run) again(i int, data []byte) error {
 
 // recheck reports whether block i is on disk as it should be, having read it
 // into p. If not, it is removed.
-func (s *Store) recheck(b *base, i int, p []byte) bool {
+func (s *Cache) recheck(b *baseBlocks, i int, p []byte) bool {
 	_, err := b.file.Load().ReadAt(p, b.offset(i))
 	if err == nil && sha256.Sum256(p) == b.Sums[i] {
 		return true
@@ -343,7 +343,7 @@ func (r *run) land(i int, data []byte, err error, kept bool) {
 		bl.state = present
 		x.recent.Add(place{b, i}, struct{}{})
 	} else {
-		x.want(b, i)
+		x.clearAhead(b, i)
 	}
 	bl.flight = nil
 	staying := waiters[:0]

@@ -46,7 +46,7 @@ func (s *streamed) Wrong(off, n int64) {
 	s.wrong = append(s.wrong, [2]int64{off, n})
 }
 
-func openStreamed(t testing.TB, s *Store, src *streamed) *File {
+func openStreamed(t testing.TB, s *Cache, src *streamed) *File {
 	t.Helper()
 	f, err := s.Blob(src.blob, src)
 	if err != nil {

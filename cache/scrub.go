@@ -22,8 +22,8 @@ const (
 )
 
 // scrubLoop reads what is on disk again and again, so many bytes a second,
-// until the Store is closed.
-func (s *Store) scrubLoop(rate int64) {
+// until the Cache is closed.
+func (s *Cache) scrubLoop(rate int64) {
 	for wait := scrubPause; s.pause(wait); {
 		began := time.Now()
 		for p := s.newPass(); ; {
@@ -47,15 +47,15 @@ func (s *Store) scrubLoop(rate int64) {
 
 // A pass is one time that all blocks on disk are compared.
 type pass struct {
-	store *Store
-	bases []*base // that are to come
-	next  int     // block of the first of them
-	buf   []byte  // of MaxBlockSize, on a page's border
+	store *Cache
+	bases []*baseBlocks // that are to come
+	next  int           // block of the first of them
+	buf   []byte        // of MaxBlockSize, on a page's border
 }
 
-func (s *Store) newPass() *pass {
+func (s *Cache) newPass() *pass {
 	bases := s.index.all()
-	slices.SortFunc(bases, func(a, b *base) int { return strings.Compare(a.ID, b.ID) })
+	slices.SortFunc(bases, func(a, b *baseBlocks) int { return strings.Compare(a.ID, b.ID) })
 	buf := make([]byte, MaxBlockSize+pageSize)
 	over := int(uintptr(unsafe.Pointer(&buf[0])) % pageSize)
 	return &pass{store: s, bases: bases, buf: buf[pageSize-over:][:MaxBlockSize]}
@@ -82,7 +82,7 @@ func (p *pass) step() int64 {
 // compare compares block i, which is pinned, as it is on disk. A wrong one
 // goes. If others have it pinned it stays, and is compared before it is used
 // the next time.
-func (p *pass) compare(b *base, i int) {
+func (p *pass) compare(b *baseBlocks, i int) {
 	s := p.store
 	data := p.buf[:b.length(i)]
 	err := readDisk(b.file.Load(), data, b.offset(i))
@@ -98,7 +98,7 @@ func (p *pass) compare(b *base, i int) {
 
 // hold pins the first block from i on that is on disk and not on its way, for
 // the scrubber: that is no use of the block. It returns -1 if there is none.
-func (x *index) hold(b *base, i int) int {
+func (x *blockIndex) hold(b *baseBlocks, i int) int {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	if x.closed {

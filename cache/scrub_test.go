@@ -16,7 +16,7 @@ import (
 )
 
 // scrubAll does a pass and returns how many bytes it read.
-func scrubAll(s *Store) (bytes int64) {
+func scrubAll(s *Cache) (bytes int64) {
 	p := s.newPass()
 	for n := p.step(); n > 0; n = p.step() {
 		bytes += n
@@ -24,8 +24,8 @@ func scrubAll(s *Store) (bytes int64) {
 	return bytes
 }
 
-// deface writes into the file of a base, past the Store.
-func deface(t *testing.T, s *Store, src *source, off int64) {
+// deface writes into the file of a base, past the Cache.
+func deface(t *testing.T, s *Cache, src *source, off int64) {
 	t.Helper()
 	f, err := os.OpenFile(filepath.Join(s.dir, name(src.blob.ID)), os.O_RDWR, 0)
 	if err != nil {

@@ -37,7 +37,7 @@ func scattered(t testing.TB, dir string, blocks int, blockSize int64, step int) 
 	return blob
 }
 
-// lookFor has no more blocks looked for at once, in Stores to come.
+// lookFor has no more blocks looked for at once, in Caches to come.
 func lookFor(t testing.TB, blocks int) {
 	was := scanStep
 	scanStep = blocks
@@ -54,9 +54,9 @@ func TestStartLooksForTheRestLater(t *testing.T) {
 	s.pulls.Wait()
 	s.Close()
 	lookFor(t, 7)
-	for name, use := range map[string]func(s *Store, f *File){
-		"read": func(s *Store, f *File) { src.check(t, f, 200*4*kib, 100*4*kib) },
-		"pin": func(s *Store, f *File) {
+	for name, use := range map[string]func(s *Cache, f *File){
+		"read": func(s *Cache, f *File) { src.check(t, f, 200*4*kib, 100*4*kib) },
+		"pin": func(s *Cache, f *File) {
 			file, at, release, err := f.Pin(t.Context(), 200*4*kib, 100*4*kib)
 			if err != nil || file == nil {
 				t.Fatal(file, err)
@@ -64,9 +64,9 @@ func TestStartLooksForTheRestLater(t *testing.T) {
 			src.readPinned(t, file, at, 200*4*kib, 100*4*kib)
 			release()
 		},
-		"prefetch": func(s *Store, f *File) { f.Prefetch(0, blocks/2*4*kib); s.pulls.Wait() },
-		"waited":   func(s *Store, f *File) { eventually(t, "all is known", f.current().scanned.Load) },
-		"closed":   func(s *Store, f *File) { s.Close() },
+		"prefetch": func(s *Cache, f *File) { f.Prefetch(0, blocks/2*4*kib); s.pulls.Wait() },
+		"waited":   func(s *Cache, f *File) { eventually(t, "all is known", f.current().scanned.Load) },
+		"closed":   func(s *Cache, f *File) { s.Close() },
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := openStore(t, Config{Dir: dir})

@@ -27,7 +27,7 @@ const (
 	tollQueue = 4
 )
 
-// A toll delays small reads of what did not stay, for all readers of a Store
+// A toll delays small reads of what did not stay, for all readers of a Cache
 // together, and refuses those for which there is no place in the queue.
 type toll struct {
 	*rate.Limiter
@@ -42,7 +42,7 @@ func newToll() *toll {
 
 // pay waits until the blocks from first to last of which a reader wants n bytes
 // may be fetched.
-func (f *File) pay(ctx context.Context, b *base, first, last int, n int64) error {
+func (f *File) pay(ctx context.Context, b *baseBlocks, first, last int, n int64) error {
 	s := f.store
 	cost := min(s.index.refetched(b, first, last)-tollFree*n, tollBurst)
 	if cost <= 0 || s.toll.AllowN(time.Now(), int(cost)) {
@@ -67,7 +67,7 @@ func (f *File) pay(ctx context.Context, b *base, first, last int, n int64) error
 
 // refetched returns how many bytes the blocks from first to last have that must
 // be fetched although they came before.
-func (x *index) refetched(b *base, first, last int) (bytes int64) {
+func (x *blockIndex) refetched(b *baseBlocks, first, last int) (bytes int64) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	for i := first; i <= last; i++ {

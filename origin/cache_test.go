@@ -24,7 +24,7 @@ var (
 )
 
 // cached puts a cache before the mirrors of content.
-func cached(t *testing.T, m *Mirrors, block int64) (*cache.Store, *cache.File) {
+func cached(t *testing.T, m *Mirrors, block int64) (*cache.Cache, *cache.File) {
 	t.Helper()
 	store, err := cache.Open(cache.Config{Dir: t.TempDir(), MaxBytes: 1 << 20, Log: slog.New(slog.DiscardHandler)})
 	must(t, err)

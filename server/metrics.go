@@ -57,7 +57,7 @@ var cacheFigures = []figure{
 }
 
 // A cacheCollector collects the present figures of one cache.
-type cacheCollector struct{ store *cache.Store }
+type cacheCollector struct{ store *cache.Cache }
 
 var _ prometheus.Collector = cacheCollector{}
 

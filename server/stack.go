@@ -24,7 +24,7 @@ import (
 // safe for concurrent use.
 type Stack struct {
 	lock    *os.File // of the state
-	store   *cache.Store
+	store   *cache.Cache
 	bases   *upstream.Registry
 	Catalog *catalog.Catalog
 	meters  *meters

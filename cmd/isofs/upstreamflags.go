@@ -39,7 +39,7 @@ func (o *mirrorFlags) register(flags *pflag.FlagSet) {
 
 // upstream is the Config that the flags describe, for what is cached in blocks
 // and trusted by ring.
-func (o *stackFlags) upstream(blocks *cache.Store, ring *signature.Keyring, log *slog.Logger) upstream.Config {
+func (o *stackFlags) upstream(blocks *cache.Cache, ring *signature.Keyring, log *slog.Logger) upstream.Config {
 	return upstream.Config{
 		Dir: filepath.Join(o.state, "bases"), Address: o.base, Mirrors: o.mirrors.addresses,
 		Channel: upstream.ChannelConfig{Address: o.channel.address, Poll: o.channel.poll},
@@ -49,7 +49,7 @@ func (o *stackFlags) upstream(blocks *cache.Store, ring *signature.Keyring, log 
 }
 
 // openUpstream opens the registry of the bases that the flags describe.
-func (o *stackFlags) openUpstream(blocks *cache.Store, ring *signature.Keyring, log *slog.Logger) (*upstream.Registry, error) {
+func (o *stackFlags) openUpstream(blocks *cache.Cache, ring *signature.Keyring, log *slog.Logger) (*upstream.Registry, error) {
 	r, err := upstream.Open(o.upstream(blocks, ring, log))
 	return r, blameSettings(err)
 }
