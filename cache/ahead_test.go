@@ -33,7 +33,7 @@ func TestPrefetch(t *testing.T) {
 	}
 	for _, r := range src.ranges {
 		if r[1] > MaxBlockSize {
-			t.Errorf("%d bytes at once from a fetcher that has nothing before it has all", r[1])
+			t.Errorf("%d bytes at once from an origin that has nothing before it has all", r[1])
 		}
 	}
 	calls := src.calls.Load()

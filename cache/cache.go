@@ -14,7 +14,7 @@
 // is what is read, and has a scrubber look whether the disk still says so.
 //
 // The package leaves out where the bytes come from and how often to ask for
-// them (the Fetcher's business), and knows nothing of images, URLs or files
+// them (the Origin's business), and knows nothing of images, URLs or files
 // that differ from a base.
 package cache
 
@@ -40,14 +40,6 @@ const MaxBlockSize = 1 << 20
 // pageSize is what the block size must be a multiple of and what space is
 // counted in: file systems make holes of whole pages.
 const pageSize = 4096
-
-// A Fetcher has the bytes of one base. Fetch fills p from off on, wholly or
-// with an error, and does not touch p after it returned. It need not be right:
-// what it gives is checked. It ends by a deadline of its own, since its
-// callers may come and go; ctx ends only when the Cache is closed.
-type Fetcher interface {
-	Fetch(ctx context.Context, p []byte, off int64) error
-}
 
 // Config of a Cache.
 type Config struct {
@@ -269,10 +261,10 @@ func (b Blob) same(a Blob) bool {
 	return a.ID == b.ID && a.Size == b.Size && a.BlockSize == b.BlockSize && slices.Equal(a.Sums, b.Sums)
 }
 
-// Blob returns a verified view of b, whose bytes come from f. Views of one
-// base share its blocks, whichever fetcher they came by. It touches the disk
+// Blob returns a verified view of b, whose bytes come from origin. Views of one
+// base share its blocks, whichever Origin brought them. It touches the disk
 // and not the network.
-func (s *Cache) Blob(b Blob, f Fetcher) (*File, error) {
+func (s *Cache) Blob(b Blob, origin Origin) (*File, error) {
 	if err := b.Validate(); err != nil {
 		return nil, fmt.Errorf("open base in cache %s: %w", s.dir, err)
 	}
@@ -297,7 +289,7 @@ func (s *Cache) Blob(b Blob, f Fetcher) (*File, error) {
 	} else if !known.same(b) {
 		return nil, fmt.Errorf("open base %s in cache %s: %w: it is open with other blocks", b.ID, s.dir, fault.Invalid)
 	}
-	file := &File{store: s, fetcher: f}
+	file := &File{store: s, origin: origin, longest: streamRun}
 	file.base.Store(known)
 	return file, nil
 }

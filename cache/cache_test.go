@@ -60,6 +60,19 @@ func (s *source) Fetch(ctx context.Context, p []byte, off int64) error {
 	return nil
 }
 
+// The whole answer comes at once.
+func (s *source) FetchStream(ctx context.Context, p []byte, off int64, got func(n int)) error {
+	err := s.Fetch(ctx, p, off)
+	if err == nil {
+		got(len(p))
+	}
+	return err
+}
+
+func (s *source) Wrong(off, n int64) {}
+
+func (s *source) Sources() int { return 1 }
+
 var errOff = errors.New("the origin is off")
 
 func off([]byte, int64, int64) error { return errOff }
@@ -103,12 +116,15 @@ func openStore(t testing.TB, c Config) *Cache {
 	return s
 }
 
+// openBlob opens a base whose origin is asked for little at a time: nothing is
+// there before the whole answer is.
 func openBlob(t testing.TB, s *Cache, src *source) *File {
 	t.Helper()
 	f, err := s.Blob(src.blob, src)
 	if err != nil {
 		t.Fatal(err)
 	}
+	f.longest = MaxBlockSize
 	return f
 }
 
@@ -323,14 +339,14 @@ func TestFailureIsSharedAndNotRemembered(t *testing.T) {
 	}
 }
 
-func TestKindOfTheFetcherIsKept(t *testing.T) {
+func TestKindOfTheOriginIsKept(t *testing.T) {
 	src := newSource(1, 1<<20, 256<<10)
 	src.spoil = func([]byte, int64, int64) error { return fmt.Errorf("gone: %w", fault.NotFound) }
 	_, err := openBlob(t, openStore(t, Config{}), src).ReadAt(make([]byte, 1), 0)
 	wantKind(t, err, fault.NotFound)
 }
 
-func TestFetcherThatBreaks(t *testing.T) {
+func TestOriginThatBreaks(t *testing.T) {
 	for name, breaks := range map[string]func(){
 		"panics":             func() { panic("broken") },
 		"ends its goroutine": runtime.Goexit,
@@ -463,7 +479,7 @@ func TestClose(t *testing.T) {
 	ctx := s.ctx
 	src.spoil = func([]byte, int64, int64) error {
 		close(began)
-		<-ctx.Done() // as a fetcher ends by its context
+		<-ctx.Done() // as an origin ends by its context
 		return ctx.Err()
 	}
 	f := openBlob(t, s, src)

@@ -20,13 +20,14 @@ const window = 16 << 20
 // interfaces it meets without importing it). Its methods are safe for
 // concurrent use.
 //
-// Their errors are the Fetcher's, or wrap fault.Corrupt if fetched bytes were
+// Their errors are the Origin's, or wrap fault.Corrupt if fetched bytes were
 // wrong twice, fault.Unavailable if the Cache was closed or ctx ended, and
 // fault.Invalid for a range that no file has.
 type File struct {
 	store   *Cache
 	base    atomic.Pointer[baseBlocks] // use current
-	fetcher Fetcher
+	origin  Origin
+	longest int64 // bytes of a request that no reader waits for; tests have it shorter
 }
 
 var _ io.ReaderAt = (*File)(nil)

@@ -11,31 +11,27 @@ import (
 	"aesthetic.computer/isofs/fault"
 )
 
-// A Streamer is a Fetcher that says how far it is. Optional: found by
-// assertion. FetchStream is Fetch that calls got, with n growing, from the
-// goroutine that called it: p[:n] has the final bytes of this answer. Also
-// after an error the p[:n] of the last call may be used; they are checked like
-// all others.
-type Streamer interface {
+// An Origin has the bytes of one base. It need not be right: every block is
+// compared with its SHA-256. A call ends by a deadline of the Origin's own,
+// since readers come and go; ctx ends only when the Cache is closed.
+type Origin interface {
+	// Fetch fills p from off on, wholly or with an error. It does not touch p
+	// after it returned.
+	Fetch(ctx context.Context, p []byte, off int64) error
+	// FetchStream is Fetch that says how far it is. It calls got, with n
+	// growing, from the goroutine that called it: p[:n] has the final bytes of
+	// this answer. After an error the cache uses the p[:n] of the last call.
 	FetchStream(ctx context.Context, p []byte, off int64, got func(n int)) error
-}
-
-// A Reporter is a Fetcher that wants to know what it did wrong. Optional:
-// found by assertion. Wrong says that [off, off+n), as it was last fetched, did
-// not have its hash: who else has these bytes should be asked for them next.
-type Reporter interface {
+	// Wrong reports that [off, off+n), as it was last fetched, did not have its
+	// SHA-256. If others have these bytes, the next call should ask them.
 	Wrong(off, n int64)
-}
-
-// Several is a Fetcher and a Reporter that has the bytes from several places,
-// of which it asks another one after each report. Optional: found by assertion.
-// A block that came wrong is fetched again so often that all get their turn.
-type Several interface {
+	// Sources returns how many places have the bytes. The cache fetches a wrong
+	// block again that often, so that each place gets its turn.
 	Sources() int
 }
 
-// streamRun is the most that is fetched at once, in bytes, where no reader has
-// to wait for the end of it: at 20 ms to the first byte and 25 MB/s after it a
+// streamRun is the most that is fetched at once, in bytes, where no reader waits
+// for it: at 20 ms to the first byte and 25 MB/s after it a
 // connection is in use for 9/10 of the time, and with MaxBlockSize for 2/3.
 // What is read ahead is cut smaller: all connections together bring aheadSpan
 // bytes at a time. Larger requests use a connection better and come later, so
@@ -64,8 +60,8 @@ type run struct {
 // reaches reports whether block i can join the run in class c.
 func (r *run) reaches(i int, c class) bool {
 	most := int64(MaxBlockSize)
-	if _, ok := r.file.fetcher.(Streamer); ok && c != demand {
-		most = streamRun
+	if c != demand {
+		most = r.file.longest
 		if c == ahead {
 			share := aheadSpan / max(1, int64(r.file.store.queue.most(ahead)))
 			most = min(most, max(MaxBlockSize, bufferSize(share/2+1)))
@@ -169,12 +165,12 @@ func (r *run) pull() {
 	}
 }
 
-// landRest ends the flights that did not land, also when the Fetcher panics
+// landRest ends the flights that did not land, also when the Origin panics
 // or ends the goroutine: their waiters would wait for ever.
 func (r *run) landRest() {
 	if v := recover(); v != nil {
-		r.failure = fmt.Errorf("%w: the fetcher panicked: %v", fault.Unavailable, v)
-		r.file.store.log.Error("cache: the fetcher panicked", "base", r.base.ID, "panic", v, "stack", string(debug.Stack()))
+		r.failure = fmt.Errorf("%w: the origin panicked: %v", fault.Unavailable, v)
+		r.file.store.log.Error("cache: the origin panicked", "base", r.base.ID, "panic", v, "stack", string(debug.Stack()))
 	}
 	r.abandon()
 	for _, i := range r.wrong {
@@ -212,16 +208,10 @@ func (r *run) ask(p []byte) error {
 	if r.next == r.n {
 		return nil // the failure came behind the last byte
 	}
-	s, fetcher := r.file.store, r.file.fetcher
 	off := r.base.offset(r.first + r.next)
 	before := int(off - r.base.offset(r.first))
 	rest := p[before:]
-	var err error
-	if streamer, ok := fetcher.(Streamer); ok {
-		err = streamer.FetchStream(s.ctx, rest, off, func(n int) { r.arrive(p, before+min(max(n, 0), len(rest))) })
-	} else {
-		err = fetcher.Fetch(s.ctx, rest, off)
-	}
+	err := r.file.origin.FetchStream(r.file.store.ctx, rest, off, func(n int) { r.arrive(p, before+min(max(n, 0), len(rest))) })
 	if err == nil {
 		r.arrive(p, len(p))
 	}
@@ -278,26 +268,21 @@ func (r *run) arrive(p []byte, n int) {
 	}
 }
 
-// report counts block i as fetched with other bytes, and tells the Fetcher.
+// report counts block i as fetched with other bytes, and tells the Origin.
 func (r *run) report(i int) {
 	r.file.store.count.corruptFetches.Add(1)
-	if reporter, ok := r.file.fetcher.(Reporter); ok {
-		reporter.Wrong(r.base.offset(i), r.base.length(i))
-	}
+	r.file.origin.Wrong(r.base.offset(i), r.base.length(i))
 }
 
 // again fetches block i, which came with other bytes, once more, or once more
 // from each place that has it.
 func (r *run) again(i int, data []byte) error {
 	s, b := r.file.store, r.base
-	turns := 1
-	if several, ok := r.file.fetcher.(Several); ok {
-		turns = max(turns, several.Sources())
-	}
+	turns := max(1, r.file.origin.Sources())
 	first := sha256.Sum256(data)
 	var last [32]byte
 	for range turns {
-		if err := r.counted(func() error { return r.file.fetcher.Fetch(s.ctx, data, b.offset(i)) }); err != nil {
+		if err := r.counted(func() error { return r.file.origin.Fetch(s.ctx, data, b.offset(i)) }); err != nil {
 			return err
 		}
 		s.count.fetchedBytes.Add(uint64(len(data)))

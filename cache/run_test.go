@@ -169,7 +169,7 @@ func TestWrongBytesInAStream(t *testing.T) {
 	}
 }
 
-// A fetcher that says nonsense of how far it is gets nothing past the hashes.
+// An origin that says nonsense of how far it is gets nothing past the hashes.
 func TestStreamThatLiesAboutItsPlace(t *testing.T) {
 	src := newSource(1, 1<<20, 64*kib)
 	s := openStore(t, Config{})

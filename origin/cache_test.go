@@ -17,11 +17,7 @@ import (
 	"aesthetic.computer/isofs/cache"
 )
 
-var (
-	_ cache.Streamer = (*Mirrors)(nil)
-	_ cache.Reporter = (*Mirrors)(nil)
-	_ cache.Several  = (*Mirrors)(nil)
-)
+var _ cache.Origin = (*Mirrors)(nil)
 
 // cached puts a cache before the mirrors of content.
 func cached(t *testing.T, m *Mirrors, block int64) (*cache.Cache, *cache.File) {

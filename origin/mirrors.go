@@ -104,7 +104,7 @@ func (m *Mirrors) FetchStream(ctx context.Context, p []byte, off int64, got func
 	return f.run(ctx)
 }
 
-// Wrong implements cache.Reporter: who gave these bytes last is set aside, and
+// Wrong implements cache.Origin: who gave these bytes last is set aside, and
 // asked for them last when they are wanted again.
 func (m *Mirrors) Wrong(off, n int64) {
 	now := time.Now()
@@ -123,7 +123,7 @@ func (m *Mirrors) Wrong(off, n int64) {
 	}
 }
 
-// Sources implements cache.Several: so many have the bytes.
+// Sources implements cache.Origin: so many have the bytes.
 func (m *Mirrors) Sources() int { return len(m.all) }
 
 // String implements Origin.
