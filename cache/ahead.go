@@ -28,7 +28,7 @@ func (f *File) advance(b *baseBlocks, first, last int) {
 	if s.disk.failing.Load() {
 		return
 	}
-	s.look(b, first, last)
+	s.disk.look(b, first, last)
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	for first <= last && b.blocks[first].state == present {

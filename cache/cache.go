@@ -21,10 +21,8 @@ package cache
 import (
 	"context"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"log/slog"
-	"os"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -77,7 +75,6 @@ type Cache struct {
 	checks  *queue // of those that are on disk, to be compared
 	buffers buffers
 	pulls   sync.WaitGroup  // the goroutines of runs
-	upkeep  sync.WaitGroup  // those that look after the disk
 	ctx     context.Context // ends by stop, in Close
 	stop    context.CancelFunc
 }
@@ -88,6 +85,8 @@ const checksAtOnce = 4
 
 // Stats are counters since the start, and gauges.
 type Stats struct {
+	DiskStats
+
 	Hits   uint64 // blocks that were wanted and present
 	Misses uint64 // blocks that were wanted and not, those waited for in common included
 
@@ -96,30 +95,19 @@ type Stats struct {
 	FetchedBytes   uint64 // bytes of the blocks that came whole, the wrong ones included
 	CorruptFetches uint64 // fetched blocks that did not have their SHA-256
 
-	Evictions   uint64 // blocks that made room for others
-	CorruptDisk uint64 // blocks of an earlier process that did not have their SHA-256, or could not be read
-	WriteErrors uint64 // blocks that the disk did not take
-	Uncached    uint64 // blocks served without being kept: the above, those that the disk was not asked to take after too many of them, and those without a place among blocks in use
-
-	ScrubbedBytes uint64 // read again from disk
-	ScrubWrong    uint64 // blocks that did not have their SHA-256 then, or could not be read
-
 	Ahead       uint64 // blocks that were fetched ahead of readers
 	AheadUnused uint64 // those of them that were evicted before a reader came for them
 
 	Delayed uint64 // small reads that waited, or were refused, so that the origin does not send much for little
 
-	Degraded      bool   // the disk did not take the last block, or the directory is gone
-	DiskBytes     uint64 // space in use, as accounted
-	Inflight      int64  // calls of Fetch under way
-	InflightBytes int64  // memory of those, and of blocks on disk being compared
+	Inflight      int64 // calls of Fetch under way
+	InflightBytes int64 // memory of those, and of blocks on disk being compared
 }
 
 type counters struct {
 	hits, misses                                       atomic.Uint64
 	fetches, fetchErrors, fetchedBytes, corruptFetches atomic.Uint64
-	evictions, corruptDisk, writeErrors, uncached      atomic.Uint64
-	ahead, scrubbed, scrubWrong                        atomic.Uint64
+	ahead                                              atomic.Uint64
 	inflight                                           atomic.Int64
 }
 
@@ -155,21 +143,19 @@ func Open(c Config) (*Cache, error) {
 	if c.Memory {
 		c.Dir = "in memory" // what messages say
 	}
-	d, err := openDisk(c)
+	ctx, stop := context.WithCancel(context.Background())
+	x := newBlockIndex()
+	d, err := openDisk(ctx, c, x)
 	if err != nil {
+		stop()
 		return nil, fmt.Errorf("open cache %s: %w", c.Dir, err)
 	}
 	s := &Cache{
-		log: c.Log, fetched: c.Fetched, dir: c.Dir, disk: d, index: newIndex(), toll: newToll(),
+		log: c.Log, fetched: c.Fetched, dir: c.Dir, disk: d, index: x, toll: newToll(),
 		queue: newQueue(c.Fetches, c.InflightBytes), checks: newQueue(checksAtOnce, checksAtOnce*MaxBlockSize),
+		ctx: ctx, stop: stop,
 	}
-	s.ctx, s.stop = context.WithCancel(context.Background())
-	if !c.Memory {
-		s.upkeep.Go(s.healLoop)
-		if c.ScrubRate > 0 {
-			s.upkeep.Go(func() { s.scrubLoop(c.ScrubRate) })
-		}
-	}
+	d.start(c.ScrubRate, s.queue.busy)
 	return s, nil
 }
 
@@ -184,17 +170,10 @@ func (s *Cache) Close() error {
 	s.queue.close()
 	s.checks.close()
 	s.pulls.Wait()
-	s.upkeep.Wait()
+	s.disk.upkeep.Wait()
 	var err error
 	s.index.whenUnpinned(func() {
-		s.disk.mu.Lock() // a Blob may be about to open a file
-		defer s.disk.mu.Unlock()
-		for _, b := range s.index.all() {
-			if f := b.file.Load(); f != nil {
-				err = errors.Join(err, f.Close())
-			}
-		}
-		err = errors.Join(err, s.disk.close())
+		err = s.disk.close()
 	})
 	if err != nil {
 		return fmt.Errorf("close cache %s: %w: %w", s.dir, fault.Unavailable, err)
@@ -209,23 +188,16 @@ func (s *Cache) Stats() Stats {
 	wasted := s.index.wasted
 	s.index.mu.Unlock()
 	return Stats{
+		DiskStats:      s.disk.stats(),
 		Hits:           c.hits.Load(),
 		Misses:         c.misses.Load(),
 		Fetches:        c.fetches.Load(),
 		FetchErrors:    c.fetchErrors.Load(),
 		FetchedBytes:   c.fetchedBytes.Load(),
 		CorruptFetches: c.corruptFetches.Load(),
-		Evictions:      c.evictions.Load(),
-		CorruptDisk:    c.corruptDisk.Load(),
-		WriteErrors:    c.writeErrors.Load(),
-		Uncached:       c.uncached.Load(),
 		Ahead:          c.ahead.Load(),
 		AheadUnused:    wasted,
-		ScrubbedBytes:  c.scrubbed.Load(),
-		ScrubWrong:     c.scrubWrong.Load(),
 		Delayed:        s.toll.waited.Load(),
-		Degraded:       s.disk.refused.Load() || s.disk.lost.Load(),
-		DiskBytes:      uint64(s.disk.used.Load()),
 		Inflight:       c.inflight.Load(),
 		InflightBytes:  s.queue.inflight() + s.checks.inflight(),
 	}
@@ -268,42 +240,11 @@ func (s *Cache) Blob(b Blob, origin Origin) (*File, error) {
 	if err := b.Validate(); err != nil {
 		return nil, fmt.Errorf("open base in cache %s: %w", s.dir, err)
 	}
-	s.disk.mu.Lock()
-	defer s.disk.mu.Unlock()
-	known, err := s.index.base(b.ID)
+	known, err := s.disk.open(b)
 	if err != nil {
 		return nil, fmt.Errorf("open base %s in cache %s: %w", b.ID, s.dir, err)
-	}
-	if known == nil {
-		b.Sums = slices.Clone(b.Sums)
-		known = &baseBlocks{Blob: b, blocks: make([]block, len(b.Sums))}
-		s.index.add(known)
-		if b.Size > s.disk.max {
-			s.log.Warn("cache: this base is larger than the cache may be, so parts of it are fetched again and again; give the cache more room", "base", b.ID, "size", b.Size, "cache_size", s.disk.max)
-		}
-		if _, err := s.adopt(known); err != nil {
-			s.disk.refused.Store(true)
-			s.log.Warn("cache: serving a base without keeping its blocks for now", "base", b.ID, "dir", s.dir, "error", err)
-		}
-		_ = s.fit()
-	} else if !known.same(b) {
-		return nil, fmt.Errorf("open base %s in cache %s: %w: it is open with other blocks", b.ID, s.dir, fault.Invalid)
 	}
 	file := &File{store: s, origin: origin, longest: streamRun}
 	file.base.Store(known)
 	return file, nil
-}
-
-// name of the file in the directory that has the blocks of a base.
-func name(id string) string { return id + suffix }
-
-const suffix = ".blocks"
-
-// file returns the file of b, opening it if that failed before. The caller
-// holds disk.mu.
-func (s *Cache) file(b *baseBlocks) (*os.File, error) {
-	if f := b.file.Load(); f != nil {
-		return f, nil
-	}
-	return s.adopt(b)
 }

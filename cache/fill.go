@@ -3,16 +3,10 @@ package cache
 import (
 	"context"
 	"fmt"
-
-	"aesthetic.computer/isofs/fault"
 )
 
 // fillSpan is how many bytes Fill wants at a time: two of the largest requests.
 const fillSpan = 2 * streamRun
-
-// ErrFull is why Fill ends before it is done: what is missing has no place
-// beside what is there.
-var ErrFull = fmt.Errorf("%w: the cache has no room for more without giving up what it has", fault.Unavailable)
 
 // Fill fetches all blocks of the base that are missing, in order, and compares
 // those that an earlier process left. It gives way: nothing begins while a
@@ -44,15 +38,10 @@ func (f *File) Fill(ctx context.Context, progress func(done, total int64)) error
 // fill fetches what is missing of the blocks from first to last.
 func (f *File) fill(ctx context.Context, b *baseBlocks, first, last int) error {
 	s := f.store
-	s.look(b, first, last)
+	s.disk.look(b, first, last)
 	if absent, cost := s.index.absent(b, first, last); absent > 0 {
-		// As reserve accounts for them.
-		most := s.disk.used.Load() + cost + 2*pageSize + 32*absent
-		if most > s.disk.max {
-			return ErrFull
-		}
-		if s.disk.failing.Load() {
-			return fmt.Errorf("%w: the disk takes no blocks", fault.Unavailable)
+		if err := s.disk.roomFor(absent, cost); err != nil {
+			return err
 		}
 	}
 	waiters := make([]waiter, last-first+1)
@@ -91,7 +80,7 @@ func (f *File) Missing(n int64) int64 {
 		return 0
 	}
 	_, last := b.span(0, n)
-	f.store.look(b, 0, last)
+	f.store.disk.look(b, 0, last)
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	missing := int64(0)

@@ -80,7 +80,7 @@ func leaveAll(waiters []waiter) {
 // landing before it, since land takes the same lock to end it.
 func (f *File) claim(b *baseBlocks, first int, waiters []waiter, c class) error {
 	s, x := f.store, f.store.index
-	s.look(b, first, first+len(waiters)-1)
+	s.disk.look(b, first, first+len(waiters)-1)
 	var runs []*run
 	x.mu.Lock()
 	defer x.mu.Unlock()

@@ -41,12 +41,11 @@ type health struct {
 	rested   time.Time
 }
 
-// resting reports whether the disk is left alone.
-func (h *health) resting() bool { return h.failures >= maxFailures && h.now().Before(h.rested) }
+// restingLocked reports whether the disk is left alone.
+func (h *health) restingLocked() bool { return h.failures >= maxFailures && h.now().Before(h.rested) }
 
-// judge takes note of how a block was kept. The caller holds disk.mu.
-func (s *Cache) judge(err error) {
-	d := s.disk
+// judgeLocked takes note of how a block was kept.
+func (d *disk) judgeLocked(err error) {
 	d.failing.Store(err != nil)
 	if err == nil {
 		d.refused.Store(false)
@@ -54,88 +53,81 @@ func (s *Cache) judge(err error) {
 		d.kept++
 		if d.episode && d.kept >= healthyRun {
 			d.episode = false
-			s.log.Info("cache: keeping blocks again", "dir", s.dir)
+			d.log.Info("cache: keeping blocks again", "dir", d.path)
 		}
 		return
 	}
 	d.kept = 0
-	s.count.uncached.Add(1)
+	d.count(func(s *DiskStats) { s.Uncached++ })
 	if !errors.Is(err, errInUse) {
-		s.refuse()
+		d.refuseLocked()
 	}
 	if !d.episode {
 		d.episode = true
-		s.log.Warn("cache: cannot keep blocks, serving them without", "dir", s.dir, "used", d.used.Load(), "limit", d.max, "error", err)
+		d.log.Warn("cache: cannot keep blocks, serving them without", "dir", d.path, "used", d.used.Load(), "limit", d.max, "error", err)
 	}
 }
 
-// refuse takes note that the disk did not take a block.
-func (s *Cache) refuse() {
-	d := s.disk
-	s.count.writeErrors.Add(1)
+// refuseLocked takes note that the disk did not take a block.
+func (d *disk) refuseLocked() {
+	d.count(func(s *DiskStats) { s.WriteErrors++ })
 	d.refused.Store(true)
 	d.failures++
 	if d.failures < maxFailures {
 		return
 	}
 	if d.failures == maxFailures {
-		s.log.Warn("cache: the disk is left alone for a while", "dir", s.dir, "for", restTime, "failures", d.failures)
+		d.log.Warn("cache: the disk is left alone for a while", "dir", d.path, "for", restTime, "failures", d.failures)
 	}
 	d.rested = d.now().Add(restTime)
 }
 
-// heal makes anew what was deleted under the Cache: the directory, the files.
-// What is pinned stays in the files that it is in.
-func (s *Cache) heal() {
-	d := s.disk
+// heal makes again what was deleted while the Cache is open: the directory, the
+// files. What is pinned stays in the files that it is in.
+func (d *disk) heal() {
 	if d.root == nil {
 		return
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if deleted(int(d.lock.Fd())) {
-		anew := &disk{dir: d.dir, max: d.max}
-		if err := anew.open(); err != nil {
-			_ = anew.close()
+		fresh, strays, err := openDirectory(d.path)
+		if err != nil {
 			if !d.lost.Swap(true) {
-				s.log.Warn("cache: the directory was deleted and cannot be made again", "dir", s.dir, "error", err)
+				d.log.Warn("cache: the directory was deleted and cannot be made again", "dir", d.path, "error", err)
 			}
 			return
 		}
-		_ = d.close() // nobody can come by what was deleted
-		for _, st := range d.strays {
-			d.used.Add(-st.bytes)
-		}
-		d.root, d.lock, d.strays = anew.root, anew.lock, anew.strays
-		d.used.Add(anew.used.Load())
+		_ = d.directory.close() // no name leads to it any more
+		d.directory = fresh
+		d.setStraysLocked(strays)
 		d.failures = 0
 		d.failing.Store(false)
 		d.refused.Store(false)
 		d.lost.Store(false)
-		s.log.Warn("cache: the directory was deleted, made it again", "dir", s.dir)
+		d.log.Warn("cache: the directory was deleted, made it again", "dir", d.path)
 	}
-	for _, b := range s.index.all() {
+	for _, b := range d.index.all() {
 		if f := b.file.Load(); f != nil && deleted(int(f.Fd())) {
-			s.renew(b)
+			d.renewLocked(b)
 		}
 	}
-	_ = s.fit()
+	_ = d.fitLocked()
 }
 
-// renew begins b, whose file was deleted, with a new one. The caller holds
-// disk.mu.
-func (s *Cache) renew(b *baseBlocks) {
-	s.disk.used.Add(-b.space.bytes())
-	if !b.scanned.Load() {
-		s.disk.unscanned--
+// renewLocked begins b, whose file was deleted, with a new one.
+func (d *disk) renewLocked(b *baseBlocks) {
+	d.used.Add(-b.disk.space.bytes())
+	if !b.disk.scanned.Load() {
+		d.unscanned--
 	}
-	if s.index.retire(b) {
+	if d.index.retire(b) {
 		b.file.Load().Close()
 		return
 	}
-	// Else it is closed when it is collected as garbage, after those who have
-	// it pinned let go of it.
-	s.log.Info("cache: the file of a base was deleted; it is in use, and its space is free later", "base", b.ID, "dir", s.dir)
+	// Else the garbage collector closes it, after the readers who have it
+	// pinned let go of it.
+	d.log.Info("cache: the file of a base was deleted; it is in use, and its space is free later", "base", b.ID, "dir", d.path)
 }
 
 // deleted reports whether no name leads to an open file or directory. One that
@@ -146,18 +138,8 @@ func deleted(fd int) bool {
 }
 
 // healLoop heals now and then, until the Cache is closed.
-func (s *Cache) healLoop() {
-	for s.pause(healTime) {
-		s.heal()
-	}
-}
-
-// pause waits, and reports whether the Cache is still open then.
-func (s *Cache) pause(d time.Duration) bool {
-	select {
-	case <-s.ctx.Done():
-		return false
-	case <-time.After(d):
-		return true
+func (d *disk) healLoop() {
+	for d.upkeep.pause(healTime) {
+		d.heal()
 	}
 }

@@ -115,7 +115,7 @@ func TestDirectoryDeletedWhileOpen(t *testing.T) {
 		t.Errorf("stats %+v", s.Stats())
 	}
 
-	s.heal()
+	s.disk.heal()
 	if _, err := idle.Stat(); err == nil {
 		t.Error("the deleted file of a base that nobody had pinned is still open")
 	}
@@ -142,7 +142,7 @@ func TestDirectoryDeletedWhileOpen(t *testing.T) {
 	}
 	src.readPinned(t, file, at, 64*kib, 128*kib)
 	release()
-	s.heal() // nothing to do
+	s.disk.heal() // nothing to do
 	if n := log.count("made it again"); n != 1 {
 		t.Errorf("said %d times", n)
 	}
@@ -170,7 +170,7 @@ func TestDirectoryDeletedForGood(t *testing.T) {
 		t.Fatal(err)
 	}
 	for range 2 {
-		s.heal()
+		s.disk.heal()
 		src.check(t, f, 0, 1<<20)
 		if !s.Stats().Degraded {
 			t.Error("not said to be degraded")
@@ -182,7 +182,7 @@ func TestDirectoryDeletedForGood(t *testing.T) {
 	if err := os.Remove(parent); err != nil {
 		t.Fatal(err)
 	}
-	s.heal()
+	s.disk.heal()
 	src.check(t, f, 0, 1<<20)
 	if s.Stats().Degraded || onDisk(t, s.dir) < 1<<20 {
 		t.Errorf("stats %+v, on disk %d bytes", s.Stats(), onDisk(t, s.dir))
@@ -200,7 +200,7 @@ func TestFileDeletedWhileOpen(t *testing.T) {
 	if err := os.Remove(filepath.Join(dir, name(src.blob.ID))); err != nil {
 		t.Fatal(err)
 	}
-	s.heal()
+	s.disk.heal()
 	if used := s.Stats().DiskBytes; used > 1<<20+100*kib {
 		t.Errorf("%d bytes accounted", used)
 	}
@@ -213,7 +213,7 @@ func TestFileDeletedWhileOpen(t *testing.T) {
 	if err := os.Rename(dir, dir+"-moved"); err != nil {
 		t.Fatal(err)
 	}
-	s.heal()
+	s.disk.heal()
 	src.check(t, f, 0, 1<<20)
 	if err := os.Rename(dir+"-moved", dir); err != nil {
 		t.Fatal(err)
@@ -257,7 +257,7 @@ func TestDeletedUnderReaders(t *testing.T) {
 		if times%2 == 0 && err == nil {
 			os.RemoveAll(dir)
 		}
-		m.store.heal()
+		m.store.disk.heal()
 		deleted.Add(1)
 		runtime.Gosched()
 	}

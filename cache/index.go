@@ -46,13 +46,8 @@ type block struct {
 type baseBlocks struct {
 	Blob
 	blocks []block                 // guarded by index.mu
-	file   atomic.Pointer[os.File] // set once by adopt; nil only while no block is on disk
-	space  space                   // guarded by disk.mu
-
-	// What an earlier process left is looked into from the first block on, and
-	// besides where somebody reads.
-	looked  int         // blocks from the first on; guarded by disk.mu
-	scanned atomic.Bool // none is unknown
+	file   atomic.Pointer[os.File] // the disk sets it once; nil only while no block is on disk
+	disk   baseFile                // what the disk knows of the file
 
 	// next is in the place of this base, whose file is gone from the directory.
 	// Who is at work with this one finishes with it; none of its blocks is
@@ -65,6 +60,9 @@ func (b *baseBlocks) length(i int) int64 { return min(b.BlockSize, b.Size-b.offs
 
 // offset of block i in the base, and in its file.
 func (b *baseBlocks) offset(i int) int64 { return int64(i) * b.BlockSize }
+
+// cost of block i on disk.
+func (b *baseBlocks) cost(i int) int64 { return (b.length(i) + pageSize - 1) / pageSize * pageSize }
 
 // span returns the first and last block of the n > 0 bytes from off on.
 func (b *baseBlocks) span(off, n int64) (first, last int) {
@@ -92,7 +90,7 @@ type blockIndex struct {
 	wasted uint64 // blocks that were ahead until they were evicted
 }
 
-func newIndex() *blockIndex {
+func newBlockIndex() *blockIndex {
 	// Its size is bounded by the disk, not by a count. The error is for sizes
 	// below 1.
 	recent, err := simplelru.NewLRU[place, struct{}](math.MaxInt, nil)
@@ -242,6 +240,25 @@ func (x *blockIndex) takeLocked(p place, pins int32) bool {
 		x.wasted++
 	}
 	return true
+}
+
+// hold pins the first block from i on that is on disk and not on its way, for
+// the scrubber: that is no use of the block. It returns -1 if there is none.
+func (x *blockIndex) hold(b *baseBlocks, i int) int {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.closed {
+		return -1
+	}
+	for ; i < len(b.blocks); i++ {
+		bl := &b.blocks[i]
+		if (bl.state == present || bl.state == unverified) && bl.flight == nil {
+			bl.pins++
+			x.pinned++
+			return i
+		}
+	}
+	return -1
 }
 
 // found records a block that may be on disk or not.

@@ -151,7 +151,7 @@ func (m *model) disk() {
 			if err := os.RemoveAll(m.dir); err != nil {
 				m.t.Fatal(err)
 			}
-			m.store.heal()
+			m.store.disk.heal()
 		}
 	}
 }

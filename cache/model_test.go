@@ -236,7 +236,7 @@ func (m *model) settled() {
 	m.store.pulls.Wait()
 	x := m.store.index
 	for _, b := range x.all() {
-		m.store.look(b, 0, len(b.blocks)-1) // where the background did not come yet
+		m.store.disk.look(b, 0, len(b.blocks)-1) // where the background did not come yet
 	}
 	if x.pinned != 0 || m.store.Stats().InflightBytes != 0 || m.store.Stats().Inflight != 0 {
 		m.t.Errorf("%d pins, %d bytes of buffers, %d fetches are left", x.pinned, m.store.Stats().InflightBytes, m.store.Stats().Inflight)
@@ -255,10 +255,10 @@ func (m *model) settled() {
 				m.t.Errorf("block %d is in state %d", i, b.blocks[i].state)
 			}
 		}
-		if b.space.blocks != blocks {
-			m.t.Errorf("%d blocks accounted, there are %d", b.space.blocks, blocks)
+		if b.disk.space.blocks != blocks {
+			m.t.Errorf("%d blocks accounted, there are %d", b.disk.space.blocks, blocks)
 		}
-		used += b.space.bytes()
+		used += b.disk.space.bytes()
 	}
 	if got := m.store.disk.used.Load(); got != used || got < taken(m.t, m.store) {
 		m.t.Errorf("%d bytes accounted, the bases add up to %d, on disk are %d", got, used, taken(m.t, m.store))

@@ -150,6 +150,13 @@ func (q *queue) inflight() int64 {
 	return q.held
 }
 
+// busy reports whether a reader waits for what is fetched.
+func (q *queue) busy() bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.running[demand] > 0 || q.waiting[demand].Len() > 0
+}
+
 // The caller of what follows holds mu.
 
 func (q *queue) push(t *ticket) {

@@ -115,7 +115,7 @@ func (r *run) check() {
 	s, x := r.file.store, r.file.store.index
 	buf := s.buffers.get(r.size(1))
 	p := (*buf)[:r.size(1)]
-	right := s.recheck(r.base, r.first, p)
+	right := s.disk.check(r.base, r.first, p)
 	if right {
 		r.next++
 		r.land(r.first, p, nil, true)
@@ -159,7 +159,7 @@ func (r *run) pull() {
 		i := r.wrong[0]
 		data := r.data(p, i)
 		err := r.again(i, data)
-		kept := err == nil && s.keep(r.base, i, data)
+		kept := err == nil && s.disk.keep(r.base, i, data)
 		r.wrong = r.wrong[1:]
 		r.land(i, data, err, kept)
 	}
@@ -262,7 +262,7 @@ func (r *run) arrive(p []byte, n int) {
 			r.next++
 			continue
 		}
-		kept := s.keep(b, i, data)
+		kept := s.disk.keep(b, i, data)
 		r.next++
 		r.land(i, data, nil, kept)
 	}
@@ -293,19 +293,6 @@ func (r *run) again(i int, data []byte) error {
 	}
 	return fmt.Errorf("%w: block %d at byte %d of base %s was fetched %d times, with SHA-256 %x at first and %x at last, want %x: the origin has other bytes than the manifest says",
 		fault.Corrupt, i, b.offset(i), b.ID, 1+turns, first, last, b.Sums[i])
-}
-
-// recheck reports whether block i is on disk as it should be, having read it
-// into p. If not, it is removed.
-func (s *Cache) recheck(b *baseBlocks, i int, p []byte) bool {
-	_, err := b.file.Load().ReadAt(p, b.offset(i))
-	if err == nil && sha256.Sum256(p) == b.Sums[i] {
-		return true
-	}
-	s.count.corruptDisk.Add(1)
-	s.log.Warn("cache: a block on disk is wrong, fetching it", "base", b.ID, "block", i, "dir", s.dir, "error", err)
-	s.discard(b, i)
-	return false
 }
 
 // land ends the flight of block i of the run: data is its bytes, or err why

@@ -17,7 +17,7 @@ import (
 
 // scrubAll does a pass and returns how many bytes it read.
 func scrubAll(s *Cache) (bytes int64) {
-	p := s.newPass()
+	p := s.disk.newPass()
 	for n := p.step(); n > 0; n = p.step() {
 		bytes += n
 	}
@@ -111,7 +111,7 @@ func TestScrubIsNoUse(t *testing.T) {
 	for _, i := range []int64{0, 1, 2} {
 		src.check(t, f, i*64*kib, 10)
 	}
-	p := f.store.newPass()
+	p := f.store.disk.newPass()
 	p.step() // block 0
 	src.check(t, f, 3*64*kib, 10)
 	src.calls.Store(0)

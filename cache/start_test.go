@@ -65,7 +65,7 @@ func TestStartLooksForTheRestLater(t *testing.T) {
 			release()
 		},
 		"prefetch": func(s *Cache, f *File) { f.Prefetch(0, blocks/2*4*kib); s.pulls.Wait() },
-		"waited":   func(s *Cache, f *File) { eventually(t, "all is known", f.current().scanned.Load) },
+		"waited":   func(s *Cache, f *File) { eventually(t, "all is known", f.current().disk.scanned.Load) },
 		"closed":   func(s *Cache, f *File) { s.Close() },
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -91,7 +91,7 @@ func TestStartLooksForTheRestLater(t *testing.T) {
 	}
 	src.check(t, f, 0, blocks*4*kib)
 	s.pulls.Wait()
-	if s.disk.unscanned != 0 || !f.current().scanned.Load() {
+	if s.disk.unscanned != 0 || !f.current().disk.scanned.Load() {
 		t.Error("not all was looked for")
 	}
 }
