@@ -19,7 +19,7 @@ func TestPrefetch(t *testing.T) {
 	for _, r := range [][2]int64{{0, 0}, {5, -1}, {-10, 10}, {-10, 5}, {4<<20 + 5, 1}, {1 << 40, 1 << 40}} {
 		f.Prefetch(r[0], r[1])
 	}
-	s.pulls.Wait()
+	s.fetch.pulls.Wait()
 	if n := src.calls.Load(); n != 0 {
 		t.Fatalf("%d fetches of nothing", n)
 	}
@@ -27,7 +27,7 @@ func TestPrefetch(t *testing.T) {
 	f.Prefetch(-5, 1<<40)
 	f.Prefetch(0, 1<<20)
 	src.check(t, f, 0, 4<<20+5) // joins what is under way
-	s.pulls.Wait()
+	s.fetch.pulls.Wait()
 	if st := s.Stats(); st.FetchedBytes != 4<<20+5 || st.Ahead != 64 || st.AheadUnused != 0 {
 		t.Errorf("stats %+v", st)
 	}
@@ -38,7 +38,7 @@ func TestPrefetch(t *testing.T) {
 	}
 	calls := src.calls.Load()
 	f.Prefetch(0, 1<<40)
-	s.pulls.Wait()
+	s.fetch.pulls.Wait()
 	if s.index.unused != 0 || src.calls.Load() != calls {
 		t.Errorf("%d bytes unused, %d fetches", s.index.unused, src.calls.Load()-calls)
 	}
@@ -51,14 +51,14 @@ func TestPrefetchedBlocksArePresent(t *testing.T) {
 	s := openStore(t, Config{})
 	f := openBlob(t, s, src)
 	f.Prefetch(0, 1<<20)
-	s.pulls.Wait()
+	s.fetch.pulls.Wait()
 	src.spoil = off
 	src.check(t, f, 0, 1<<20)
 	if st := s.Stats(); st.Misses != 0 || st.Hits != 16 {
 		t.Errorf("stats %+v", st)
 	}
 	f.Prefetch(1<<20, 1<<20) // fails, silently
-	s.pulls.Wait()
+	s.fetch.pulls.Wait()
 	if s.index.pinned != 0 || s.index.unused != 0 {
 		t.Errorf("%d pins, %d bytes unused are left", s.index.pinned, s.index.unused)
 	}
@@ -77,7 +77,7 @@ func TestPrefetchExtendsWhatWaits(t *testing.T) {
 		f.Prefetch(off, 512*kib)
 	}
 	close(gate)
-	s.pulls.Wait()
+	s.fetch.pulls.Wait()
 	want := fmt.Sprint([][2]int64{{0, 512 * kib}, {512 * kib, 4 << 20}, {4608 * kib, 4 << 20}, {8704 * kib, 4 << 20}, {12800 * kib, 3584 * kib}})
 	if got := fmt.Sprint(src.ranges); got != want {
 		t.Errorf("fetched %v, want %v", got, want)
@@ -102,7 +102,7 @@ func TestReaderOvertakesReadAhead(t *testing.T) {
 	src.check(t, f, 12<<20, 100)
 	src.check(t, f, 4<<20, 100)
 	close(gate)
-	s.pulls.Wait()
+	s.fetch.pulls.Wait()
 	if st := s.Stats(); st.Fetches != 4 || st.FetchedBytes != 16<<20 {
 		t.Errorf("stats %+v", st)
 	}
@@ -113,12 +113,12 @@ func TestPrefetchLeavesHalfOfTheCache(t *testing.T) {
 	s := openStore(t, Config{MaxBytes: 16 * 64 * kib})
 	f := openBlob(t, s, src)
 	f.Prefetch(0, 4<<20)
-	s.pulls.Wait()
+	s.fetch.pulls.Wait()
 	if st := s.Stats(); st.Ahead != 8 || st.Evictions != 0 {
 		t.Errorf("stats %+v", st)
 	}
 	src.check(t, f, 2<<20, 1<<20) // it pushes out what nobody came for
-	s.pulls.Wait()
+	s.fetch.pulls.Wait()
 	if st := s.Stats(); st.AheadUnused != 8 || s.index.unused != 0 {
 		t.Errorf("%d unused of %d, %d bytes", st.AheadUnused, st.Ahead, s.index.unused)
 	}
@@ -129,12 +129,12 @@ func TestPrefetchOfLeftBlocks(t *testing.T) {
 	src := newSource(1, 1<<20, 64*kib)
 	s := openStore(t, Config{Dir: dir})
 	src.check(t, openBlob(t, s, src), 0, 512*kib)
-	s.pulls.Wait()
+	s.fetch.pulls.Wait()
 	s.Close()
 	s = openStore(t, Config{Dir: dir})
 	f := openBlob(t, s, src)
 	f.Prefetch(0, 1<<20)
-	s.pulls.Wait()
+	s.fetch.pulls.Wait()
 	src.check(t, f, 0, 1<<20)
 	if st := s.Stats(); st.Misses != 0 || st.FetchedBytes != 512*kib || st.Ahead != 8 {
 		t.Errorf("stats %+v", st)
@@ -147,13 +147,13 @@ func TestPrefetchWhileTheDiskTakesNothing(t *testing.T) {
 	f := openBlob(t, s, src)
 	s.disk.failing.Store(true)
 	f.Prefetch(0, 1<<20)
-	s.pulls.Wait()
+	s.fetch.pulls.Wait()
 	if src.calls.Load() != 0 {
 		t.Error("fetched for nothing")
 	}
 	one := openStore(t, Config{Fetches: 1})
 	openBlob(t, one, src).Prefetch(0, 1<<20)
-	one.pulls.Wait()
+	one.fetch.pulls.Wait()
 	if src.calls.Load() != 0 {
 		t.Error("the only fetch is not for what nobody waits for")
 	}
@@ -165,7 +165,7 @@ func TestPrefetchWhileTheDiskTakesNothing(t *testing.T) {
 func TestCloseEndsReadAhead(t *testing.T) {
 	src := newSource(1, 8<<20, 64*kib)
 	s := openStore(t, Config{Fetches: 2})
-	ctx := s.ctx
+	ctx := s.fetch.ctx
 	src.spoil = func([]byte, int64, int64) error { <-ctx.Done(); return ctx.Err() }
 	f := openBlob(t, s, src)
 	f.Prefetch(0, 8<<20)
@@ -177,8 +177,8 @@ func TestCloseEndsReadAhead(t *testing.T) {
 	eventually(t, "the reader waits", func() bool { return s.Stats().Misses == 1 })
 	s.Close()
 	wantKind(t, <-errs, fault.Unavailable)
-	if s.index.pinned != 0 || s.queue.inflight() != 0 {
-		t.Errorf("%d pins, %d bytes are left", s.index.pinned, s.queue.inflight())
+	if s.index.pinned != 0 || s.fetch.queue.inflight() != 0 {
+		t.Errorf("%d pins, %d bytes are left", s.index.pinned, s.fetch.queue.inflight())
 	}
 }
 
@@ -229,15 +229,15 @@ func TestReadAheadAtRandom(t *testing.T) {
 			})
 		}
 		all.Wait()
-		s.pulls.Wait()
+		s.fetch.pulls.Wait()
 		unused := int64(0)
 		for i := range f.current().blocks {
 			if f.current().blocks[i].ahead {
 				unused += f.current().cost(i)
 			}
 		}
-		if s.index.pinned != 0 || s.index.unused != unused || s.queue.running != [classes]int{} || s.queue.backlog != [classes]int64{} {
-			t.Errorf("seed %d: left are %d pins, %d bytes ahead (counted %d), the queue has %v and %v", seed, s.index.pinned, unused, s.index.unused, s.queue.running, s.queue.backlog)
+		if s.index.pinned != 0 || s.index.unused != unused || s.fetch.queue.running != [classes]int{} || s.fetch.queue.backlog != [classes]int64{} {
+			t.Errorf("seed %d: left are %d pins, %d bytes ahead (counted %d), the queue has %v and %v", seed, s.index.pinned, unused, s.index.unused, s.fetch.queue.running, s.fetch.queue.backlog)
 		}
 	}
 }

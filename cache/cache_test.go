@@ -124,7 +124,7 @@ func openBlob(t testing.TB, s *Cache, src *source) *File {
 	if err != nil {
 		t.Fatal(err)
 	}
-	f.longest = MaxBlockSize
+	f.supply.longest = MaxBlockSize
 	return f
 }
 
@@ -165,7 +165,8 @@ func eventually(t *testing.T, what string, is func() bool) {
 func TestReaderAt(t *testing.T) {
 	const size = 3*4096 + 100
 	src := newSource(1, size, 4096)
-	f := openBlob(t, openStore(t, Config{}), src)
+	s := openStore(t, Config{})
+	f := openBlob(t, s, src)
 	if err := iotest.TestReader(io.NewSectionReader(f, 0, f.Size()), src.data); err != nil {
 		t.Fatal(err)
 	}
@@ -188,7 +189,7 @@ func TestReaderAt(t *testing.T) {
 	}
 	_, err := f.ReadAt(make([]byte, 1), -1)
 	wantKind(t, err, fault.Invalid)
-	if got := f.store.Stats().FetchedBytes; got != size {
+	if got := s.Stats().FetchedBytes; got != size {
 		t.Errorf("fetched %d bytes of a base of %d", got, size)
 	}
 }
@@ -364,10 +365,10 @@ func TestOriginThatBreaks(t *testing.T) {
 			for range 3 {
 				_, err := f.ReadAt(make([]byte, 1<<20), 0)
 				wantKind(t, err, fault.Unavailable)
-				s.pulls.Wait() // else the next joins what is left of this run
+				s.fetch.pulls.Wait() // else the next joins what is left of this run
 			}
 			src.check(t, f, 0, 4<<20)
-			s.pulls.Wait()
+			s.fetch.pulls.Wait()
 			if st := s.Stats(); st.Inflight != 0 || st.FetchErrors != 3 {
 				t.Errorf("stats %+v", st)
 			}
@@ -414,7 +415,7 @@ func TestWrongBytes(t *testing.T) {
 			if c.heals != (err == nil) {
 				t.Fatalf("error %v", err)
 			}
-			s.pulls.Wait() // the run's other blocks
+			s.fetch.pulls.Wait() // the run's other blocks
 			if st := s.Stats(); st.CorruptFetches != c.corrupt || st.Fetches != c.call {
 				t.Errorf("stats %+v, want %d corrupt of %d fetches", st, c.corrupt, c.call)
 			}
@@ -476,7 +477,7 @@ func TestClose(t *testing.T) {
 	src := newSource(1, 1<<20, 256<<10)
 	began := make(chan struct{})
 	s := openStore(t, Config{})
-	ctx := s.ctx
+	ctx := s.fetch.ctx
 	src.spoil = func([]byte, int64, int64) error {
 		close(began)
 		<-ctx.Done() // as an origin ends by its context
@@ -564,7 +565,7 @@ func TestPinFails(t *testing.T) {
 	_, _, release, err := f.Pin(t.Context(), 0, 512<<10)
 	wantKind(t, err, fault.Unavailable)
 	release()
-	s.pulls.Wait()
+	s.fetch.pulls.Wait()
 	if s.index.pinned != 0 {
 		t.Errorf("%d pins are left", s.index.pinned)
 	}

@@ -170,7 +170,7 @@ func changes(t *testing.T, src *source, limit int64, reads int) (all []change) {
 		from := r.Int64N(src.blob.Size)
 		src.check(t, f, from, 1+r.Int64N(min(3*src.blob.BlockSize, src.blob.Size-from)))
 	}
-	s.pulls.Wait()
+	s.fetch.pulls.Wait()
 	return all
 }
 

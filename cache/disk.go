@@ -359,6 +359,9 @@ func (d *disk) look(b *baseBlocks, first, last int) {
 	}
 }
 
+// takes reports whether the disk took the last block.
+func (d *disk) takes() bool { return !d.failing.Load() }
+
 // roomFor returns nil if so many blocks more, with together that many bytes,
 // have a place beside all that is there.
 func (d *disk) roomFor(blocks, bytes int64) error {
@@ -366,7 +369,7 @@ func (d *disk) roomFor(blocks, bytes int64) error {
 	if d.used.Load()+bytes+2*pageSize+32*blocks > d.max {
 		return ErrFull
 	}
-	if d.failing.Load() {
+	if !d.takes() {
 		return fmt.Errorf("%w: the disk takes no blocks", fault.Unavailable)
 	}
 	return nil

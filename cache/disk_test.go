@@ -83,7 +83,7 @@ func testLimit(t *testing.T, c Config) {
 					t.Fatalf("%d bytes accounted, the limit is %d", got, limit)
 				}
 			}
-			s.pulls.Wait()
+			s.fetch.pulls.Wait()
 			if got := taken(t, s); got < limit/2 {
 				t.Errorf("%d bytes on disk of %d allowed: the cache is hardly used", got, limit)
 			}
@@ -107,7 +107,7 @@ func TestLimitWithManyRuns(t *testing.T) {
 			src.check(t, f, int64(i)*4*kib, 1)
 		}
 	}
-	s.pulls.Wait()
+	s.fetch.pulls.Wait()
 	if err := f.current().file.Load().Sync(); err != nil {
 		t.Fatal(err)
 	}
@@ -198,7 +198,7 @@ func TestPinMoreThanThereIs(t *testing.T) {
 		})
 	}
 	all.Wait()
-	s.pulls.Wait()
+	s.fetch.pulls.Wait()
 	if s.index.pinned != 0 {
 		t.Errorf("%d pins are left", s.index.pinned)
 	}

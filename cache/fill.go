@@ -37,15 +37,8 @@ func (f *File) Fill(ctx context.Context, progress func(done, total int64)) error
 
 // fill fetches what is missing of the blocks from first to last.
 func (f *File) fill(ctx context.Context, b *baseBlocks, first, last int) error {
-	s := f.store
-	s.disk.look(b, first, last)
-	if absent, cost := s.index.absent(b, first, last); absent > 0 {
-		if err := s.disk.roomFor(absent, cost); err != nil {
-			return err
-		}
-	}
-	waiters := make([]waiter, last-first+1)
-	if err := f.claim(b, first, waiters, background); err != nil {
+	waiters, err := f.supply.claimMissing(b, first, last)
+	if err != nil {
 		return err
 	}
 	defer leaveAll(waiters)
@@ -55,39 +48,4 @@ func (f *File) fill(ctx context.Context, b *baseBlocks, first, last int) error {
 		}
 	}
 	return nil
-}
-
-// absent returns how many of the blocks from first to last are not on disk,
-// and what they would take there.
-func (x *blockIndex) absent(b *baseBlocks, first, last int) (blocks, cost int64) {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	for i := first; i <= last; i++ {
-		if b.blocks[i].state == absent {
-			blocks++
-			cost += b.cost(i)
-		}
-	}
-	return blocks, cost
-}
-
-// Missing returns how many of the first n bytes of the base lie in blocks that
-// are not on disk. It reads none: what is there may yet turn out to be damaged.
-func (f *File) Missing(n int64) int64 {
-	x, b := f.store.index, f.current()
-	n = min(n, b.Size)
-	if n <= 0 {
-		return 0
-	}
-	_, last := b.span(0, n)
-	f.store.disk.look(b, 0, last)
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	missing := int64(0)
-	for i := range last + 1 {
-		if b.blocks[i].state == absent {
-			missing += min(b.length(i), n-b.offset(i))
-		}
-	}
-	return missing
 }

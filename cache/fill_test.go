@@ -19,7 +19,7 @@ func TestFill(t *testing.T) {
 		t.Errorf("%d bytes are missing of nothing", n)
 	}
 	src.check(t, f, 5<<20, 3<<20)
-	s.pulls.Wait()
+	s.fetch.pulls.Wait()
 	for n, want := range map[int64]int64{0: 0, 5 << 20: 5 << 20, 5<<20 + 1: 5 << 20, 8 << 20: 5 << 20, 8<<20 + 1: 5<<20 + 1} {
 		if got := f.Missing(n); got != want {
 			t.Errorf("%d of the first %d bytes are missing, want %d", got, n, want)
@@ -38,7 +38,7 @@ func TestFill(t *testing.T) {
 	if st := s.Stats(); st.FetchedBytes != size || st.Evictions != 0 || st.Hits != 0 {
 		t.Errorf("stats %+v", st)
 	}
-	s.pulls.Wait()
+	s.fetch.pulls.Wait()
 	if s.index.pinned != 0 {
 		t.Errorf("%d pins are left", s.index.pinned)
 	}
@@ -68,7 +68,7 @@ func TestFillEvictsNothing(t *testing.T) {
 	if !errors.Is(err, ErrFull) {
 		t.Errorf("got %v", err)
 	}
-	s.pulls.Wait()
+	s.fetch.pulls.Wait()
 	if st := s.Stats(); st.Evictions != 0 || st.FetchedBytes != 20<<20 {
 		t.Errorf("stats %+v", st)
 	}
@@ -85,10 +85,10 @@ func TestFillFails(t *testing.T) {
 	if err := f.Fill(t.Context(), nil); !errors.Is(err, errOff) {
 		t.Errorf("got %v", err)
 	}
-	s.pulls.Wait()
+	s.fetch.pulls.Wait()
 	src.spoil = func(p []byte, _, _ int64) error { clear(p); return nil }
 	wantKind(t, f.Fill(t.Context(), nil), fault.Corrupt)
-	s.pulls.Wait()
+	s.fetch.pulls.Wait()
 	src.spoil = nil
 	s.disk.failing.Store(true)
 	calls := src.calls.Load()

@@ -78,7 +78,7 @@ func FuzzLeftovers(f *testing.F) {
 				t.Errorf("%d bytes on disk, the limit is %d", got, limit)
 			}
 			src.check(t, view, 0, src.blob.Size)
-			s.pulls.Wait()
+			s.fetch.pulls.Wait()
 		}
 	})
 }

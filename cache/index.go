@@ -1,9 +1,11 @@
 package cache
 
 import (
+	"encoding/hex"
 	"fmt"
 	"math"
 	"os"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -11,6 +13,44 @@ import (
 
 	"aesthetic.computer/isofs/fault"
 )
+
+// MaxBlockSize is the largest block in bytes, and the most that is fetched by
+// one request that a reader waits for.
+const MaxBlockSize = 1 << 20
+
+// pageSize is what the block size must be a multiple of and what space is
+// counted in: file systems make holes of whole pages.
+const pageSize = 4096
+
+// Blob describes the bytes of one base.
+type Blob struct {
+	ID        string     // SHA-256 of the whole, 64 lower-case hex digits; names the file
+	Size      int64      // in bytes, more than 0
+	BlockSize int64      // in bytes, a multiple of 4096, at most MaxBlockSize
+	Sums      [][32]byte // SHA-256 of each block; the last may be short
+}
+
+// Validate checks the description against itself; errors wrap fault.Invalid.
+func (b Blob) Validate() error {
+	if id, err := hex.DecodeString(b.ID); err != nil || len(id) != 32 || hex.EncodeToString(id) != b.ID {
+		return fmt.Errorf("%w: base id %q: want 64 lower-case hex digits", fault.Invalid, b.ID)
+	}
+	if b.Size <= 0 {
+		return fmt.Errorf("%w: base %s: size %d", fault.Invalid, b.ID, b.Size)
+	}
+	if b.BlockSize <= 0 || b.BlockSize > MaxBlockSize || b.BlockSize%pageSize != 0 {
+		return fmt.Errorf("%w: base %s: block size %d: want a multiple of %d up to %d", fault.Invalid, b.ID, b.BlockSize, pageSize, MaxBlockSize)
+	}
+	if want := (b.Size-1)/b.BlockSize + 1; int64(len(b.Sums)) != want {
+		return fmt.Errorf("%w: base %s: %d block sums for %d blocks", fault.Invalid, b.ID, len(b.Sums), want)
+	}
+	return nil
+}
+
+// same reports whether a and b describe the same bytes in the same blocks.
+func (b Blob) same(a Blob) bool {
+	return a.ID == b.ID && a.Size == b.Size && a.BlockSize == b.BlockSize && slices.Equal(a.Sums, b.Sums)
+}
 
 // A state is what is known of one block on disk.
 type state uint8
@@ -87,7 +127,23 @@ type blockIndex struct {
 	closed bool
 	idle   func() // called when pinned falls to 0
 	unused int64  // cost of the blocks that are ahead
-	wasted uint64 // blocks that were ahead until they were evicted
+	counts ReadStats
+}
+
+// ReadStats are about the blocks that readers wanted, or were expected to want.
+type ReadStats struct {
+	Hits   uint64 // blocks that were wanted and present
+	Misses uint64 // blocks that were wanted and not, those waited for in common included
+
+	Ahead       uint64 // blocks that were fetched ahead of readers
+	AheadUnused uint64 // those of them that were evicted before a reader came for them
+}
+
+// stats returns the counters of now.
+func (x *blockIndex) stats() ReadStats {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.counts
 }
 
 func newBlockIndex() *blockIndex {
@@ -165,9 +221,10 @@ func (x *blockIndex) pin(b *baseBlocks, first, last int) bool {
 	for i := first; i <= last; i++ {
 		b.blocks[i].pins++
 		x.recent.Get(place{b, i})
-		x.clearAhead(b, i)
+		x.clearAheadLocked(b, i)
 	}
 	x.pinned += last - first + 1
+	x.counts.Hits += uint64(last - first + 1)
 	return true
 }
 
@@ -236,8 +293,8 @@ func (x *blockIndex) takeLocked(p place, pins int32) bool {
 	}
 	bl.state = absent
 	x.recent.Remove(p)
-	if x.clearAhead(p.base, p.block) {
-		x.wasted++
+	if x.clearAheadLocked(p.base, p.block) {
+		x.counts.AheadUnused++
 	}
 	return true
 }
@@ -331,7 +388,7 @@ func (x *blockIndex) retire(b *baseBlocks) (idle bool) {
 		bl.state = absent
 		x.recent.Remove(place{b, i})
 		if bl.flight == nil {
-			x.clearAhead(b, i)
+			x.clearAheadLocked(b, i)
 		}
 	}
 	return idle
@@ -343,4 +400,28 @@ func (x *blockIndex) isAbsent(b *baseBlocks, i int) bool {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	return b.blocks[i].state == absent
+}
+
+// clearAheadLocked clears the block's read-ahead mark and reports whether it was set.
+func (x *blockIndex) clearAheadLocked(b *baseBlocks, i int) bool {
+	bl := &b.blocks[i]
+	was := bl.ahead
+	if was {
+		bl.ahead = false
+		x.unused -= b.cost(i)
+	}
+	return was
+}
+
+// missing returns how many of the first n bytes lie in absent blocks.
+func (x *blockIndex) missing(b *baseBlocks, n int64) (bytes int64) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	_, last := b.span(0, n)
+	for i := range last + 1 {
+		if b.blocks[i].state == absent {
+			bytes += min(b.length(i), n-b.offset(i))
+		}
+	}
+	return bytes
 }

@@ -106,7 +106,7 @@ func (m *model) fill() {
 // rot damages blocks that are in use, and scrubs.
 func (m *model) rot() {
 	m.releaseAll()
-	m.store.pulls.Wait()
+	m.store.fetch.pulls.Wait()
 	hurt := uint64(0)
 	for _, b := range m.store.index.all() {
 		for i := range b.blocks {
@@ -147,7 +147,7 @@ func (m *model) disk() {
 		later(m.store, restTime)
 	case 3:
 		if !m.memory {
-			m.store.pulls.Wait() // or files are made while they are deleted
+			m.store.fetch.pulls.Wait() // or files are made while they are deleted
 			if err := os.RemoveAll(m.dir); err != nil {
 				m.t.Fatal(err)
 			}

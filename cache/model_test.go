@@ -181,7 +181,7 @@ func (m *model) step() {
 		m.releaseAll()
 	case 7, 8, 9:
 		// Flights of readers who left may go on, and others join them.
-		m.store.pulls.Wait()
+		m.store.fetch.pulls.Wait()
 		m.origin.Store([]int64{good, good, m.r.Int64N(origins)}[m.r.IntN(3)])
 	case 10:
 		r.leave()
@@ -233,7 +233,7 @@ func TestModel(t *testing.T) {
 
 // settled checks that nothing is left over when nobody reads.
 func (m *model) settled() {
-	m.store.pulls.Wait()
+	m.store.fetch.pulls.Wait()
 	x := m.store.index
 	for _, b := range x.all() {
 		m.store.disk.look(b, 0, len(b.blocks)-1) // where the background did not come yet

@@ -18,7 +18,6 @@ const (
 
 // A ticket is a run's place in a queue.
 type ticket struct {
-	queue *queue // that it was last added to; guarded by index.mu
 	// begin is called once: when the turn has come (it must not wait then), or
 	// with false when the queue was closed.
 	begin func(ok bool)
@@ -58,44 +57,39 @@ func (q *queue) most(c class) int {
 	return q.fetches
 }
 
-// add has t begin when its turn comes, and reports whether it will. The caller
-// holds index.mu.
+// add has t begin when its turn comes, and reports whether it will.
 func (q *queue) add(t *ticket) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if q.closed {
 		return false
 	}
-	t.queue = q
-	q.push(t)
-	q.dispatch()
+	q.pushLocked(t)
+	q.dispatchLocked()
 	return true
 }
 
-// promote makes t, whose run is not over, more urgent. The caller holds
-// index.mu.
-func (t *ticket) promote(c class) {
-	q := t.queue
+// promote makes t, whose run is not over, more urgent.
+func (q *queue) promote(t *ticket, c class) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if t.class <= c {
 		return
 	}
 	if t.place != nil {
-		q.pop(t)
+		q.popLocked(t)
 		t.class = c
-		q.push(t)
+		q.pushLocked(t)
 	} else if !q.closed {
 		q.running[t.class]--
 		t.class = c
 		q.running[c]++
 	}
-	q.dispatch()
+	q.dispatchLocked()
 }
 
 // extend makes t one of that many bytes, if it still waits in that class.
-func (t *ticket) extend(c class, bytes int64) bool {
-	q := t.queue
+func (q *queue) extend(t *ticket, c class, bytes int64) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if t.place == nil || t.class != c {
@@ -112,7 +106,7 @@ func (q *queue) done(t *ticket) {
 	defer q.mu.Unlock()
 	q.running[t.class]--
 	q.held -= t.bytes
-	q.dispatch()
+	q.dispatchLocked()
 }
 
 // close has nothing begin any more, and tells what waits so.
@@ -123,7 +117,7 @@ func (q *queue) close() {
 	for c := range q.waiting {
 		for q.waiting[c].Len() > 0 {
 			t := q.waiting[c].Front().Value.(*ticket)
-			q.pop(t)
+			q.popLocked(t)
 			rest = append(rest, t)
 		}
 	}
@@ -157,29 +151,27 @@ func (q *queue) busy() bool {
 	return q.running[demand] > 0 || q.waiting[demand].Len() > 0
 }
 
-// The caller of what follows holds mu.
-
-func (q *queue) push(t *ticket) {
+func (q *queue) pushLocked(t *ticket) {
 	t.place = q.waiting[t.class].PushBack(t)
 	q.backlog[t.class] += t.bytes
 }
 
-func (q *queue) pop(t *ticket) {
+func (q *queue) popLocked(t *ticket) {
 	q.waiting[t.class].Remove(t.place)
 	q.backlog[t.class] -= t.bytes
 	t.place = nil
 }
 
-// dispatch has begin what may. Nothing overtakes what is more urgent or older,
+// dispatchLocked has begin what may. Nothing overtakes what is more urgent or older,
 // or what is large would wait for ever.
-func (q *queue) dispatch() {
+func (q *queue) dispatchLocked() {
 	for c := range q.waiting {
 		for q.waiting[c].Len() > 0 {
 			t := q.waiting[c].Front().Value.(*ticket)
-			if !q.fits(t) {
+			if !q.fitsLocked(t) {
 				return
 			}
-			q.pop(t)
+			q.popLocked(t)
 			q.running[c]++
 			q.held += t.bytes
 			t.begin(true)
@@ -187,9 +179,9 @@ func (q *queue) dispatch() {
 	}
 }
 
-// fits reports whether t may begin now. What nobody asked for does while
+// fitsLocked reports whether t may begin now. What nobody asked for does while
 // nobody waits for anything.
-func (q *queue) fits(t *ticket) bool {
+func (q *queue) fitsLocked(t *ticket) bool {
 	all, notMore := 0, 0
 	for c, n := range q.running {
 		all += n

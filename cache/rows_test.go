@@ -43,7 +43,7 @@ func TestRow17ManyReadersOneFetch(t *testing.T) {
 	}
 	all.Wait()
 	f.Prefetch(0, size)
-	s.pulls.Wait()
+	s.fetch.pulls.Wait()
 	src.check(t, f, 0, size)
 	wantOnce(t, src.source)
 }
@@ -118,7 +118,7 @@ func TestRow19ManyHandlesBoundedMemory(t *testing.T) {
 	s := openStore(t, Config{InflightBytes: bound, MaxBytes: 16 << 20})
 	var most atomic.Int64
 	src.pause = func(int64) error {
-		n := s.queue.inflight()
+		n := s.fetch.queue.inflight()
 		for m := most.Load(); n > m && !most.CompareAndSwap(m, n); m = most.Load() {
 		}
 		return nil
@@ -145,12 +145,12 @@ func TestRow19ManyHandlesBoundedMemory(t *testing.T) {
 		})
 	}
 	all.Wait()
-	s.pulls.Wait()
+	s.fetch.pulls.Wait()
 	if most.Load() > bound || most.Load() == 0 {
 		t.Errorf("%d bytes of buffers, the bound is %d", most.Load(), bound)
 	}
-	if st := s.Stats(); st.InflightBytes != 0 || s.index.pinned != 0 || s.queue.backlog != [classes]int64{} {
-		t.Errorf("%d bytes of buffers, %d pins, %v bytes in the queue are left", st.InflightBytes, s.index.pinned, s.queue.backlog)
+	if st := s.Stats(); st.InflightBytes != 0 || s.index.pinned != 0 || s.fetch.queue.backlog != [classes]int64{} {
+		t.Errorf("%d bytes of buffers, %d pins, %v bytes in the queue are left", st.InflightBytes, s.index.pinned, s.fetch.queue.backlog)
 	}
 }
 
@@ -186,12 +186,12 @@ func cacheSmallerThanTheWorkingSet(t *testing.T, c Config) {
 			})
 		}
 		all.Wait()
-		s.pulls.Wait()
+		s.fetch.pulls.Wait()
 		if got := taken(t, s); got > limit || s.Stats().DiskBytes > uint64(limit) {
 			t.Errorf("%d bytes on disk, %d accounted, the limit is %d", got, s.Stats().DiskBytes, limit)
 		}
-		if s.index.pinned != 0 || s.queue.inflight() != 0 || s.index.unused > limit/2 {
-			t.Errorf("%d pins, %d bytes of buffers, %d of blocks ahead are left", s.index.pinned, s.queue.inflight(), s.index.unused)
+		if s.index.pinned != 0 || s.fetch.queue.inflight() != 0 || s.index.unused > limit/2 {
+			t.Errorf("%d pins, %d bytes of buffers, %d of blocks ahead are left", s.index.pinned, s.fetch.queue.inflight(), s.index.unused)
 		}
 		if err := f.Fill(t.Context(), nil); err == nil {
 			t.Error("filled what has no room")

@@ -105,7 +105,7 @@ func TestStreamThatDiesKeepsWhatCame(t *testing.T) {
 			if !bytes.Equal(p[:n], src.data[:n]) || err == nil && n < len(p) {
 				t.Fatalf("%d bytes, error %v", n, err)
 			}
-			s.pulls.Wait()
+			s.fetch.pulls.Wait()
 			if st := s.Stats(); st.Fetches != c.calls || st.FetchedBytes != c.bytes {
 				t.Errorf("%d fetches of %d bytes, want %d of %d", st.Fetches, st.FetchedBytes, c.calls, c.bytes)
 			}
@@ -141,7 +141,7 @@ func TestWrongBytesInAStream(t *testing.T) {
 			if !bytes.Equal(p[:n], src.data[:n]) {
 				t.Fatal("wrong bytes were served")
 			}
-			s.pulls.Wait()
+			s.fetch.pulls.Wait()
 			want := [][2]int64{{bad * 64 * kib, 64 * kib}}
 			if heals {
 				if err != nil {
@@ -213,7 +213,7 @@ func TestReadAheadFailsReaderDoesNot(t *testing.T) {
 	eventually(t, "the reader waits", func() bool { return s.Stats().Misses == 1 })
 	close(gate)
 	all.Wait()
-	s.pulls.Wait()
+	s.fetch.pulls.Wait()
 	if n := src.calls.Load(); n != 2 || src.ranges[0] != [2]int64{0, 4 << 20} || src.ranges[1] != [2]int64{1 << 20, 256 * kib} {
 		t.Errorf("fetched %v", src.ranges)
 	}
@@ -229,10 +229,10 @@ func TestLeftBlocksDoNotWaitForTheOrigin(t *testing.T) {
 	src := newSource(1, 1<<20, 64*kib)
 	s := openStore(t, Config{Dir: dir})
 	src.check(t, openBlob(t, s, src), 0, 256*kib)
-	s.pulls.Wait()
+	s.fetch.pulls.Wait()
 	s.Close()
 	s = openStore(t, Config{Dir: dir, Fetches: 1})
-	ctx := s.ctx
+	ctx := s.fetch.ctx
 	src.spoil = func([]byte, int64, int64) error { <-ctx.Done(); return ctx.Err() }
 	f := openBlob(t, s, src)
 	stuck := make(chan error)

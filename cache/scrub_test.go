@@ -111,7 +111,7 @@ func TestScrubIsNoUse(t *testing.T) {
 	for _, i := range []int64{0, 1, 2} {
 		src.check(t, f, i*64*kib, 10)
 	}
-	p := f.store.disk.newPass()
+	p := f.supply.disk.newPass()
 	p.step() // block 0
 	src.check(t, f, 3*64*kib, 10)
 	src.calls.Store(0)

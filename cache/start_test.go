@@ -51,7 +51,7 @@ func TestStartLooksForTheRestLater(t *testing.T) {
 	src := newSource(1, blocks*4*kib, 4*kib)
 	s := openStore(t, Config{Dir: dir})
 	src.check(t, openBlob(t, s, src), 0, blocks/2*4*kib)
-	s.pulls.Wait()
+	s.fetch.pulls.Wait()
 	s.Close()
 	lookFor(t, 7)
 	for name, use := range map[string]func(s *Cache, f *File){
@@ -64,7 +64,7 @@ func TestStartLooksForTheRestLater(t *testing.T) {
 			src.readPinned(t, file, at, 200*4*kib, 100*4*kib)
 			release()
 		},
-		"prefetch": func(s *Cache, f *File) { f.Prefetch(0, blocks/2*4*kib); s.pulls.Wait() },
+		"prefetch": func(s *Cache, f *File) { f.Prefetch(0, blocks/2*4*kib); s.fetch.pulls.Wait() },
 		"waited":   func(s *Cache, f *File) { eventually(t, "all is known", f.current().disk.scanned.Load) },
 		"closed":   func(s *Cache, f *File) { s.Close() },
 	} {
@@ -90,7 +90,7 @@ func TestStartLooksForTheRestLater(t *testing.T) {
 		t.Errorf("%d bytes on disk, the limit is %d", got, 100*4*kib)
 	}
 	src.check(t, f, 0, blocks*4*kib)
-	s.pulls.Wait()
+	s.fetch.pulls.Wait()
 	if s.disk.unscanned != 0 || !f.current().disk.scanned.Load() {
 		t.Error("not all was looked for")
 	}

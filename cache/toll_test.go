@@ -28,7 +28,7 @@ func TestTollOfSmallReads(t *testing.T) {
 		t.Errorf("of a base that does not fit the log says %q", said)
 	}
 	const allowed = 10 * blockSize
-	s.toll.Limiter = rate.NewLimiter(0, allowed)
+	s.fetch.toll.Limiter = rate.NewLimiter(0, allowed)
 	small := func() (refused int) {
 		for i := range int64(blocks) {
 			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
@@ -72,7 +72,7 @@ func TestTollIsForWhatWasEvicted(t *testing.T) {
 	const blockSize, blocks = 64 * kib, 64
 	src := newSource(1, blocks*blockSize, blockSize)
 	s := openStore(t, Config{MaxBytes: 2 * blocks * blockSize})
-	s.toll.Limiter = rate.NewLimiter(0, 0)
+	s.fetch.toll.Limiter = rate.NewLimiter(0, 0)
 	f := openBlob(t, s, src)
 	for range 3 {
 		for i := range int64(blocks) {
@@ -90,8 +90,8 @@ func TestTollHoldsFewReaders(t *testing.T) {
 	f := openBlob(t, s, src)
 	src.check(t, f, 0, blocks*blockSize)
 	// As after a burst: one block's worth comes in an hour.
-	s.toll.Limiter = rate.NewLimiter(rate.Limit(blockSize)/3600, blockSize)
-	s.toll.AllowN(time.Now(), blockSize)
+	s.fetch.toll.Limiter = rate.NewLimiter(rate.Limit(blockSize)/3600, blockSize)
+	s.fetch.toll.AllowN(time.Now(), blockSize)
 	ctx, cancel := context.WithCancel(t.Context())
 	var refused, ended atomic.Int32
 	var all sync.WaitGroup
