@@ -14,7 +14,7 @@ import (
 
 func TestPrefetch(t *testing.T) {
 	src := newSource(1, 4<<20+5, 64*kib)
-	s := openStore(t, Config{})
+	s := openCache(t, Config{})
 	f := openBlob(t, s, src)
 	for _, r := range [][2]int64{{0, 0}, {5, -1}, {-10, 10}, {-10, 5}, {4<<20 + 5, 1}, {1 << 40, 1 << 40}} {
 		f.Prefetch(r[0], r[1])
@@ -48,7 +48,7 @@ func TestPrefetch(t *testing.T) {
 
 func TestPrefetchedBlocksArePresent(t *testing.T) {
 	src := newSource(1, 2<<20, 64*kib)
-	s := openStore(t, Config{})
+	s := openCache(t, Config{})
 	f := openBlob(t, s, src)
 	f.Prefetch(0, 1<<20)
 	s.fetch.pulls.Wait()
@@ -71,7 +71,7 @@ func TestPrefetchExtendsWhatWaits(t *testing.T) {
 	src := &streamed{source: newSource(1, 16<<20, 256*kib), step: 256 * kib}
 	gate := make(chan struct{})
 	src.pause = func(int64) error { <-gate; return nil }
-	s := openStore(t, Config{Fetches: 2})
+	s := openCache(t, Config{Fetches: 2})
 	f := openStreamed(t, s, src)
 	for off := int64(0); off < 16<<20; off += 512 * kib {
 		f.Prefetch(off, 512*kib)
@@ -94,7 +94,7 @@ func TestReaderOvertakesReadAhead(t *testing.T) {
 		}
 		return nil
 	}
-	s := openStore(t, Config{Fetches: 2})
+	s := openCache(t, Config{Fetches: 2})
 	f := openStreamed(t, s, src)
 	for off := int64(0); off < 16<<20; off += 4 << 20 {
 		f.Prefetch(off, 4<<20) // the first is under way, and stuck
@@ -110,14 +110,14 @@ func TestReaderOvertakesReadAhead(t *testing.T) {
 
 func TestPrefetchLeavesHalfOfTheCache(t *testing.T) {
 	src := newSource(1, 4<<20, 64*kib)
-	s := openStore(t, Config{MaxBytes: 16 * 64 * kib})
+	s := openCache(t, Config{MaxBytes: 16 * 64 * kib})
 	f := openBlob(t, s, src)
 	f.Prefetch(0, 4<<20)
 	s.fetch.pulls.Wait()
 	if st := s.Stats(); st.Ahead != 8 || st.Evictions != 0 {
 		t.Errorf("stats %+v", st)
 	}
-	src.check(t, f, 2<<20, 1<<20) // it pushes out what nobody came for
+	src.check(t, f, 2<<20, 1<<20) // it pushes out blocks that no reader came for
 	s.fetch.pulls.Wait()
 	if st := s.Stats(); st.AheadUnused != 8 || s.index.unused != 0 {
 		t.Errorf("%d unused of %d, %d bytes", st.AheadUnused, st.Ahead, s.index.unused)
@@ -127,11 +127,11 @@ func TestPrefetchLeavesHalfOfTheCache(t *testing.T) {
 func TestPrefetchOfLeftBlocks(t *testing.T) {
 	dir := t.TempDir()
 	src := newSource(1, 1<<20, 64*kib)
-	s := openStore(t, Config{Dir: dir})
+	s := openCache(t, Config{Dir: dir})
 	src.check(t, openBlob(t, s, src), 0, 512*kib)
 	s.fetch.pulls.Wait()
 	s.Close()
-	s = openStore(t, Config{Dir: dir})
+	s = openCache(t, Config{Dir: dir})
 	f := openBlob(t, s, src)
 	f.Prefetch(0, 1<<20)
 	s.fetch.pulls.Wait()
@@ -143,7 +143,7 @@ func TestPrefetchOfLeftBlocks(t *testing.T) {
 
 func TestPrefetchWhileTheDiskTakesNothing(t *testing.T) {
 	src := newSource(1, 1<<20, 64*kib)
-	s := openStore(t, Config{})
+	s := openCache(t, Config{})
 	f := openBlob(t, s, src)
 	s.disk.failing.Store(true)
 	f.Prefetch(0, 1<<20)
@@ -151,20 +151,20 @@ func TestPrefetchWhileTheDiskTakesNothing(t *testing.T) {
 	if src.calls.Load() != 0 {
 		t.Error("fetched for nothing")
 	}
-	one := openStore(t, Config{Fetches: 1})
+	one := openCache(t, Config{Fetches: 1})
 	openBlob(t, one, src).Prefetch(0, 1<<20)
 	one.fetch.pulls.Wait()
 	if src.calls.Load() != 0 {
-		t.Error("the only fetch is not for what nobody waits for")
+		t.Error("the only fetch is not for what no reader waits for")
 	}
 	_, err := Open(Config{Dir: t.TempDir(), MaxBytes: 1, InflightBytes: -1})
 	wantKind(t, err, fault.Invalid)
 }
 
-// A store that is closed ends what waits to be fetched ahead.
+// A cache that is closed ends what waits to be fetched ahead.
 func TestCloseEndsReadAhead(t *testing.T) {
 	src := newSource(1, 8<<20, 64*kib)
-	s := openStore(t, Config{Fetches: 2})
+	s := openCache(t, Config{Fetches: 2})
 	ctx := s.fetch.ctx
 	src.spoil = func([]byte, int64, int64) error { <-ctx.Done(); return ctx.Err() }
 	f := openBlob(t, s, src)
@@ -202,7 +202,7 @@ func TestReadAheadAtRandom(t *testing.T) {
 				return nil
 			}
 		}
-		s := openStore(t, Config{MaxBytes: int64(1+seed*3) * 64 * kib, Fetches: 1 + int(seed)%4, InflightBytes: 1 << 20})
+		s := openCache(t, Config{MaxBytes: int64(1+seed*3) * 64 * kib, Fetches: 1 + int(seed)%4, InflightBytes: 1 << 20})
 		f := openStreamed(t, s, src)
 		var all sync.WaitGroup
 		for i := range uint64(6) {

@@ -6,12 +6,26 @@
 // readers want it, compared, handed to them, and written to a sparse file at
 // its own offset. All the files of a directory together stay within a limit:
 // the block that was not read for the longest makes room by becoming a hole.
-// Readers say what they will want next, or that all of a base is to be had:
-// that is fetched behind what somebody waits for.
+// Readers can say what they will want next, or ask for all of a base: that is
+// fetched behind what a reader waits for.
 // A block which an earlier process left is compared again before it is used,
 // so a crash, a power cut or a stranger can lose blocks but not falsify them.
-// While the process runs it takes the kernel at its word that what was written
-// is what is read, and has a scrubber look whether the disk still says so.
+// While the process runs it trusts the kernel that what was written is what is
+// read, and a scrubber compares what the disk has.
+//
+// The package has three parts. Each knows those before it, and not those after:
+//
+//   - the index (index.go): which blocks there are and in which state, which
+//     are pinned, and which was not used for the longest;
+//   - the disk (disk.go, room.go, left.go, heal.go, scrub.go): the files, their
+//     room, what an earlier process left, and what to do when the disk fails;
+//   - the fetcher (flight.go, run.go, queue.go, toll.go): flights, which are
+//     blocks on their way, and runs, which are requests for adjacent blocks.
+//
+// File and Cache are what callers see of all three. Locks are taken in this
+// order: disk.mu, index.mu, queue.mu. A method whose name ends in Locked wants
+// its caller to hold the mutex of its part, as its file shows: disk.mu in the
+// disk's, queue.mu in queue.go, index.mu in the others.
 //
 // The package leaves out where the bytes come from and how often to ask for
 // them (the Origin's business), and knows nothing of images, URLs or files
@@ -30,7 +44,7 @@ import (
 // Config of a Cache.
 type Config struct {
 	Dir      string // holds one sparse file per base, <id>.blocks; made if it is missing
-	Memory   bool   // instead of Dir: the files are in memory, and gone at the end
+	Memory   bool   // instead of Dir: the files are in memory, until the end
 	MaxBytes int64  // bound on the space of all those files
 	Fetches  int    // most fetches at once over all bases; with 1, nothing is fetched ahead; 0: 16
 	Log      *slog.Logger
@@ -51,7 +65,7 @@ type Config struct {
 // A Cache is the block cache of a process over one directory. Its methods are
 // safe for concurrent use.
 type Cache struct {
-	dir   string // what messages say
+	dir   string // for messages
 	index *blockIndex
 	disk  *disk
 	fetch *fetcher
@@ -95,7 +109,7 @@ func Open(c Config) (*Cache, error) {
 		c.Log = slog.Default()
 	}
 	if c.Memory {
-		c.Dir = "in memory" // what messages say
+		c.Dir = "in memory" // for messages
 	}
 	ctx, stop := context.WithCancel(context.Background())
 	x := newBlockIndex()

@@ -97,7 +97,7 @@ func (r *record) count(text string) int {
 
 func (r *record) logger() *slog.Logger { return slog.New(slog.NewTextHandler(r, nil)) }
 
-func openStore(t testing.TB, c Config) *Cache {
+func openCache(t testing.TB, c Config) *Cache {
 	t.Helper()
 	if c.Dir == "" && !c.Memory {
 		c.Dir = t.TempDir()
@@ -165,7 +165,7 @@ func eventually(t *testing.T, what string, is func() bool) {
 func TestReaderAt(t *testing.T) {
 	const size = 3*4096 + 100
 	src := newSource(1, size, 4096)
-	s := openStore(t, Config{})
+	s := openCache(t, Config{})
 	f := openBlob(t, s, src)
 	if err := iotest.TestReader(io.NewSectionReader(f, 0, f.Size()), src.data); err != nil {
 		t.Fatal(err)
@@ -199,7 +199,7 @@ func TestOneFetchForManyReaders(t *testing.T) {
 	src := newSource(1, 1<<20, 256<<10)
 	gate := make(chan struct{})
 	src.spoil = func([]byte, int64, int64) error { <-gate; return nil }
-	s := openStore(t, Config{})
+	s := openCache(t, Config{})
 	f := openBlob(t, s, src)
 	var all sync.WaitGroup
 	for i := range readers {
@@ -216,7 +216,7 @@ func TestOneFetchForManyReaders(t *testing.T) {
 func TestOverlappingRangesFetchEachBlockOnce(t *testing.T) {
 	const size = 5<<20 + 12345
 	src := newSource(1, size, 256<<10)
-	s := openStore(t, Config{Fetches: 4})
+	s := openCache(t, Config{Fetches: 4})
 	f := openBlob(t, s, src)
 	var all sync.WaitGroup
 	for i := range 16 {
@@ -236,7 +236,7 @@ func TestOverlappingRangesFetchEachBlockOnce(t *testing.T) {
 
 func TestNeighboursShareAFetch(t *testing.T) {
 	src := newSource(1, 4<<20, 256<<10)
-	f := openBlob(t, openStore(t, Config{}), src)
+	f := openBlob(t, openCache(t, Config{}), src)
 	src.check(t, f, 512<<10, 1) // block 2
 	src.check(t, f, 0, 2<<20)   // blocks 0-1, 3-6, 7
 	for _, r := range src.ranges {
@@ -260,7 +260,7 @@ func TestFetchesAreBounded(t *testing.T) {
 		runtime.Gosched()
 		return nil
 	}
-	f := openBlob(t, openStore(t, Config{Fetches: 3}), src)
+	f := openBlob(t, openCache(t, Config{Fetches: 3}), src)
 	var all sync.WaitGroup
 	for i := range 128 {
 		all.Go(func() { src.check(t, f, int64(i)*64<<10, 100) })
@@ -275,7 +275,7 @@ func TestReaderLeavesFetchGoesOn(t *testing.T) {
 	src := newSource(1, 1<<20, 256<<10)
 	gate := make(chan struct{})
 	src.spoil = func([]byte, int64, int64) error { <-gate; return nil }
-	s := openStore(t, Config{})
+	s := openCache(t, Config{})
 	f := openBlob(t, s, src)
 	ctx, leave := context.WithCancel(t.Context())
 	left := make(chan error)
@@ -316,7 +316,7 @@ func TestFailureIsSharedAndNotRemembered(t *testing.T) {
 		}
 		return nil
 	}
-	s := openStore(t, Config{})
+	s := openCache(t, Config{})
 	f := openBlob(t, s, src)
 	errs := make(chan error)
 	for range 8 {
@@ -343,7 +343,7 @@ func TestFailureIsSharedAndNotRemembered(t *testing.T) {
 func TestKindOfTheOriginIsKept(t *testing.T) {
 	src := newSource(1, 1<<20, 256<<10)
 	src.spoil = func([]byte, int64, int64) error { return fmt.Errorf("gone: %w", fault.NotFound) }
-	_, err := openBlob(t, openStore(t, Config{}), src).ReadAt(make([]byte, 1), 0)
+	_, err := openBlob(t, openCache(t, Config{}), src).ReadAt(make([]byte, 1), 0)
 	wantKind(t, err, fault.NotFound)
 }
 
@@ -360,7 +360,7 @@ func TestOriginThatBreaks(t *testing.T) {
 				}
 				return nil
 			}
-			s := openStore(t, Config{Fetches: 1})
+			s := openCache(t, Config{Fetches: 1})
 			f := openBlob(t, s, src)
 			for range 3 {
 				_, err := f.ReadAt(make([]byte, 1<<20), 0)
@@ -405,7 +405,7 @@ func TestWrongBytes(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			src := newSource(1, 1<<20, 256<<10)
 			src.spoil = c.spoil
-			s := openStore(t, Config{})
+			s := openCache(t, Config{})
 			f := openBlob(t, s, src)
 			p := make([]byte, 512<<10) // blocks 0 and 1
 			n, err := f.ReadAt(p, 0)
@@ -435,7 +435,7 @@ func TestWrongBytes(t *testing.T) {
 }
 
 func TestDescriptions(t *testing.T) {
-	s := openStore(t, Config{})
+	s := openCache(t, Config{})
 	src := newSource(1, 10_000, 4096)
 	for name, change := range map[string]func(*Blob){
 		"no id":              func(b *Blob) { b.ID = "" },
@@ -476,7 +476,7 @@ func TestDescriptions(t *testing.T) {
 func TestClose(t *testing.T) {
 	src := newSource(1, 1<<20, 256<<10)
 	began := make(chan struct{})
-	s := openStore(t, Config{})
+	s := openCache(t, Config{})
 	ctx := s.fetch.ctx
 	src.spoil = func([]byte, int64, int64) error {
 		close(began)
@@ -520,7 +520,7 @@ func TestPin(t *testing.T) { inBoth(t, testPin) }
 
 func testPin(t *testing.T, c Config) {
 	src := newSource(1, 1<<20+100, 64<<10)
-	f := openBlob(t, openStore(t, c), src)
+	f := openBlob(t, openCache(t, c), src)
 	for _, r := range []struct{ off, n int64 }{{0, 1}, {0, 64 << 10}, {1000, 200 << 10}, {1 << 20, 100}, {0, 1<<20 + 100}} {
 		for range 2 {
 			file, at, release, err := f.Pin(t.Context(), r.off, r.n)
@@ -558,7 +558,7 @@ func testPin(t *testing.T, c Config) {
 
 func TestPinFails(t *testing.T) {
 	src := newSource(1, 1<<20, 64<<10)
-	s := openStore(t, Config{})
+	s := openCache(t, Config{})
 	f := openBlob(t, s, src)
 	src.check(t, f, 0, 64<<10)
 	src.spoil = off
@@ -583,7 +583,7 @@ func TestPinnerLeaves(t *testing.T) {
 		<-gate
 		return nil
 	}
-	s := openStore(t, Config{})
+	s := openCache(t, Config{})
 	f := openBlob(t, s, src)
 	src.check(t, f, 0, 1)
 	ctx, leave := context.WithCancel(t.Context())
@@ -607,7 +607,7 @@ func TestPinnerLeaves(t *testing.T) {
 func TestCloseWaitsForPins(t *testing.T) {
 	src := newSource(1, 1<<20, 64<<10)
 	dir := t.TempDir()
-	s := openStore(t, Config{Dir: dir})
+	s := openCache(t, Config{Dir: dir})
 	file, at, release, err := openBlob(t, s, src).Pin(t.Context(), 70_000, 10_000)
 	if err != nil {
 		t.Fatal(err)
@@ -619,5 +619,5 @@ func TestCloseWaitsForPins(t *testing.T) {
 	wantKind(t, err, fault.Unavailable)
 	src.readPinned(t, file, at, 70_000, 10_000)
 	release()
-	openStore(t, Config{Dir: dir})
+	openCache(t, Config{Dir: dir})
 }

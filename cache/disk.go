@@ -23,11 +23,11 @@ var ErrFull = fmt.Errorf("%w: the cache has no room for more without giving up w
 
 var errInUse = errors.New("all its space is taken by blocks in use")
 
-// A disk is the directory with the files, or as many files in memory. It asks
-// the index which block makes room, and tells it what it finds.
+// A disk is the directory with the files, or as many files in memory. The index
+// says which block makes room, and hears which blocks are there.
 //
 // The methods without Locked in this file are what the rest of the package
-// calls. They take mu; what they do with it is in room.go, left.go and heal.go.
+// calls. They take mu; most of what they do is in room.go, left.go and heal.go.
 type disk struct {
 	directory
 	max    int64 // bound on used
@@ -68,7 +68,7 @@ type DiskStats struct {
 	ScrubbedBytes uint64 // read again from disk
 	ScrubWrong    uint64 // blocks that did not have their SHA-256 then, or could not be read
 
-	Degraded  bool   // the disk did not take the last block, or the directory is gone
+	Degraded  bool   // the disk did not take the last block, or the directory was deleted
 	DiskBytes uint64 // space in use, as accounted
 }
 
@@ -100,7 +100,7 @@ type baseFile struct {
 	space space // guarded by disk.mu
 
 	// What an earlier process left is looked into from the first block on, and
-	// besides where somebody reads.
+	// besides where a reader wants a block.
 	looked  int         // blocks from the first on; guarded by disk.mu
 	scanned atomic.Bool // no block is in state unknown
 }
@@ -307,8 +307,8 @@ func (d *disk) setStraysLocked(strays []stray) {
 	d.strays = strays
 }
 
-// open returns the blocks of a base. At the first time it adds them to the
-// index and takes over what an earlier process left of them.
+// open returns the blocks of a base. The first call for a base adds it to the
+// index, and takes over what an earlier process left of it.
 func (d *disk) open(b Blob) (*baseBlocks, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()

@@ -30,7 +30,7 @@ type File struct {
 
 var _ io.ReaderAt = (*File)(nil)
 
-// current is the base that all of one operation goes on with.
+// current returns the base that one operation uses from start to end.
 func (f *File) current() *baseBlocks {
 	b := f.base.Load()
 	next := b.next.Load()
@@ -115,7 +115,7 @@ func (f *File) gather(ctx context.Context, p []byte, off int64) (int, error) {
 	if err := f.supply.want(ctx, b, first, waiters, int64(len(p))); err != nil {
 		return 0, fmt.Errorf("read base %s: %w", b.ID, err)
 	}
-	// After the return p is the caller's again, and nobody else's.
+	// After the return p is the caller's alone.
 	defer leaveAll(waiters)
 	for k := range waiters {
 		w := &waiters[k]
@@ -183,8 +183,8 @@ func (f *File) Pin(ctx context.Context, off, n int64) (file *os.File, at int64, 
 }
 
 // pinMissing pins blocks of which some must be waited for: all of them or
-// none. It waits for nobody to release blocks: a block without a place is not
-// kept, and so not pinned.
+// none. It does not wait for others to release blocks: a block without a place
+// is not kept, and so not pinned.
 func (f *File) pinMissing(ctx context.Context, b *baseBlocks, first, last int, n int64) (bool, error) {
 	waiters := make([]waiter, last-first+1)
 	for k := range waiters {
@@ -214,14 +214,14 @@ func (f *File) pinMissing(ctx context.Context, b *baseBlocks, first, last int, n
 	return false, failure
 }
 
-// Prefetch has the missing blocks of [off, off+n) fetched soon, behind whatever
+// Prefetch fetches the missing blocks of [off, off+n) soon, behind whatever
 // readers wait for. It returns at once and reports no failure. What lies
 // outside the base is ignored.
 //
-// It does less, or nothing, where that would be for nothing or at the expense
-// of others: if the disk takes no blocks now (they would be fetched once more
-// by who reads them), if half of the cache is blocks that were fetched ahead
-// and not yet read, and if more waits than the fetches at once may hold.
+// It does less, or nothing, in three cases: if the disk takes no blocks now,
+// since a reader would fetch them once more; if half of the cache is blocks
+// that were fetched ahead and not yet read; and if more waits than the fetches
+// at once may hold.
 func (f *File) Prefetch(off, n int64) {
 	if off < 0 {
 		off, n = 0, n+off

@@ -11,12 +11,12 @@ const fillSpan = 2 * streamRun
 // Fill fetches all blocks of the base that are missing, in order, and compares
 // those that an earlier process left. It gives way: nothing begins while a
 // reader waits for something, or something waits to be read ahead. After each
-// few MiB it calls progress, unless that is nil, with the bytes that were gone
-// through and those of the base.
+// few MiB it calls progress, unless that is nil, with the bytes that it
+// went through and those of the base.
 //
-// Nothing is evicted for it: it ends with ErrFull first, which wraps
-// fault.Unavailable as does the error if the disk takes no blocks, or if ctx
-// ended. Else its errors are those of ReadAt.
+// Nothing is evicted for it: it ends with ErrFull first. That wraps
+// fault.Unavailable; so do the errors if the disk takes no blocks and if ctx
+// ended. Other errors are those of ReadAt.
 func (f *File) Fill(ctx context.Context, progress func(done, total int64)) error {
 	b := f.current()
 	for first := 0; first < len(b.blocks); {

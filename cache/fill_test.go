@@ -13,7 +13,7 @@ func TestFill(t *testing.T) {
 	const size = 20<<20 + 777
 	dir := t.TempDir()
 	src := newSource(1, size, 64*kib)
-	s := openStore(t, Config{Dir: dir})
+	s := openCache(t, Config{Dir: dir})
 	f := openBlob(t, s, src)
 	if n := f.Missing(size + 5); n != size {
 		t.Errorf("%d bytes are missing of nothing", n)
@@ -43,7 +43,7 @@ func TestFill(t *testing.T) {
 		t.Errorf("%d pins are left", s.index.pinned)
 	}
 	s.Close()
-	s = openStore(t, Config{Dir: dir})
+	s = openCache(t, Config{Dir: dir})
 	src.spoil = off
 	f = openBlob(t, s, src)
 	if n := f.Missing(size); n != 0 {
@@ -60,7 +60,7 @@ func TestFill(t *testing.T) {
 
 func TestFillEvictsNothing(t *testing.T) {
 	src, other := newSource(1, 32<<20, 64*kib), newSource(2, 4<<20, 64*kib)
-	s := openStore(t, Config{MaxBytes: 21 << 20})
+	s := openCache(t, Config{MaxBytes: 21 << 20})
 	f := openBlob(t, s, src)
 	other.check(t, openBlob(t, s, other), 0, 4<<20)
 	err := f.Fill(t.Context(), nil)
@@ -76,7 +76,7 @@ func TestFillEvictsNothing(t *testing.T) {
 
 func TestFillFails(t *testing.T) {
 	src := newSource(1, 4<<20, 64*kib)
-	s := openStore(t, Config{})
+	s := openCache(t, Config{})
 	f := openBlob(t, s, src)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
@@ -107,7 +107,7 @@ func TestFillGivesWay(t *testing.T) {
 	src := newSource(1, 16<<20, 256*kib)
 	gate, began := make(chan struct{}), make(chan struct{}, 100)
 	src.spoil = func([]byte, int64, int64) error { began <- struct{}{}; <-gate; return nil }
-	s := openStore(t, Config{Fetches: 4})
+	s := openCache(t, Config{Fetches: 4})
 	f := openBlob(t, s, src)
 	filled := make(chan error)
 	go func() { filled <- f.Fill(t.Context(), nil) }()

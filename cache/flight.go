@@ -9,11 +9,11 @@ import (
 	"aesthetic.computer/isofs/fault"
 )
 
-// A flight is one block on its way, from the first who wants it until it
-// landed. It belongs to none of those who wait for it.
+// A flight is one block on its way, from the first reader who wants it until it
+// landed. All readers who want it wait for it; it belongs to none of them.
 type flight struct {
 	run     *run      // that brings it; guarded by index.mu, as what follows
-	waiters []*waiter // none if it was fetched ahead and nobody came yet
+	waiters []*waiter // none if it was fetched ahead and no reader came yet
 }
 
 // A waiter wants a part of one block, or the block pinned.
@@ -23,7 +23,7 @@ type waiter struct {
 	pin  bool // pin the block if it is kept
 
 	// turn says whose the fields around it are: the flight's when it swapped
-	// waiting for landing, the reader's alone when he swapped it for gone.
+	// waiting for landing, the reader's alone when he swapped it for quit.
 	turn   atomic.Int32
 	done   chan struct{} // closed after landing; nil if the block was present
 	err    error
@@ -33,7 +33,7 @@ type waiter struct {
 const (
 	waiting int32 = iota
 	landing
-	gone
+	quit
 )
 
 // wait returns when the block landed or ctx ended.
@@ -52,13 +52,13 @@ func (w *waiter) wait(ctx context.Context) error {
 	}
 }
 
-// leave makes sure that nothing is done to w any more, and reports whether w
-// left before the landing.
+// leave makes sure that the flight does nothing to w any more, and reports
+// whether w left before the landing.
 func (w *waiter) leave() bool {
 	if w.done == nil {
 		return false
 	}
-	if w.turn.CompareAndSwap(waiting, gone) {
+	if w.turn.CompareAndSwap(waiting, quit) {
 		return true
 	}
 	if w.turn.Load() == landing {
@@ -118,15 +118,15 @@ func (x *blockIndex) refetched(b *baseBlocks, first, last int) (bytes int64) {
 	return bytes
 }
 
-// claim has each waiter's block, from first on, pinned if it is present; else
-// the waiter waits for its flight, and for each block that has none one is
-// started. Blocks side by side share a fetch. In class background, which wants
-// no block but those that are missing, nothing is pinned or counted.
+// claim pins each waiter's block, from first on, if it is present. Else the
+// waiter waits for the block's flight, and claim starts one where there is none.
+// Blocks side by side share a fetch. Class background only wants the blocks that
+// are missing: claim pins and counts nothing for it.
 //
-// Everything is under one lock, so there is one flight for a block: had two
-// readers looked for it, both missed it and then both taken the lock to start
-// one, there would be two. And a flight that is found still has all its
-// landing before it, since land takes the same lock to end it.
+// Everything is under one lock, so there is one flight for a block. Without it
+// two readers could look for the block, both miss it, and each start a flight.
+// And a flight that claim finds has not begun to land, since land takes the
+// same lock to end it.
 func (f *supply) claim(b *baseBlocks, first int, waiters []waiter, c class) error {
 	x := f.index
 	f.disk.look(b, first, first+len(waiters)-1)
@@ -171,9 +171,9 @@ func (f *supply) claim(b *baseBlocks, first int, waiters []waiter, c class) erro
 	return nil
 }
 
-// boardLocked makes a flight for block i, which is not present and has none: in the
-// last of runs, in one that waits in the queue with the block before, or in a
-// new one. It returns the runs that have yet to depart.
+// boardLocked makes a flight for block i, which is not present and has none. It
+// joins the last of runs, or a run in the queue that has the block before, or
+// gets a run of its own. The result is the runs that have yet to depart.
 func (f *supply) boardLocked(b *baseBlocks, runs []*run, i int, c class) []*run {
 	x, bl := f.index, &b.blocks[i]
 	bl.pins++
@@ -200,12 +200,12 @@ func (f *supply) boardLocked(b *baseBlocks, runs []*run, i int, c class) []*run 
 }
 
 // streamRun is the most that is fetched at once, in bytes, where no reader waits
-// for it: at 20 ms to the first byte and 25 MB/s after it a
-// connection is in use for 9/10 of the time, and with MaxBlockSize for 2/3.
+// for it. At 20 ms to the first byte and 25 MB/s after it, a connection is in
+// use for 9/10 of the time; with MaxBlockSize it is for 2/3.
 // What is read ahead is cut smaller: all connections together bring aheadSpan
-// bytes at a time. Larger requests use a connection better and come later, so
-// that the reader waits for the first of them while the others have no more to
-// fetch: with 32 and 64 MiB a download was slower.
+// bytes at a time. Larger requests use a connection better and come later: the
+// reader waits for the first of them while the others have no more to fetch.
+// With 32 and 64 MiB a download was slower.
 const (
 	streamRun = 4 << 20
 	aheadSpan = 16 << 20
@@ -266,8 +266,8 @@ func (f *supply) advance(b *baseBlocks, first, last int) {
 	}
 }
 
-// fetchInstead has the one block of the run, which was not as it should be on
-// disk, fetched by a new run.
+// fetchInstead starts a new run that fetches the one block of this run, which
+// was not as it should be on disk.
 func (r *run) fetchInstead() {
 	x := r.supply.index
 	// Under the lock, so that a reader who makes the block more urgent finds it
@@ -294,8 +294,8 @@ func (r *run) land(i int, data []byte, err error, kept bool) {
 	bl := &b.blocks[i]
 	waiters := bl.flight.waiters
 	if r.class == demand && !r.wanted && len(waiters) > 0 && !x.closed && errors.Is(err, fault.Unavailable) {
-		// A reader came to wait for what was not fetched for him, by a larger
-		// request than his would be. He gets one of his own.
+		// The request was not made for a reader, and is larger than a reader's
+		// would be. The reader who waits for it gets a request of his own.
 		bl.flight.run = &run{supply: r.supply, base: b, first: i, n: 1, wanted: true}
 		bl.flight.run.departLocked(demand)
 		x.mu.Unlock()
@@ -316,7 +316,7 @@ func (r *run) land(i int, data []byte, err error, kept bool) {
 		}
 		staying = append(staying, w)
 		if w.pin && kept {
-			// Pinned before anybody could evict it.
+			// Pinned before another block could evict it.
 			bl.pins++
 			x.pinned++
 			w.pinned = true

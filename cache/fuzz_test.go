@@ -70,7 +70,7 @@ func FuzzLeftovers(f *testing.F) {
 		src.spoil = off
 		left(t, dir, src)
 		src.spoil = nil
-		s := openStore(t, Config{Dir: dir, MaxBytes: limit, Fetches: 2})
+		s := openCache(t, Config{Dir: dir, MaxBytes: limit, Fetches: 2})
 		defer s.Close()
 		view := openBlob(t, s, src)
 		for range 2 {

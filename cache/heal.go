@@ -9,13 +9,13 @@ import (
 )
 
 // A disk that fails is no reason to serve nothing: what it does not take is
-// served without being kept. It is tried again by itself, and a directory that
-// was deleted is made again.
+// served without being kept. The cache tries the disk again by itself, and makes
+// again a directory that was deleted.
 
 const (
-	// healthyRun is how many blocks must be kept in a row before the log says that it
-	// works again. A cache that is too small for its readers works every other
-	// time.
+	// healthyRun is how many blocks must be kept in a row before the log says
+	// that the disk works again. A cache that is too small for its readers works
+	// every other time.
 	healthyRun = 64
 
 	// After maxFailures refused writes in a row the disk is left alone for
@@ -23,7 +23,7 @@ const (
 	maxFailures = 3
 	restTime    = 30 * time.Second
 
-	// healTime is how often it is looked whether the directory is still there.
+	// healTime is how often the cache looks whether the directory is still there.
 	healTime = 5 * time.Second
 )
 
@@ -32,10 +32,10 @@ const (
 type health struct {
 	now     func() time.Time
 	failing atomic.Bool // the last block could not be kept
-	refused atomic.Bool // and that was the disk's doing
+	refused atomic.Bool // and the disk was the reason
 	lost    atomic.Bool // the directory was deleted, and cannot be made again
 
-	episode  bool // it was said that blocks are not kept
+	episode  bool // the log says that blocks are not kept
 	kept     int  // blocks since the last that was not
 	failures int  // writes in a row that the disk refused
 	rested   time.Time

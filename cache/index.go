@@ -89,9 +89,9 @@ type baseBlocks struct {
 	file   atomic.Pointer[os.File] // the disk sets it once; nil only while no block is on disk
 	disk   baseFile                // what the disk knows of the file
 
-	// next is in the place of this base, whose file is gone from the directory.
-	// Who is at work with this one finishes with it; none of its blocks is
-	// present any more. Set once, with index.mu held.
+	// next is in the place of this base, after its file was deleted. A reader
+	// who has this one finishes with it; none of its blocks is present any more.
+	// Set once, with index.mu held.
 	next atomic.Pointer[baseBlocks]
 }
 
@@ -117,9 +117,9 @@ type place struct {
 
 // A blockIndex is what the Cache knows of its blocks, in memory.
 type blockIndex struct {
-	// mu guards the fields below and base.blocks with what hangs on them. It
-	// is never held over a system call or a copy of bytes. Whoever needs
-	// disk.mu too takes that first.
+	// mu guards the fields below and baseBlocks.blocks with what hangs on them.
+	// It is never held over a system call or a copy of bytes. A caller that
+	// needs disk.mu too takes that first.
 	mu     sync.Mutex
 	bases  map[string]*baseBlocks
 	recent *simplelru.LRU[place, struct{}] // blocks that are not absent, by their last use
@@ -251,8 +251,8 @@ func (x *blockIndex) unpin(b *baseBlocks, first, last int) {
 	}
 }
 
-// lose has the blocks from first to last compared again before the next use,
-// after reading one of them failed.
+// lose marks the blocks from first to last to be compared again before the next
+// use, after reading one of them failed.
 func (x *blockIndex) lose(b *baseBlocks, first, last int) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -264,7 +264,7 @@ func (x *blockIndex) lose(b *baseBlocks, first, last int) {
 }
 
 // victim makes the block that was not used for the longest absent and returns
-// it: the caller, who holds disk.mu, makes it a hole.
+// it. The disk makes it a hole before it lets go of disk.mu.
 func (x *blockIndex) victim() (place, bool) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -279,7 +279,8 @@ func (x *blockIndex) victim() (place, bool) {
 	return place{}, false
 }
 
-// take makes a block absent which nobody has pinned but its flight.
+// take makes a block absent that only its flight has pinned, and reports
+// whether it did. The disk makes it a hole before it lets go of disk.mu.
 func (x *blockIndex) take(p place) bool {
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -300,7 +301,7 @@ func (x *blockIndex) takeLocked(p place, pins int32) bool {
 }
 
 // hold pins the first block from i on that is on disk and not on its way, for
-// the scrubber: that is no use of the block. It returns -1 if there is none.
+// the scrubber, which does not count as a use of the block. It returns -1 if there is none.
 func (x *blockIndex) hold(b *baseBlocks, i int) int {
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -326,8 +327,8 @@ func (x *blockIndex) found(b *baseBlocks, i int) {
 	x.recent.Add(place{b, i}, struct{}{})
 }
 
-// change has all blocks that are in one state in another one. Neither is one
-// in which blocks are in recent.
+// change puts all blocks that are in one state in another one. Neither is a
+// state in which blocks are in recent.
 func (x *blockIndex) change(b *baseBlocks, from, to state) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -373,8 +374,8 @@ func (x *blockIndex) unlessClosed(start func()) {
 	}
 }
 
-// retire puts an empty base in the place of b, and reports whether nobody has
-// blocks of b pinned. The caller holds disk.mu.
+// retire puts an empty base in the place of b, and reports whether no block of
+// b is pinned. The disk holds disk.mu, so that it writes no more blocks of b.
 func (x *blockIndex) retire(b *baseBlocks) (idle bool) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -394,8 +395,8 @@ func (x *blockIndex) retire(b *baseBlocks) (idle bool) {
 	return idle
 }
 
-// isAbsent reports whether a block has no place on disk. The caller holds
-// disk.mu and has the block pinned, so that the answer lasts.
+// isAbsent reports whether a block has no place on disk. The answer lasts while
+// the disk holds disk.mu and the block is pinned.
 func (x *blockIndex) isAbsent(b *baseBlocks, i int) bool {
 	x.mu.Lock()
 	defer x.mu.Unlock()

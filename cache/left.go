@@ -50,13 +50,13 @@ func (d *disk) removeStrayLocked() bool {
 	return false
 }
 
-// scanStep is how many blocks are looked for at once: while that goes on
-// nothing else changes on disk. A start looks for so many of each base, and
-// leaves the rest for later. Tests have it smaller.
+// scanStep is how many blocks one scan looks for: nothing else changes on disk
+// meanwhile. A start looks for that many of each base, and leaves the rest for
+// later. Tests make it smaller.
 var scanStep = 1024
 
 // adoptLocked opens or makes the file of b. What it has of an earlier process
-// is taken over as unverified, the most of it later.
+// is taken over as unverified, most of it later.
 func (d *disk) adoptLocked(b *baseBlocks) (*os.File, error) {
 	f, err := d.openFile(name(b.ID))
 	if err != nil {
@@ -129,7 +129,7 @@ func (d *disk) scanLocked(b *baseBlocks, first, last int) {
 	last = min(last, len(b.blocks)-1)
 	found, err := leftovers(f, b, first, last)
 	if err != nil {
-		// Start from nothing: as if of every block a part were there.
+		// Start from nothing: treat every block as partial.
 		d.log.Warn("cache: cannot see what is left of a base, starting with an empty one", "base", b.ID, "dir", d.path, "error", err)
 		for k := range found {
 			found[k] = partial
@@ -137,7 +137,7 @@ func (d *disk) scanLocked(b *baseBlocks, first, last int) {
 	}
 	blocks, bytes, broken := d.index.resolve(b, first, found)
 	for _, i := range broken {
-		// Of a block that was being written or evicted.
+		// It was being written or evicted.
 		_ = d.calls.punch(f, b.offset(i), b.length(i)) // what stays is measured, and not trusted
 	}
 	d.measureLocked(b, blocks, bytes)

@@ -12,7 +12,7 @@ type class uint8
 const (
 	demand     class = iota // a reader waits for it
 	ahead                   // a reader will probably want it soon
-	background              // nobody asked for it
+	background              // no reader asked for it
 	classes
 )
 
@@ -57,7 +57,7 @@ func (q *queue) most(c class) int {
 	return q.fetches
 }
 
-// add has t begin when its turn comes, and reports whether it will.
+// add lets t begin when its turn comes. It reports false if the queue is closed.
 func (q *queue) add(t *ticket) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -100,7 +100,7 @@ func (q *queue) extend(t *ticket, c class, bytes int64) bool {
 	return true
 }
 
-// done ends what began.
+// done ends a run that began.
 func (q *queue) done(t *ticket) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -109,7 +109,8 @@ func (q *queue) done(t *ticket) {
 	q.dispatchLocked()
 }
 
-// close has nothing begin any more, and tells what waits so.
+// close lets no run begin any more. The runs that wait learn of it by
+// begin(false).
 func (q *queue) close() {
 	q.mu.Lock()
 	q.closed = true
@@ -162,7 +163,7 @@ func (q *queue) popLocked(t *ticket) {
 	t.place = nil
 }
 
-// dispatchLocked has begin what may. Nothing overtakes what is more urgent or older,
+// dispatchLocked lets runs begin that may. Nothing overtakes what is more urgent or older,
 // or what is large would wait for ever.
 func (q *queue) dispatchLocked() {
 	for c := range q.waiting {
@@ -179,8 +180,8 @@ func (q *queue) dispatchLocked() {
 	}
 }
 
-// fitsLocked reports whether t may begin now. What nobody asked for does while
-// nobody waits for anything.
+// fitsLocked reports whether t may begin now. A background run may only while no
+// reader waits for a fetch.
 func (q *queue) fitsLocked(t *ticket) bool {
 	all, notMore := 0, 0
 	for c, n := range q.running {
@@ -199,8 +200,8 @@ func (q *queue) fitsLocked(t *ticket) bool {
 	return all == 0 || q.held+t.bytes <= limit
 }
 
-// buffers are reused, and the garbage collector's when they were idle for long.
-// Who takes one has a ticket for its bytes.
+// buffers are reused; the garbage collector takes those that were idle for long.
+// A run that takes one has a ticket for its bytes.
 type buffers struct {
 	pools [64]sync.Pool // of *[]byte, by the binary logarithm of the size
 }

@@ -18,7 +18,7 @@ func TestRow17ManyReadersOneFetch(t *testing.T) {
 	src := &streamed{source: newSource(1, size, 256*kib), step: 100_000}
 	gate := make(chan struct{})
 	src.pause = func(int64) error { <-gate; return nil }
-	s := openStore(t, Config{})
+	s := openCache(t, Config{})
 	f := openStreamed(t, s, src)
 	var all sync.WaitGroup
 	for i := range int64(readers) {
@@ -73,7 +73,7 @@ func TestRow18LeaderInterrupted(t *testing.T) {
 	src := &streamed{source: newSource(1, 1<<20, 256*kib), step: 64 * kib}
 	gate := make(chan struct{})
 	src.pause = func(int64) error { <-gate; return nil }
-	s := openStore(t, Config{})
+	s := openCache(t, Config{})
 	f := openStreamed(t, s, src)
 	ctx, interrupt := context.WithCancel(t.Context())
 	led := make(chan error)
@@ -115,7 +115,7 @@ func TestRow18LeaderInterrupted(t *testing.T) {
 func TestRow19ManyHandlesBoundedMemory(t *testing.T) {
 	const handles, bound = 200, 8 << 20
 	src := &streamed{source: newSource(1, 24<<20+999, 256*kib), step: 256 * kib}
-	s := openStore(t, Config{InflightBytes: bound, MaxBytes: 16 << 20})
+	s := openCache(t, Config{InflightBytes: bound, MaxBytes: 16 << 20})
 	var most atomic.Int64
 	src.pause = func(int64) error {
 		n := s.fetch.queue.inflight()
@@ -165,7 +165,7 @@ func cacheSmallerThanTheWorkingSet(t *testing.T, c Config) {
 		limit := blocks * 64 * kib
 		src := &streamed{source: newSource(1, 2<<20, 64*kib), step: 30_000}
 		c.MaxBytes, c.Fetches = limit, 3
-		s := openStore(t, c)
+		s := openCache(t, c)
 		f := openStreamed(t, s, src)
 		var all sync.WaitGroup
 		for i := range int64(6) {

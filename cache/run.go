@@ -14,8 +14,8 @@ import (
 )
 
 // An Origin has the bytes of one base. It need not be right: every block is
-// compared with its SHA-256. A call ends by a deadline of the Origin's own,
-// since readers come and go; ctx ends only when the Cache is closed.
+// compared with its SHA-256. An Origin ends each call by a deadline of
+// its own, since readers come and go; ctx ends only when the Cache is closed.
 type Origin interface {
 	// Fetch fills p from off on, wholly or with an error. It does not touch p
 	// after it returned.
@@ -79,7 +79,7 @@ func newFetcher(ctx context.Context, c Config, index *blockIndex, disk *disk) *f
 	}
 }
 
-// close has nothing begin any more, and waits for what is under way.
+// close lets no run begin any more, and waits for those under way.
 func (f *fetcher) close() {
 	f.queue.close()
 	f.checks.close()
@@ -116,8 +116,8 @@ func (f *fetcher) newSupply(origin Origin) *supply {
 	return &supply{fetcher: f, origin: origin, longest: streamRun}
 }
 
-// want is claim for a reader of n bytes, once they may be fetched again if they
-// did not stay.
+// want is claim for a reader of n bytes. If the blocks did not stay in the cache
+// it waits first until they may be fetched again.
 func (f *supply) want(ctx context.Context, b *baseBlocks, first int, waiters []waiter, n int64) error {
 	again := f.index.refetched(b, first, first+len(waiters)-1)
 	err := f.toll.pay(ctx, again, n, func() {
@@ -137,7 +137,7 @@ type run struct {
 	first  int  // block
 	n      int  // blocks; grows until the run begins, guarded by index.mu
 	onDisk bool // one block that is there, unverified
-	wanted bool // begun for a reader: his failure is final
+	wanted bool // made for a reader: if it fails, his read fails
 
 	next    int   // blocks, from first on, that landed or are in wrong
 	wrong   []int // blocks that came with other bytes, and are to be fetched again
@@ -181,15 +181,15 @@ func (r *run) departLocked(c class) {
 		r.abandon()
 	}
 	if !r.queue().add(&r.ticket) {
-		panic("cache: a flight began after the end")
+		panic("cache: a flight started after the end")
 	}
 }
 
 // promoteLocked makes the run more urgent, if it is not over.
 func (r *run) promoteLocked(c class) { r.queue().promote(&r.ticket, c) }
 
-// check lands the one block of the run if it is on disk as it should be, and
-// else has it fetched.
+// check lands the one block of the run if it is on disk as it should be. Else
+// it starts a fetch.
 func (r *run) check() {
 	buf := r.supply.buffers.get(r.size(1))
 	p := (*buf)[:r.size(1)]
@@ -263,7 +263,7 @@ func (r *run) fetch(p []byte) error {
 	return r.counted(func() error {
 		err := r.ask(p)
 		if errors.Is(err, fault.Corrupt) {
-			// The object is not the one that it was: it was published anew, or put
+			// The object is not the one that it was: it was published again, or put
 			// back. Once more, for what is there now; its hashes say whether it will do.
 			r.supply.log.Warn("cache: the origin changed, fetching again", "base", r.base.ID, "offset", off, "err", err)
 			err = r.ask(p)
@@ -338,7 +338,8 @@ func (r *run) arrive(p []byte, n int) {
 	}
 }
 
-// report counts block i as fetched with other bytes, and tells the Origin.
+// report counts block i as fetched with other bytes, and reports it to the
+// Origin.
 func (r *run) report(i int) {
 	r.supply.count(func(s *FetchStats) { s.CorruptFetches++ })
 	r.supply.origin.Wrong(r.base.offset(i), r.base.length(i))

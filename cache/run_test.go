@@ -64,7 +64,7 @@ func TestReaderWaitsForItsOwnBlock(t *testing.T) {
 		}
 		return nil
 	}
-	s := openStore(t, Config{})
+	s := openCache(t, Config{})
 	f := openStreamed(t, s, src)
 	f.Prefetch(0, 1<<20)
 	src.check(t, f, 0, 256*kib) // four blocks, while the rest is stuck
@@ -98,7 +98,7 @@ func TestStreamThatDiesKeepsWhatCame(t *testing.T) {
 				}
 				return nil
 			}
-			s := openStore(t, Config{})
+			s := openCache(t, Config{})
 			f := openStreamed(t, s, src)
 			p := make([]byte, 1<<20)
 			n, err := f.ReadAt(p, 0)
@@ -134,7 +134,7 @@ func TestWrongBytesInAStream(t *testing.T) {
 				}
 				return nil
 			}
-			s := openStore(t, Config{})
+			s := openCache(t, Config{})
 			f := openStreamed(t, s, src)
 			p := make([]byte, 1<<20)
 			n, err := f.ReadAt(p, 0)
@@ -172,7 +172,7 @@ func TestWrongBytesInAStream(t *testing.T) {
 // An origin that says nonsense of how far it is gets nothing past the hashes.
 func TestStreamThatLiesAboutItsPlace(t *testing.T) {
 	src := newSource(1, 1<<20, 64*kib)
-	s := openStore(t, Config{})
+	s := openCache(t, Config{})
 	f, err := s.Blob(src.blob, liar{src})
 	if err != nil {
 		t.Fatal(err)
@@ -205,7 +205,7 @@ func TestReadAheadFailsReaderDoesNot(t *testing.T) {
 		}
 		return nil
 	}
-	s := openStore(t, Config{Fetches: 4})
+	s := openCache(t, Config{Fetches: 4})
 	f := openStreamed(t, s, src)
 	f.Prefetch(0, 4<<20)
 	var all sync.WaitGroup
@@ -227,11 +227,11 @@ func TestReadAheadFailsReaderDoesNot(t *testing.T) {
 func TestLeftBlocksDoNotWaitForTheOrigin(t *testing.T) {
 	dir := t.TempDir()
 	src := newSource(1, 1<<20, 64*kib)
-	s := openStore(t, Config{Dir: dir})
+	s := openCache(t, Config{Dir: dir})
 	src.check(t, openBlob(t, s, src), 0, 256*kib)
 	s.fetch.pulls.Wait()
 	s.Close()
-	s = openStore(t, Config{Dir: dir, Fetches: 1})
+	s = openCache(t, Config{Dir: dir, Fetches: 1})
 	ctx := s.fetch.ctx
 	src.spoil = func([]byte, int64, int64) error { <-ctx.Done(); return ctx.Err() }
 	f := openBlob(t, s, src)

@@ -13,9 +13,9 @@ import (
 )
 
 const (
-	// scrubPause is how long a pass begins after the start, and after the one
-	// before it began, if that is over by then. What an earlier process left is
-	// compared before its first use anyway.
+	// scrubPause is the time from the start to the first pass, and from the start
+	// of one pass to that of the next, if the first is over by then. What an
+	// earlier process left is compared before its first use anyway.
 	scrubPause = time.Hour
 	// busyPause is how long the scrubber waits when readers do.
 	busyPause = 100 * time.Millisecond

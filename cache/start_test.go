@@ -49,7 +49,7 @@ func TestStartLooksForTheRestLater(t *testing.T) {
 	const blocks = 600
 	dir := t.TempDir()
 	src := newSource(1, blocks*4*kib, 4*kib)
-	s := openStore(t, Config{Dir: dir})
+	s := openCache(t, Config{Dir: dir})
 	src.check(t, openBlob(t, s, src), 0, blocks/2*4*kib)
 	s.fetch.pulls.Wait()
 	s.Close()
@@ -69,7 +69,7 @@ func TestStartLooksForTheRestLater(t *testing.T) {
 		"closed":   func(s *Cache, f *File) { s.Close() },
 	} {
 		t.Run(name, func(t *testing.T) {
-			s := openStore(t, Config{Dir: dir})
+			s := openCache(t, Config{Dir: dir})
 			if name != "waited" {
 				s.stop() // nothing goes on in the background
 			}
@@ -84,7 +84,7 @@ func TestStartLooksForTheRestLater(t *testing.T) {
 			}
 		})
 	}
-	s = openStore(t, Config{Dir: dir, MaxBytes: 100 * 4 * kib}) // too much is there
+	s = openCache(t, Config{Dir: dir, MaxBytes: 100 * 4 * kib}) // too much is there
 	f := openBlob(t, s, src)
 	if got := onDisk(t, dir); got > 100*4*kib {
 		t.Errorf("%d bytes on disk, the limit is %d", got, 100*4*kib)
@@ -106,7 +106,7 @@ func BenchmarkStart(b *testing.B) {
 			dir := b.TempDir()
 			blob := scattered(b, dir, 32768, 4*kib, step)
 			for b.Loop() {
-				s := openStore(b, Config{Dir: dir, MaxBytes: 16 << 30})
+				s := openCache(b, Config{Dir: dir, MaxBytes: 16 << 30})
 				if _, err := s.Blob(blob, nil); err != nil {
 					b.Fatal(err)
 				}

@@ -23,7 +23,7 @@ const (
 	tollQuiet = time.Minute // between two lines in the log
 
 	// tollQueue is how many reads wait. A web server has some tens of threads for
-	// all reads: were all of them to wait, nobody's downloads would go on.
+	// all reads: if all of them waited, no download would go on.
 	tollQueue = 4
 )
 
@@ -32,7 +32,7 @@ const (
 type toll struct {
 	*rate.Limiter
 	queue  chan struct{} // one element for each read that waits
-	waited atomic.Uint64 // reads that had to wait, or were refused
+	waited atomic.Uint64 // reads that waited, or were refused
 	warned atomic.Int64  // when the log last had a line about it, in nanoseconds since 1970
 }
 
