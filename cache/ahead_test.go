@@ -14,12 +14,12 @@ import (
 
 func TestPrefetch(t *testing.T) {
 	src := newSource(1, 4<<20+5, 64*kib)
-	s := openStore(t, Config{})
+	s := openCache(t, Config{})
 	f := openBlob(t, s, src)
 	for _, r := range [][2]int64{{0, 0}, {5, -1}, {-10, 10}, {-10, 5}, {4<<20 + 5, 1}, {1 << 40, 1 << 40}} {
 		f.Prefetch(r[0], r[1])
 	}
-	s.pulls.Wait()
+	s.fetch.pulls.Wait()
 	if n := src.calls.Load(); n != 0 {
 		t.Fatalf("%d fetches of nothing", n)
 	}
@@ -27,18 +27,18 @@ func TestPrefetch(t *testing.T) {
 	f.Prefetch(-5, 1<<40)
 	f.Prefetch(0, 1<<20)
 	src.check(t, f, 0, 4<<20+5) // joins what is under way
-	s.pulls.Wait()
+	s.fetch.pulls.Wait()
 	if st := s.Stats(); st.FetchedBytes != 4<<20+5 || st.Ahead != 64 || st.AheadUnused != 0 {
 		t.Errorf("stats %+v", st)
 	}
 	for _, r := range src.ranges {
 		if r[1] > MaxBlockSize {
-			t.Errorf("%d bytes at once from a fetcher that has nothing before it has all", r[1])
+			t.Errorf("%d bytes at once from an origin that has nothing before it has all", r[1])
 		}
 	}
 	calls := src.calls.Load()
 	f.Prefetch(0, 1<<40)
-	s.pulls.Wait()
+	s.fetch.pulls.Wait()
 	if s.index.unused != 0 || src.calls.Load() != calls {
 		t.Errorf("%d bytes unused, %d fetches", s.index.unused, src.calls.Load()-calls)
 	}
@@ -48,17 +48,17 @@ func TestPrefetch(t *testing.T) {
 
 func TestPrefetchedBlocksArePresent(t *testing.T) {
 	src := newSource(1, 2<<20, 64*kib)
-	s := openStore(t, Config{})
+	s := openCache(t, Config{})
 	f := openBlob(t, s, src)
 	f.Prefetch(0, 1<<20)
-	s.pulls.Wait()
+	s.fetch.pulls.Wait()
 	src.spoil = off
 	src.check(t, f, 0, 1<<20)
 	if st := s.Stats(); st.Misses != 0 || st.Hits != 16 {
 		t.Errorf("stats %+v", st)
 	}
 	f.Prefetch(1<<20, 1<<20) // fails, silently
-	s.pulls.Wait()
+	s.fetch.pulls.Wait()
 	if s.index.pinned != 0 || s.index.unused != 0 {
 		t.Errorf("%d pins, %d bytes unused are left", s.index.pinned, s.index.unused)
 	}
@@ -71,13 +71,13 @@ func TestPrefetchExtendsWhatWaits(t *testing.T) {
 	src := &streamed{source: newSource(1, 16<<20, 256*kib), step: 256 * kib}
 	gate := make(chan struct{})
 	src.pause = func(int64) error { <-gate; return nil }
-	s := openStore(t, Config{Fetches: 2})
+	s := openCache(t, Config{Fetches: 2})
 	f := openStreamed(t, s, src)
 	for off := int64(0); off < 16<<20; off += 512 * kib {
 		f.Prefetch(off, 512*kib)
 	}
 	close(gate)
-	s.pulls.Wait()
+	s.fetch.pulls.Wait()
 	want := fmt.Sprint([][2]int64{{0, 512 * kib}, {512 * kib, 4 << 20}, {4608 * kib, 4 << 20}, {8704 * kib, 4 << 20}, {12800 * kib, 3584 * kib}})
 	if got := fmt.Sprint(src.ranges); got != want {
 		t.Errorf("fetched %v, want %v", got, want)
@@ -94,7 +94,7 @@ func TestReaderOvertakesReadAhead(t *testing.T) {
 		}
 		return nil
 	}
-	s := openStore(t, Config{Fetches: 2})
+	s := openCache(t, Config{Fetches: 2})
 	f := openStreamed(t, s, src)
 	for off := int64(0); off < 16<<20; off += 4 << 20 {
 		f.Prefetch(off, 4<<20) // the first is under way, and stuck
@@ -102,7 +102,7 @@ func TestReaderOvertakesReadAhead(t *testing.T) {
 	src.check(t, f, 12<<20, 100)
 	src.check(t, f, 4<<20, 100)
 	close(gate)
-	s.pulls.Wait()
+	s.fetch.pulls.Wait()
 	if st := s.Stats(); st.Fetches != 4 || st.FetchedBytes != 16<<20 {
 		t.Errorf("stats %+v", st)
 	}
@@ -110,15 +110,15 @@ func TestReaderOvertakesReadAhead(t *testing.T) {
 
 func TestPrefetchLeavesHalfOfTheCache(t *testing.T) {
 	src := newSource(1, 4<<20, 64*kib)
-	s := openStore(t, Config{MaxBytes: 16 * 64 * kib})
+	s := openCache(t, Config{MaxBytes: 16 * 64 * kib})
 	f := openBlob(t, s, src)
 	f.Prefetch(0, 4<<20)
-	s.pulls.Wait()
+	s.fetch.pulls.Wait()
 	if st := s.Stats(); st.Ahead != 8 || st.Evictions != 0 {
 		t.Errorf("stats %+v", st)
 	}
-	src.check(t, f, 2<<20, 1<<20) // it pushes out what nobody came for
-	s.pulls.Wait()
+	src.check(t, f, 2<<20, 1<<20) // it pushes out blocks that no reader came for
+	s.fetch.pulls.Wait()
 	if st := s.Stats(); st.AheadUnused != 8 || s.index.unused != 0 {
 		t.Errorf("%d unused of %d, %d bytes", st.AheadUnused, st.Ahead, s.index.unused)
 	}
@@ -127,14 +127,14 @@ func TestPrefetchLeavesHalfOfTheCache(t *testing.T) {
 func TestPrefetchOfLeftBlocks(t *testing.T) {
 	dir := t.TempDir()
 	src := newSource(1, 1<<20, 64*kib)
-	s := openStore(t, Config{Dir: dir})
+	s := openCache(t, Config{Dir: dir})
 	src.check(t, openBlob(t, s, src), 0, 512*kib)
-	s.pulls.Wait()
+	s.fetch.pulls.Wait()
 	s.Close()
-	s = openStore(t, Config{Dir: dir})
+	s = openCache(t, Config{Dir: dir})
 	f := openBlob(t, s, src)
 	f.Prefetch(0, 1<<20)
-	s.pulls.Wait()
+	s.fetch.pulls.Wait()
 	src.check(t, f, 0, 1<<20)
 	if st := s.Stats(); st.Misses != 0 || st.FetchedBytes != 512*kib || st.Ahead != 8 {
 		t.Errorf("stats %+v", st)
@@ -143,29 +143,29 @@ func TestPrefetchOfLeftBlocks(t *testing.T) {
 
 func TestPrefetchWhileTheDiskTakesNothing(t *testing.T) {
 	src := newSource(1, 1<<20, 64*kib)
-	s := openStore(t, Config{})
+	s := openCache(t, Config{})
 	f := openBlob(t, s, src)
 	s.disk.failing.Store(true)
 	f.Prefetch(0, 1<<20)
-	s.pulls.Wait()
+	s.fetch.pulls.Wait()
 	if src.calls.Load() != 0 {
 		t.Error("fetched for nothing")
 	}
-	one := openStore(t, Config{Fetches: 1})
+	one := openCache(t, Config{Fetches: 1})
 	openBlob(t, one, src).Prefetch(0, 1<<20)
-	one.pulls.Wait()
+	one.fetch.pulls.Wait()
 	if src.calls.Load() != 0 {
-		t.Error("the only fetch is not for what nobody waits for")
+		t.Error("the only fetch is not for what no reader waits for")
 	}
 	_, err := Open(Config{Dir: t.TempDir(), MaxBytes: 1, InflightBytes: -1})
 	wantKind(t, err, fault.Invalid)
 }
 
-// A store that is closed ends what waits to be fetched ahead.
+// A cache that is closed ends what waits to be fetched ahead.
 func TestCloseEndsReadAhead(t *testing.T) {
 	src := newSource(1, 8<<20, 64*kib)
-	s := openStore(t, Config{Fetches: 2})
-	ctx := s.ctx
+	s := openCache(t, Config{Fetches: 2})
+	ctx := s.fetch.ctx
 	src.spoil = func([]byte, int64, int64) error { <-ctx.Done(); return ctx.Err() }
 	f := openBlob(t, s, src)
 	f.Prefetch(0, 8<<20)
@@ -177,8 +177,8 @@ func TestCloseEndsReadAhead(t *testing.T) {
 	eventually(t, "the reader waits", func() bool { return s.Stats().Misses == 1 })
 	s.Close()
 	wantKind(t, <-errs, fault.Unavailable)
-	if s.index.pinned != 0 || s.queue.inflight() != 0 {
-		t.Errorf("%d pins, %d bytes are left", s.index.pinned, s.queue.inflight())
+	if s.index.pinned != 0 || s.fetch.queue.inflight() != 0 {
+		t.Errorf("%d pins, %d bytes are left", s.index.pinned, s.fetch.queue.inflight())
 	}
 }
 
@@ -202,7 +202,7 @@ func TestReadAheadAtRandom(t *testing.T) {
 				return nil
 			}
 		}
-		s := openStore(t, Config{MaxBytes: int64(1+seed*3) * 64 * kib, Fetches: 1 + int(seed)%4, InflightBytes: 1 << 20})
+		s := openCache(t, Config{MaxBytes: int64(1+seed*3) * 64 * kib, Fetches: 1 + int(seed)%4, InflightBytes: 1 << 20})
 		f := openStreamed(t, s, src)
 		var all sync.WaitGroup
 		for i := range uint64(6) {
@@ -229,15 +229,15 @@ func TestReadAheadAtRandom(t *testing.T) {
 			})
 		}
 		all.Wait()
-		s.pulls.Wait()
+		s.fetch.pulls.Wait()
 		unused := int64(0)
 		for i := range f.current().blocks {
 			if f.current().blocks[i].ahead {
 				unused += f.current().cost(i)
 			}
 		}
-		if s.index.pinned != 0 || s.index.unused != unused || s.queue.running != [classes]int{} || s.queue.backlog != [classes]int64{} {
-			t.Errorf("seed %d: left are %d pins, %d bytes ahead (counted %d), the queue has %v and %v", seed, s.index.pinned, unused, s.index.unused, s.queue.running, s.queue.backlog)
+		if s.index.pinned != 0 || s.index.unused != unused || s.fetch.queue.running != [classes]int{} || s.fetch.queue.backlog != [classes]int64{} {
+			t.Errorf("seed %d: left are %d pins, %d bytes ahead (counted %d), the queue has %v and %v", seed, s.index.pinned, unused, s.index.unused, s.fetch.queue.running, s.fetch.queue.backlog)
 		}
 	}
 }

@@ -10,7 +10,7 @@ import (
 // The read path of blocks that are present.
 func BenchmarkPresent(b *testing.B) {
 	src := newSource(1, 64<<20, 256*kib)
-	f := openBlob(b, openStore(b, Config{Dir: b.TempDir()}), src)
+	f := openBlob(b, openCache(b, Config{Dir: b.TempDir()}), src)
 	src.check(b, f, 0, 64<<20)
 	for _, n := range []int64{4 * kib, 1 << 20} {
 		b.Run(fmt.Sprintf("ReadAt/%dKiB", n/kib), func(b *testing.B) {
@@ -51,7 +51,7 @@ func BenchmarkPresent(b *testing.B) {
 // origin costs a copy.
 func BenchmarkMissing(b *testing.B) {
 	src := newSource(1, 64<<20, 256*kib)
-	f := openBlob(b, openStore(b, Config{Dir: b.TempDir(), MaxBytes: 16 << 20}), src)
+	f := openBlob(b, openCache(b, Config{Dir: b.TempDir(), MaxBytes: 16 << 20}), src)
 	p := make([]byte, 1<<20)
 	b.SetBytes(1 << 20)
 	for i := int64(0); b.Loop(); i++ {
@@ -85,8 +85,8 @@ func (d distant) Fetch(ctx context.Context, p []byte, off int64) error {
 	return d.FetchStream(ctx, p, off, func(int) {})
 }
 
-// One reader of a base that nobody read before, 20 ms and 25 MB/s away: what
-// he gets of the connections that he may use.
+// One reader of a base that is not in the cache, 20 ms and 25 MB/s away: what he
+// gets of the connections that he may use.
 func BenchmarkCold(b *testing.B) {
 	const size, read = 64 << 20, 1 << 20
 	src := newSource(1, size, 256*kib)
@@ -96,7 +96,7 @@ func BenchmarkCold(b *testing.B) {
 				b.SetBytes(size)
 				p := make([]byte, read)
 				for b.Loop() {
-					s := openStore(b, Config{Dir: b.TempDir(), Fetches: fetches})
+					s := openCache(b, Config{Dir: b.TempDir(), Fetches: fetches})
 					f, err := s.Blob(src.blob, distant{src, 20 * time.Millisecond, 25e6})
 					if err != nil {
 						b.Fatal(err)

@@ -6,53 +6,45 @@
 // readers want it, compared, handed to them, and written to a sparse file at
 // its own offset. All the files of a directory together stay within a limit:
 // the block that was not read for the longest makes room by becoming a hole.
-// Readers say what they will want next, or that all of a base is to be had:
-// that is fetched behind what somebody waits for.
+// Readers can say what they will want next, or ask for all of a base: that is
+// fetched behind what a reader waits for.
 // A block which an earlier process left is compared again before it is used,
 // so a crash, a power cut or a stranger can lose blocks but not falsify them.
-// While the process runs it takes the kernel at its word that what was written
-// is what is read, and has a scrubber look whether the disk still says so.
+// While the process runs it trusts the kernel that what was written is what is
+// read, and a scrubber compares what the disk has.
+//
+// The package has three parts. Each knows those before it, and not those after:
+//
+//   - the index (index.go): which blocks there are and in which state, which
+//     are pinned, and which was not used for the longest;
+//   - the disk (disk.go, room.go, left.go, heal.go, scrub.go): the files, their
+//     room, what an earlier process left, and what to do when the disk fails;
+//   - the fetcher (flight.go, run.go, queue.go, toll.go): flights, which are
+//     blocks on their way, and runs, which are requests for adjacent blocks.
+//
+// File and Cache are what callers see of all three. Locks are taken in this
+// order: disk.mu, index.mu, queue.mu. A method whose name ends in Locked wants
+// its caller to hold the mutex of its part, as its file shows: disk.mu in the
+// disk's, queue.mu in queue.go, index.mu in the others.
 //
 // The package leaves out where the bytes come from and how often to ask for
-// them (the Fetcher's business), and knows nothing of images, URLs or files
+// them (the Origin's business), and knows nothing of images, URLs or files
 // that differ from a base.
 package cache
 
 import (
 	"context"
-	"encoding/hex"
-	"errors"
 	"fmt"
 	"log/slog"
-	"os"
-	"slices"
-	"sync"
-	"sync/atomic"
 	"time"
 
 	"aesthetic.computer/isofs/fault"
 )
 
-// MaxBlockSize is the largest block in bytes, and the most that is fetched by
-// one request that a reader waits for.
-const MaxBlockSize = 1 << 20
-
-// pageSize is what the block size must be a multiple of and what space is
-// counted in: file systems make holes of whole pages.
-const pageSize = 4096
-
-// A Fetcher has the bytes of one base. Fetch fills p from off on, wholly or
-// with an error, and does not touch p after it returned. It need not be right:
-// what it gives is checked. It ends by a deadline of its own, since its
-// callers may come and go; ctx ends only when the Store is closed.
-type Fetcher interface {
-	Fetch(ctx context.Context, p []byte, off int64) error
-}
-
-// Config of a Store.
+// Config of a Cache.
 type Config struct {
 	Dir      string // holds one sparse file per base, <id>.blocks; made if it is missing
-	Memory   bool   // instead of Dir: the files are in memory, and gone at the end
+	Memory   bool   // instead of Dir: the files are in memory, until the end
 	MaxBytes int64  // bound on the space of all those files
 	Fetches  int    // most fetches at once over all bases; with 1, nothing is fetched ahead; 0: 16
 	Log      *slog.Logger
@@ -65,80 +57,36 @@ type Config struct {
 	// ScrubRate is how many bytes a second are read again from disk and
 	// compared, in the background. 0: none.
 	ScrubRate int64
-	// Fetched is told how long each fetch took, and whether it failed. It may be
-	// nil.
+	// Fetched is called after each fetch, with how long it took and whether it
+	// failed. It may be nil.
 	Fetched func(took time.Duration, failed bool)
 }
 
-// A Store is the block cache of a process over one directory. Its methods are
+// A Cache is the block cache of a process over one directory. Its methods are
 // safe for concurrent use.
-type Store struct {
-	log     *slog.Logger
-	fetched func(took time.Duration, failed bool)
-	dir     string
-	disk    *disk
-	index   *index
-	toll    *toll
-	count   counters
-
-	queue   *queue // of runs that are fetched
-	checks  *queue // of those that are on disk, to be compared
-	buffers buffers
-	pulls   sync.WaitGroup  // the goroutines of runs
-	upkeep  sync.WaitGroup  // those that look after the disk
-	ctx     context.Context // ends by stop, in Close
-	stop    context.CancelFunc
+type Cache struct {
+	dir   string // for messages
+	index *blockIndex
+	disk  *disk
+	fetch *fetcher
+	stop  context.CancelFunc // ends the contexts of disk and fetch
 }
-
-// checksAtOnce is how many blocks on disk are compared at once. They have a
-// queue of their own, since they need not wait for an origin that is slow.
-const checksAtOnce = 4
 
 // Stats are counters since the start, and gauges.
 type Stats struct {
-	Hits   uint64 // blocks that were wanted and present
-	Misses uint64 // blocks that were wanted and not, those waited for in common included
-
-	Fetches        uint64 // calls of Fetch
-	FetchErrors    uint64 // those that failed
-	FetchedBytes   uint64 // bytes of the blocks that came whole, the wrong ones included
-	CorruptFetches uint64 // fetched blocks that did not have their SHA-256
-
-	Evictions   uint64 // blocks that made room for others
-	CorruptDisk uint64 // blocks of an earlier process that did not have their SHA-256, or could not be read
-	WriteErrors uint64 // blocks that the disk did not take
-	Uncached    uint64 // blocks served without being kept: the above, those that the disk was not asked to take after too many of them, and those without a place among blocks in use
-
-	ScrubbedBytes uint64 // read again from disk
-	ScrubWrong    uint64 // blocks that did not have their SHA-256 then, or could not be read
-
-	Ahead       uint64 // blocks that were fetched ahead of readers
-	AheadUnused uint64 // those of them that were evicted before a reader came for them
-
-	Delayed uint64 // small reads that waited, or were refused, so that the origin does not send much for little
-
-	Degraded      bool   // the disk did not take the last block, or the directory is gone
-	DiskBytes     uint64 // space in use, as accounted
-	Inflight      int64  // calls of Fetch under way
-	InflightBytes int64  // memory of those, and of blocks on disk being compared
-}
-
-type counters struct {
-	hits, misses                                       atomic.Uint64
-	fetches, fetchErrors, fetchedBytes, corruptFetches atomic.Uint64
-	evictions, corruptDisk, writeErrors, uncached      atomic.Uint64
-	ahead, scrubbed, scrubWrong                        atomic.Uint64
-	inflight                                           atomic.Int64
+	ReadStats
+	FetchStats
+	DiskStats
 }
 
 // Open opens or makes the directory. Two processes cannot share one: the
 // second is refused with fault.Unavailable. Files of an earlier process are
 // neither read nor checked yet.
 //
-// A disk that is full, read-only or broken is no error: the Store then serves
+// A disk that is full, read-only or broken is no error: the Cache then serves
 // without keeping, says so in the log, and keeps again when it can. So it does
 // when the directory is deleted, which it makes again.
-func Open(c Config) (*Store, error) {
+func Open(c Config) (*Cache, error) {
 	switch {
 	case c.Memory == (c.Dir != ""):
 		return nil, fmt.Errorf("open cache %s: %w: want a directory or memory", c.Dir, fault.Invalid)
@@ -161,157 +109,55 @@ func Open(c Config) (*Store, error) {
 		c.Log = slog.Default()
 	}
 	if c.Memory {
-		c.Dir = "in memory" // what messages say
+		c.Dir = "in memory" // for messages
 	}
-	d, err := openDisk(c)
+	ctx, stop := context.WithCancel(context.Background())
+	x := newBlockIndex()
+	d, err := openDisk(ctx, c, x)
 	if err != nil {
+		stop()
 		return nil, fmt.Errorf("open cache %s: %w", c.Dir, err)
 	}
-	s := &Store{
-		log: c.Log, fetched: c.Fetched, dir: c.Dir, disk: d, index: newIndex(), toll: newToll(),
-		queue: newQueue(c.Fetches, c.InflightBytes), checks: newQueue(checksAtOnce, checksAtOnce*MaxBlockSize),
-	}
-	s.ctx, s.stop = context.WithCancel(context.Background())
-	if !c.Memory {
-		s.upkeep.Go(s.healLoop)
-		if c.ScrubRate > 0 {
-			s.upkeep.Go(func() { s.scrubLoop(c.ScrubRate) })
-		}
-	}
-	return s, nil
+	f := newFetcher(ctx, c, x, d)
+	d.start(c.ScrubRate, f.busy)
+	return &Cache{dir: c.Dir, index: x, disk: d, fetch: f, stop: stop}, nil
 }
 
-// Close ends fetches under way, with errors for who waits for them, and lets
-// go of the directory. While ranges are pinned it stays open and locked, until
-// the last is released: another process might evict them.
-func (s *Store) Close() error {
-	if !s.index.close() {
+// Close ends fetches under way, with errors for their readers, and lets go of
+// the directory. While ranges are pinned it stays open and locked, until the
+// last is released: another process might evict them.
+func (c *Cache) Close() error {
+	if !c.index.close() {
 		return nil
 	}
-	s.stop()
-	s.queue.close()
-	s.checks.close()
-	s.pulls.Wait()
-	s.upkeep.Wait()
+	c.stop()
+	c.fetch.close()
+	c.disk.upkeep.Wait()
 	var err error
-	s.index.whenUnpinned(func() {
-		s.disk.mu.Lock() // a Blob may be about to open a file
-		defer s.disk.mu.Unlock()
-		for _, b := range s.index.all() {
-			if f := b.file.Load(); f != nil {
-				err = errors.Join(err, f.Close())
-			}
-		}
-		err = errors.Join(err, s.disk.close())
-	})
+	c.index.whenUnpinned(func() { err = c.disk.close() })
 	if err != nil {
-		return fmt.Errorf("close cache %s: %w: %w", s.dir, fault.Unavailable, err)
+		return fmt.Errorf("close cache %s: %w: %w", c.dir, fault.Unavailable, err)
 	}
 	return nil
 }
 
 // Stats returns the counters and gauges of now.
-func (s *Store) Stats() Stats {
-	c := &s.count
-	s.index.mu.Lock()
-	wasted := s.index.wasted
-	s.index.mu.Unlock()
-	return Stats{
-		Hits:           c.hits.Load(),
-		Misses:         c.misses.Load(),
-		Fetches:        c.fetches.Load(),
-		FetchErrors:    c.fetchErrors.Load(),
-		FetchedBytes:   c.fetchedBytes.Load(),
-		CorruptFetches: c.corruptFetches.Load(),
-		Evictions:      c.evictions.Load(),
-		CorruptDisk:    c.corruptDisk.Load(),
-		WriteErrors:    c.writeErrors.Load(),
-		Uncached:       c.uncached.Load(),
-		Ahead:          c.ahead.Load(),
-		AheadUnused:    wasted,
-		ScrubbedBytes:  c.scrubbed.Load(),
-		ScrubWrong:     c.scrubWrong.Load(),
-		Delayed:        s.toll.waited.Load(),
-		Degraded:       s.disk.refused.Load() || s.disk.lost.Load(),
-		DiskBytes:      uint64(s.disk.used.Load()),
-		Inflight:       c.inflight.Load(),
-		InflightBytes:  s.queue.inflight() + s.checks.inflight(),
-	}
+func (c *Cache) Stats() Stats {
+	return Stats{ReadStats: c.index.stats(), FetchStats: c.fetch.stats(), DiskStats: c.disk.stats()}
 }
 
-// Blob describes the bytes of one base.
-type Blob struct {
-	ID        string     // SHA-256 of the whole, 64 lower-case hex digits; names the file
-	Size      int64      // in bytes, more than 0
-	BlockSize int64      // in bytes, a multiple of 4096, at most MaxBlockSize
-	Sums      [][32]byte // SHA-256 of each block; the last may be short
-}
-
-// Validate checks the description against itself; errors wrap fault.Invalid.
-func (b Blob) Validate() error {
-	if id, err := hex.DecodeString(b.ID); err != nil || len(id) != 32 || hex.EncodeToString(id) != b.ID {
-		return fmt.Errorf("%w: base id %q: want 64 lower-case hex digits", fault.Invalid, b.ID)
-	}
-	if b.Size <= 0 {
-		return fmt.Errorf("%w: base %s: size %d", fault.Invalid, b.ID, b.Size)
-	}
-	if b.BlockSize <= 0 || b.BlockSize > MaxBlockSize || b.BlockSize%pageSize != 0 {
-		return fmt.Errorf("%w: base %s: block size %d: want a multiple of %d up to %d", fault.Invalid, b.ID, b.BlockSize, pageSize, MaxBlockSize)
-	}
-	if want := (b.Size-1)/b.BlockSize + 1; int64(len(b.Sums)) != want {
-		return fmt.Errorf("%w: base %s: %d block sums for %d blocks", fault.Invalid, b.ID, len(b.Sums), want)
-	}
-	return nil
-}
-
-// same reports whether a and b describe the same bytes in the same blocks.
-func (b Blob) same(a Blob) bool {
-	return a.ID == b.ID && a.Size == b.Size && a.BlockSize == b.BlockSize && slices.Equal(a.Sums, b.Sums)
-}
-
-// Blob returns a verified view of b, whose bytes come from f. Views of one
-// base share its blocks, whichever fetcher they came by. It touches the disk
+// Blob returns a verified view of b, whose bytes come from origin. Views of one
+// base share its blocks, whichever Origin brought them. It touches the disk
 // and not the network.
-func (s *Store) Blob(b Blob, f Fetcher) (*File, error) {
+func (c *Cache) Blob(b Blob, origin Origin) (*File, error) {
 	if err := b.Validate(); err != nil {
-		return nil, fmt.Errorf("open base in cache %s: %w", s.dir, err)
+		return nil, fmt.Errorf("open base in cache %s: %w", c.dir, err)
 	}
-	s.disk.mu.Lock()
-	defer s.disk.mu.Unlock()
-	known, err := s.index.base(b.ID)
+	known, err := c.disk.open(b)
 	if err != nil {
-		return nil, fmt.Errorf("open base %s in cache %s: %w", b.ID, s.dir, err)
+		return nil, fmt.Errorf("open base %s in cache %s: %w", b.ID, c.dir, err)
 	}
-	if known == nil {
-		b.Sums = slices.Clone(b.Sums)
-		known = &base{Blob: b, blocks: make([]block, len(b.Sums))}
-		s.index.add(known)
-		if b.Size > s.disk.max {
-			s.log.Warn("cache: this base is larger than the cache may be, so parts of it are fetched again and again; give the cache more room", "base", b.ID, "size", b.Size, "cache_size", s.disk.max)
-		}
-		if _, err := s.adopt(known); err != nil {
-			s.disk.refused.Store(true)
-			s.log.Warn("cache: serving a base without keeping its blocks for now", "base", b.ID, "dir", s.dir, "error", err)
-		}
-		_ = s.fit()
-	} else if !known.same(b) {
-		return nil, fmt.Errorf("open base %s in cache %s: %w: it is open with other blocks", b.ID, s.dir, fault.Invalid)
-	}
-	file := &File{store: s, fetcher: f}
+	file := &File{supply: c.fetch.newSupply(origin)}
 	file.base.Store(known)
 	return file, nil
-}
-
-// name of the file in the directory that has the blocks of a base.
-func name(id string) string { return id + suffix }
-
-const suffix = ".blocks"
-
-// file returns the file of b, opening it if that failed before. The caller
-// holds disk.mu.
-func (s *Store) file(b *base) (*os.File, error) {
-	if f := b.file.Load(); f != nil {
-		return f, nil
-	}
-	return s.adopt(b)
 }

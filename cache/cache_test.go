@@ -60,6 +60,19 @@ func (s *source) Fetch(ctx context.Context, p []byte, off int64) error {
 	return nil
 }
 
+// The whole answer comes at once.
+func (s *source) FetchStream(ctx context.Context, p []byte, off int64, got func(n int)) error {
+	err := s.Fetch(ctx, p, off)
+	if err == nil {
+		got(len(p))
+	}
+	return err
+}
+
+func (s *source) Wrong(off, n int64) {}
+
+func (s *source) Sources() int { return 1 }
+
 var errOff = errors.New("the origin is off")
 
 func off([]byte, int64, int64) error { return errOff }
@@ -84,7 +97,7 @@ func (r *record) count(text string) int {
 
 func (r *record) logger() *slog.Logger { return slog.New(slog.NewTextHandler(r, nil)) }
 
-func openStore(t testing.TB, c Config) *Store {
+func openCache(t testing.TB, c Config) *Cache {
 	t.Helper()
 	if c.Dir == "" && !c.Memory {
 		c.Dir = t.TempDir()
@@ -103,12 +116,15 @@ func openStore(t testing.TB, c Config) *Store {
 	return s
 }
 
-func openBlob(t testing.TB, s *Store, src *source) *File {
+// openBlob opens a base whose origin is asked for little at a time: nothing is
+// there before the whole answer is.
+func openBlob(t testing.TB, s *Cache, src *source) *File {
 	t.Helper()
 	f, err := s.Blob(src.blob, src)
 	if err != nil {
 		t.Fatal(err)
 	}
+	f.supply.longest = MaxBlockSize
 	return f
 }
 
@@ -149,7 +165,8 @@ func eventually(t *testing.T, what string, is func() bool) {
 func TestReaderAt(t *testing.T) {
 	const size = 3*4096 + 100
 	src := newSource(1, size, 4096)
-	f := openBlob(t, openStore(t, Config{}), src)
+	s := openCache(t, Config{})
+	f := openBlob(t, s, src)
 	if err := iotest.TestReader(io.NewSectionReader(f, 0, f.Size()), src.data); err != nil {
 		t.Fatal(err)
 	}
@@ -172,7 +189,7 @@ func TestReaderAt(t *testing.T) {
 	}
 	_, err := f.ReadAt(make([]byte, 1), -1)
 	wantKind(t, err, fault.Invalid)
-	if got := f.store.Stats().FetchedBytes; got != size {
+	if got := s.Stats().FetchedBytes; got != size {
 		t.Errorf("fetched %d bytes of a base of %d", got, size)
 	}
 }
@@ -182,7 +199,7 @@ func TestOneFetchForManyReaders(t *testing.T) {
 	src := newSource(1, 1<<20, 256<<10)
 	gate := make(chan struct{})
 	src.spoil = func([]byte, int64, int64) error { <-gate; return nil }
-	s := openStore(t, Config{})
+	s := openCache(t, Config{})
 	f := openBlob(t, s, src)
 	var all sync.WaitGroup
 	for i := range readers {
@@ -199,7 +216,7 @@ func TestOneFetchForManyReaders(t *testing.T) {
 func TestOverlappingRangesFetchEachBlockOnce(t *testing.T) {
 	const size = 5<<20 + 12345
 	src := newSource(1, size, 256<<10)
-	s := openStore(t, Config{Fetches: 4})
+	s := openCache(t, Config{Fetches: 4})
 	f := openBlob(t, s, src)
 	var all sync.WaitGroup
 	for i := range 16 {
@@ -219,7 +236,7 @@ func TestOverlappingRangesFetchEachBlockOnce(t *testing.T) {
 
 func TestNeighboursShareAFetch(t *testing.T) {
 	src := newSource(1, 4<<20, 256<<10)
-	f := openBlob(t, openStore(t, Config{}), src)
+	f := openBlob(t, openCache(t, Config{}), src)
 	src.check(t, f, 512<<10, 1) // block 2
 	src.check(t, f, 0, 2<<20)   // blocks 0-1, 3-6, 7
 	for _, r := range src.ranges {
@@ -243,7 +260,7 @@ func TestFetchesAreBounded(t *testing.T) {
 		runtime.Gosched()
 		return nil
 	}
-	f := openBlob(t, openStore(t, Config{Fetches: 3}), src)
+	f := openBlob(t, openCache(t, Config{Fetches: 3}), src)
 	var all sync.WaitGroup
 	for i := range 128 {
 		all.Go(func() { src.check(t, f, int64(i)*64<<10, 100) })
@@ -258,7 +275,7 @@ func TestReaderLeavesFetchGoesOn(t *testing.T) {
 	src := newSource(1, 1<<20, 256<<10)
 	gate := make(chan struct{})
 	src.spoil = func([]byte, int64, int64) error { <-gate; return nil }
-	s := openStore(t, Config{})
+	s := openCache(t, Config{})
 	f := openBlob(t, s, src)
 	ctx, leave := context.WithCancel(t.Context())
 	left := make(chan error)
@@ -299,7 +316,7 @@ func TestFailureIsSharedAndNotRemembered(t *testing.T) {
 		}
 		return nil
 	}
-	s := openStore(t, Config{})
+	s := openCache(t, Config{})
 	f := openBlob(t, s, src)
 	errs := make(chan error)
 	for range 8 {
@@ -323,14 +340,14 @@ func TestFailureIsSharedAndNotRemembered(t *testing.T) {
 	}
 }
 
-func TestKindOfTheFetcherIsKept(t *testing.T) {
+func TestKindOfTheOriginIsKept(t *testing.T) {
 	src := newSource(1, 1<<20, 256<<10)
 	src.spoil = func([]byte, int64, int64) error { return fmt.Errorf("gone: %w", fault.NotFound) }
-	_, err := openBlob(t, openStore(t, Config{}), src).ReadAt(make([]byte, 1), 0)
+	_, err := openBlob(t, openCache(t, Config{}), src).ReadAt(make([]byte, 1), 0)
 	wantKind(t, err, fault.NotFound)
 }
 
-func TestFetcherThatBreaks(t *testing.T) {
+func TestOriginThatBreaks(t *testing.T) {
 	for name, breaks := range map[string]func(){
 		"panics":             func() { panic("broken") },
 		"ends its goroutine": runtime.Goexit,
@@ -343,15 +360,15 @@ func TestFetcherThatBreaks(t *testing.T) {
 				}
 				return nil
 			}
-			s := openStore(t, Config{Fetches: 1})
+			s := openCache(t, Config{Fetches: 1})
 			f := openBlob(t, s, src)
 			for range 3 {
 				_, err := f.ReadAt(make([]byte, 1<<20), 0)
 				wantKind(t, err, fault.Unavailable)
-				s.pulls.Wait() // else the next joins what is left of this run
+				s.fetch.pulls.Wait() // else the next joins what is left of this run
 			}
 			src.check(t, f, 0, 4<<20)
-			s.pulls.Wait()
+			s.fetch.pulls.Wait()
 			if st := s.Stats(); st.Inflight != 0 || st.FetchErrors != 3 {
 				t.Errorf("stats %+v", st)
 			}
@@ -388,7 +405,7 @@ func TestWrongBytes(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			src := newSource(1, 1<<20, 256<<10)
 			src.spoil = c.spoil
-			s := openStore(t, Config{})
+			s := openCache(t, Config{})
 			f := openBlob(t, s, src)
 			p := make([]byte, 512<<10) // blocks 0 and 1
 			n, err := f.ReadAt(p, 0)
@@ -398,7 +415,7 @@ func TestWrongBytes(t *testing.T) {
 			if c.heals != (err == nil) {
 				t.Fatalf("error %v", err)
 			}
-			s.pulls.Wait() // the run's other blocks
+			s.fetch.pulls.Wait() // the run's other blocks
 			if st := s.Stats(); st.CorruptFetches != c.corrupt || st.Fetches != c.call {
 				t.Errorf("stats %+v, want %d corrupt of %d fetches", st, c.corrupt, c.call)
 			}
@@ -418,7 +435,7 @@ func TestWrongBytes(t *testing.T) {
 }
 
 func TestDescriptions(t *testing.T) {
-	s := openStore(t, Config{})
+	s := openCache(t, Config{})
 	src := newSource(1, 10_000, 4096)
 	for name, change := range map[string]func(*Blob){
 		"no id":              func(b *Blob) { b.ID = "" },
@@ -459,11 +476,11 @@ func TestDescriptions(t *testing.T) {
 func TestClose(t *testing.T) {
 	src := newSource(1, 1<<20, 256<<10)
 	began := make(chan struct{})
-	s := openStore(t, Config{})
-	ctx := s.ctx
+	s := openCache(t, Config{})
+	ctx := s.fetch.ctx
 	src.spoil = func([]byte, int64, int64) error {
 		close(began)
-		<-ctx.Done() // as a fetcher ends by its context
+		<-ctx.Done() // as an origin ends by its context
 		return ctx.Err()
 	}
 	f := openBlob(t, s, src)
@@ -503,7 +520,7 @@ func TestPin(t *testing.T) { inBoth(t, testPin) }
 
 func testPin(t *testing.T, c Config) {
 	src := newSource(1, 1<<20+100, 64<<10)
-	f := openBlob(t, openStore(t, c), src)
+	f := openBlob(t, openCache(t, c), src)
 	for _, r := range []struct{ off, n int64 }{{0, 1}, {0, 64 << 10}, {1000, 200 << 10}, {1 << 20, 100}, {0, 1<<20 + 100}} {
 		for range 2 {
 			file, at, release, err := f.Pin(t.Context(), r.off, r.n)
@@ -541,14 +558,14 @@ func testPin(t *testing.T, c Config) {
 
 func TestPinFails(t *testing.T) {
 	src := newSource(1, 1<<20, 64<<10)
-	s := openStore(t, Config{})
+	s := openCache(t, Config{})
 	f := openBlob(t, s, src)
 	src.check(t, f, 0, 64<<10)
 	src.spoil = off
 	_, _, release, err := f.Pin(t.Context(), 0, 512<<10)
 	wantKind(t, err, fault.Unavailable)
 	release()
-	s.pulls.Wait()
+	s.fetch.pulls.Wait()
 	if s.index.pinned != 0 {
 		t.Errorf("%d pins are left", s.index.pinned)
 	}
@@ -566,7 +583,7 @@ func TestPinnerLeaves(t *testing.T) {
 		<-gate
 		return nil
 	}
-	s := openStore(t, Config{})
+	s := openCache(t, Config{})
 	f := openBlob(t, s, src)
 	src.check(t, f, 0, 1)
 	ctx, leave := context.WithCancel(t.Context())
@@ -590,7 +607,7 @@ func TestPinnerLeaves(t *testing.T) {
 func TestCloseWaitsForPins(t *testing.T) {
 	src := newSource(1, 1<<20, 64<<10)
 	dir := t.TempDir()
-	s := openStore(t, Config{Dir: dir})
+	s := openCache(t, Config{Dir: dir})
 	file, at, release, err := openBlob(t, s, src).Pin(t.Context(), 70_000, 10_000)
 	if err != nil {
 		t.Fatal(err)
@@ -602,5 +619,5 @@ func TestCloseWaitsForPins(t *testing.T) {
 	wantKind(t, err, fault.Unavailable)
 	src.readPinned(t, file, at, 70_000, 10_000)
 	release()
-	openStore(t, Config{Dir: dir})
+	openCache(t, Config{Dir: dir})
 }

@@ -85,7 +85,7 @@ func killed(t *testing.T, dir string, evicts bool, fetches int) {
 // wrong on disk. What is served is right.
 func left(t *testing.T, dir string, src *source) (blocks int, wrong uint64) {
 	t.Helper()
-	s := openStore(t, Config{Dir: dir, MaxBytes: 1 << 30})
+	s := openCache(t, Config{Dir: dir, MaxBytes: 1 << 30})
 	defer s.Close()
 	f := openBlob(t, s, src)
 	p := make([]byte, src.blob.BlockSize)
@@ -108,16 +108,16 @@ func TestRow15KilledWhileFilling(t *testing.T) {
 	src.spoil = off
 	r := rand.New(rand.NewPCG(15, 1))
 	for range 50 {
-		dir, had := t.TempDir(), 0
+		dir, before := t.TempDir(), 0
 		for range 4 {
-			fetches := r.IntN(min(16, childSize/childBlock-had+1))
+			fetches := r.IntN(min(16, childSize/childBlock-before+1))
 			killed(t, dir, false, fetches)
 			has, _ := left(t, dir, src)
 			// All are there but those that were under way.
-			if has < had+fetches-childReaders {
-				t.Errorf("%d blocks are left of %d and %d more", has, had, fetches)
+			if has < before+fetches-childReaders {
+				t.Errorf("%d blocks are left of %d and %d more", has, before, fetches)
 			}
-			had = has
+			before = has
 		}
 	}
 }
@@ -136,7 +136,7 @@ func TestRow15KilledWhileEvicting(t *testing.T) {
 	}
 }
 
-// A change is one thing that a Store did to a file: data was written, or,
+// A change is one thing that a Cache did to a file: data was written, or,
 // without data, a hole made.
 type change struct {
 	off, n int64
@@ -146,7 +146,7 @@ type change struct {
 // changes are what a cache that evicts does to the file of src, in order.
 func changes(t *testing.T, src *source, limit int64, reads int) (all []change) {
 	t.Helper()
-	s := openStore(t, Config{MaxBytes: limit, Fetches: 3})
+	s := openCache(t, Config{MaxBytes: limit, Fetches: 3})
 	defer s.Close()
 	var mu sync.Mutex
 	note := func(c change) {
@@ -170,11 +170,11 @@ func changes(t *testing.T, src *source, limit int64, reads int) (all []change) {
 		from := r.Int64N(src.blob.Size)
 		src.check(t, f, from, 1+r.Int64N(min(3*src.blob.BlockSize, src.blob.Size-from)))
 	}
-	s.pulls.Wait()
+	s.fetch.pulls.Wait()
 	return all
 }
 
-// versions returns what the page at off may be on a disk that was told of the
+// versions returns what the page at off may be on a disk that got the
 // changes: nil is a hole.
 func versions(all []change, off int64) [][]byte {
 	pages := [][]byte{nil}
@@ -257,7 +257,7 @@ func TestRow16PowerCut(t *testing.T) {
 			blocks, bad := left(t, dir, src)
 			kept, wrong = kept+blocks, wrong+bad
 			src.spoil = good
-			s := openStore(t, Config{Dir: dir})
+			s := openCache(t, Config{Dir: dir})
 			src.check(t, openBlob(t, s, src), 0, src.blob.Size)
 			s.Close()
 			if t.Failed() {

@@ -1,9 +1,13 @@
 package cache
 
 import (
+	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -13,16 +17,24 @@ import (
 	"aesthetic.computer/isofs/fault"
 )
 
+// ErrFull is why Fill ends before it is done: what is missing has no place
+// beside what is there.
+var ErrFull = fmt.Errorf("%w: the cache has no room for more without giving up what it has", fault.Unavailable)
+
 var errInUse = errors.New("all its space is taken by blocks in use")
 
-// A disk is the directory with the files, or as many files in memory. Methods
-// of Store that change it are in this file.
+// A disk is the directory with the files, or as many files in memory. The index
+// says which block makes room, and hears which blocks are there.
+//
+// The methods without Locked in this file are what the rest of the package
+// calls. They take mu; most of what they do is in room.go, left.go and heal.go.
 type disk struct {
-	dir   string
-	root  *os.Root // nil if the files are in memory
-	lock  *os.File // the directory itself, with flock
-	max   int64    // bound on used
-	calls calls
+	directory
+	max    int64 // bound on used
+	calls  calls
+	index  *blockIndex
+	log    *slog.Logger
+	upkeep upkeep
 
 	used atomic.Int64 // bytes accounted; changed under mu
 
@@ -35,6 +47,29 @@ type disk struct {
 	strays    []stray // oldest first
 	unscanned int     // bases with blocks in state unknown
 	health
+
+	// counts have a mutex of their own: mu is held while a disk hangs, and the
+	// counters can be read all the same.
+	counts struct {
+		sync.Mutex
+		DiskStats
+	}
+}
+
+// DiskStats are about the blocks on disk.
+type DiskStats struct {
+	Evictions   uint64 // blocks that made room for others
+	CorruptDisk uint64 // blocks of an earlier process that did not have their SHA-256, or could not be read
+	WriteErrors uint64 // blocks that the disk did not take
+	// Uncached are blocks served without being kept: the disk did not take
+	// them, or was left alone after too many of those, or all space was in use.
+	Uncached uint64
+
+	ScrubbedBytes uint64 // read again from disk
+	ScrubWrong    uint64 // blocks that did not have their SHA-256 then, or could not be read
+
+	Degraded  bool   // the disk did not take the last block, or the directory was deleted
+	DiskBytes uint64 // space in use, as accounted
 }
 
 // calls are what changes a file's blocks. Tests put theirs in between, to note
@@ -49,6 +84,25 @@ var kernel = calls{write: writeAt, punch: punch}
 func writeAt(f *os.File, p []byte, off int64) error {
 	_, err := f.WriteAt(p, off)
 	return err
+}
+
+func punch(f *os.File, off, n int64) error {
+	for {
+		err := unix.Fallocate(int(f.Fd()), unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, off, n)
+		if err != unix.EINTR {
+			return os.NewSyscallError("fallocate", err)
+		}
+	}
+}
+
+// A baseFile is what the disk knows of the file of one base.
+type baseFile struct {
+	space space // guarded by disk.mu
+
+	// What an earlier process left is looked into from the first block on, and
+	// besides where a reader wants a block.
+	looked  int         // blocks from the first on; guarded by disk.mu
+	scanned atomic.Bool // no block is in state unknown
 }
 
 // space is what one base takes of the disk.
@@ -70,53 +124,85 @@ func (p space) bytes() int64 {
 	return p.data + max(p.extra, 2*pageSize+32*p.blocks)
 }
 
-func openDisk(c Config) (*disk, error) {
-	d := &disk{dir: c.Dir, max: c.MaxBytes, calls: kernel}
-	d.now = time.Now
-	if c.Memory {
-		return d, nil
-	}
-	if err := d.open(); err != nil {
-		_ = d.close()
-		return nil, err
-	}
-	return d, nil
+// A stray is the file of a base that this process did not open.
+type stray struct {
+	name  string
+	bytes int64 // on disk
+	time  time.Time
 }
 
-// open opens or makes the directory and sees what is there.
-func (d *disk) open() (err error) {
-	if err := os.MkdirAll(d.dir, 0o700); err != nil {
-		return fmt.Errorf("%w: %w", fault.Unavailable, err)
+// An upkeep is the work in the background, until the Cache is closed.
+type upkeep struct {
+	sync.WaitGroup
+	ctx context.Context
+}
+
+// pause waits, and reports whether the Cache is still open then.
+func (u *upkeep) pause(d time.Duration) bool {
+	select {
+	case <-u.ctx.Done():
+		return false
+	case <-time.After(d):
+		return true
 	}
-	if d.root, err = os.OpenRoot(d.dir); err != nil {
-		return fmt.Errorf("%w: %w", fault.Unavailable, err)
+}
+
+// A directory is where the files are, for this process alone.
+type directory struct {
+	path string
+	root *os.Root // nil if the files are in memory
+	lock *os.File // the directory itself, with flock
+}
+
+// name of the file in the directory that has the blocks of a base.
+func name(id string) string { return id + suffix }
+
+const suffix = ".blocks"
+
+// openDirectory opens or makes a directory, and finds what is left there.
+func openDirectory(path string) (directory, []stray, error) {
+	dir := directory{path: path}
+	strays, err := dir.open()
+	if err != nil {
+		_ = dir.close()
+		return directory{}, nil, err
 	}
-	if d.lock, err = d.root.Open("."); err != nil {
-		return fmt.Errorf("%w: %w", fault.Unavailable, err)
+	return dir, strays, nil
+}
+
+func (dir *directory) open() (strays []stray, err error) {
+	if err := os.MkdirAll(dir.path, 0o700); err != nil {
+		return nil, fmt.Errorf("%w: %w", fault.Unavailable, err)
 	}
-	switch err := unix.Flock(int(d.lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err {
+	if dir.root, err = os.OpenRoot(dir.path); err != nil {
+		return nil, fmt.Errorf("%w: %w", fault.Unavailable, err)
+	}
+	if dir.lock, err = dir.root.Open("."); err != nil {
+		return nil, fmt.Errorf("%w: %w", fault.Unavailable, err)
+	}
+	switch err := unix.Flock(int(dir.lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err {
 	case nil:
 	case unix.EWOULDBLOCK:
-		return fmt.Errorf("%w: another isofs is using it: stop that one, or give this one a directory of its own", fault.Unavailable)
+		return nil, fmt.Errorf("%w: another isofs is using it: stop that one, or give this one a directory of its own", fault.Unavailable)
 	default:
-		return fmt.Errorf("%w: lock it: %w", fault.Unavailable, err)
+		return nil, fmt.Errorf("%w: lock it: %w", fault.Unavailable, err)
 	}
-	if err := d.probe(); err != nil {
-		return err
+	if err := dir.probe(); err != nil {
+		return nil, err
 	}
-	return d.findStrays()
+	return dir.findStrays()
 }
 
 // probe checks that the file system can make holes. One that cannot be written
 // to for now is not probed.
-func (d *disk) probe() error {
+func (dir *directory) probe() error {
 	const scratch = "probe"
-	f, err := d.root.OpenFile(scratch, os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)
+	f, err := dir.root.OpenFile(scratch, os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
 		return nil
 	}
 	defer f.Close()
-	d.root.Remove(scratch)
+	dir.root.Remove(scratch)
 	if _, err := f.WriteAt(make([]byte, 2*pageSize), 0); err != nil {
 		return nil
 	}
@@ -126,175 +212,203 @@ func (d *disk) probe() error {
 	return nil
 }
 
-// close lets go of the directory.
-func (d *disk) close() (err error) {
-	if d.root != nil {
-		err = d.root.Close()
+// openFile opens or makes a file of blocks.
+func (dir *directory) openFile(name string) (*os.File, error) {
+	if dir.root == nil {
+		fd, err := unix.MemfdCreate(name, unix.MFD_CLOEXEC)
+		if err != nil {
+			return nil, os.NewSyscallError("memfd_create", err)
+		}
+		return os.NewFile(uintptr(fd), name), nil
 	}
-	if d.lock != nil {
-		err = errors.Join(err, d.lock.Close())
+	if info, err := dir.root.Lstat(name); err == nil && !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("%s is not a regular file", name)
+	}
+	return dir.root.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o600)
+}
+
+// close lets go of the directory.
+func (dir *directory) close() (err error) {
+	if dir.root != nil {
+		err = dir.root.Close()
+	}
+	if dir.lock != nil {
+		err = errors.Join(err, dir.lock.Close())
 	}
 	return err
 }
 
-func punch(f *os.File, off, n int64) error {
-	for {
-		err := unix.Fallocate(int(f.Fd()), unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, off, n)
-		if err != unix.EINTR {
-			return os.NewSyscallError("fallocate", err)
+// openDisk opens what holds the blocks of index. Its work in the background
+// ends with ctx.
+func openDisk(ctx context.Context, c Config, index *blockIndex) (*disk, error) {
+	d := &disk{max: c.MaxBytes, calls: kernel, index: index, log: c.Log}
+	d.path, d.upkeep.ctx, d.now = c.Dir, ctx, time.Now
+	if c.Memory {
+		return d, nil
+	}
+	dir, strays, err := openDirectory(c.Dir)
+	if err != nil {
+		return nil, err
+	}
+	d.directory = dir
+	d.setStraysLocked(strays)
+	return d, nil
+}
+
+// start begins the work in the background. The scrubber waits while busy.
+func (d *disk) start(scrubRate int64, busy func() bool) {
+	if d.root == nil {
+		return
+	}
+	d.upkeep.Go(d.healLoop)
+	if scrubRate > 0 {
+		d.upkeep.Go(func() { d.scrubLoop(scrubRate, busy) })
+	}
+}
+
+// close lets go of all files and of the directory.
+func (d *disk) close() (err error) {
+	d.mu.Lock() // open may be about to open a file
+	defer d.mu.Unlock()
+	for _, b := range d.index.all() {
+		if f := b.file.Load(); f != nil {
+			err = errors.Join(err, f.Close())
 		}
 	}
+	return errors.Join(err, d.directory.close())
 }
 
-// cost of block i on disk.
-func (b *base) cost(i int) int64 { return (b.length(i) + pageSize - 1) / pageSize * pageSize }
-
-// account adds n blocks with together that many bytes to what b takes.
-func (d *disk) account(b *base, n, bytes int64) {
-	before := b.space.bytes()
-	b.space.blocks += n
-	b.space.data += bytes
-	d.used.Add(b.space.bytes() - before)
+// stats returns the counters and gauges of now.
+func (d *disk) stats() DiskStats {
+	d.counts.Lock()
+	defer d.counts.Unlock()
+	now := d.counts.DiskStats
+	now.Degraded = d.refused.Load() || d.lost.Load()
+	now.DiskBytes = uint64(d.used.Load())
+	return now
 }
 
-// measure adds n blocks with together that many bytes to what b takes, and
-// compares that with what it does take. What nobody looked for yet counts as
-// the file system's own.
-func (d *disk) measure(b *base, n, bytes int64) {
-	before := b.space.bytes()
-	b.space.blocks += n
-	b.space.data += bytes
-	var st unix.Stat_t
-	if err := unix.Fstat(int(b.file.Load().Fd()), &st); err == nil {
-		b.space.extra = max(0, st.Blocks*512-b.space.data)
+func (d *disk) count(change func(*DiskStats)) {
+	d.counts.Lock()
+	defer d.counts.Unlock()
+	change(&d.counts.DiskStats)
+}
+
+// setStraysLocked replaces what is known of strays, and accounts for them.
+func (d *disk) setStraysLocked(strays []stray) {
+	more := int64(0)
+	for _, st := range strays {
+		more += st.bytes
 	}
-	d.used.Add(b.space.bytes() - before)
+	for _, st := range d.strays {
+		more -= st.bytes
+	}
+	d.used.Add(more) // at once, since it is read without mu
+	d.strays = strays
+}
+
+// open returns the blocks of a base. The first call for a base adds it to the
+// index, and takes over what an earlier process left of it.
+func (d *disk) open(b Blob) (*baseBlocks, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	known, err := d.index.base(b.ID)
+	if err != nil {
+		return nil, err
+	}
+	if known != nil {
+		if !known.same(b) {
+			return nil, fmt.Errorf("%w: it is open with other blocks", fault.Invalid)
+		}
+		return known, nil
+	}
+	b.Sums = slices.Clone(b.Sums)
+	known = &baseBlocks{Blob: b, blocks: make([]block, len(b.Sums))}
+	d.index.add(known)
+	if b.Size > d.max {
+		d.log.Warn("cache: this base is larger than the cache may be, so parts of it are fetched again and again; give the cache more room", "base", b.ID, "size", b.Size, "cache_size", d.max)
+	}
+	if _, err := d.adoptLocked(known); err != nil {
+		d.refused.Store(true)
+		d.log.Warn("cache: serving a base without keeping its blocks for now", "base", b.ID, "dir", d.path, "error", err)
+	}
+	_ = d.fitLocked()
+	return known, nil
+}
+
+// fitLocked evicts until what is accounted is within the limit.
+func (d *disk) fitLocked() error {
+	for d.used.Load() > d.max {
+		if err := d.evictLocked(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// look finds out which of the blocks from first to last are on disk, where
+// that is not known.
+func (d *disk) look(b *baseBlocks, first, last int) {
+	if b.disk.scanned.Load() || b.file.Load() == nil {
+		return
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if b.next.Load() == nil {
+		d.scanLocked(b, first, last)
+	}
+}
+
+// takes reports whether the disk took the last block.
+func (d *disk) takes() bool { return !d.failing.Load() }
+
+// roomFor returns nil if so many blocks more, with together that many bytes,
+// have a place beside all that is there.
+func (d *disk) roomFor(blocks, bytes int64) error {
+	// As reserveLocked accounts for them.
+	if d.used.Load()+bytes+2*pageSize+32*blocks > d.max {
+		return ErrFull
+	}
+	if !d.takes() {
+		return fmt.Errorf("%w: the disk takes no blocks", fault.Unavailable)
+	}
+	return nil
 }
 
 // keep writes block i, which has its flight's pin, to disk and reports whether
 // it is there.
-func (s *Store) keep(b *base, i int, data []byte) bool {
-	d := s.disk
+func (d *disk) keep(b *baseBlocks, i int, data []byte) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if b.next.Load() != nil || d.resting() {
-		s.count.uncached.Add(1)
+	if b.next.Load() != nil || d.restingLocked() {
+		d.count(func(s *DiskStats) { s.Uncached++ })
 		return false
 	}
-	err := s.write(b, i, data)
-	s.judge(err)
+	err := d.writeLocked(b, i, data)
+	d.judgeLocked(err)
 	return err == nil
 }
 
-// write makes room for block i, accounts for it, and only then writes it.
-func (s *Store) write(b *base, i int, data []byte) error {
-	d := s.disk
-	f, err := s.file(b)
-	if err != nil {
-		return err
+// check reads block i into p, and reports whether it is as it should be. A
+// block that is not is removed.
+func (d *disk) check(b *baseBlocks, i int, p []byte) bool {
+	_, err := b.file.Load().ReadAt(p, b.offset(i))
+	if err == nil && sha256.Sum256(p) == b.Sums[i] {
+		return true
 	}
-	if !b.scanned.Load() {
-		s.scan(b, i, i)
-	}
-	cost := b.cost(i)
-	// A block that was found wrong while somebody had it pinned still has its place.
-	fresh := s.index.isAbsent(b, i)
-	if fresh {
-		if err := s.reserve(b, cost); err != nil {
-			return err
-		}
-	}
-	err = d.calls.write(f, data, b.offset(i))
-	// The disk may be smaller than the limit, or others fill it.
-	for tries := 0; tries < 4 && noSpace(err) && s.evict() == nil; tries++ {
-		err = d.calls.write(f, data, b.offset(i))
-	}
-	if err != nil && fresh {
-		// A part may be there; measure counts it if it stays.
-		_ = d.calls.punch(f, b.offset(i), b.length(i)) // at worst it takes room until the next start
-		d.account(b, -1, -cost)
-	}
-	d.measure(b, 0, 0)
-	if err == nil {
-		_ = s.fit()
-	}
-	return err
-}
-
-func noSpace(err error) bool {
-	return errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT)
-}
-
-// reserve accounts for one more block of b, having made room for it. The
-// caller holds disk.mu.
-func (s *Store) reserve(b *base, cost int64) error {
-	d := s.disk
-	if cost > d.max {
-		return errInUse // not worth evicting all the others for
-	}
-	for {
-		with := b.space
-		with.blocks++
-		with.data += cost
-		if d.used.Load()-b.space.bytes()+with.bytes() <= d.max {
-			d.account(b, 1, cost)
-			return nil
-		}
-		if err := s.evict(); err != nil {
-			return err
-		}
-	}
-}
-
-// fit evicts until what is accounted is within the limit. The caller holds
-// disk.mu.
-func (s *Store) fit() error {
-	for s.disk.used.Load() > s.disk.max {
-		if err := s.evict(); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// evict frees some space: of a base that nobody opened, or else of the block
-// that was not used for the longest. The caller holds disk.mu.
-func (s *Store) evict() error {
-	if s.removeStray() {
-		return nil
-	}
-	s.scanAll()
-	p, ok := s.index.victim()
-	if !ok {
-		return errInUse
-	}
-	if err := s.hole(p); err != nil {
-		return err
-	}
-	s.count.evictions.Add(1)
-	return nil
-}
-
-// hole makes a hole of a block that was taken from the index. The caller holds
-// disk.mu.
-func (s *Store) hole(p place) error {
-	b := p.base
-	if err := s.disk.calls.punch(b.file.Load(), b.offset(p.block), b.length(p.block)); err != nil {
-		// Its bytes may be there or not.
-		s.index.found(b, p.block)
-		return err
-	}
-	s.disk.measure(b, -1, -b.cost(p.block))
-	return nil
+	d.count(func(s *DiskStats) { s.CorruptDisk++ })
+	d.log.Warn("cache: a block on disk is wrong, fetching it", "base", b.ID, "block", i, "dir", d.path, "error", err)
+	d.discard(b, i)
+	return false
 }
 
 // discard removes block i, whose bytes on disk are wrong, unless others than
 // its flight have it pinned: they compared it, and must not see a hole. Then
 // the right bytes are written over it.
-func (s *Store) discard(b *base, i int) {
-	s.disk.mu.Lock()
-	defer s.disk.mu.Unlock()
-	if p := (place{b, i}); s.index.take(p) {
-		_ = s.hole(p)
+func (d *disk) discard(b *baseBlocks, i int) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if p := (place{b, i}); d.index.take(p) {
+		_ = d.holeLocked(p)
 	}
 }

@@ -35,8 +35,8 @@ func onDisk(t testing.TB, dir string) (sum int64) {
 	return sum
 }
 
-// taken returns what the files of a Store take, by the kernel.
-func taken(t testing.TB, s *Store) (sum int64) {
+// taken returns what the files of a Cache take, by the kernel.
+func taken(t testing.TB, s *Cache) (sum int64) {
 	t.Helper()
 	if s.disk.root != nil {
 		return onDisk(t, s.dir)
@@ -63,7 +63,7 @@ func testLimit(t *testing.T, c Config) {
 		t.Run(fmt.Sprint(blocks), func(t *testing.T) {
 			limit := blocks * 64 * kib
 			c.MaxBytes, c.Fetches = limit, 2
-			s := openStore(t, c)
+			s := openCache(t, c)
 			defer s.Close()
 			var files []*File
 			sources := []*source{newSource(1, 1<<20+1, 64*kib), newSource(2, 2<<20, 32*kib)}
@@ -83,7 +83,7 @@ func testLimit(t *testing.T, c Config) {
 					t.Fatalf("%d bytes accounted, the limit is %d", got, limit)
 				}
 			}
-			s.pulls.Wait()
+			s.fetch.pulls.Wait()
 			if got := taken(t, s); got < limit/2 {
 				t.Errorf("%d bytes on disk of %d allowed: the cache is hardly used", got, limit)
 			}
@@ -100,14 +100,14 @@ func TestLimitWithManyRuns(t *testing.T) {
 	const limit = 4000 * kib
 	dir := t.TempDir()
 	src := newSource(1, 8<<20, 4*kib)
-	s := openStore(t, Config{Dir: dir, MaxBytes: limit})
+	s := openCache(t, Config{Dir: dir, MaxBytes: limit})
 	f := openBlob(t, s, src)
 	for _, i := range rand.New(rand.NewPCG(1, 2)).Perm(2048) {
 		if i%2 == 0 {
 			src.check(t, f, int64(i)*4*kib, 1)
 		}
 	}
-	s.pulls.Wait()
+	s.fetch.pulls.Wait()
 	if err := f.current().file.Load().Sync(); err != nil {
 		t.Fatal(err)
 	}
@@ -121,7 +121,7 @@ func TestLeastRecentlyUsedGoes(t *testing.T) { inBoth(t, testLeastRecentlyUsedGo
 func testLeastRecentlyUsedGoes(t *testing.T, c Config) {
 	src := newSource(1, 1<<20, 64*kib)
 	c.MaxBytes = 3 * 64 * kib
-	f := openBlob(t, openStore(t, c), src)
+	f := openBlob(t, openCache(t, c), src)
 	read := func(blocks ...int64) {
 		for _, i := range blocks {
 			src.check(t, f, i*64*kib, 10)
@@ -147,7 +147,7 @@ func testPinnedBlocksStay(t *testing.T, c Config) {
 	log := &record{}
 	src := newSource(1, 2<<20, 64*kib)
 	c.MaxBytes, c.Log = 2*64*kib, log.logger()
-	s := openStore(t, c)
+	s := openCache(t, c)
 	f := openBlob(t, s, src)
 	file, at, release, err := f.Pin(t.Context(), 0, 128*kib)
 	if err != nil || file == nil {
@@ -164,7 +164,7 @@ func testPinnedBlocksStay(t *testing.T, c Config) {
 		t.Errorf("stats %+v", st)
 	}
 	if n := log.count("cannot keep blocks"); n != 1 {
-		t.Errorf("said %d times", n)
+		t.Errorf("logged %d times", n)
 	}
 	release()
 	src.check(t, f, 1<<20, 128*kib)
@@ -177,7 +177,7 @@ func testPinnedBlocksStay(t *testing.T, c Config) {
 
 func TestPinMoreThanThereIs(t *testing.T) {
 	src := newSource(1, 2<<20, 64*kib)
-	s := openStore(t, Config{MaxBytes: 256 * kib})
+	s := openCache(t, Config{MaxBytes: 256 * kib})
 	f := openBlob(t, s, src)
 	var all sync.WaitGroup
 	for i := range 8 {
@@ -198,33 +198,33 @@ func TestPinMoreThanThereIs(t *testing.T) {
 		})
 	}
 	all.Wait()
-	s.pulls.Wait()
+	s.fetch.pulls.Wait()
 	if s.index.pinned != 0 {
 		t.Errorf("%d pins are left", s.index.pinned)
 	}
 }
 
-func TestSecondStoreIsRefused(t *testing.T) {
+func TestSecondCacheIsRefused(t *testing.T) {
 	dir := t.TempDir()
-	s := openStore(t, Config{Dir: dir})
+	s := openCache(t, Config{Dir: dir})
 	_, err := Open(Config{Dir: dir, MaxBytes: 1})
 	wantKind(t, err, fault.Unavailable)
 	if !strings.Contains(err.Error(), dir) || !strings.Contains(err.Error(), "another isofs is using it") {
 		t.Errorf("the message is: %v", err)
 	}
 	s.Close()
-	openStore(t, Config{Dir: dir})
+	openCache(t, Config{Dir: dir})
 }
 
 func TestReopen(t *testing.T) {
 	dir := t.TempDir()
 	src := newSource(1, 1<<20+5000, 64*kib)
-	s := openStore(t, Config{Dir: dir})
+	s := openCache(t, Config{Dir: dir})
 	src.check(t, openBlob(t, s, src), 0, 1<<20+5000)
 	s.Close()
 
 	src.spoil = off // the origin is not needed
-	s = openStore(t, Config{Dir: dir})
+	s = openCache(t, Config{Dir: dir})
 	if got, want := s.Stats().DiskBytes, uint64(onDisk(t, dir)); got != want {
 		t.Errorf("%d bytes accounted before a base is open, %d on disk", got, want)
 	}
@@ -247,13 +247,13 @@ func TestReopen(t *testing.T) {
 func TestReopenWithASmallerLimit(t *testing.T) {
 	dir := t.TempDir()
 	src, old := newSource(1, 1<<20, 64*kib), newSource(2, 1<<20, 64*kib)
-	s := openStore(t, Config{Dir: dir})
+	s := openCache(t, Config{Dir: dir})
 	old.check(t, openBlob(t, s, old), 0, 1<<20)
 	src.check(t, openBlob(t, s, src), 0, 1<<20)
 	s.Close()
 
 	const limit = 512 * kib
-	s = openStore(t, Config{Dir: dir, MaxBytes: limit})
+	s = openCache(t, Config{Dir: dir, MaxBytes: limit})
 	f := openBlob(t, s, src)
 	if got := onDisk(t, dir); got > limit {
 		t.Errorf("%d bytes on disk, the limit is %d", got, limit)
@@ -276,13 +276,13 @@ func TestFilesOfOthersAreLeftAlone(t *testing.T) {
 		t.Fatal(err)
 	}
 	log := &record{}
-	f := openBlob(t, openStore(t, Config{Dir: dir, MaxBytes: 64 * kib, Log: log.logger()}), src)
+	f := openBlob(t, openCache(t, Config{Dir: dir, MaxBytes: 64 * kib, Log: log.logger()}), src)
 	src.check(t, f, 0, 1<<20)
 	if b, err := os.ReadFile(path); string(b) != "mine" {
 		t.Errorf("%q, %v", b, err)
 	}
 	if log.count("not a regular file") == 0 {
-		t.Error("nothing was said of the directory in the file's place")
+		t.Error("the log has nothing of the directory in the file's place")
 	}
 }
 
@@ -314,7 +314,7 @@ func TestDamageOnDisk(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			dir := t.TempDir()
 			src := newSource(1, size, bs)
-			s := openStore(t, Config{Dir: dir})
+			s := openCache(t, Config{Dir: dir})
 			src.check(t, openBlob(t, s, src), 0, size)
 			s.Close()
 			file, err := os.OpenFile(filepath.Join(dir, name(src.blob.ID)), os.O_RDWR, 0)
@@ -325,7 +325,7 @@ func TestDamageOnDisk(t *testing.T) {
 				t.Fatal(err)
 			}
 
-			s = openStore(t, Config{Dir: dir})
+			s = openCache(t, Config{Dir: dir})
 			f := openBlob(t, s, src)
 			src.calls.Store(0)
 			for off := int64(0); off < size; off += bs {
@@ -339,7 +339,7 @@ func TestDamageOnDisk(t *testing.T) {
 			}
 			s.Close()
 			src.spoil = off // healed for good
-			src.check(t, openBlob(t, openStore(t, Config{Dir: dir}), src), 0, size)
+			src.check(t, openBlob(t, openCache(t, Config{Dir: dir}), src), 0, size)
 		})
 	}
 }
@@ -347,7 +347,7 @@ func TestDamageOnDisk(t *testing.T) {
 func TestDamageWithTheOriginOff(t *testing.T) {
 	dir := t.TempDir()
 	src := newSource(1, 1<<20, 64*kib)
-	s := openStore(t, Config{Dir: dir})
+	s := openCache(t, Config{Dir: dir})
 	src.check(t, openBlob(t, s, src), 0, 1<<20)
 	s.Close()
 	file, err := os.OpenFile(filepath.Join(dir, name(src.blob.ID)), os.O_RDWR, 0)
@@ -357,7 +357,7 @@ func TestDamageWithTheOriginOff(t *testing.T) {
 	file.WriteAt([]byte("damage"), 100)
 	file.Close()
 	src.spoil = off
-	s = openStore(t, Config{Dir: dir})
+	s = openCache(t, Config{Dir: dir})
 	f := openBlob(t, s, src)
 	for range 3 {
 		_, err := f.ReadAt(make([]byte, 10), 0)
@@ -369,11 +369,11 @@ func TestDamageWithTheOriginOff(t *testing.T) {
 	src.check(t, f, 64*kib, 1<<20-64*kib)
 }
 
-// The file is cut off under a running store: a read that fails is fetched.
+// The file is cut off under a running cache: a read that fails is fetched.
 func TestFileTruncatedWhileOpen(t *testing.T) {
 	dir := t.TempDir()
 	src := newSource(1, 1<<20, 64*kib)
-	s := openStore(t, Config{Dir: dir})
+	s := openCache(t, Config{Dir: dir})
 	f := openBlob(t, s, src)
 	src.check(t, f, 0, 1<<20)
 	if err := os.Truncate(filepath.Join(dir, name(src.blob.ID)), 100); err != nil {
@@ -413,7 +413,7 @@ func onTmpfs(t *testing.T, size string) string {
 func TestDiskSmallerThanTheLimit(t *testing.T) {
 	dir := onTmpfs(t, "1m")
 	src := newSource(1, 4<<20, 64*kib)
-	s := openStore(t, Config{Dir: dir})
+	s := openCache(t, Config{Dir: dir})
 	f := openBlob(t, s, src)
 	for off := int64(0); off < 4<<20; off += 256 * kib {
 		src.check(t, f, off, 256*kib)
@@ -432,7 +432,7 @@ func TestDiskFull(t *testing.T) {
 	dir := onTmpfs(t, "1m")
 	log := &record{}
 	src := newSource(1, 4<<20, 64*kib)
-	s := openStore(t, Config{Dir: dir, Log: log.logger()})
+	s := openCache(t, Config{Dir: dir, Log: log.logger()})
 	f := openBlob(t, s, src)
 	filler, err := os.Create(filepath.Join(dir, "filler"))
 	if err != nil {
@@ -444,11 +444,11 @@ func TestDiskFull(t *testing.T) {
 	src.check(t, f, 0, 4<<20)
 	src.check(t, f, 0, 1<<20)
 	st := s.Stats()
-	if st.WriteErrors != enough || st.Uncached != 80 || st.DiskBytes > 100*kib || !st.Degraded {
+	if st.WriteErrors != maxFailures || st.Uncached != 80 || st.DiskBytes > 100*kib || !st.Degraded {
 		t.Errorf("stats %+v", st)
 	}
 	if n := log.count("cannot keep blocks"); n != 1 {
-		t.Errorf("said %d times", n)
+		t.Errorf("logged %d times", n)
 	}
 	if left := onDisk(t, dir) - (full - 20*kib); left != 0 {
 		t.Errorf("%d bytes are left of blocks that did not fit", left)
@@ -470,10 +470,10 @@ func TestDiskFull(t *testing.T) {
 		release()
 	}
 	if n := log.count("keeping blocks again"); n != 1 {
-		t.Errorf("said %d times that it works again", n)
+		t.Errorf("logged %d times that it works again", n)
 	}
 	if s.Stats().Degraded {
-		t.Error("it is still said to be degraded")
+		t.Error("it still counts as degraded")
 	}
 }
 
@@ -486,18 +486,18 @@ func TestDiskReadOnly(t *testing.T) {
 		}
 	}
 	src := newSource(1, 1<<20, 64*kib)
-	s := openStore(t, Config{Dir: dir})
+	s := openCache(t, Config{Dir: dir})
 	src.check(t, openBlob(t, s, src), 0, 256*kib)
 	s.Close()
 
 	remount(unix.MS_RDONLY)
 	log := &record{}
-	s = openStore(t, Config{Dir: dir, Log: log.logger()})
+	s = openCache(t, Config{Dir: dir, Log: log.logger()})
 	f := openBlob(t, s, src)
 	for range 2 {
 		src.check(t, f, 0, 1<<20)
 	}
-	if st := s.Stats(); st.WriteErrors != enough || st.Uncached != 32 || !st.Degraded {
+	if st := s.Stats(); st.WriteErrors != maxFailures || st.Uncached != 32 || !st.Degraded {
 		t.Errorf("stats %+v", st)
 	}
 	remount(0)

@@ -20,19 +20,18 @@ const window = 16 << 20
 // interfaces it meets without importing it). Its methods are safe for
 // concurrent use.
 //
-// Their errors are the Fetcher's, or wrap fault.Corrupt if fetched bytes were
-// wrong twice, fault.Unavailable if the Store was closed or ctx ended, and
+// Their errors are the Origin's, or wrap fault.Corrupt if fetched bytes were
+// wrong twice, fault.Unavailable if the Cache was closed or ctx ended, and
 // fault.Invalid for a range that no file has.
 type File struct {
-	store   *Store
-	base    atomic.Pointer[base] // use current
-	fetcher Fetcher
+	supply *supply
+	base   atomic.Pointer[baseBlocks] // use current
 }
 
 var _ io.ReaderAt = (*File)(nil)
 
-// current is the base that all of one operation goes on with.
-func (f *File) current() *base {
+// current returns the base that one operation uses from start to end.
+func (f *File) current() *baseBlocks {
 	b := f.base.Load()
 	next := b.next.Load()
 	if next == nil {
@@ -88,13 +87,12 @@ func (f *File) ReadAtContext(ctx context.Context, p []byte, off int64) (int, err
 
 // read fills p, which lies within the base and is at most a window.
 func (f *File) read(ctx context.Context, p []byte, off int64) (int, error) {
-	x, b := f.store.index, f.current()
+	x, b := f.supply.index, f.current()
 	first, last := b.span(off, int64(len(p)))
 	if x.pin(b, first, last) {
 		n, _ := b.file.Load().ReadAt(p, off)
 		x.unpin(b, first, last)
 		if n == len(p) {
-			f.store.count.hits.Add(uint64(last - first + 1))
 			return n, nil
 		}
 		x.lose(b, first, last)
@@ -104,7 +102,7 @@ func (f *File) read(ctx context.Context, p []byte, off int64) (int, error) {
 
 // gather fills p from blocks of which some must be waited for.
 func (f *File) gather(ctx context.Context, p []byte, off int64) (int, error) {
-	x, b := f.store.index, f.current()
+	x, b := f.supply.index, f.current()
 	first, last := b.span(off, int64(len(p)))
 	waiters := make([]waiter, last-first+1)
 	rest, at := p, off
@@ -114,13 +112,10 @@ func (f *File) gather(ctx context.Context, p []byte, off int64) (int, error) {
 		waiters[k] = waiter{dst: rest[:n], from: from}
 		rest, at = rest[n:], at+n
 	}
-	if err := f.pay(ctx, b, first, last, int64(len(p))); err != nil {
+	if err := f.supply.want(ctx, b, first, waiters, int64(len(p))); err != nil {
 		return 0, fmt.Errorf("read base %s: %w", b.ID, err)
 	}
-	if err := f.claim(b, first, waiters, demand); err != nil {
-		return 0, fmt.Errorf("read base %s: %w", b.ID, err)
-	}
-	// After the return p is the caller's again, and nobody else's.
+	// After the return p is the caller's alone.
 	defer leaveAll(waiters)
 	for k := range waiters {
 		w := &waiters[k]
@@ -155,7 +150,7 @@ func (f *File) gather(ctx context.Context, p []byte, off int64) (int, error) {
 // So it is for an empty range, for one of more than 16 MiB or than the cache
 // may hold, and while the disk is full, broken, or full of blocks in use.
 func (f *File) Pin(ctx context.Context, off, n int64) (file *os.File, at int64, release func(), err error) {
-	x, b := f.store.index, f.current()
+	x, b := f.supply.index, f.current()
 	nothing := func() {}
 	if off < 0 || n < 0 || off > b.Size || n > b.Size-off {
 		return nil, 0, nothing, fmt.Errorf("pin %d bytes at %d of base %s: %w: it has %d bytes", n, off, b.ID, fault.Invalid, b.Size)
@@ -163,22 +158,17 @@ func (f *File) Pin(ctx context.Context, off, n int64) (file *os.File, at int64, 
 	if ctx.Err() != nil {
 		return nil, 0, nothing, fmt.Errorf("pin base %s: %w", b.ID, canceled(ctx))
 	}
-	if n == 0 || n > window || n > f.store.disk.max {
+	if n == 0 || n > window || n > f.supply.disk.max {
 		return nil, 0, nothing, nil
 	}
 	first, last := b.span(off, n)
-	if x.pin(b, first, last) {
-		f.store.count.hits.Add(uint64(last - first + 1))
-	} else {
+	if !x.pin(b, first, last) {
 		// What the disk would not take would be fetched for nothing, and
 		// again for the ReadAt that follows.
-		if f.store.disk.failing.Load() {
+		if !f.supply.disk.takes() {
 			return nil, 0, nothing, nil
 		}
-		if err := f.pay(ctx, b, first, last, n); err != nil {
-			return nil, 0, nothing, fmt.Errorf("pin base %s: %w", b.ID, err)
-		}
-		all, err := f.pinMissing(ctx, b, first, last)
+		all, err := f.pinMissing(ctx, b, first, last, n)
 		if err != nil || !all {
 			return nil, 0, nothing, err
 		}
@@ -193,14 +183,14 @@ func (f *File) Pin(ctx context.Context, off, n int64) (file *os.File, at int64, 
 }
 
 // pinMissing pins blocks of which some must be waited for: all of them or
-// none. It waits for nobody to release blocks: a block without a place is not
-// kept, and so not pinned.
-func (f *File) pinMissing(ctx context.Context, b *base, first, last int) (bool, error) {
+// none. It does not wait for others to release blocks: a block without a place
+// is not kept, and so not pinned.
+func (f *File) pinMissing(ctx context.Context, b *baseBlocks, first, last int, n int64) (bool, error) {
 	waiters := make([]waiter, last-first+1)
 	for k := range waiters {
 		waiters[k].pin = true
 	}
-	if err := f.claim(b, first, waiters, demand); err != nil {
+	if err := f.supply.want(ctx, b, first, waiters, n); err != nil {
 		return false, fmt.Errorf("pin base %s: %w", b.ID, err)
 	}
 	all := true
@@ -218,13 +208,43 @@ func (f *File) pinMissing(ctx context.Context, b *base, first, last int) (bool, 
 	leaveAll(waiters)
 	for k := range waiters {
 		if waiters[k].pinned {
-			f.store.index.unpin(b, first+k, first+k)
+			f.supply.index.unpin(b, first+k, first+k)
 		}
 	}
 	return false, failure
 }
 
-// canceled is the error for a reader who gave up.
-func canceled(ctx context.Context) error {
-	return fmt.Errorf("%w: %w", fault.Unavailable, ctx.Err())
+// Prefetch fetches the missing blocks of [off, off+n) soon, behind whatever
+// readers wait for. It returns at once and reports no failure. What lies
+// outside the base is ignored.
+//
+// It does less, or nothing, in three cases: if the disk takes no blocks now,
+// since a reader would fetch them once more; if half of the cache is blocks
+// that were fetched ahead and not yet read; and if more waits than the fetches
+// at once may hold.
+func (f *File) Prefetch(off, n int64) {
+	if off < 0 {
+		off, n = 0, n+off
+	}
+	b := f.current()
+	if off >= b.Size {
+		return
+	}
+	if n = min(n, b.Size-off); n > 0 {
+		first, last := b.span(off, n)
+		f.supply.advance(b, first, last)
+	}
+}
+
+// Missing returns how many of the first n bytes of the base lie in blocks that
+// are not on disk. It reads none: what is there may yet turn out to be damaged.
+func (f *File) Missing(n int64) int64 {
+	b := f.current()
+	n = min(n, b.Size)
+	if n <= 0 {
+		return 0
+	}
+	_, last := b.span(0, n)
+	f.supply.disk.look(b, 0, last)
+	return f.supply.index.missing(b, n)
 }

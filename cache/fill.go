@@ -3,26 +3,20 @@ package cache
 import (
 	"context"
 	"fmt"
-
-	"aesthetic.computer/isofs/fault"
 )
 
 // fillSpan is how many bytes Fill wants at a time: two of the largest requests.
 const fillSpan = 2 * streamRun
 
-// ErrFull is why Fill ends before it is done: what is missing has no place
-// beside what is there.
-var ErrFull = fmt.Errorf("%w: the cache has no room for more without giving up what it has", fault.Unavailable)
-
 // Fill fetches all blocks of the base that are missing, in order, and compares
 // those that an earlier process left. It gives way: nothing begins while a
 // reader waits for something, or something waits to be read ahead. After each
-// few MiB it calls progress, unless that is nil, with the bytes that were gone
-// through and those of the base.
+// few MiB it calls progress, unless that is nil, with the bytes that it
+// went through and those of the base.
 //
-// Nothing is evicted for it: it ends with ErrFull first, which wraps
-// fault.Unavailable as does the error if the disk takes no blocks, or if ctx
-// ended. Else its errors are those of ReadAt.
+// Nothing is evicted for it: it ends with ErrFull first. That wraps
+// fault.Unavailable; so do the errors if the disk takes no blocks and if ctx
+// ended. Other errors are those of ReadAt.
 func (f *File) Fill(ctx context.Context, progress func(done, total int64)) error {
 	b := f.current()
 	for first := 0; first < len(b.blocks); {
@@ -42,21 +36,9 @@ func (f *File) Fill(ctx context.Context, progress func(done, total int64)) error
 }
 
 // fill fetches what is missing of the blocks from first to last.
-func (f *File) fill(ctx context.Context, b *base, first, last int) error {
-	s := f.store
-	s.look(b, first, last)
-	if absent, cost := s.index.absent(b, first, last); absent > 0 {
-		// As reserve accounts for them.
-		most := s.disk.used.Load() + cost + 2*pageSize + 32*absent
-		if most > s.disk.max {
-			return ErrFull
-		}
-		if s.disk.failing.Load() {
-			return fmt.Errorf("%w: the disk takes no blocks", fault.Unavailable)
-		}
-	}
-	waiters := make([]waiter, last-first+1)
-	if err := f.claim(b, first, waiters, background); err != nil {
+func (f *File) fill(ctx context.Context, b *baseBlocks, first, last int) error {
+	waiters, err := f.supply.claimMissing(b, first, last)
+	if err != nil {
 		return err
 	}
 	defer leaveAll(waiters)
@@ -66,39 +48,4 @@ func (f *File) fill(ctx context.Context, b *base, first, last int) error {
 		}
 	}
 	return nil
-}
-
-// absent returns how many of the blocks from first to last are not on disk,
-// and what they would take there.
-func (x *index) absent(b *base, first, last int) (blocks, cost int64) {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	for i := first; i <= last; i++ {
-		if b.blocks[i].state == absent {
-			blocks++
-			cost += b.cost(i)
-		}
-	}
-	return blocks, cost
-}
-
-// Missing returns how many of the first n bytes of the base lie in blocks that
-// are not on disk. It reads none: what is there may yet turn out to be damaged.
-func (f *File) Missing(n int64) int64 {
-	x, b := f.store.index, f.current()
-	n = min(n, b.Size)
-	if n <= 0 {
-		return 0
-	}
-	_, last := b.span(0, n)
-	f.store.look(b, 0, last)
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	missing := int64(0)
-	for i := range last + 1 {
-		if b.blocks[i].state == absent {
-			missing += min(b.length(i), n-b.offset(i))
-		}
-	}
-	return missing
 }

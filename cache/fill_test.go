@@ -13,13 +13,13 @@ func TestFill(t *testing.T) {
 	const size = 20<<20 + 777
 	dir := t.TempDir()
 	src := newSource(1, size, 64*kib)
-	s := openStore(t, Config{Dir: dir})
+	s := openCache(t, Config{Dir: dir})
 	f := openBlob(t, s, src)
 	if n := f.Missing(size + 5); n != size {
 		t.Errorf("%d bytes are missing of nothing", n)
 	}
 	src.check(t, f, 5<<20, 3<<20)
-	s.pulls.Wait()
+	s.fetch.pulls.Wait()
 	for n, want := range map[int64]int64{0: 0, 5 << 20: 5 << 20, 5<<20 + 1: 5 << 20, 8 << 20: 5 << 20, 8<<20 + 1: 5<<20 + 1} {
 		if got := f.Missing(n); got != want {
 			t.Errorf("%d of the first %d bytes are missing, want %d", got, n, want)
@@ -38,12 +38,12 @@ func TestFill(t *testing.T) {
 	if st := s.Stats(); st.FetchedBytes != size || st.Evictions != 0 || st.Hits != 0 {
 		t.Errorf("stats %+v", st)
 	}
-	s.pulls.Wait()
+	s.fetch.pulls.Wait()
 	if s.index.pinned != 0 {
 		t.Errorf("%d pins are left", s.index.pinned)
 	}
 	s.Close()
-	s = openStore(t, Config{Dir: dir})
+	s = openCache(t, Config{Dir: dir})
 	src.spoil = off
 	f = openBlob(t, s, src)
 	if n := f.Missing(size); n != 0 {
@@ -60,7 +60,7 @@ func TestFill(t *testing.T) {
 
 func TestFillEvictsNothing(t *testing.T) {
 	src, other := newSource(1, 32<<20, 64*kib), newSource(2, 4<<20, 64*kib)
-	s := openStore(t, Config{MaxBytes: 21 << 20})
+	s := openCache(t, Config{MaxBytes: 21 << 20})
 	f := openBlob(t, s, src)
 	other.check(t, openBlob(t, s, other), 0, 4<<20)
 	err := f.Fill(t.Context(), nil)
@@ -68,7 +68,7 @@ func TestFillEvictsNothing(t *testing.T) {
 	if !errors.Is(err, ErrFull) {
 		t.Errorf("got %v", err)
 	}
-	s.pulls.Wait()
+	s.fetch.pulls.Wait()
 	if st := s.Stats(); st.Evictions != 0 || st.FetchedBytes != 20<<20 {
 		t.Errorf("stats %+v", st)
 	}
@@ -76,7 +76,7 @@ func TestFillEvictsNothing(t *testing.T) {
 
 func TestFillFails(t *testing.T) {
 	src := newSource(1, 4<<20, 64*kib)
-	s := openStore(t, Config{})
+	s := openCache(t, Config{})
 	f := openBlob(t, s, src)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
@@ -85,10 +85,10 @@ func TestFillFails(t *testing.T) {
 	if err := f.Fill(t.Context(), nil); !errors.Is(err, errOff) {
 		t.Errorf("got %v", err)
 	}
-	s.pulls.Wait()
+	s.fetch.pulls.Wait()
 	src.spoil = func(p []byte, _, _ int64) error { clear(p); return nil }
 	wantKind(t, f.Fill(t.Context(), nil), fault.Corrupt)
-	s.pulls.Wait()
+	s.fetch.pulls.Wait()
 	src.spoil = nil
 	s.disk.failing.Store(true)
 	calls := src.calls.Load()
@@ -107,7 +107,7 @@ func TestFillGivesWay(t *testing.T) {
 	src := newSource(1, 16<<20, 256*kib)
 	gate, began := make(chan struct{}), make(chan struct{}, 100)
 	src.spoil = func([]byte, int64, int64) error { began <- struct{}{}; <-gate; return nil }
-	s := openStore(t, Config{Fetches: 4})
+	s := openCache(t, Config{Fetches: 4})
 	f := openBlob(t, s, src)
 	filled := make(chan error)
 	go func() { filled <- f.Fill(t.Context(), nil) }()

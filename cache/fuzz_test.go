@@ -70,7 +70,7 @@ func FuzzLeftovers(f *testing.F) {
 		src.spoil = off
 		left(t, dir, src)
 		src.spoil = nil
-		s := openStore(t, Config{Dir: dir, MaxBytes: limit, Fetches: 2})
+		s := openCache(t, Config{Dir: dir, MaxBytes: limit, Fetches: 2})
 		defer s.Close()
 		view := openBlob(t, s, src)
 		for range 2 {
@@ -78,7 +78,7 @@ func FuzzLeftovers(f *testing.F) {
 				t.Errorf("%d bytes on disk, the limit is %d", got, limit)
 			}
 			src.check(t, view, 0, src.blob.Size)
-			s.pulls.Wait()
+			s.fetch.pulls.Wait()
 		}
 	})
 }

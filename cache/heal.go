@@ -9,21 +9,21 @@ import (
 )
 
 // A disk that fails is no reason to serve nothing: what it does not take is
-// served without being kept. It is tried again by itself, and a directory that
-// was deleted is made again.
+// served without being kept. The cache tries the disk again by itself, and makes
+// again a directory that was deleted.
 
 const (
-	// calm is how many blocks must be kept in a row before the log says that it
-	// works again. A cache that is too small for its readers works every other
-	// time.
-	calm = 64
+	// healthyRun is how many blocks must be kept in a row before the log says
+	// that the disk works again. A cache that is too small for its readers works
+	// every other time.
+	healthyRun = 64
 
-	// After so many writes in a row that the disk refused it is left alone for
+	// After maxFailures refused writes in a row the disk is left alone for
 	// restTime: a broken disk takes long to say no. Then one write finds out.
-	enough   = 3
-	restTime = 30 * time.Second
+	maxFailures = 3
+	restTime    = 30 * time.Second
 
-	// healTime is how often it is looked whether the directory is still there.
+	// healTime is how often the cache looks whether the directory is still there.
 	healTime = 5 * time.Second
 )
 
@@ -32,110 +32,102 @@ const (
 type health struct {
 	now     func() time.Time
 	failing atomic.Bool // the last block could not be kept
-	refused atomic.Bool // and that was the disk's doing
+	refused atomic.Bool // and the disk was the reason
 	lost    atomic.Bool // the directory was deleted, and cannot be made again
 
-	episode  bool // it was said that blocks are not kept
+	episode  bool // the log says that blocks are not kept
 	kept     int  // blocks since the last that was not
 	failures int  // writes in a row that the disk refused
 	rested   time.Time
 }
 
-// resting reports whether the disk is left alone.
-func (h *health) resting() bool { return h.failures >= enough && h.now().Before(h.rested) }
+// restingLocked reports whether the disk is left alone.
+func (h *health) restingLocked() bool { return h.failures >= maxFailures && h.now().Before(h.rested) }
 
-// judge takes note of how a block was kept. The caller holds disk.mu.
-func (s *Store) judge(err error) {
-	d := s.disk
+// judgeLocked takes note of how a block was kept.
+func (d *disk) judgeLocked(err error) {
 	d.failing.Store(err != nil)
 	if err == nil {
 		d.refused.Store(false)
 		d.failures = 0
 		d.kept++
-		if d.episode && d.kept >= calm {
+		if d.episode && d.kept >= healthyRun {
 			d.episode = false
-			s.log.Info("cache: keeping blocks again", "dir", s.dir)
+			d.log.Info("cache: keeping blocks again", "dir", d.path)
 		}
 		return
 	}
 	d.kept = 0
-	s.count.uncached.Add(1)
+	d.count(func(s *DiskStats) { s.Uncached++ })
 	if !errors.Is(err, errInUse) {
-		s.refuse()
+		d.refuseLocked()
 	}
 	if !d.episode {
 		d.episode = true
-		s.log.Warn("cache: cannot keep blocks, serving them without", "dir", s.dir, "used", d.used.Load(), "limit", d.max, "error", err)
+		d.log.Warn("cache: cannot keep blocks, serving them without", "dir", d.path, "used", d.used.Load(), "limit", d.max, "error", err)
 	}
 }
 
-// refuse takes note that the disk did not take a block.
-func (s *Store) refuse() {
-	d := s.disk
-	s.count.writeErrors.Add(1)
+// refuseLocked takes note that the disk did not take a block.
+func (d *disk) refuseLocked() {
+	d.count(func(s *DiskStats) { s.WriteErrors++ })
 	d.refused.Store(true)
 	d.failures++
-	if d.failures < enough {
+	if d.failures < maxFailures {
 		return
 	}
-	if d.failures == enough {
-		s.log.Warn("cache: the disk is left alone for a while", "dir", s.dir, "for", restTime, "failures", d.failures)
+	if d.failures == maxFailures {
+		d.log.Warn("cache: the disk is left alone for a while", "dir", d.path, "for", restTime, "failures", d.failures)
 	}
 	d.rested = d.now().Add(restTime)
 }
 
-// heal makes anew what was deleted under the Store: the directory, the files.
-// What is pinned stays in the files that it is in.
-func (s *Store) heal() {
-	d := s.disk
+// heal makes again what was deleted while the Cache is open: the directory, the
+// files. What is pinned stays in the files that it is in.
+func (d *disk) heal() {
 	if d.root == nil {
 		return
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if deleted(int(d.lock.Fd())) {
-		anew := &disk{dir: d.dir, max: d.max}
-		if err := anew.open(); err != nil {
-			_ = anew.close()
+		fresh, strays, err := openDirectory(d.path)
+		if err != nil {
 			if !d.lost.Swap(true) {
-				s.log.Warn("cache: the directory was deleted and cannot be made again", "dir", s.dir, "error", err)
+				d.log.Warn("cache: the directory was deleted and cannot be made again", "dir", d.path, "error", err)
 			}
 			return
 		}
-		_ = d.close() // nobody can come by what was deleted
-		for _, st := range d.strays {
-			d.used.Add(-st.bytes)
-		}
-		d.root, d.lock, d.strays = anew.root, anew.lock, anew.strays
-		d.used.Add(anew.used.Load())
+		_ = d.directory.close() // no name leads to it any more
+		d.directory = fresh
+		d.setStraysLocked(strays)
 		d.failures = 0
 		d.failing.Store(false)
 		d.refused.Store(false)
 		d.lost.Store(false)
-		s.log.Warn("cache: the directory was deleted, made it again", "dir", s.dir)
+		d.log.Warn("cache: the directory was deleted, made it again", "dir", d.path)
 	}
-	for _, b := range s.index.all() {
+	for _, b := range d.index.all() {
 		if f := b.file.Load(); f != nil && deleted(int(f.Fd())) {
-			s.renew(b)
+			d.renewLocked(b)
 		}
 	}
-	_ = s.fit()
+	_ = d.fitLocked()
 }
 
-// renew begins b, whose file was deleted, with a new one. The caller holds
-// disk.mu.
-func (s *Store) renew(b *base) {
-	s.disk.used.Add(-b.space.bytes())
-	if !b.scanned.Load() {
-		s.disk.unscanned--
+// renewLocked begins b, whose file was deleted, with a new one.
+func (d *disk) renewLocked(b *baseBlocks) {
+	d.used.Add(-b.disk.space.bytes())
+	if !b.disk.scanned.Load() {
+		d.unscanned--
 	}
-	if s.index.retire(b) {
+	if d.index.retire(b) {
 		b.file.Load().Close()
 		return
 	}
-	// Else it is closed when it is collected as garbage, after those who have
-	// it pinned let go of it.
-	s.log.Info("cache: the file of a base was deleted; it is in use, and its space is free later", "base", b.ID, "dir", s.dir)
+	// Else the garbage collector closes it, after the readers who have it
+	// pinned let go of it.
+	d.log.Info("cache: the file of a base was deleted; it is in use, and its space is free later", "base", b.ID, "dir", d.path)
 }
 
 // deleted reports whether no name leads to an open file or directory. One that
@@ -145,19 +137,9 @@ func deleted(fd int) bool {
 	return unix.Fstat(fd, &st) == nil && st.Nlink == 0
 }
 
-// healLoop heals now and then, until the Store is closed.
-func (s *Store) healLoop() {
-	for s.pause(healTime) {
-		s.heal()
-	}
-}
-
-// pause waits, and reports whether the Store is still open then.
-func (s *Store) pause(d time.Duration) bool {
-	select {
-	case <-s.ctx.Done():
-		return false
-	case <-time.After(d):
-		return true
+// healLoop heals now and then, until the Cache is closed.
+func (d *disk) healLoop() {
+	for d.upkeep.pause(healTime) {
+		d.heal()
 	}
 }

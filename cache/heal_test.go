@@ -13,8 +13,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// later has the Store's clock go on.
-func later(s *Store, by time.Duration) {
+// later has the Cache's clock go on.
+func later(s *Cache, by time.Duration) {
 	s.disk.mu.Lock()
 	defer s.disk.mu.Unlock()
 	now := s.disk.now().Add(by)
@@ -22,7 +22,7 @@ func later(s *Store, by time.Duration) {
 }
 
 // refuse has writes fail while the result is not nil.
-func refuse(s *Store) *atomic.Pointer[error] {
+func refuse(s *Cache) *atomic.Pointer[error] {
 	var with atomic.Pointer[error]
 	s.disk.mu.Lock()
 	defer s.disk.mu.Unlock()
@@ -40,7 +40,7 @@ func TestBrokenDiskIsLeftAlone(t *testing.T) {
 		t.Run(broken.Error(), func(t *testing.T) {
 			log := &record{}
 			src := newSource(1, 1<<20, 64*kib)
-			s := openStore(t, Config{Log: log.logger()})
+			s := openCache(t, Config{Log: log.logger()})
 			f := openBlob(t, s, src)
 			with := refuse(s)
 			later(s, 0)
@@ -83,7 +83,7 @@ func TestBrokenDiskIsLeftAlone(t *testing.T) {
 				t.Error("blocks are not kept again")
 			}
 			if n := log.count("is left alone"); n != 1 {
-				t.Errorf("said %d times that the disk is left alone", n)
+				t.Errorf("logged %d times that the disk is left alone", n)
 			}
 		})
 	}
@@ -93,7 +93,7 @@ func TestDirectoryDeletedWhileOpen(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "cache")
 	log := &record{}
 	src, late, other := newSource(1, 1<<20, 64*kib), newSource(2, 1<<20, 64*kib), newSource(3, 300_000, 4*kib)
-	s := openStore(t, Config{Dir: dir, Log: log.logger()})
+	s := openCache(t, Config{Dir: dir, Log: log.logger()})
 	f, g := openBlob(t, s, src), openBlob(t, s, other)
 	src.check(t, f, 0, 512*kib)
 	other.check(t, g, 0, 300_000)
@@ -101,8 +101,8 @@ func TestDirectoryDeletedWhileOpen(t *testing.T) {
 	if err != nil || file == nil {
 		t.Fatal(file, err)
 	}
-	gone := g.current()
-	idle := gone.file.Load()
+	old := g.current()
+	idle := old.file.Load()
 	if err := os.RemoveAll(dir); err != nil {
 		t.Fatal(err)
 	}
@@ -115,12 +115,12 @@ func TestDirectoryDeletedWhileOpen(t *testing.T) {
 		t.Errorf("stats %+v", s.Stats())
 	}
 
-	s.heal()
+	s.disk.heal()
 	if _, err := idle.Stat(); err == nil {
-		t.Error("the deleted file of a base that nobody had pinned is still open")
+		t.Error("the deleted file of a base without pins is still open")
 	}
-	// Who began before that finds nothing in it.
-	if s.index.pin(gone, 0, 0) || s.index.recent.Contains(place{gone, 0}) {
+	// A reader who still has the old base finds nothing in it.
+	if s.index.pin(old, 0, 0) || s.index.recent.Contains(place{old, 0}) {
 		t.Error("a block in a file that is closed is present")
 	}
 	if _, err := Open(Config{Dir: dir, MaxBytes: 1 << 20}); err == nil {
@@ -142,14 +142,14 @@ func TestDirectoryDeletedWhileOpen(t *testing.T) {
 	}
 	src.readPinned(t, file, at, 64*kib, 128*kib)
 	release()
-	s.heal() // nothing to do
+	s.disk.heal() // nothing to do
 	if n := log.count("made it again"); n != 1 {
-		t.Errorf("said %d times", n)
+		t.Errorf("logged %d times", n)
 	}
 
 	s.Close()
 	src.spoil, late.spoil, other.spoil = off, off, off
-	s = openStore(t, Config{Dir: dir})
+	s = openCache(t, Config{Dir: dir})
 	for _, b := range []*source{src, late, other} {
 		b.check(t, openBlob(t, s, b), 0, b.blob.Size)
 	}
@@ -160,7 +160,7 @@ func TestDirectoryDeletedForGood(t *testing.T) {
 	parent := filepath.Join(t.TempDir(), "parent")
 	log := &record{}
 	src := newSource(1, 1<<20, 64*kib)
-	s := openStore(t, Config{Dir: filepath.Join(parent, "cache"), Log: log.logger()})
+	s := openCache(t, Config{Dir: filepath.Join(parent, "cache"), Log: log.logger()})
 	f := openBlob(t, s, src)
 	src.check(t, f, 0, 512*kib)
 	if err := os.RemoveAll(parent); err != nil {
@@ -170,37 +170,37 @@ func TestDirectoryDeletedForGood(t *testing.T) {
 		t.Fatal(err)
 	}
 	for range 2 {
-		s.heal()
+		s.disk.heal()
 		src.check(t, f, 0, 1<<20)
 		if !s.Stats().Degraded {
-			t.Error("not said to be degraded")
+			t.Error("does not count as degraded")
 		}
 	}
 	if n := log.count("cannot be made again"); n != 1 {
-		t.Errorf("said %d times", n)
+		t.Errorf("logged %d times", n)
 	}
 	if err := os.Remove(parent); err != nil {
 		t.Fatal(err)
 	}
-	s.heal()
+	s.disk.heal()
 	src.check(t, f, 0, 1<<20)
 	if s.Stats().Degraded || onDisk(t, s.dir) < 1<<20 {
 		t.Errorf("stats %+v, on disk %d bytes", s.Stats(), onDisk(t, s.dir))
 	}
 }
 
-// Only the file goes: as if the directory had, for that base.
+// Only the file is deleted: for that base it is as if the directory was.
 func TestFileDeletedWhileOpen(t *testing.T) {
 	dir := t.TempDir()
 	src, other := newSource(1, 1<<20, 64*kib), newSource(2, 1<<20, 64*kib)
-	s := openStore(t, Config{Dir: dir})
+	s := openCache(t, Config{Dir: dir})
 	f, g := openBlob(t, s, src), openBlob(t, s, other)
 	src.check(t, f, 0, 1<<20)
 	other.check(t, g, 0, 1<<20)
 	if err := os.Remove(filepath.Join(dir, name(src.blob.ID))); err != nil {
 		t.Fatal(err)
 	}
-	s.heal()
+	s.disk.heal()
 	if used := s.Stats().DiskBytes; used > 1<<20+100*kib {
 		t.Errorf("%d bytes accounted", used)
 	}
@@ -213,7 +213,7 @@ func TestFileDeletedWhileOpen(t *testing.T) {
 	if err := os.Rename(dir, dir+"-moved"); err != nil {
 		t.Fatal(err)
 	}
-	s.heal()
+	s.disk.heal()
 	src.check(t, f, 0, 1<<20)
 	if err := os.Rename(dir+"-moved", dir); err != nil {
 		t.Fatal(err)
@@ -224,9 +224,9 @@ func TestFileDeletedWhileOpen(t *testing.T) {
 func TestDeletedUnderReaders(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "cache")
 	m := &model{t: t, dir: dir, sources: []*source{newSource(1, 1<<20+777, 64*kib), newSource(2, 777_777, 4*kib)}}
-	m.store = openStore(t, Config{Dir: dir, MaxBytes: 1 << 20, Fetches: 3})
+	m.cache = openCache(t, Config{Dir: dir, MaxBytes: 1 << 20, Fetches: 3})
 	for _, src := range m.sources {
-		m.files = append(m.files, openBlob(t, m.store, src))
+		m.files = append(m.files, openBlob(t, m.cache, src))
 	}
 	var all sync.WaitGroup
 	var deleted atomic.Int64
@@ -257,7 +257,7 @@ func TestDeletedUnderReaders(t *testing.T) {
 		if times%2 == 0 && err == nil {
 			os.RemoveAll(dir)
 		}
-		m.store.heal()
+		m.cache.disk.heal()
 		deleted.Add(1)
 		runtime.Gosched()
 	}

@@ -1,9 +1,11 @@
 package cache
 
 import (
+	"encoding/hex"
 	"fmt"
 	"math"
 	"os"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -12,19 +14,60 @@ import (
 	"aesthetic.computer/isofs/fault"
 )
 
+// MaxBlockSize is the largest block in bytes, and the most that is fetched by
+// one request that a reader waits for.
+const MaxBlockSize = 1 << 20
+
+// pageSize is what the block size must be a multiple of and what space is
+// counted in: file systems make holes of whole pages.
+const pageSize = 4096
+
+// Blob describes the bytes of one base.
+type Blob struct {
+	ID        string     // SHA-256 of the whole, 64 lower-case hex digits; names the file
+	Size      int64      // in bytes, more than 0
+	BlockSize int64      // in bytes, a multiple of 4096, at most MaxBlockSize
+	Sums      [][32]byte // SHA-256 of each block; the last may be short
+}
+
+// Validate checks the description against itself; errors wrap fault.Invalid.
+func (b Blob) Validate() error {
+	if id, err := hex.DecodeString(b.ID); err != nil || len(id) != 32 || hex.EncodeToString(id) != b.ID {
+		return fmt.Errorf("%w: base id %q: want 64 lower-case hex digits", fault.Invalid, b.ID)
+	}
+	if b.Size <= 0 {
+		return fmt.Errorf("%w: base %s: size %d", fault.Invalid, b.ID, b.Size)
+	}
+	if b.BlockSize <= 0 || b.BlockSize > MaxBlockSize || b.BlockSize%pageSize != 0 {
+		return fmt.Errorf("%w: base %s: block size %d: want a multiple of %d up to %d", fault.Invalid, b.ID, b.BlockSize, pageSize, MaxBlockSize)
+	}
+	if want := (b.Size-1)/b.BlockSize + 1; int64(len(b.Sums)) != want {
+		return fmt.Errorf("%w: base %s: %d block sums for %d blocks", fault.Invalid, b.ID, len(b.Sums), want)
+	}
+	return nil
+}
+
+// same reports whether a and b describe the same bytes in the same blocks.
+func (b Blob) same(a Blob) bool {
+	return a.ID == b.ID && a.Size == b.Size && a.BlockSize == b.BlockSize && slices.Equal(a.Sums, b.Sums)
+}
+
 // A state is what is known of one block on disk.
 type state uint8
 
 const (
-	// absent: a hole in the file. Not in index.recent.
+	// absent: a hole in the file. Not in blockIndex.recent.
 	absent state = iota
 	// unverified: an earlier process left it, or reading it failed.
 	unverified
 	// present: this process compared it and wrote or read it.
 	present
-	// unknown: the file of an earlier process was not looked into yet. Whoever
-	// wants the block calls Store.look first. Not in index.recent.
+	// unknown: the file of an earlier process was not looked into yet. Readers
+	// call look before they want the block. Not in blockIndex.recent.
 	unknown
+	// partial: the file has some of its pages. Only an answer of leftovers: such
+	// a block becomes a hole, and absent.
+	partial
 )
 
 // A block is what is known of one block of a base. Guarded by index.mu.
@@ -39,70 +82,84 @@ type block struct {
 	came bool
 }
 
-// A base is one base of the Store.
-type base struct {
+// A baseBlocks is one base of the Cache, block by block.
+type baseBlocks struct {
 	Blob
 	blocks []block                 // guarded by index.mu
-	file   atomic.Pointer[os.File] // set once by adopt; nil only while no block is on disk
-	space  space                   // guarded by disk.mu
+	file   atomic.Pointer[os.File] // the disk sets it once; nil only while no block is on disk
+	disk   baseFile                // what the disk knows of the file
 
-	// What an earlier process left is looked into from the first block on, and
-	// besides where somebody reads.
-	looked  int         // blocks from the first on; guarded by disk.mu
-	scanned atomic.Bool // none is unknown
-
-	// next is in the place of this base, whose file is gone from the directory.
-	// Who is at work with this one finishes with it; none of its blocks is
-	// present any more. Set once, with index.mu held.
-	next atomic.Pointer[base]
+	// next is in the place of this base, after its file was deleted. A reader
+	// who has this one finishes with it; none of its blocks is present any more.
+	// Set once, with index.mu held.
+	next atomic.Pointer[baseBlocks]
 }
 
 // length of block i in bytes.
-func (b *base) length(i int) int64 { return min(b.BlockSize, b.Size-b.offset(i)) }
+func (b *baseBlocks) length(i int) int64 { return min(b.BlockSize, b.Size-b.offset(i)) }
 
 // offset of block i in the base, and in its file.
-func (b *base) offset(i int) int64 { return int64(i) * b.BlockSize }
+func (b *baseBlocks) offset(i int) int64 { return int64(i) * b.BlockSize }
+
+// cost of block i on disk.
+func (b *baseBlocks) cost(i int) int64 { return (b.length(i) + pageSize - 1) / pageSize * pageSize }
 
 // span returns the first and last block of the n > 0 bytes from off on.
-func (b *base) span(off, n int64) (first, last int) {
+func (b *baseBlocks) span(off, n int64) (first, last int) {
 	return int(off / b.BlockSize), int((off + n - 1) / b.BlockSize)
 }
 
 // place names one block of one base.
 type place struct {
-	base  *base
+	base  *baseBlocks
 	block int
 }
 
-// An index is what the Store knows of its blocks, in memory.
-type index struct {
-	// mu guards the fields below and base.blocks with what hangs on them. It
-	// is never held over a system call or a copy of bytes. Whoever needs
-	// disk.mu too takes that first.
+// A blockIndex is what the Cache knows of its blocks, in memory.
+type blockIndex struct {
+	// mu guards the fields below and baseBlocks.blocks with what hangs on them.
+	// It is never held over a system call or a copy of bytes. A caller that
+	// needs disk.mu too takes that first.
 	mu     sync.Mutex
-	bases  map[string]*base
+	bases  map[string]*baseBlocks
 	recent *simplelru.LRU[place, struct{}] // blocks that are not absent, by their last use
 	pinned int                             // sum of block.pins
 	closed bool
 	idle   func() // called when pinned falls to 0
 	unused int64  // cost of the blocks that are ahead
-	wasted uint64 // blocks that were ahead until they were evicted
+	counts ReadStats
 }
 
-func newIndex() *index {
+// ReadStats are about the blocks that readers wanted, or were expected to want.
+type ReadStats struct {
+	Hits   uint64 // blocks that were wanted and present
+	Misses uint64 // blocks that were wanted and not, those waited for in common included
+
+	Ahead       uint64 // blocks that were fetched ahead of readers
+	AheadUnused uint64 // those of them that were evicted before a reader came for them
+}
+
+// stats returns the counters of now.
+func (x *blockIndex) stats() ReadStats {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.counts
+}
+
+func newBlockIndex() *blockIndex {
 	// Its size is bounded by the disk, not by a count. The error is for sizes
 	// below 1.
 	recent, err := simplelru.NewLRU[place, struct{}](math.MaxInt, nil)
 	if err != nil {
 		panic(err)
 	}
-	return &index{bases: map[string]*base{}, recent: recent}
+	return &blockIndex{bases: map[string]*baseBlocks{}, recent: recent}
 }
 
 var errClosed = fmt.Errorf("%w: the cache is closed", fault.Unavailable)
 
 // close makes all that follows fail, and reports whether it was the first to.
-func (x *index) close() bool {
+func (x *blockIndex) close() bool {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	first := !x.closed
@@ -111,7 +168,7 @@ func (x *index) close() bool {
 }
 
 // whenUnpinned calls f now, or when the last pin is released.
-func (x *index) whenUnpinned(f func()) {
+func (x *blockIndex) whenUnpinned(f func()) {
 	x.mu.Lock()
 	if x.pinned > 0 {
 		x.idle = f
@@ -123,7 +180,7 @@ func (x *index) whenUnpinned(f func()) {
 }
 
 // base returns the base of that id, or nil.
-func (x *index) base(id string) (*base, error) {
+func (x *blockIndex) base(id string) (*baseBlocks, error) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	if x.closed {
@@ -132,16 +189,16 @@ func (x *index) base(id string) (*base, error) {
 	return x.bases[id], nil
 }
 
-func (x *index) add(b *base) {
+func (x *blockIndex) add(b *baseBlocks) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	x.bases[b.ID] = b
 }
 
-func (x *index) all() []*base {
+func (x *blockIndex) all() []*baseBlocks {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	var all []*base
+	var all []*baseBlocks
 	for _, b := range x.bases {
 		all = append(all, b)
 	}
@@ -150,7 +207,7 @@ func (x *index) all() []*base {
 
 // pin pins the blocks from first to last if all of them are present. They
 // must be unpinned then.
-func (x *index) pin(b *base, first, last int) bool {
+func (x *blockIndex) pin(b *baseBlocks, first, last int) bool {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	if x.closed {
@@ -164,14 +221,15 @@ func (x *index) pin(b *base, first, last int) bool {
 	for i := first; i <= last; i++ {
 		b.blocks[i].pins++
 		x.recent.Get(place{b, i})
-		x.want(b, i)
+		x.clearAheadLocked(b, i)
 	}
 	x.pinned += last - first + 1
+	x.counts.Hits += uint64(last - first + 1)
 	return true
 }
 
 // unpin undoes one pin of each block from first to last.
-func (x *index) unpin(b *base, first, last int) {
+func (x *blockIndex) unpin(b *baseBlocks, first, last int) {
 	x.mu.Lock()
 	for i := first; i <= last; i++ {
 		b.blocks[i].pins--
@@ -193,9 +251,9 @@ func (x *index) unpin(b *base, first, last int) {
 	}
 }
 
-// lose has the blocks from first to last compared again before the next use,
-// after reading one of them failed.
-func (x *index) lose(b *base, first, last int) {
+// lose marks the blocks from first to last to be compared again before the next
+// use, after reading one of them failed.
+func (x *blockIndex) lose(b *baseBlocks, first, last int) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	for i := first; i <= last; i++ {
@@ -206,8 +264,8 @@ func (x *index) lose(b *base, first, last int) {
 }
 
 // victim makes the block that was not used for the longest absent and returns
-// it: the caller, who holds disk.mu, makes it a hole.
-func (x *index) victim() (place, bool) {
+// it. The disk makes it a hole before it lets go of disk.mu.
+func (x *blockIndex) victim() (place, bool) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	for range x.recent.Len() {
@@ -221,37 +279,57 @@ func (x *index) victim() (place, bool) {
 	return place{}, false
 }
 
-// take makes a block absent which nobody has pinned but its flight.
-func (x *index) take(p place) bool {
+// take makes a block absent that only its flight has pinned, and reports
+// whether it did. The disk makes it a hole before it lets go of disk.mu.
+func (x *blockIndex) take(p place) bool {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	return x.takeLocked(p, 1)
 }
 
-func (x *index) takeLocked(p place, pins int32) bool {
+func (x *blockIndex) takeLocked(p place, pins int32) bool {
 	bl := &p.base.blocks[p.block]
 	if bl.state == absent || bl.state == unknown || bl.pins != pins {
 		return false
 	}
 	bl.state = absent
 	x.recent.Remove(p)
-	if x.want(p.base, p.block) {
-		x.wasted++
+	if x.clearAheadLocked(p.base, p.block) {
+		x.counts.AheadUnused++
 	}
 	return true
 }
 
+// hold pins the first block from i on that is on disk and not on its way, for
+// the scrubber, which does not count as a use of the block. It returns -1 if there is none.
+func (x *blockIndex) hold(b *baseBlocks, i int) int {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.closed {
+		return -1
+	}
+	for ; i < len(b.blocks); i++ {
+		bl := &b.blocks[i]
+		if (bl.state == present || bl.state == unverified) && bl.flight == nil {
+			bl.pins++
+			x.pinned++
+			return i
+		}
+	}
+	return -1
+}
+
 // found records a block that may be on disk or not.
-func (x *index) found(b *base, i int) {
+func (x *blockIndex) found(b *baseBlocks, i int) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	b.blocks[i].state = unverified
 	x.recent.Add(place{b, i}, struct{}{})
 }
 
-// change has all blocks that are in one state in another one. Neither is one
-// in which blocks are in recent.
-func (x *index) change(b *base, from, to state) {
+// change puts all blocks that are in one state in another one. Neither is a
+// state in which blocks are in recent.
+func (x *blockIndex) change(b *baseBlocks, from, to state) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	for i := range b.blocks {
@@ -264,7 +342,7 @@ func (x *index) change(b *base, from, to state) {
 // resolve takes over what was found in the file of the blocks from first on,
 // of those that are in state unknown. It returns how many are there, what they
 // cost, and those of which only a part is there.
-func (x *index) resolve(b *base, first int, found []state) (blocks, bytes int64, broken []int) {
+func (x *blockIndex) resolve(b *baseBlocks, first int, found []state) (blocks, bytes int64, broken []int) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	for k, is := range found {
@@ -280,7 +358,7 @@ func (x *index) resolve(b *base, first int, found []state) (blocks, bytes int64,
 			x.recent.Add(place{b, i}, struct{}{})
 			blocks++
 			bytes += b.cost(i)
-		case unknown:
+		case partial:
 			broken = append(broken, i)
 		}
 	}
@@ -288,7 +366,7 @@ func (x *index) resolve(b *base, first int, found []state) (blocks, bytes int64,
 }
 
 // unlessClosed calls start, which begins what Close waits for.
-func (x *index) unlessClosed(start func()) {
+func (x *blockIndex) unlessClosed(start func()) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	if !x.closed {
@@ -296,12 +374,12 @@ func (x *index) unlessClosed(start func()) {
 	}
 }
 
-// retire puts an empty base in the place of b, and reports whether nobody has
-// blocks of b pinned. The caller holds disk.mu.
-func (x *index) retire(b *base) (idle bool) {
+// retire puts an empty base in the place of b, and reports whether no block of
+// b is pinned. The disk holds disk.mu, so that it writes no more blocks of b.
+func (x *blockIndex) retire(b *baseBlocks) (idle bool) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	next := &base{Blob: b.Blob, blocks: make([]block, len(b.blocks))}
+	next := &baseBlocks{Blob: b.Blob, blocks: make([]block, len(b.blocks))}
 	x.bases[b.ID] = next
 	b.next.Store(next)
 	idle = true
@@ -311,16 +389,40 @@ func (x *index) retire(b *base) (idle bool) {
 		bl.state = absent
 		x.recent.Remove(place{b, i})
 		if bl.flight == nil {
-			x.want(b, i)
+			x.clearAheadLocked(b, i)
 		}
 	}
 	return idle
 }
 
-// isAbsent reports whether a block has no place on disk. The caller holds
-// disk.mu and has the block pinned, so that the answer lasts.
-func (x *index) isAbsent(b *base, i int) bool {
+// isAbsent reports whether a block has no place on disk. The answer lasts while
+// the disk holds disk.mu and the block is pinned.
+func (x *blockIndex) isAbsent(b *baseBlocks, i int) bool {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	return b.blocks[i].state == absent
+}
+
+// clearAheadLocked clears the block's read-ahead mark and reports whether it was set.
+func (x *blockIndex) clearAheadLocked(b *baseBlocks, i int) bool {
+	bl := &b.blocks[i]
+	was := bl.ahead
+	if was {
+		bl.ahead = false
+		x.unused -= b.cost(i)
+	}
+	return was
+}
+
+// missing returns how many of the first n bytes lie in absent blocks.
+func (x *blockIndex) missing(b *baseBlocks, n int64) (bytes int64) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	_, last := b.span(0, n)
+	for i := range last + 1 {
+		if b.blocks[i].state == absent {
+			bytes += min(b.length(i), n-b.offset(i))
+		}
+	}
+	return bytes
 }

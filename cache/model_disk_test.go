@@ -13,7 +13,7 @@ import (
 
 // What a model does to its disk.
 
-// reopen closes the store, damages the disk, and opens it again. Or it is
+// reopen closes the cache, damages the disk, and opens it again. Or it is
 // killed: what goes on is what was there at some moment.
 func (m *model) reopen() {
 	killed := m.r.IntN(2) == 0
@@ -23,7 +23,7 @@ func (m *model) reopen() {
 		m.dir = next
 	}
 	m.releaseAll()
-	if err := m.store.Close(); err != nil {
+	if err := m.cache.Close(); err != nil {
 		m.t.Fatal(err)
 	}
 	for range m.r.IntN(4) {
@@ -54,7 +54,7 @@ func (m *model) reopen() {
 		m.limit = (1 + m.r.Int64N(24)) * 64 * kib
 	}
 	m.open()
-	if got := taken(m.t, m.store); got > m.limit {
+	if got := taken(m.t, m.cache); got > m.limit {
 		m.t.Errorf("%d bytes on disk after opening, the limit is %d", got, m.limit)
 	}
 }
@@ -98,7 +98,7 @@ func (m *model) fill() {
 	r, was := reader{m, m.r}, m.origin.Load()
 	k := m.r.IntN(len(m.files))
 	err := m.files[k].Fill(context.Background(), nil)
-	if err != nil && !errors.Is(err, ErrFull) && !m.store.Stats().Degraded {
+	if err != nil && !errors.Is(err, ErrFull) && !m.cache.Stats().Degraded {
 		r.allowed(err, was)
 	}
 }
@@ -106,14 +106,14 @@ func (m *model) fill() {
 // rot damages blocks that are in use, and scrubs.
 func (m *model) rot() {
 	m.releaseAll()
-	m.store.pulls.Wait()
+	m.cache.fetch.pulls.Wait()
 	hurt := uint64(0)
-	for _, b := range m.store.index.all() {
+	for _, b := range m.cache.index.all() {
 		for i := range b.blocks {
 			// What an earlier process left may be looked into meanwhile.
-			m.store.index.mu.Lock()
+			m.cache.index.mu.Lock()
 			in := b.blocks[i].state
-			m.store.index.mu.Unlock()
+			m.cache.index.mu.Unlock()
 			if in != present || m.r.IntN(8) > 0 {
 				continue
 			}
@@ -129,9 +129,9 @@ func (m *model) rot() {
 			hurt++
 		}
 	}
-	before := m.store.Stats().ScrubWrong
-	scrubAll(m.store)
-	if found := m.store.Stats().ScrubWrong - before; found < hurt {
+	before := m.cache.Stats().ScrubWrong
+	scrubAll(m.cache)
+	if found := m.cache.Stats().ScrubWrong - before; found < hurt {
 		m.t.Errorf("%d of %d wrong blocks found", found, hurt)
 	}
 }
@@ -144,14 +144,14 @@ func (m *model) disk() {
 		m.full.Store(&enospc)
 	case 1, 2:
 		m.full.Store(nil)
-		later(m.store, restTime)
+		later(m.cache, restTime)
 	case 3:
 		if !m.memory {
-			m.store.pulls.Wait() // or files are made while they are deleted
+			m.cache.fetch.pulls.Wait() // or files are made while they are deleted
 			if err := os.RemoveAll(m.dir); err != nil {
 				m.t.Fatal(err)
 			}
-			m.store.heal()
+			m.cache.disk.heal()
 		}
 	}
 }

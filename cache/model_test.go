@@ -27,7 +27,7 @@ type model struct {
 
 	memory   bool
 	full     *atomic.Pointer[error] // what the disk answers
-	store    *Store
+	cache    *Cache
 	files    []*File
 	releases []func() // of what is pinned, after comparing it again
 }
@@ -64,7 +64,7 @@ func newModel(t *testing.T, seed uint64, memory bool) *model {
 		}
 	}
 	m.open()
-	t.Cleanup(func() { m.store.Close() })
+	t.Cleanup(func() { m.cache.Close() })
 	return m
 }
 
@@ -73,12 +73,12 @@ func (m *model) open() {
 	if m.memory {
 		c.Dir, c.Memory = "", true
 	}
-	m.store = openStore(m.t, c)
-	m.full = refuse(m.store)
-	later(m.store, 0)
+	m.cache = openCache(m.t, c)
+	m.full = refuse(m.cache)
+	later(m.cache, 0)
 	m.files = nil
 	for _, src := range m.sources {
-		m.files = append(m.files, openBlob(m.t, m.store, src))
+		m.files = append(m.files, openBlob(m.t, m.cache, src))
 	}
 }
 
@@ -181,7 +181,7 @@ func (m *model) step() {
 		m.releaseAll()
 	case 7, 8, 9:
 		// Flights of readers who left may go on, and others join them.
-		m.store.pulls.Wait()
+		m.cache.fetch.pulls.Wait()
 		m.origin.Store([]int64{good, good, m.r.Int64N(origins)}[m.r.IntN(3)])
 	case 10:
 		r.leave()
@@ -205,12 +205,12 @@ func (m *model) step() {
 // checkLimit holds the lock of writers, as the files are looked at one by one:
 // what is evicted from the first and written to the second would count twice.
 func (m *model) checkLimit() {
-	m.store.disk.mu.Lock()
-	defer m.store.disk.mu.Unlock()
-	if got := taken(m.t, m.store); got > m.limit {
+	m.cache.disk.mu.Lock()
+	defer m.cache.disk.mu.Unlock()
+	if got := taken(m.t, m.cache); got > m.limit {
 		m.t.Errorf("%d bytes on disk, the limit is %d", got, m.limit)
 	}
-	if got := m.store.Stats().DiskBytes; got > uint64(m.limit) {
+	if got := m.cache.Stats().DiskBytes; got > uint64(m.limit) {
 		m.t.Errorf("%d bytes accounted, the limit is %d", got, m.limit)
 	}
 }
@@ -231,15 +231,15 @@ func TestModel(t *testing.T) {
 	}
 }
 
-// settled checks that nothing is left over when nobody reads.
+// settled checks that nothing is left over when no reader is there.
 func (m *model) settled() {
-	m.store.pulls.Wait()
-	x := m.store.index
+	m.cache.fetch.pulls.Wait()
+	x := m.cache.index
 	for _, b := range x.all() {
-		m.store.look(b, 0, len(b.blocks)-1) // where the background did not come yet
+		m.cache.disk.look(b, 0, len(b.blocks)-1) // where the background did not come yet
 	}
-	if x.pinned != 0 || m.store.Stats().InflightBytes != 0 || m.store.Stats().Inflight != 0 {
-		m.t.Errorf("%d pins, %d bytes of buffers, %d fetches are left", x.pinned, m.store.Stats().InflightBytes, m.store.Stats().Inflight)
+	if x.pinned != 0 || m.cache.Stats().InflightBytes != 0 || m.cache.Stats().Inflight != 0 {
+		m.t.Errorf("%d pins, %d bytes of buffers, %d fetches are left", x.pinned, m.cache.Stats().InflightBytes, m.cache.Stats().Inflight)
 	}
 	used := int64(0)
 	for _, b := range x.all() {
@@ -255,13 +255,13 @@ func (m *model) settled() {
 				m.t.Errorf("block %d is in state %d", i, b.blocks[i].state)
 			}
 		}
-		if b.space.blocks != blocks {
-			m.t.Errorf("%d blocks accounted, there are %d", b.space.blocks, blocks)
+		if b.disk.space.blocks != blocks {
+			m.t.Errorf("%d blocks accounted, there are %d", b.disk.space.blocks, blocks)
 		}
-		used += b.space.bytes()
+		used += b.disk.space.bytes()
 	}
-	if got := m.store.disk.used.Load(); got != used || got < taken(m.t, m.store) {
-		m.t.Errorf("%d bytes accounted, the bases add up to %d, on disk are %d", got, used, taken(m.t, m.store))
+	if got := m.cache.disk.used.Load(); got != used || got < taken(m.t, m.cache) {
+		m.t.Errorf("%d bytes accounted, the bases add up to %d, on disk are %d", got, used, taken(m.t, m.cache))
 	}
 }
 

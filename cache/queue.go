@@ -12,13 +12,12 @@ type class uint8
 const (
 	demand     class = iota // a reader waits for it
 	ahead                   // a reader will probably want it soon
-	background              // nobody asked for it
+	background              // no reader asked for it
 	classes
 )
 
 // A ticket is a run's place in a queue.
 type ticket struct {
-	queue *queue // that it was last added to; guarded by index.mu
 	// begin is called once: when the turn has come (it must not wait then), or
 	// with false when the queue was closed.
 	begin func(ok bool)
@@ -58,44 +57,39 @@ func (q *queue) most(c class) int {
 	return q.fetches
 }
 
-// add has t begin when its turn comes, and reports whether it will. The caller
-// holds index.mu.
+// add lets t begin when its turn comes. It reports false if the queue is closed.
 func (q *queue) add(t *ticket) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if q.closed {
 		return false
 	}
-	t.queue = q
-	q.push(t)
-	q.dispatch()
+	q.pushLocked(t)
+	q.dispatchLocked()
 	return true
 }
 
-// promote makes t, whose run is not over, more urgent. The caller holds
-// index.mu.
-func (t *ticket) promote(c class) {
-	q := t.queue
+// promote makes t, whose run is not over, more urgent.
+func (q *queue) promote(t *ticket, c class) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if t.class <= c {
 		return
 	}
 	if t.place != nil {
-		q.pop(t)
+		q.popLocked(t)
 		t.class = c
-		q.push(t)
+		q.pushLocked(t)
 	} else if !q.closed {
 		q.running[t.class]--
 		t.class = c
 		q.running[c]++
 	}
-	q.dispatch()
+	q.dispatchLocked()
 }
 
 // extend makes t one of that many bytes, if it still waits in that class.
-func (t *ticket) extend(c class, bytes int64) bool {
-	q := t.queue
+func (q *queue) extend(t *ticket, c class, bytes int64) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if t.place == nil || t.class != c {
@@ -106,16 +100,17 @@ func (t *ticket) extend(c class, bytes int64) bool {
 	return true
 }
 
-// done ends what began.
+// done ends a run that began.
 func (q *queue) done(t *ticket) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.running[t.class]--
 	q.held -= t.bytes
-	q.dispatch()
+	q.dispatchLocked()
 }
 
-// close has nothing begin any more, and tells what waits so.
+// close lets no run begin any more. The runs that wait learn of it by
+// begin(false).
 func (q *queue) close() {
 	q.mu.Lock()
 	q.closed = true
@@ -123,7 +118,7 @@ func (q *queue) close() {
 	for c := range q.waiting {
 		for q.waiting[c].Len() > 0 {
 			t := q.waiting[c].Front().Value.(*ticket)
-			q.pop(t)
+			q.popLocked(t)
 			rest = append(rest, t)
 		}
 	}
@@ -150,29 +145,34 @@ func (q *queue) inflight() int64 {
 	return q.held
 }
 
-// The caller of what follows holds mu.
+// busy reports whether a reader waits for what is fetched.
+func (q *queue) busy() bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.running[demand] > 0 || q.waiting[demand].Len() > 0
+}
 
-func (q *queue) push(t *ticket) {
+func (q *queue) pushLocked(t *ticket) {
 	t.place = q.waiting[t.class].PushBack(t)
 	q.backlog[t.class] += t.bytes
 }
 
-func (q *queue) pop(t *ticket) {
+func (q *queue) popLocked(t *ticket) {
 	q.waiting[t.class].Remove(t.place)
 	q.backlog[t.class] -= t.bytes
 	t.place = nil
 }
 
-// dispatch has begin what may. Nothing overtakes what is more urgent or older,
+// dispatchLocked lets runs begin that may. Nothing overtakes what is more urgent or older,
 // or what is large would wait for ever.
-func (q *queue) dispatch() {
+func (q *queue) dispatchLocked() {
 	for c := range q.waiting {
 		for q.waiting[c].Len() > 0 {
 			t := q.waiting[c].Front().Value.(*ticket)
-			if !q.fits(t) {
+			if !q.fitsLocked(t) {
 				return
 			}
-			q.pop(t)
+			q.popLocked(t)
 			q.running[c]++
 			q.held += t.bytes
 			t.begin(true)
@@ -180,9 +180,9 @@ func (q *queue) dispatch() {
 	}
 }
 
-// fits reports whether t may begin now. What nobody asked for does while
-// nobody waits for anything.
-func (q *queue) fits(t *ticket) bool {
+// fitsLocked reports whether t may begin now. A background run may only while no
+// reader waits for a fetch.
+func (q *queue) fitsLocked(t *ticket) bool {
 	all, notMore := 0, 0
 	for c, n := range q.running {
 		all += n
@@ -200,8 +200,8 @@ func (q *queue) fits(t *ticket) bool {
 	return all == 0 || q.held+t.bytes <= limit
 }
 
-// buffers are reused, and the garbage collector's when they were idle for long.
-// Who takes one has a ticket for its bytes.
+// buffers are reused; the garbage collector takes those that were idle for long.
+// A run that takes one has a ticket for its bytes.
 type buffers struct {
 	pools [64]sync.Pool // of *[]byte, by the binary logarithm of the size
 }

@@ -121,11 +121,11 @@ func TestQueuePromotes(t *testing.T) {
 	l := newLine(2, 100)
 	l.come("a1", "a2", "a3", "d1")
 	l.want(t, "a1", "d1")
-	l.tickets["a3"].promote(demand)
-	l.tickets["a3"].promote(ahead) // nothing becomes less urgent
+	l.promote(l.tickets["a3"], demand)
+	l.promote(l.tickets["a3"], ahead) // nothing becomes less urgent
 	l.end("d1")
 	l.want(t, "a3")
-	l.tickets["a1"].promote(demand) // under way: it does not count as read ahead now
+	l.promote(l.tickets["a1"], demand) // under way: it does not count as read ahead now
 	l.end("a3")
 	l.want(t, "a2")
 	l.end("a1", "a2")
@@ -138,7 +138,7 @@ func TestQueueExtends(t *testing.T) {
 	l := newLine(2, 100)
 	l.come("a1", "a2")
 	l.want(t, "a1")
-	if l.tickets["a1"].extend(ahead, 4) || l.tickets["a2"].extend(background, 4) || !l.tickets["a2"].extend(ahead, 4) {
+	if l.extend(l.tickets["a1"], ahead, 4) || l.extend(l.tickets["a2"], background, 4) || !l.extend(l.tickets["a2"], ahead, 4) {
 		t.Error("what waits in that class can be extended, and nothing else")
 	}
 	if l.room(ahead) != 96 {
@@ -156,7 +156,7 @@ func TestQueueCloses(t *testing.T) {
 	l.began = nil
 	l.close()
 	l.want(t, "closed d2", "closed a1", "closed b1")
-	l.tickets["d2"].promote(demand)
+	l.promote(l.tickets["d2"], demand)
 	l.end("d1")
 	if l.add(&ticket{}) {
 		t.Error("added behind the end")
@@ -186,7 +186,7 @@ func TestQueueAtRandom(t *testing.T) {
 			}
 			for _, some := range l.tickets {
 				if r.IntN(100) == 0 && some.place != nil {
-					some.promote(class(r.IntN(int(classes))))
+					l.promote(some, class(r.IntN(int(classes))))
 				}
 			}
 		}

@@ -18,7 +18,7 @@ func TestRow17ManyReadersOneFetch(t *testing.T) {
 	src := &streamed{source: newSource(1, size, 256*kib), step: 100_000}
 	gate := make(chan struct{})
 	src.pause = func(int64) error { <-gate; return nil }
-	s := openStore(t, Config{})
+	s := openCache(t, Config{})
 	f := openStreamed(t, s, src)
 	var all sync.WaitGroup
 	for i := range int64(readers) {
@@ -43,7 +43,7 @@ func TestRow17ManyReadersOneFetch(t *testing.T) {
 	}
 	all.Wait()
 	f.Prefetch(0, size)
-	s.pulls.Wait()
+	s.fetch.pulls.Wait()
 	src.check(t, f, 0, size)
 	wantOnce(t, src.source)
 }
@@ -73,7 +73,7 @@ func TestRow18LeaderInterrupted(t *testing.T) {
 	src := &streamed{source: newSource(1, 1<<20, 256*kib), step: 64 * kib}
 	gate := make(chan struct{})
 	src.pause = func(int64) error { <-gate; return nil }
-	s := openStore(t, Config{})
+	s := openCache(t, Config{})
 	f := openStreamed(t, s, src)
 	ctx, interrupt := context.WithCancel(t.Context())
 	led := make(chan error)
@@ -115,10 +115,10 @@ func TestRow18LeaderInterrupted(t *testing.T) {
 func TestRow19ManyHandlesBoundedMemory(t *testing.T) {
 	const handles, bound = 200, 8 << 20
 	src := &streamed{source: newSource(1, 24<<20+999, 256*kib), step: 256 * kib}
-	s := openStore(t, Config{InflightBytes: bound, MaxBytes: 16 << 20})
+	s := openCache(t, Config{InflightBytes: bound, MaxBytes: 16 << 20})
 	var most atomic.Int64
 	src.pause = func(int64) error {
-		n := s.queue.inflight()
+		n := s.fetch.queue.inflight()
 		for m := most.Load(); n > m && !most.CompareAndSwap(m, n); m = most.Load() {
 		}
 		return nil
@@ -145,12 +145,12 @@ func TestRow19ManyHandlesBoundedMemory(t *testing.T) {
 		})
 	}
 	all.Wait()
-	s.pulls.Wait()
+	s.fetch.pulls.Wait()
 	if most.Load() > bound || most.Load() == 0 {
 		t.Errorf("%d bytes of buffers, the bound is %d", most.Load(), bound)
 	}
-	if st := s.Stats(); st.InflightBytes != 0 || s.index.pinned != 0 || s.queue.backlog != [classes]int64{} {
-		t.Errorf("%d bytes of buffers, %d pins, %v bytes in the queue are left", st.InflightBytes, s.index.pinned, s.queue.backlog)
+	if st := s.Stats(); st.InflightBytes != 0 || s.index.pinned != 0 || s.fetch.queue.backlog != [classes]int64{} {
+		t.Errorf("%d bytes of buffers, %d pins, %v bytes in the queue are left", st.InflightBytes, s.index.pinned, s.fetch.queue.backlog)
 	}
 }
 
@@ -165,7 +165,7 @@ func cacheSmallerThanTheWorkingSet(t *testing.T, c Config) {
 		limit := blocks * 64 * kib
 		src := &streamed{source: newSource(1, 2<<20, 64*kib), step: 30_000}
 		c.MaxBytes, c.Fetches = limit, 3
-		s := openStore(t, c)
+		s := openCache(t, c)
 		f := openStreamed(t, s, src)
 		var all sync.WaitGroup
 		for i := range int64(6) {
@@ -186,12 +186,12 @@ func cacheSmallerThanTheWorkingSet(t *testing.T, c Config) {
 			})
 		}
 		all.Wait()
-		s.pulls.Wait()
+		s.fetch.pulls.Wait()
 		if got := taken(t, s); got > limit || s.Stats().DiskBytes > uint64(limit) {
 			t.Errorf("%d bytes on disk, %d accounted, the limit is %d", got, s.Stats().DiskBytes, limit)
 		}
-		if s.index.pinned != 0 || s.queue.inflight() != 0 || s.index.unused > limit/2 {
-			t.Errorf("%d pins, %d bytes of buffers, %d of blocks ahead are left", s.index.pinned, s.queue.inflight(), s.index.unused)
+		if s.index.pinned != 0 || s.fetch.queue.inflight() != 0 || s.index.unused > limit/2 {
+			t.Errorf("%d pins, %d bytes of buffers, %d of blocks ahead are left", s.index.pinned, s.fetch.queue.inflight(), s.index.unused)
 		}
 		if err := f.Fill(t.Context(), nil); err == nil {
 			t.Error("filled what has no room")

@@ -5,73 +5,143 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"log/slog"
 	"runtime/debug"
+	"sync"
 	"time"
 
 	"aesthetic.computer/isofs/fault"
 )
 
-// A Streamer is a Fetcher that says how far it is. Optional: found by
-// assertion. FetchStream is Fetch that calls got, with n growing, from the
-// goroutine that called it: p[:n] has the final bytes of this answer. Also
-// after an error the p[:n] of the last call may be used; they are checked like
-// all others.
-type Streamer interface {
+// An Origin has the bytes of one base. It need not be right: every block is
+// compared with its SHA-256. An Origin ends each call by a deadline of
+// its own, since readers come and go; ctx ends only when the Cache is closed.
+type Origin interface {
+	// Fetch fills p from off on, wholly or with an error. It does not touch p
+	// after it returned.
+	Fetch(ctx context.Context, p []byte, off int64) error
+	// FetchStream is Fetch that says how far it is. It calls got, with n
+	// growing, from the goroutine that called it: p[:n] has the final bytes of
+	// this answer. After an error the cache uses the p[:n] of the last call.
 	FetchStream(ctx context.Context, p []byte, off int64, got func(n int)) error
-}
-
-// A Reporter is a Fetcher that wants to know what it did wrong. Optional:
-// found by assertion. Wrong says that [off, off+n), as it was last fetched, did
-// not have its hash: who else has these bytes should be asked for them next.
-type Reporter interface {
+	// Wrong reports that [off, off+n), as it was last fetched, did not have its
+	// SHA-256. If others have these bytes, the next call should ask them.
 	Wrong(off, n int64)
-}
-
-// Several is a Fetcher and a Reporter that has the bytes from several places,
-// of which it asks another one after each report. Optional: found by assertion.
-// A block that came wrong is fetched again so often that all get their turn.
-type Several interface {
+	// Sources returns how many places have the bytes. The cache fetches a wrong
+	// block again that often, so that each place gets its turn.
 	Sources() int
 }
 
-// streamRun is the most that is fetched at once, in bytes, where no reader has
-// to wait for the end of it: at 20 ms to the first byte and 25 MB/s after it a
-// connection is in use for 9/10 of the time, and with MaxBlockSize for 2/3.
-// What is read ahead is cut smaller: all connections together bring aheadSpan
-// bytes at a time. Larger requests use a connection better and come later, so
-// that the reader waits for the first of them while the others have no more to
-// fetch: with 32 and 64 MiB a download was slower.
-const (
-	streamRun = 4 << 20
-	aheadSpan = 16 << 20
-)
+// checksAtOnce is how many blocks on disk are compared at once. They have a
+// queue of their own, since they need not wait for an origin that is slow.
+const checksAtOnce = 4
+
+// A fetcher brings blocks: from an origin, or from disk if an earlier process
+// left them there. It knows the index and the disk; they know nothing of it.
+type fetcher struct {
+	index   *blockIndex
+	disk    *disk
+	log     *slog.Logger
+	fetched func(took time.Duration, failed bool) // Config.Fetched
+
+	queue   *queue // of runs that are fetched
+	checks  *queue // of those that are on disk, to be compared
+	toll    *toll
+	buffers buffers
+	pulls   sync.WaitGroup  // the goroutines of runs
+	ctx     context.Context // of calls of an Origin
+
+	counts struct {
+		sync.Mutex
+		FetchStats
+	}
+}
+
+// FetchStats are about what comes from origins.
+type FetchStats struct {
+	Fetches        uint64 // requests to origins
+	FetchErrors    uint64 // those that failed
+	FetchedBytes   uint64 // bytes of the blocks that came whole, the wrong ones included
+	CorruptFetches uint64 // fetched blocks that did not have their SHA-256
+
+	Delayed uint64 // small reads that waited, or were refused, so that the origin does not send much for little
+
+	Inflight      int64 // requests under way
+	InflightBytes int64 // memory of those, and of blocks on disk being compared
+}
+
+// newFetcher makes a fetcher whose calls of origins end with ctx.
+func newFetcher(ctx context.Context, c Config, index *blockIndex, disk *disk) *fetcher {
+	return &fetcher{
+		index: index, disk: disk, log: c.Log, fetched: c.Fetched,
+		queue: newQueue(c.Fetches, c.InflightBytes), checks: newQueue(checksAtOnce, checksAtOnce*MaxBlockSize),
+		toll: newToll(), ctx: ctx,
+	}
+}
+
+// close lets no run begin any more, and waits for those under way.
+func (f *fetcher) close() {
+	f.queue.close()
+	f.checks.close()
+	f.pulls.Wait()
+}
+
+// busy reports whether a reader waits for an origin.
+func (f *fetcher) busy() bool { return f.queue.busy() }
+
+// stats returns the counters and gauges of now.
+func (f *fetcher) stats() FetchStats {
+	f.counts.Lock()
+	defer f.counts.Unlock()
+	now := f.counts.FetchStats
+	now.Delayed = f.toll.waited.Load()
+	now.InflightBytes = f.queue.inflight() + f.checks.inflight()
+	return now
+}
+
+func (f *fetcher) count(change func(*FetchStats)) {
+	f.counts.Lock()
+	defer f.counts.Unlock()
+	change(&f.counts.FetchStats)
+}
+
+// A supply is the fetcher for one File, whose blocks come from one Origin.
+type supply struct {
+	*fetcher
+	origin  Origin
+	longest int64 // bytes of a request that no reader waits for; tests have it shorter
+}
+
+func (f *fetcher) newSupply(origin Origin) *supply {
+	return &supply{fetcher: f, origin: origin, longest: streamRun}
+}
+
+// want is claim for a reader of n bytes. If the blocks did not stay in the cache
+// it waits first until they may be fetched again.
+func (f *supply) want(ctx context.Context, b *baseBlocks, first int, waiters []waiter, n int64) error {
+	again := f.index.refetched(b, first, first+len(waiters)-1)
+	err := f.toll.pay(ctx, again, n, func() {
+		f.log.Warn("cache: small reads wait, since what they need did not stay in the cache and is fetched again and again", "base", b.ID, "size", b.Size, "cache_size", f.disk.max)
+	})
+	if err != nil {
+		return err
+	}
+	return f.claim(b, first, waiters, demand)
+}
 
 // A run is adjacent blocks that are fetched by one request.
 type run struct {
 	ticket
-	file   *File
-	base   *base
+	supply *supply
+	base   *baseBlocks
 	first  int  // block
 	n      int  // blocks; grows until the run begins, guarded by index.mu
 	onDisk bool // one block that is there, unverified
-	wanted bool // begun for a reader: his failure is final
+	wanted bool // made for a reader: if it fails, his read fails
 
 	next    int   // blocks, from first on, that landed or are in wrong
 	wrong   []int // blocks that came with other bytes, and are to be fetched again
 	failure error // of those that do not land otherwise
-}
-
-// reaches reports whether block i can join the run in class c.
-func (r *run) reaches(i int, c class) bool {
-	most := int64(MaxBlockSize)
-	if _, ok := r.file.fetcher.(Streamer); ok && c != demand {
-		most = streamRun
-		if c == ahead {
-			share := aheadSpan / max(1, int64(r.file.store.queue.most(ahead)))
-			most = min(most, max(MaxBlockSize, bufferSize(share/2+1)))
-		}
-	}
-	return !r.onDisk && i == r.first+r.n && int64(r.n+1)*r.base.BlockSize <= most
 }
 
 // size of n blocks of the run in bytes.
@@ -86,72 +156,67 @@ func (r *run) data(p []byte, i int) []byte {
 	return p[b.offset(i)-b.offset(r.first):][:b.length(i)]
 }
 
-// depart adds the run to its queue. What is on disk does not wait for what is
-// far away. The caller holds index.mu.
-func (r *run) depart(c class) {
-	s := r.file.store
-	q, work := s.queue, r.pull
+// queue is where the run waits for its turn. What is on disk does not wait for
+// an origin.
+func (r *run) queue() *queue {
 	if r.onDisk {
-		q, work = s.checks, r.check
+		return r.supply.checks
 	}
-	r.class, r.bytes = c, bufferSize(r.size(r.n))
-	r.begin = r.beginWith(work)
-	if !q.add(&r.ticket) {
-		panic("cache: a flight began after the end")
-	}
+	return r.supply.queue
 }
 
-// beginWith is what the queue calls: work goes on by itself.
-func (r *run) beginWith(work func()) func(ok bool) {
-	return func(ok bool) {
+// departLocked adds the run to its queue.
+func (r *run) departLocked(c class) {
+	work := r.pull
+	if r.onDisk {
+		work = r.check
+	}
+	r.class, r.bytes = c, bufferSize(r.size(r.n))
+	r.begin = func(ok bool) {
 		if ok {
-			r.file.store.pulls.Go(work)
+			r.supply.pulls.Go(work)
 			return
 		}
 		r.failure = errClosed
 		r.abandon()
 	}
+	if !r.queue().add(&r.ticket) {
+		panic("cache: a flight started after the end")
+	}
 }
 
-// check lands the one block of the run if it is on disk as it should be, and
-// else has it fetched.
+// promoteLocked makes the run more urgent, if it is not over.
+func (r *run) promoteLocked(c class) { r.queue().promote(&r.ticket, c) }
+
+// check lands the one block of the run if it is on disk as it should be. Else
+// it starts a fetch.
 func (r *run) check() {
-	s, x := r.file.store, r.file.store.index
-	buf := s.buffers.get(r.size(1))
+	buf := r.supply.buffers.get(r.size(1))
 	p := (*buf)[:r.size(1)]
-	right := s.recheck(r.base, r.first, p)
+	right := r.supply.disk.check(r.base, r.first, p)
 	if right {
 		r.next++
 		r.land(r.first, p, nil, true)
 	}
-	s.buffers.put(buf)
+	r.supply.buffers.put(buf)
 	if right {
-		s.checks.done(&r.ticket)
+		r.supply.checks.done(&r.ticket)
 		return
 	}
-	// Under the lock, so that whoever makes the run more urgent finds it in
-	// one queue or the other.
-	x.mu.Lock()
-	s.checks.done(&r.ticket)
-	r.begin = r.beginWith(r.pull)
-	added := s.queue.add(&r.ticket)
-	x.mu.Unlock()
-	if !added {
-		r.begin(false)
-	}
+	r.fetchInstead()
 }
 
 // pull fetches the run's blocks, compares, keeps and lands them, each as soon
 // as it came. It waits for no reader, so however few fetches there may be and
 // however many blocks a reader wants, every run gets its turn.
 func (r *run) pull() {
-	s := r.file.store
-	s.index.mu.Lock() // who extended the run may not have released it
+	f := r.supply
+	f.index.mu.Lock() // the reader who extended the run may not have released it
 	size := r.size(r.n)
-	s.index.mu.Unlock()
-	buf := s.buffers.get(size)
-	defer s.queue.done(&r.ticket)
-	defer s.buffers.put(buf)
+	f.index.mu.Unlock()
+	buf := f.buffers.get(size)
+	defer f.queue.done(&r.ticket)
+	defer f.buffers.put(buf)
 	defer r.landRest()
 	r.failure = fmt.Errorf("%w: the fetch ended without a result", fault.Unavailable)
 	p := (*buf)[:size]
@@ -163,18 +228,18 @@ func (r *run) pull() {
 		i := r.wrong[0]
 		data := r.data(p, i)
 		err := r.again(i, data)
-		kept := err == nil && s.keep(r.base, i, data)
+		kept := err == nil && f.disk.keep(r.base, i, data)
 		r.wrong = r.wrong[1:]
 		r.land(i, data, err, kept)
 	}
 }
 
-// landRest ends the flights that did not land, also when the Fetcher panics
+// landRest ends the flights that did not land, also when the Origin panics
 // or ends the goroutine: their waiters would wait for ever.
 func (r *run) landRest() {
 	if v := recover(); v != nil {
-		r.failure = fmt.Errorf("%w: the fetcher panicked: %v", fault.Unavailable, v)
-		r.file.store.log.Error("cache: the fetcher panicked", "base", r.base.ID, "panic", v, "stack", string(debug.Stack()))
+		r.failure = fmt.Errorf("%w: the origin panicked: %v", fault.Unavailable, v)
+		r.supply.log.Error("cache: the origin panicked", "base", r.base.ID, "panic", v, "stack", string(debug.Stack()))
 	}
 	r.abandon()
 	for _, i := range r.wrong {
@@ -198,9 +263,9 @@ func (r *run) fetch(p []byte) error {
 	return r.counted(func() error {
 		err := r.ask(p)
 		if errors.Is(err, fault.Corrupt) {
-			// The object is not the one that it was: it was published anew, or put
+			// The object is not the one that it was: it was published again, or put
 			// back. Once more, for what is there now; its hashes say whether it will do.
-			r.file.store.log.Warn("cache: the origin changed, fetching again", "base", r.base.ID, "offset", off, "err", err)
+			r.supply.log.Warn("cache: the origin changed, fetching again", "base", r.base.ID, "offset", off, "err", err)
 			err = r.ask(p)
 		}
 		return err
@@ -212,16 +277,10 @@ func (r *run) ask(p []byte) error {
 	if r.next == r.n {
 		return nil // the failure came behind the last byte
 	}
-	s, fetcher := r.file.store, r.file.fetcher
 	off := r.base.offset(r.first + r.next)
 	before := int(off - r.base.offset(r.first))
 	rest := p[before:]
-	var err error
-	if streamer, ok := fetcher.(Streamer); ok {
-		err = streamer.FetchStream(s.ctx, rest, off, func(n int) { r.arrive(p, before+min(max(n, 0), len(rest))) })
-	} else {
-		err = fetcher.Fetch(s.ctx, rest, off)
-	}
+	err := r.supply.origin.FetchStream(r.supply.ctx, rest, off, func(n int) { r.arrive(p, before+min(max(n, 0), len(rest))) })
 	if err == nil {
 		r.arrive(p, len(p))
 	}
@@ -233,18 +292,19 @@ func (r *run) ask(p []byte) error {
 
 // counted counts a call that fetches.
 func (r *run) counted(call func() error) error {
-	c := &r.file.store.count
-	c.fetches.Add(1)
-	c.inflight.Add(1)
-	failed, begun := true, time.Now()
+	f := r.supply
+	f.count(func(s *FetchStats) { s.Fetches++; s.Inflight++ })
+	failed, start := true, time.Now()
 	defer func() {
-		if told := r.file.store.fetched; told != nil {
-			told(time.Since(begun), failed)
+		if f.fetched != nil {
+			f.fetched(time.Since(start), failed)
 		}
-		c.inflight.Add(-1)
-		if failed {
-			c.fetchErrors.Add(1)
-		}
+		f.count(func(s *FetchStats) {
+			s.Inflight--
+			if failed {
+				s.FetchErrors++
+			}
+		})
 	}()
 	if err := call(); err != nil {
 		if fault.Kind(err) == nil {
@@ -259,48 +319,44 @@ func (r *run) counted(call func() error) error {
 // arrive lands the blocks that are within the first n bytes of p, and notes
 // those that are wrong: they are fetched again when the others have come.
 func (r *run) arrive(p []byte, n int) {
-	s, b := r.file.store, r.base
+	f, b := r.supply, r.base
 	for r.next < r.n && r.size(r.next+1) <= int64(n) {
 		i := r.first + r.next
 		data := r.data(p, i)
-		s.count.fetchedBytes.Add(uint64(len(data)))
+		f.count(func(s *FetchStats) { s.FetchedBytes += uint64(len(data)) })
 		if sum := sha256.Sum256(data); sum != b.Sums[i] {
 			r.report(i)
-			s.log.Warn("cache: fetched bytes are wrong, fetching them again", "base", b.ID, "block", i, "offset", b.offset(i),
+			f.log.Warn("cache: fetched bytes are wrong, fetching them again", "base", b.ID, "block", i, "offset", b.offset(i),
 				"sha256", fmt.Sprintf("%x", sum), "want", fmt.Sprintf("%x", b.Sums[i]))
 			r.wrong = append(r.wrong, i)
 			r.next++
 			continue
 		}
-		kept := s.keep(b, i, data)
+		kept := f.disk.keep(b, i, data)
 		r.next++
 		r.land(i, data, nil, kept)
 	}
 }
 
-// report counts block i as fetched with other bytes, and tells the Fetcher.
+// report counts block i as fetched with other bytes, and reports it to the
+// Origin.
 func (r *run) report(i int) {
-	r.file.store.count.corruptFetches.Add(1)
-	if reporter, ok := r.file.fetcher.(Reporter); ok {
-		reporter.Wrong(r.base.offset(i), r.base.length(i))
-	}
+	r.supply.count(func(s *FetchStats) { s.CorruptFetches++ })
+	r.supply.origin.Wrong(r.base.offset(i), r.base.length(i))
 }
 
 // again fetches block i, which came with other bytes, once more, or once more
 // from each place that has it.
 func (r *run) again(i int, data []byte) error {
-	s, b := r.file.store, r.base
-	turns := 1
-	if several, ok := r.file.fetcher.(Several); ok {
-		turns = max(turns, several.Sources())
-	}
+	f, b := r.supply, r.base
+	turns := max(1, f.origin.Sources())
 	first := sha256.Sum256(data)
 	var last [32]byte
 	for range turns {
-		if err := r.counted(func() error { return r.file.fetcher.Fetch(s.ctx, data, b.offset(i)) }); err != nil {
+		if err := r.counted(func() error { return f.origin.Fetch(f.ctx, data, b.offset(i)) }); err != nil {
 			return err
 		}
-		s.count.fetchedBytes.Add(uint64(len(data)))
+		f.count(func(s *FetchStats) { s.FetchedBytes += uint64(len(data)) })
 		if last = sha256.Sum256(data); last == b.Sums[i] {
 			return nil
 		}
@@ -308,64 +364,4 @@ func (r *run) again(i int, data []byte) error {
 	}
 	return fmt.Errorf("%w: block %d at byte %d of base %s was fetched %d times, with SHA-256 %x at first and %x at last, want %x: the origin has other bytes than the manifest says",
 		fault.Corrupt, i, b.offset(i), b.ID, 1+turns, first, last, b.Sums[i])
-}
-
-// recheck reports whether block i is on disk as it should be, having read it
-// into p. If not, it is removed.
-func (s *Store) recheck(b *base, i int, p []byte) bool {
-	_, err := b.file.Load().ReadAt(p, b.offset(i))
-	if err == nil && sha256.Sum256(p) == b.Sums[i] {
-		return true
-	}
-	s.count.corruptDisk.Add(1)
-	s.log.Warn("cache: a block on disk is wrong, fetching it", "base", b.ID, "block", i, "dir", s.dir, "error", err)
-	s.discard(b, i)
-	return false
-}
-
-// land ends the flight of block i of the run: data is its bytes, or err why
-// there are none.
-func (r *run) land(i int, data []byte, err error, kept bool) {
-	b, x := r.base, r.file.store.index
-	x.mu.Lock()
-	bl := &b.blocks[i]
-	waiters := bl.flight.waiters
-	if r.class == demand && !r.wanted && len(waiters) > 0 && !x.closed && errors.Is(err, fault.Unavailable) {
-		// A reader came to wait for what was not fetched for him, by a larger
-		// request than his would be. He gets one of his own.
-		bl.flight.run = &run{file: r.file, base: b, first: i, n: 1, wanted: true}
-		bl.flight.run.depart(demand)
-		x.mu.Unlock()
-		return
-	}
-	bl.came = bl.came || err == nil
-	if kept && b.next.Load() == nil {
-		bl.state = present
-		x.recent.Add(place{b, i}, struct{}{})
-	} else {
-		x.want(b, i)
-	}
-	bl.flight = nil
-	staying := waiters[:0]
-	for _, w := range waiters {
-		if !w.turn.CompareAndSwap(waiting, landing) {
-			continue
-		}
-		staying = append(staying, w)
-		if w.pin && kept {
-			// Pinned before anybody could evict it.
-			bl.pins++
-			x.pinned++
-			w.pinned = true
-		}
-	}
-	x.mu.Unlock()
-	x.unpin(b, i, i)
-	for _, w := range staying {
-		if err == nil && w.dst != nil {
-			copy(w.dst, data[w.from:])
-		}
-		w.err = err
-		close(w.done)
-	}
 }

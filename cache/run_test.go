@@ -46,7 +46,7 @@ func (s *streamed) Wrong(off, n int64) {
 	s.wrong = append(s.wrong, [2]int64{off, n})
 }
 
-func openStreamed(t testing.TB, s *Store, src *streamed) *File {
+func openStreamed(t testing.TB, s *Cache, src *streamed) *File {
 	t.Helper()
 	f, err := s.Blob(src.blob, src)
 	if err != nil {
@@ -64,7 +64,7 @@ func TestReaderWaitsForItsOwnBlock(t *testing.T) {
 		}
 		return nil
 	}
-	s := openStore(t, Config{})
+	s := openCache(t, Config{})
 	f := openStreamed(t, s, src)
 	f.Prefetch(0, 1<<20)
 	src.check(t, f, 0, 256*kib) // four blocks, while the rest is stuck
@@ -98,14 +98,14 @@ func TestStreamThatDiesKeepsWhatCame(t *testing.T) {
 				}
 				return nil
 			}
-			s := openStore(t, Config{})
+			s := openCache(t, Config{})
 			f := openStreamed(t, s, src)
 			p := make([]byte, 1<<20)
 			n, err := f.ReadAt(p, 0)
 			if !bytes.Equal(p[:n], src.data[:n]) || err == nil && n < len(p) {
 				t.Fatalf("%d bytes, error %v", n, err)
 			}
-			s.pulls.Wait()
+			s.fetch.pulls.Wait()
 			if st := s.Stats(); st.Fetches != c.calls || st.FetchedBytes != c.bytes {
 				t.Errorf("%d fetches of %d bytes, want %d of %d", st.Fetches, st.FetchedBytes, c.calls, c.bytes)
 			}
@@ -134,14 +134,14 @@ func TestWrongBytesInAStream(t *testing.T) {
 				}
 				return nil
 			}
-			s := openStore(t, Config{})
+			s := openCache(t, Config{})
 			f := openStreamed(t, s, src)
 			p := make([]byte, 1<<20)
 			n, err := f.ReadAt(p, 0)
 			if !bytes.Equal(p[:n], src.data[:n]) {
 				t.Fatal("wrong bytes were served")
 			}
-			s.pulls.Wait()
+			s.fetch.pulls.Wait()
 			want := [][2]int64{{bad * 64 * kib, 64 * kib}}
 			if heals {
 				if err != nil {
@@ -169,10 +169,10 @@ func TestWrongBytesInAStream(t *testing.T) {
 	}
 }
 
-// A fetcher that says nonsense of how far it is gets nothing past the hashes.
+// An origin that says nonsense of how far it is gets nothing past the hashes.
 func TestStreamThatLiesAboutItsPlace(t *testing.T) {
 	src := newSource(1, 1<<20, 64*kib)
-	s := openStore(t, Config{})
+	s := openCache(t, Config{})
 	f, err := s.Blob(src.blob, liar{src})
 	if err != nil {
 		t.Fatal(err)
@@ -205,7 +205,7 @@ func TestReadAheadFailsReaderDoesNot(t *testing.T) {
 		}
 		return nil
 	}
-	s := openStore(t, Config{Fetches: 4})
+	s := openCache(t, Config{Fetches: 4})
 	f := openStreamed(t, s, src)
 	f.Prefetch(0, 4<<20)
 	var all sync.WaitGroup
@@ -213,7 +213,7 @@ func TestReadAheadFailsReaderDoesNot(t *testing.T) {
 	eventually(t, "the reader waits", func() bool { return s.Stats().Misses == 1 })
 	close(gate)
 	all.Wait()
-	s.pulls.Wait()
+	s.fetch.pulls.Wait()
 	if n := src.calls.Load(); n != 2 || src.ranges[0] != [2]int64{0, 4 << 20} || src.ranges[1] != [2]int64{1 << 20, 256 * kib} {
 		t.Errorf("fetched %v", src.ranges)
 	}
@@ -227,12 +227,12 @@ func TestReadAheadFailsReaderDoesNot(t *testing.T) {
 func TestLeftBlocksDoNotWaitForTheOrigin(t *testing.T) {
 	dir := t.TempDir()
 	src := newSource(1, 1<<20, 64*kib)
-	s := openStore(t, Config{Dir: dir})
+	s := openCache(t, Config{Dir: dir})
 	src.check(t, openBlob(t, s, src), 0, 256*kib)
-	s.pulls.Wait()
+	s.fetch.pulls.Wait()
 	s.Close()
-	s = openStore(t, Config{Dir: dir, Fetches: 1})
-	ctx := s.ctx
+	s = openCache(t, Config{Dir: dir, Fetches: 1})
+	ctx := s.fetch.ctx
 	src.spoil = func([]byte, int64, int64) error { <-ctx.Done(); return ctx.Err() }
 	f := openBlob(t, s, src)
 	stuck := make(chan error)

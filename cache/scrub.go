@@ -13,22 +13,22 @@ import (
 )
 
 const (
-	// scrubPause is how long a pass begins after the start, and after the one
-	// before it began, if that is over by then. What an earlier process left is
-	// compared before its first use anyway.
+	// scrubPause is the time from the start to the first pass, and from the start
+	// of one pass to that of the next, if the first is over by then. What an
+	// earlier process left is compared before its first use anyway.
 	scrubPause = time.Hour
 	// busyPause is how long the scrubber waits when readers do.
 	busyPause = 100 * time.Millisecond
 )
 
 // scrubLoop reads what is on disk again and again, so many bytes a second,
-// until the Store is closed.
-func (s *Store) scrubLoop(rate int64) {
-	for wait := scrubPause; s.pause(wait); {
-		began := time.Now()
-		for p := s.newPass(); ; {
-			if s.queue.busy() {
-				if !s.pause(busyPause) {
+// until the Cache is closed. It waits while busy.
+func (d *disk) scrubLoop(rate int64, busy func() bool) {
+	for wait := scrubPause; d.upkeep.pause(wait); {
+		start := time.Now()
+		for p := d.newPass(); ; {
+			if busy() {
+				if !d.upkeep.pause(busyPause) {
 					return
 				}
 				continue
@@ -37,28 +37,28 @@ func (s *Store) scrubLoop(rate int64) {
 			if n == 0 {
 				break
 			}
-			if !s.pause(time.Duration(n) * time.Second / time.Duration(rate)) {
+			if !d.upkeep.pause(time.Duration(n) * time.Second / time.Duration(rate)) {
 				return
 			}
 		}
-		wait = scrubPause - min(time.Since(began), scrubPause)
+		wait = scrubPause - min(time.Since(start), scrubPause)
 	}
 }
 
 // A pass is one time that all blocks on disk are compared.
 type pass struct {
-	store *Store
-	bases []*base // that are to come
-	next  int     // block of the first of them
-	buf   []byte  // of MaxBlockSize, on a page's border
+	disk  *disk
+	bases []*baseBlocks // that are to come
+	next  int           // block of the first of them
+	buf   []byte        // of MaxBlockSize, on a page's border
 }
 
-func (s *Store) newPass() *pass {
-	bases := s.index.all()
-	slices.SortFunc(bases, func(a, b *base) int { return strings.Compare(a.ID, b.ID) })
+func (d *disk) newPass() *pass {
+	bases := d.index.all()
+	slices.SortFunc(bases, func(a, b *baseBlocks) int { return strings.Compare(a.ID, b.ID) })
 	buf := make([]byte, MaxBlockSize+pageSize)
 	over := int(uintptr(unsafe.Pointer(&buf[0])) % pageSize)
-	return &pass{store: s, bases: bases, buf: buf[pageSize-over:][:MaxBlockSize]}
+	return &pass{disk: d, bases: bases, buf: buf[pageSize-over:][:MaxBlockSize]}
 }
 
 // step compares the next block that is on disk, and returns its length; 0 if
@@ -66,14 +66,14 @@ func (s *Store) newPass() *pass {
 func (p *pass) step() int64 {
 	for len(p.bases) > 0 {
 		b := p.bases[0]
-		i := p.store.index.hold(b, p.next)
+		i := p.disk.index.hold(b, p.next)
 		if i < 0 {
 			p.bases, p.next = p.bases[1:], 0
 			continue
 		}
 		p.next = i + 1
 		p.compare(b, i)
-		p.store.index.unpin(b, i, i)
+		p.disk.index.unpin(b, i, i)
 		return b.length(i)
 	}
 	return 0
@@ -82,44 +82,18 @@ func (p *pass) step() int64 {
 // compare compares block i, which is pinned, as it is on disk. A wrong one
 // goes. If others have it pinned it stays, and is compared before it is used
 // the next time.
-func (p *pass) compare(b *base, i int) {
-	s := p.store
+func (p *pass) compare(b *baseBlocks, i int) {
+	d := p.disk
 	data := p.buf[:b.length(i)]
 	err := readDisk(b.file.Load(), data, b.offset(i))
-	s.count.scrubbed.Add(uint64(len(data)))
+	d.count(func(s *DiskStats) { s.ScrubbedBytes += uint64(len(data)) })
 	if err == nil && sha256.Sum256(data) == b.Sums[i] {
 		return
 	}
-	s.count.scrubWrong.Add(1)
-	s.log.Warn("cache: a block is wrong on disk, it is fetched when it is wanted", "base", b.ID, "block", i, "dir", s.dir, "error", err)
-	s.index.lose(b, i, i)
-	s.discard(b, i)
-}
-
-// hold pins the first block from i on that is on disk and not on its way, for
-// the scrubber: that is no use of the block. It returns -1 if there is none.
-func (x *index) hold(b *base, i int) int {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	if x.closed {
-		return -1
-	}
-	for ; i < len(b.blocks); i++ {
-		bl := &b.blocks[i]
-		if (bl.state == present || bl.state == unverified) && bl.flight == nil {
-			bl.pins++
-			x.pinned++
-			return i
-		}
-	}
-	return -1
-}
-
-// busy reports whether a reader waits for what is fetched.
-func (q *queue) busy() bool {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	return q.running[demand] > 0 || q.waiting[demand].Len() > 0
+	d.count(func(s *DiskStats) { s.ScrubWrong++ })
+	d.log.Warn("cache: a block is wrong on disk, it is fetched when it is wanted", "base", b.ID, "block", i, "dir", d.path, "error", err)
+	d.index.lose(b, i, i)
+	d.discard(b, i)
 }
 
 // readDisk fills p, whose memory has room up to a whole page, with what the

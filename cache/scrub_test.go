@@ -16,16 +16,16 @@ import (
 )
 
 // scrubAll does a pass and returns how many bytes it read.
-func scrubAll(s *Store) (bytes int64) {
-	p := s.newPass()
+func scrubAll(s *Cache) (bytes int64) {
+	p := s.disk.newPass()
 	for n := p.step(); n > 0; n = p.step() {
 		bytes += n
 	}
 	return bytes
 }
 
-// deface writes into the file of a base, past the Store.
-func deface(t *testing.T, s *Store, src *source, off int64) {
+// deface writes into the file of a base, past the Cache.
+func deface(t *testing.T, s *Cache, src *source, off int64) {
 	t.Helper()
 	f, err := os.OpenFile(filepath.Join(s.dir, name(src.blob.ID)), os.O_RDWR, 0)
 	if err != nil {
@@ -41,7 +41,7 @@ func TestScrub(t *testing.T) {
 	const size = 1<<20 + 777
 	log := &record{}
 	src, other := newSource(1, size, 64*kib), newSource(2, 300_001, 4*kib)
-	s := openStore(t, Config{Log: log.logger()})
+	s := openCache(t, Config{Log: log.logger()})
 	f, g := openBlob(t, s, src), openBlob(t, s, other)
 	if n := scrubAll(s); n != 0 {
 		t.Errorf("%d bytes of an empty cache", n)
@@ -59,7 +59,7 @@ func TestScrub(t *testing.T) {
 	other.calls.Store(0)
 	scrubAll(s)
 	if st := s.Stats(); st.ScrubWrong != 3 || log.count("wrong on disk") != 3 {
-		t.Errorf("%d found wrong, and said %d times", st.ScrubWrong, log.count("wrong on disk"))
+		t.Errorf("%d found wrong, and logged %d times", st.ScrubWrong, log.count("wrong on disk"))
 	}
 	if st := s.Stats(); st.DiskBytes > uint64(want) || st.CorruptDisk != 0 {
 		t.Errorf("stats %+v", st)
@@ -78,11 +78,11 @@ func TestScrub(t *testing.T) {
 	}
 }
 
-// A wrong block that somebody has pinned is no hole, and is compared before
-// the next who wants it gets it.
+// A wrong block that is pinned does not become a hole, and is compared before
+// the next reader gets it.
 func TestScrubOfPinnedBlock(t *testing.T) {
 	src := newSource(1, 1<<20, 64*kib)
-	s := openStore(t, Config{})
+	s := openCache(t, Config{})
 	f := openBlob(t, s, src)
 	file, at, release, err := f.Pin(t.Context(), 64*kib, 64*kib)
 	if err != nil || file == nil {
@@ -107,11 +107,11 @@ func TestScrubOfPinnedBlock(t *testing.T) {
 // What the scrubber looks at is no more used than before.
 func TestScrubIsNoUse(t *testing.T) {
 	src := newSource(1, 1<<20, 64*kib)
-	f := openBlob(t, openStore(t, Config{MaxBytes: 3 * 64 * kib}), src)
+	f := openBlob(t, openCache(t, Config{MaxBytes: 3 * 64 * kib}), src)
 	for _, i := range []int64{0, 1, 2} {
 		src.check(t, f, i*64*kib, 10)
 	}
-	p := f.store.newPass()
+	p := f.supply.disk.newPass()
 	p.step() // block 0
 	src.check(t, f, 3*64*kib, 10)
 	src.calls.Store(0)
@@ -126,12 +126,12 @@ func TestScrubIsNoUse(t *testing.T) {
 func TestScrubLoop(t *testing.T) {
 	dir := t.TempDir()
 	src := newSource(1, 1<<20, 64*kib)
-	s := openStore(t, Config{Dir: dir})
+	s := openCache(t, Config{Dir: dir})
 	src.check(t, openBlob(t, s, src), 0, 512*kib)
 	s.Close()
 	synctest.Test(t, func(t *testing.T) {
 		began := time.Now()
-		s := openStore(t, Config{Dir: dir, ScrubRate: 64 * kib}) // a block a second
+		s := openCache(t, Config{Dir: dir, ScrubRate: 64 * kib}) // a block a second
 		f := openBlob(t, s, src)
 		scrubbed := func(after time.Duration, blocks uint64) {
 			t.Helper()
@@ -195,7 +195,7 @@ func onLoop(t *testing.T, size int64) (dir, backing string) {
 func TestScrubReadsTheDisk(t *testing.T) {
 	dir, backing := onLoop(t, 32<<20)
 	src := newSource(1, 4<<20, 256*kib)
-	s := openStore(t, Config{Dir: dir})
+	s := openCache(t, Config{Dir: dir})
 	f := openBlob(t, s, src)
 	src.check(t, f, 0, 4<<20)
 	scrubAll(s) // writes back what is dirty
@@ -234,7 +234,7 @@ func TestScrubReadsTheDisk(t *testing.T) {
 func TestRow13DiskAnswersEIO(t *testing.T) {
 	dir, backing := onLoop(t, 64<<20)
 	src := newSource(1, 32<<20, 256*kib)
-	s := openStore(t, Config{Dir: dir})
+	s := openCache(t, Config{Dir: dir})
 	f := openBlob(t, s, src)
 	src.check(t, f, 0, 32<<20)
 	file := f.current().file.Load()
@@ -250,24 +250,24 @@ func TestRow13DiskAnswersEIO(t *testing.T) {
 	if err := os.Truncate(backing, 24<<20); err != nil {
 		t.Fatal(err)
 	}
-	gone, p := 0, make([]byte, 4096)
+	lost, p := 0, make([]byte, 4096)
 	for off := int64(0); off < 32<<20; off += 256 * kib {
 		if _, err := file.ReadAt(p, off); err != nil {
-			gone++
+			lost++
 		}
 	}
-	if gone == 0 || gone == 128 {
-		t.Fatalf("%d blocks cannot be read: nothing would be proved", gone)
+	if lost == 0 || lost == 128 {
+		t.Fatalf("%d blocks cannot be read: nothing would be proved", lost)
 	}
 	drop()
 	src.calls.Store(0)
 	for off := int64(0); off < 32<<20; off += 256 * kib {
 		src.check(t, f, off, 256*kib)
 	}
-	if n := src.calls.Load(); n < int64(gone) || n > int64(gone)+2 {
-		t.Errorf("%d fetches for %d blocks that cannot be read", n, gone)
+	if n := src.calls.Load(); n < int64(lost) || n > int64(lost)+2 {
+		t.Errorf("%d fetches for %d blocks that cannot be read", n, lost)
 	}
-	if st := s.Stats(); st.CorruptDisk < uint64(gone) {
+	if st := s.Stats(); st.CorruptDisk < uint64(lost) {
 		t.Errorf("stats %+v", st)
 	}
 	src.spoil = off
@@ -281,8 +281,8 @@ func TestRow13DiskAnswersEIO(t *testing.T) {
 			t.Fatalf("wrong bytes at %d", off)
 		}
 	}
-	if served < 128-gone-2 {
-		t.Errorf("%d blocks served of %d that can be read", served, 128-gone)
+	if served < 128-lost-2 {
+		t.Errorf("%d blocks served of %d that can be read", served, 128-lost)
 	}
 	src.spoil = nil
 	src.check(t, f, 0, 32<<20)

@@ -37,7 +37,7 @@ func scattered(t testing.TB, dir string, blocks int, blockSize int64, step int) 
 	return blob
 }
 
-// lookFor has no more blocks looked for at once, in Stores to come.
+// lookFor has no more blocks looked for at once, in Caches to come.
 func lookFor(t testing.TB, blocks int) {
 	was := scanStep
 	scanStep = blocks
@@ -49,14 +49,14 @@ func TestStartLooksForTheRestLater(t *testing.T) {
 	const blocks = 600
 	dir := t.TempDir()
 	src := newSource(1, blocks*4*kib, 4*kib)
-	s := openStore(t, Config{Dir: dir})
+	s := openCache(t, Config{Dir: dir})
 	src.check(t, openBlob(t, s, src), 0, blocks/2*4*kib)
-	s.pulls.Wait()
+	s.fetch.pulls.Wait()
 	s.Close()
 	lookFor(t, 7)
-	for name, use := range map[string]func(s *Store, f *File){
-		"read": func(s *Store, f *File) { src.check(t, f, 200*4*kib, 100*4*kib) },
-		"pin": func(s *Store, f *File) {
+	for name, use := range map[string]func(s *Cache, f *File){
+		"read": func(s *Cache, f *File) { src.check(t, f, 200*4*kib, 100*4*kib) },
+		"pin": func(s *Cache, f *File) {
 			file, at, release, err := f.Pin(t.Context(), 200*4*kib, 100*4*kib)
 			if err != nil || file == nil {
 				t.Fatal(file, err)
@@ -64,12 +64,12 @@ func TestStartLooksForTheRestLater(t *testing.T) {
 			src.readPinned(t, file, at, 200*4*kib, 100*4*kib)
 			release()
 		},
-		"prefetch": func(s *Store, f *File) { f.Prefetch(0, blocks/2*4*kib); s.pulls.Wait() },
-		"waited":   func(s *Store, f *File) { eventually(t, "all is known", f.current().scanned.Load) },
-		"closed":   func(s *Store, f *File) { s.Close() },
+		"prefetch": func(s *Cache, f *File) { f.Prefetch(0, blocks/2*4*kib); s.fetch.pulls.Wait() },
+		"waited":   func(s *Cache, f *File) { eventually(t, "all is known", f.current().disk.scanned.Load) },
+		"closed":   func(s *Cache, f *File) { s.Close() },
 	} {
 		t.Run(name, func(t *testing.T) {
-			s := openStore(t, Config{Dir: dir})
+			s := openCache(t, Config{Dir: dir})
 			if name != "waited" {
 				s.stop() // nothing goes on in the background
 			}
@@ -84,14 +84,14 @@ func TestStartLooksForTheRestLater(t *testing.T) {
 			}
 		})
 	}
-	s = openStore(t, Config{Dir: dir, MaxBytes: 100 * 4 * kib}) // too much is there
+	s = openCache(t, Config{Dir: dir, MaxBytes: 100 * 4 * kib}) // too much is there
 	f := openBlob(t, s, src)
 	if got := onDisk(t, dir); got > 100*4*kib {
 		t.Errorf("%d bytes on disk, the limit is %d", got, 100*4*kib)
 	}
 	src.check(t, f, 0, blocks*4*kib)
-	s.pulls.Wait()
-	if s.disk.unscanned != 0 || !f.current().scanned.Load() {
+	s.fetch.pulls.Wait()
+	if s.disk.unscanned != 0 || !f.current().disk.scanned.Load() {
 		t.Error("not all was looked for")
 	}
 }
@@ -106,7 +106,7 @@ func BenchmarkStart(b *testing.B) {
 			dir := b.TempDir()
 			blob := scattered(b, dir, 32768, 4*kib, step)
 			for b.Loop() {
-				s := openStore(b, Config{Dir: dir, MaxBytes: 16 << 30})
+				s := openCache(b, Config{Dir: dir, MaxBytes: 16 << 30})
 				if _, err := s.Blob(blob, nil); err != nil {
 					b.Fatal(err)
 				}

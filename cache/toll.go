@@ -23,57 +23,43 @@ const (
 	tollQuiet = time.Minute // between two lines in the log
 
 	// tollQueue is how many reads wait. A web server has some tens of threads for
-	// all reads: were all of them to wait, nobody's downloads would go on.
+	// all reads: if all of them waited, no download would go on.
 	tollQueue = 4
 )
 
-// A toll delays small reads of what did not stay, for all readers of a Store
+// A toll delays small reads of what did not stay, for all readers of a Cache
 // together, and refuses those for which there is no place in the queue.
 type toll struct {
 	*rate.Limiter
 	queue  chan struct{} // one element for each read that waits
-	waited atomic.Uint64 // reads that had to wait, or were refused
-	said   atomic.Int64  // when the log said so last, in nanoseconds since 1970
+	waited atomic.Uint64 // reads that waited, or were refused
+	warned atomic.Int64  // when the log last had a line about it, in nanoseconds since 1970
 }
 
 func newToll() *toll {
 	return &toll{Limiter: rate.NewLimiter(tollRate, tollBurst), queue: make(chan struct{}, tollQueue)}
 }
 
-// pay waits until the blocks from first to last of which a reader wants n bytes
-// may be fetched.
-func (f *File) pay(ctx context.Context, b *base, first, last int, n int64) error {
-	s := f.store
-	cost := min(s.index.refetched(b, first, last)-tollFree*n, tollBurst)
-	if cost <= 0 || s.toll.AllowN(time.Now(), int(cost)) {
+// pay waits until that many bytes may be fetched again for a reader of n bytes.
+// If it must wait it calls warn, once in a while.
+func (t *toll) pay(ctx context.Context, again, n int64, warn func()) error {
+	cost := min(again-tollFree*n, tollBurst)
+	if cost <= 0 || t.AllowN(time.Now(), int(cost)) {
 		return nil
 	}
-	s.toll.waited.Add(1)
+	t.waited.Add(1)
 	now := time.Now()
-	if said := s.toll.said.Load(); now.Sub(time.Unix(0, said)) > tollQuiet && s.toll.said.CompareAndSwap(said, now.UnixNano()) {
-		s.log.Warn("cache: small reads wait, since what they need did not stay in the cache and is fetched again and again", "base", b.ID, "size", b.Size, "cache_size", s.disk.max)
+	if last := t.warned.Load(); now.Sub(time.Unix(0, last)) > tollQuiet && t.warned.CompareAndSwap(last, now.UnixNano()) {
+		warn()
 	}
 	select {
-	case s.toll.queue <- struct{}{}:
-		defer func() { <-s.toll.queue }()
+	case t.queue <- struct{}{}:
+		defer func() { <-t.queue }()
 	default:
 		return fmt.Errorf("%w: fetch again what the cache has no room for: too many small reads wait for that", fault.Unavailable)
 	}
-	if err := s.toll.WaitN(ctx, int(cost)); err != nil {
+	if err := t.WaitN(ctx, int(cost)); err != nil {
 		return fmt.Errorf("%w: fetch again what the cache has no room for: %w", fault.Unavailable, err)
 	}
 	return nil
-}
-
-// refetched returns how many bytes the blocks from first to last have that must
-// be fetched although they came before.
-func (x *index) refetched(b *base, first, last int) (bytes int64) {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	for i := first; i <= last; i++ {
-		if bl := &b.blocks[i]; bl.came && bl.state == absent && bl.flight == nil {
-			bytes += b.length(i)
-		}
-	}
-	return bytes
 }

@@ -22,13 +22,13 @@ func TestTollOfSmallReads(t *testing.T) {
 	const blockSize, blocks = 64 * kib, 64
 	src := newSource(1, blocks*blockSize, blockSize)
 	log := &bytes.Buffer{}
-	s := openStore(t, Config{MaxBytes: 8 * blockSize, Log: slog.New(slog.NewTextHandler(log, nil))})
+	s := openCache(t, Config{MaxBytes: 8 * blockSize, Log: slog.New(slog.NewTextHandler(log, nil))})
 	f := openBlob(t, s, src)
-	if said := log.String(); !strings.Contains(said, "larger than the cache") || !strings.Contains(said, "size=4194304 cache_size=524288") {
-		t.Errorf("of a base that does not fit the log says %q", said)
+	if text := log.String(); !strings.Contains(text, "larger than the cache") || !strings.Contains(text, "size=4194304 cache_size=524288") {
+		t.Errorf("of a base that does not fit the log says %q", text)
 	}
 	const allowed = 10 * blockSize
-	s.toll.Limiter = rate.NewLimiter(0, allowed)
+	s.fetch.toll.Limiter = rate.NewLimiter(0, allowed)
 	small := func() (refused int) {
 		for i := range int64(blocks) {
 			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
@@ -71,8 +71,8 @@ func TestTollOfSmallReads(t *testing.T) {
 func TestTollIsForWhatWasEvicted(t *testing.T) {
 	const blockSize, blocks = 64 * kib, 64
 	src := newSource(1, blocks*blockSize, blockSize)
-	s := openStore(t, Config{MaxBytes: 2 * blocks * blockSize})
-	s.toll.Limiter = rate.NewLimiter(0, 0)
+	s := openCache(t, Config{MaxBytes: 2 * blocks * blockSize})
+	s.fetch.toll.Limiter = rate.NewLimiter(0, 0)
 	f := openBlob(t, s, src)
 	for range 3 {
 		for i := range int64(blocks) {
@@ -86,12 +86,12 @@ func TestTollIsForWhatWasEvicted(t *testing.T) {
 func TestTollHoldsFewReaders(t *testing.T) {
 	const blockSize, blocks = 64 * kib, 64
 	src := newSource(1, blocks*blockSize, blockSize)
-	s := openStore(t, Config{MaxBytes: 8 * blockSize})
+	s := openCache(t, Config{MaxBytes: 8 * blockSize})
 	f := openBlob(t, s, src)
 	src.check(t, f, 0, blocks*blockSize)
 	// As after a burst: one block's worth comes in an hour.
-	s.toll.Limiter = rate.NewLimiter(rate.Limit(blockSize)/3600, blockSize)
-	s.toll.AllowN(time.Now(), blockSize)
+	s.fetch.toll.Limiter = rate.NewLimiter(rate.Limit(blockSize)/3600, blockSize)
+	s.fetch.toll.AllowN(time.Now(), blockSize)
 	ctx, cancel := context.WithCancel(t.Context())
 	var refused, ended atomic.Int32
 	var all sync.WaitGroup

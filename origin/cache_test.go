@@ -17,25 +17,21 @@ import (
 	"aesthetic.computer/isofs/cache"
 )
 
-var (
-	_ cache.Streamer = (*Mirrors)(nil)
-	_ cache.Reporter = (*Mirrors)(nil)
-	_ cache.Several  = (*Mirrors)(nil)
-)
+var _ cache.Origin = (*Mirrors)(nil)
 
 // cached puts a cache before the mirrors of content.
-func cached(t *testing.T, m *Mirrors, block int64) (*cache.Store, *cache.File) {
+func cached(t *testing.T, m *Mirrors, block int64) (*cache.Cache, *cache.File) {
 	t.Helper()
-	store, err := cache.Open(cache.Config{Dir: t.TempDir(), MaxBytes: 1 << 20, Log: slog.New(slog.DiscardHandler)})
+	blocks, err := cache.Open(cache.Config{Dir: t.TempDir(), MaxBytes: 1 << 20, Log: slog.New(slog.DiscardHandler)})
 	must(t, err)
 	id := sha256.Sum256(content)
 	blob := cache.Blob{ID: hex.EncodeToString(id[:]), Size: int64(len(content)), BlockSize: block}
 	for off := int64(0); off < blob.Size; off += block {
 		blob.Sums = append(blob.Sums, sha256.Sum256(content[off:min(off+block, blob.Size)]))
 	}
-	file, err := store.Blob(blob, m)
+	file, err := blocks.Blob(blob, m)
 	must(t, err)
-	return store, file
+	return blocks, file
 }
 
 // A block that one mirror has wrong comes from the other, and no reader hears
@@ -49,7 +45,7 @@ func TestWrongBlockComesFromAnotherMirror(t *testing.T) {
 			}
 			good := &fake{name: "good"}
 			m, l := over(t, MirrorOptions{}, append(fakes, good)...)
-			store, file := cached(t, m, 4096)
+			blocks, file := cached(t, m, 4096)
 			p := make([]byte, len(content))
 			if _, err := file.ReadAt(p, 0); err != nil && err != io.EOF {
 				t.Errorf("%d liars: %v", liars, err)
@@ -60,7 +56,7 @@ func TestWrongBlockComesFromAnotherMirror(t *testing.T) {
 			if n := l.lines("origin set aside: it gave wrong bytes"); n != liars {
 				t.Errorf("%d liars: %d lines in the log", liars, n)
 			}
-			must(t, store.Close())
+			must(t, blocks.Close())
 			must(t, m.Close())
 		})
 	}
@@ -103,7 +99,7 @@ func testMirrorsUnderTheCache(t *testing.T, seed uint64) {
 	}
 	// A Fetch over all lasts as long as it takes to try each.
 	m, l := over(t, MirrorOptions{Options: Options{Timeout: 5 * time.Minute}}, fakes...)
-	store, file := cached(t, m, 4096)
+	blocks, file := cached(t, m, 4096)
 	var all sync.WaitGroup
 	for i := range 4 {
 		r := rand.New(rand.NewPCG(seed, 100+uint64(i)))
@@ -125,7 +121,7 @@ func testMirrorsUnderTheCache(t *testing.T, seed uint64) {
 	if t.Failed() {
 		t.Logf("%s", l.text.String())
 	}
-	must(t, store.Close())
+	must(t, blocks.Close())
 	must(t, m.Close())
 	for _, f := range fakes {
 		if f.active != 0 {

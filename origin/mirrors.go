@@ -74,7 +74,7 @@ func (m *Mirrors) add(s source, local bool) {
 	m.all = append(m.all, &mirror{source: s, index: len(m.all), local: local})
 }
 
-// Wrong implements cache.Reporter: the mirrors that gave these bytes last are
+// Wrong implements cache.Origin: the mirrors that gave these bytes last are
 // set aside. When the bytes are fetched again, these mirrors are asked last.
 func (m *Mirrors) Wrong(off, n int64) {
 	now := time.Now()
@@ -93,7 +93,7 @@ func (m *Mirrors) Wrong(off, n int64) {
 	}
 }
 
-// Sources implements cache.Several: it returns how many mirrors there are.
+// Sources implements cache.Origin: it returns how many mirrors there are.
 func (m *Mirrors) Sources() int { return len(m.all) }
 
 // String implements Origin.

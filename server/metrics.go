@@ -57,7 +57,7 @@ var cacheFigures = []figure{
 }
 
 // A cacheCollector collects the present figures of one cache.
-type cacheCollector struct{ store *cache.Store }
+type cacheCollector struct{ cache *cache.Cache }
 
 var _ prometheus.Collector = cacheCollector{}
 
@@ -70,7 +70,7 @@ func (c cacheCollector) Describe(out chan<- *prometheus.Desc) {
 
 // Collect implements prometheus.Collector.
 func (c cacheCollector) Collect(out chan<- prometheus.Metric) {
-	stats := c.store.Stats()
+	stats := c.cache.Stats()
 	for _, f := range cacheFigures {
 		out <- prometheus.MustNewConstMetric(f.desc, f.kind, f.of(stats))
 	}
@@ -88,7 +88,7 @@ func startMetrics(address string, s *Stack, mounted *vfs.Server, log *slog.Logge
 		return nil, &fault.SettingError{Setting: SettingMetrics, Err: err}
 	}
 	registry := prometheus.NewRegistry()
-	registry.MustRegister(cacheCollector{s.store}, originCollector{s.bases.Origins}, catalogCollector{s.Catalog}, mountCollector{mounted}, s.meters,
+	registry.MustRegister(cacheCollector{s.cache}, originCollector{s.bases.Origins}, catalogCollector{s.Catalog}, mountCollector{mounted}, s.meters,
 		collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), buildInfo())
 	mux := http.NewServeMux()

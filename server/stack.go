@@ -24,7 +24,7 @@ import (
 // safe for concurrent use.
 type Stack struct {
 	lock    *os.File // of the state
-	store   *cache.Store
+	cache   *cache.Cache
 	bases   *upstream.Registry
 	Catalog *catalog.Catalog
 	meters  *meters
@@ -73,16 +73,16 @@ func OpenStack(ctx context.Context, c StackConfig) (*Stack, error) {
 		return nil, err
 	}
 	c.Cache.Fetched, c.Cache.Log = measured.fetched, c.Log
-	store, err := cache.Open(c.Cache)
+	blocks, err := cache.Open(c.Cache)
 	if err != nil {
 		return nil, errors.Join(err, lock.Close())
 	}
-	c.Bases.Blocks, c.Bases.Log = store, c.Log
+	c.Bases.Blocks, c.Bases.Log = blocks, c.Log
 	bases, err := upstream.Open(c.Bases)
 	if err != nil {
-		return nil, errors.Join(err, store.Close(), lock.Close())
+		return nil, errors.Join(err, blocks.Close(), lock.Close())
 	}
-	s := &Stack{lock: lock, store: store, meters: measured, keys: &signingKeys{}, bases: bases}
+	s := &Stack{lock: lock, cache: blocks, meters: measured, keys: &signingKeys{}, bases: bases}
 	s.keys.now.Store(c.Signer)
 	if err := s.openCatalog(ctx, &c, source); err != nil {
 		return nil, errors.Join(err, s.Close())
@@ -127,5 +127,5 @@ func (s *Stack) Close() error {
 	if s.Catalog != nil {
 		errs = append(errs, s.Catalog.Close())
 	}
-	return errors.Join(append(errs, s.store.Close(), s.bases.Close(), s.lock.Close())...)
+	return errors.Join(append(errs, s.cache.Close(), s.bases.Close(), s.lock.Close())...)
 }

@@ -51,7 +51,7 @@ type Config struct {
 	Keyring *signature.Keyring
 	// Blocks caches the bytes of all bases. Without it no base can be opened,
 	// only Registry.Probe works.
-	Blocks *cache.Store
+	Blocks *cache.Cache
 	// Log receives what goes wrong and is survived; nil: nothing is logged.
 	Log *slog.Logger
 }

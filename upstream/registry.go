@@ -49,7 +49,7 @@ type Registry struct {
 	where    places // of the base that has a fixed address
 	origin   origin.Options
 	hedge    bool
-	blocks   *cache.Store
+	blocks   *cache.Cache
 	log      *slog.Logger
 	follower *Follower // nil: no channel is followed
 	keyring  atomic.Pointer[signature.Keyring]

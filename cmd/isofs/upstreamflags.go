@@ -40,7 +40,7 @@ func (o *mirrorFlags) register(flags *pflag.FlagSet) {
 
 // upstream is the Config that the flags describe, for what is cached in blocks
 // and trusted by ring.
-func (o *stackFlags) upstream(blocks *cache.Store, ring *signature.Keyring, log *slog.Logger) upstream.Config {
+func (o *stackFlags) upstream(blocks *cache.Cache, ring *signature.Keyring, log *slog.Logger) upstream.Config {
 	return upstream.Config{
 		Dir: filepath.Join(o.state, "bases"), Address: o.base, Mirrors: o.mirrors.addresses,
 		Channel: upstream.ChannelConfig{Address: o.channel.address, Poll: o.channel.poll},

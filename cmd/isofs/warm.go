@@ -48,15 +48,15 @@ func runWarm(cmd *cobra.Command, o *stackFlags) (err error) {
 	if err != nil {
 		return err
 	}
-	store, err := cache.Open(o.cacheConfig(log))
+	blocks, err := cache.Open(o.cacheConfig(log))
 	if err != nil {
 		return err
 	}
-	bases, err := upstream.Open(o.upstream(store, ring, log))
+	bases, err := upstream.Open(o.upstream(blocks, ring, log))
 	if err != nil {
-		return errors.Join(err, store.Close())
+		return errors.Join(err, blocks.Close())
 	}
-	defer func() { err = errors.Join(err, store.Close(), bases.Close()) }()
+	defer func() { err = errors.Join(err, blocks.Close(), bases.Close()) }()
 	opened, err := bases.Fetch(cmd.Context())
 	if err != nil {
 		return err
@@ -70,7 +70,7 @@ func runWarm(cmd *cobra.Command, o *stackFlags) (err error) {
 	if err != nil {
 		return err
 	}
-	st := store.Stats()
+	st := blocks.Stats()
 	fmt.Fprintf(cmd.OutOrStdout(), "%s: base %s is there, all %d bytes (%d of them fetched now)\n",
 		o.cache.dir(o.state), opened.Manifest.SHA256, opened.Manifest.TotalSize, st.FetchedBytes)
 	return nil
