@@ -120,7 +120,7 @@ func (c *Catalog) mayAsk(ctx context.Context, name piece.Name) (leave func(), er
 	if p, ok := c.cfg.Source.(bundle.Packer); !ok || !p.Packs(name) {
 		return leave, nil
 	}
-	if stage, _ := c.progress.of(name); stage != 0 {
+	if stage, _ := c.builds.progress.of(name); stage != 0 {
 		return leave, nil // those who wait for it may have left
 	}
 	if err := c.asks.enter(ctx, name); err != nil {

@@ -24,8 +24,6 @@ import (
 	"aesthetic.computer/isofs/fault"
 	"aesthetic.computer/isofs/image"
 	"aesthetic.computer/isofs/piece"
-
-	"golang.org/x/sync/singleflight"
 )
 
 // Config says what a catalog is made of.
@@ -66,15 +64,10 @@ type Catalog struct {
 	clients  *clientLog
 	failures *failures
 	asks     *asks
-	progress *progress
+	builds   builds
+	closing  sync.Once
 	// forgotten counts snapshots, by why.
 	forgotten [reasons]atomic.Uint64
-
-	builds  singleflight.Group
-	turns   chan struct{}   // one is taken by each refresh under way
-	life    context.Context // of the builds; ended by Close
-	end     context.CancelCauseFunc
-	closing sync.Once
 }
 
 // errClosed is why a fetch ends that Close interrupts.
@@ -115,10 +108,9 @@ func Open(c Config) (*Catalog, error) {
 	cat := &Catalog{
 		cfg: c, disk: disk, bases: bases, shown: newIndex(),
 		shelf: newShelf(c.Limits.Open), sidecars: sidecars, clients: clients, failures: newFailures(c.Limits, c.Now), asks: newAsks(c.Limits, c.Now),
-		progress: newProgress(c.Now), turns: make(chan struct{}, c.Limits.Builds),
+		builds: newBuilds(c.Limits, c.Now),
 	}
 	cat.limits.Store(&c.Limits)
-	cat.life, cat.end = context.WithCancelCause(context.Background())
 	cat.restoreAll()
 	cat.Prune()
 	return cat, nil
@@ -129,10 +121,10 @@ func Open(c Config) (*Catalog, error) {
 func (c *Catalog) Close() error {
 	var err error
 	c.closing.Do(func() {
-		c.end(errClosed)
+		c.builds.end(errClosed)
 		// With all turns taken no refresh runs, and none can begin.
-		for range cap(c.turns) {
-			c.turns <- struct{}{}
+		for range cap(c.builds.turns) {
+			c.builds.turns <- struct{}{}
 		}
 		c.shelf.close()
 		err = c.clients.close()

@@ -87,7 +87,7 @@ func (c *Catalog) make(name piece.Name, info bundle.Info, prev *Snapshot, b imag
 		Bundle: info.SHA256, BundleSize: info.Size, Splash: splashOf(info, b.Manifest),
 		SourceTime: info.ModTime, SourceBeside: info.Beside, Made: c.cfg.Now().UTC(), Signers: signing.Keys,
 	}, c.disk.markOf(name), prev, b.Manifest)
-	c.progress.enter(name, StageVolume)
+	c.builds.progress.enter(name, StageVolume)
 	r, err := signing.sign(r, b.Manifest)
 	if err != nil {
 		return nil, err
@@ -97,7 +97,7 @@ func (c *Catalog) make(name piece.Name, info bundle.Info, prev *Snapshot, b imag
 		return nil, err
 	}
 	defer open.close()
-	c.progress.enter(name, StageDigest)
+	c.builds.progress.enter(name, StageDigest)
 	h, err := open.image.Hash()
 	if err == nil {
 		r.SHA256 = base.Hash(h.Sum(nil))
@@ -108,7 +108,7 @@ func (c *Catalog) make(name piece.Name, info bundle.Info, prev *Snapshot, b imag
 	}
 	s := newSnapshot(c, r, name, b)
 	if c.sidecars.signs() {
-		c.progress.enter(name, StageSignature)
+		c.builds.progress.enter(name, StageSignature)
 		if err := c.sidecars.sign(s, open.image); err != nil {
 			return nil, err
 		}

@@ -93,7 +93,7 @@ func (c *Catalog) Stats() Stats {
 	}
 	return Stats{
 		Forgotten: forgotten,
-		Pieces:    len(c.shown.pieces()), Snapshots: len(c.shown.ids()), Building: len(c.turns),
+		Pieces:    len(c.shown.pieces()), Snapshots: len(c.shown.ids()), Building: len(c.builds.turns),
 		RefusedClient: c.asks.ofClient.Load(), RefusedAll: c.asks.ofAll.Load(), RefusedBusy: c.asks.busy.Load(),
 	}
 }

@@ -67,7 +67,7 @@ func (c *Catalog) currentBuild(ctx context.Context, name piece.Name, notify func
 	w := waiter{name: name, notify: notify, build: c.builds.DoChan(keyOf(name), func() (any, error) {
 		// An earlier build may have ended just before this one began: A looks and
 		// finds nothing, B's build ends, A begins another.
-		if now := c.look(c.life, name); now.settled {
+		if now := c.look(c.builds.life, name); now.settled {
 			return now.answer()
 		}
 		return c.refresh(name)
@@ -119,7 +119,7 @@ func (c *Catalog) await(ctx context.Context, w waiter) (Build, error) {
 	for {
 		if w.notify != nil {
 			var s Stage
-			s, changed = c.progress.of(w.name)
+			s, changed = c.builds.progress.of(w.name)
 			w.advance(s)
 		}
 		select {
@@ -178,18 +178,18 @@ func (c *Catalog) stale(ctx context.Context, s *Snapshot) bool {
 // wait may leave, and the bundle is wanted all the same.
 func (c *Catalog) refresh(name piece.Name) (Build, error) {
 	select {
-	case c.turns <- struct{}{}:
-		defer func() { <-c.turns }()
+	case c.builds.turns <- struct{}{}:
+		defer func() { <-c.builds.turns }()
 	default:
 		c.asks.busy.Add(1)
 		return Build{}, fmt.Errorf("fetch %s: %w", name, &BusyError{busyRetry})
 	}
-	ctx, cancel := context.WithTimeout(c.life, c.cfg.Limits.FetchTime)
+	ctx, cancel := context.WithTimeout(c.builds.life, c.cfg.Limits.FetchTime)
 	defer cancel()
 	start := c.cfg.Now()
-	c.progress.enter(name, StageBundle)
+	c.builds.progress.enter(name, StageBundle)
 	s, err := c.fetch(ctx, name)
-	b := c.progress.leave(name, s, err)
+	b := c.builds.progress.leave(name, s, err)
 	if err != nil {
 		return Build{}, c.failed(name, err)
 	}

@@ -69,11 +69,11 @@ func TestStress(t *testing.T) {
 
 // land waits for the builds that nobody waits for.
 func (r *rig) land() {
-	for range cap(r.turns) {
-		r.turns <- struct{}{}
+	for range cap(r.builds.turns) {
+		r.builds.turns <- struct{}{}
 	}
-	for range cap(r.turns) {
-		<-r.turns
+	for range cap(r.builds.turns) {
+		<-r.builds.turns
 	}
 }
 

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"aesthetic.computer/isofs/piece"
+
+	"golang.org/x/sync/singleflight"
 )
 
 // A Stage is a step in the making of a snapshot.
@@ -41,14 +43,28 @@ func (c *Catalog) Watch(ctx context.Context, name piece.Name, notify func(Stage)
 	return c.currentBuild(ctx, name, notify)
 }
 
+// builds are the builds under way, one for each piece at most.
+type builds struct {
+	singleflight.Group
+	turns    chan struct{}   // one is taken by each build under way
+	life     context.Context // of the builds; ended by Close
+	end      context.CancelCauseFunc
+	progress *progress
+}
+
+func newBuilds(l Limits, now func() time.Time) builds {
+	life, end := context.WithCancelCause(context.Background())
+	return builds{turns: make(chan struct{}, l.Builds), life: life, end: end, progress: newProgress(now)}
+}
+
 // Building returns how many pieces are being fetched, and how many may be.
-func (c *Catalog) Building() (running, most int) { return len(c.turns), cap(c.turns) }
+func (c *Catalog) Building() (running, most int) { return len(c.builds.turns), cap(c.builds.turns) }
 
 // Builds returns the latest fetches that ended with a snapshot, the last first.
 func (c *Catalog) Builds() []Build {
-	c.progress.mu.Lock()
-	defer c.progress.mu.Unlock()
-	return slices.Clone(c.progress.recent)
+	c.builds.progress.mu.Lock()
+	defer c.builds.progress.mu.Unlock()
+	return slices.Clone(c.builds.progress.recent)
 }
 
 // buildsKept is how many builds are remembered.
