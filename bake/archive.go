@@ -1,7 +1,6 @@
 package bake
 
 import (
-	"bufio"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -56,40 +55,45 @@ func (a *archive) take(uri string) {
 	}
 }
 
-// parseSources reads the addresses out of either form of apt's list of sources.
+// parseSources reads the addresses out of either form of apt's list of sources
+// (sources.list(5)).
 func parseSources(text string, stanzas bool) (found []string) {
-	uri := ""
-	for scan := bufio.NewScanner(strings.NewReader(text + "\n\n")); scan.Scan(); {
-		line := strings.TrimSpace(scan.Text())
+	of := addressOfLine
+	if stanzas {
+		of = addressOfField
+	}
+	for line := range strings.Lines(text) {
+		line = strings.TrimSpace(line)
 		if strings.HasPrefix(line, "#") {
 			continue
 		}
-		if !stanzas {
-			// deb [options] uri suite components
-			f := strings.Fields(line)
-			if len(f) > 1 && f[0] == "deb" && strings.HasPrefix(f[1], "[") {
-				end := slices.IndexFunc(f, func(w string) bool { return strings.HasSuffix(w, "]") })
-				f = slices.Delete(f, 1, end+1)
-			}
-			if len(f) >= 3 && f[0] == "deb" {
-				found = append(found, f[1])
-			}
-			continue
-		}
-		key, value, _ := strings.Cut(line, ":")
-		switch {
-		case line == "":
-			if uri != "" {
-				found = append(found, uri)
-			}
-			uri = ""
-		case strings.EqualFold(key, "URIs"):
-			if f := strings.Fields(value); len(f) > 0 {
-				uri = f[0]
-			}
+		if address := of(line); address != "" {
+			found = append(found, address)
 		}
 	}
 	return found
+}
+
+// addressOfLine reads  deb [options] uri suite components.
+func addressOfLine(line string) string {
+	f := strings.Fields(line)
+	if len(f) > 1 && f[0] == "deb" && strings.HasPrefix(f[1], "[") {
+		end := slices.IndexFunc(f, func(w string) bool { return strings.HasSuffix(w, "]") })
+		f = slices.Delete(f, 1, end+1)
+	}
+	if len(f) < 3 || f[0] != "deb" {
+		return ""
+	}
+	return f[1]
+}
+
+// addressOfField reads  URIs: uri ...  of a stanza.
+func addressOfField(line string) string {
+	key, value, _ := strings.Cut(line, ":")
+	if f := strings.Fields(value); len(f) > 0 && strings.EqualFold(key, "URIs") {
+		return f[0]
+	}
+	return ""
 }
 
 // lines are the sources of the release, as mmdebstrap takes them: all that is

@@ -80,52 +80,57 @@ type module struct {
 	data []byte
 }
 
-// load returns the modules of names and all they depend on, each behind those
-// it needs. Debian's packages have no modules.dep (the installation makes it),
-// so dependencies are read from the modules themselves.
+// load returns the modules of needed and wanted and all they depend on, each behind those
+// that it needs. The kernel may lack those of wanted.
 func (t *moduleTree) load(ctx context.Context, run *runner, needed, wanted []string) ([]module, error) {
-	var list []module
-	seen := map[string]bool{}
-	var add func(name, by string) error
-	add = func(name, by string) error {
-		if seen[name] || t.builtin[name] {
-			return nil
+	l := moduleLoader{tree: t, run: run, seen: map[string]bool{}}
+	for _, name := range wanted {
+		if t.files[name] != "" {
+			needed = append(slices.Clone(needed), name)
 		}
-		seen[name] = true
-		path, ok := t.files[name]
-		if !ok {
-			return fmt.Errorf("the kernel has no module %s, which is needed%s: %w", name, by, fault.NotFound)
-		}
-		data, err := readModule(ctx, run, path)
-		if err != nil {
-			return fmt.Errorf("read kernel module %s: %w", name, err)
-		}
-		deps, err := dependencies(data)
-		if err != nil {
-			return fmt.Errorf("read the dependencies of kernel module %s: %w", name, err)
-		}
-		for _, dep := range deps {
-			if err := add(dep, " by "+name); err != nil {
-				return err
-			}
-		}
-		list = append(list, module{name, data})
-		return nil
 	}
 	for _, name := range needed {
-		if err := add(name, ""); err != nil {
+		if err := l.add(ctx, name, ""); err != nil {
 			return nil, err
 		}
 	}
-	for _, name := range wanted {
-		if t.files[name] == "" {
-			continue
-		}
-		if err := add(name, ""); err != nil {
-			return nil, err
+	return l.list, nil
+}
+
+// A moduleLoader collects modules. Debian's packages have no modules.dep (the
+// installation makes it), so it reads dependencies from the modules themselves.
+type moduleLoader struct {
+	tree *moduleTree
+	run  *runner
+	seen map[string]bool
+	list []module
+}
+
+// add adds a module, which another one needs (by), behind its dependencies.
+func (l *moduleLoader) add(ctx context.Context, name, by string) error {
+	if l.seen[name] || l.tree.builtin[name] {
+		return nil
+	}
+	l.seen[name] = true
+	path, ok := l.tree.files[name]
+	if !ok {
+		return fmt.Errorf("the kernel has no module %s, which is needed%s: %w", name, by, fault.NotFound)
+	}
+	data, err := readModule(ctx, l.run, path)
+	if err != nil {
+		return fmt.Errorf("read kernel module %s: %w", name, err)
+	}
+	deps, err := dependencies(data)
+	if err != nil {
+		return fmt.Errorf("read the dependencies of kernel module %s: %w", name, err)
+	}
+	for _, dep := range deps {
+		if err := l.add(ctx, dep, " by "+name); err != nil {
+			return err
 		}
 	}
-	return list, nil
+	l.list = append(l.list, module{name, data})
+	return nil
 }
 
 // readModule returns a module's ELF file; newer Debian packs them with xz.

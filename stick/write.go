@@ -77,41 +77,55 @@ func (u *Update) writeSlot(ctx context.Context, slot []byte, repair []overlaid, 
 		return &UnfinishedError{err}
 	}
 	total := 2 * int64(len(slot)) // written, and read back
-	err := func() error {
-		for _, piece := range repair {
-			if err := ctx.Err(); err != nil {
-				return fmt.Errorf("repair the base: %w: %w", fault.Unavailable, err)
-			}
-			if err := writeThrough(t, piece.data, piece.off); err != nil {
-				return err
-			}
-		}
-		for at := firstBytes; at < len(slot); {
-			if err := ctx.Err(); err != nil {
-				return fmt.Errorf("write the slot: %w: %w", fault.Unavailable, err)
-			}
-			// All but the first begin at a multiple of the chunk.
-			end := min(len(slot), at-at%chunk+chunk)
-			if err := writeAt(t, slot[at:end], off+int64(at)); err != nil {
-				return err
-			}
-			if at = end; at%syncEvery == 0 || at == len(slot) {
-				if err := syncTarget(t); err != nil {
-					return err
-				}
-			}
-			show.report(int64(at), total)
-		}
-		if err := compareBack(ctx, t, slot[firstBytes:], off+firstBytes, func(done int64) { show.report(total/2+firstBytes+done, total) }); err != nil {
-			return err
-		}
-		return writeThrough(t, slot[:firstBytes], off)
-	}()
+	err := u.writeRepair(ctx, repair)
+	if err == nil {
+		err = u.writeBody(ctx, slot, func(done int64) { show.report(done, total) })
+	}
+	if err == nil {
+		err = writeThrough(t, slot[:firstBytes], off)
+	}
 	if err != nil {
 		return &UnfinishedError{err}
 	}
 	show.report(total, total)
 	return nil
+}
+
+// writeRepair writes the changed blocks of the base, and reads each back.
+func (u *Update) writeRepair(ctx context.Context, repair []overlaid) error {
+	for _, piece := range repair {
+		if err := ctx.Err(); err != nil {
+			return fmt.Errorf("repair the base: %w: %w", fault.Unavailable, err)
+		}
+		if err := writeThrough(u.target, piece.data, piece.off); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// writeBody writes the slot behind its first bytes, and reads that back. Done counts the
+// bytes that were written, and then those that were read.
+func (u *Update) writeBody(ctx context.Context, slot []byte, show func(done int64)) error {
+	t, off := u.target, u.Snapshot.Manifest.PiecePartitionOffset
+	for at := firstBytes; at < len(slot); {
+		if err := ctx.Err(); err != nil {
+			return fmt.Errorf("write the slot: %w: %w", fault.Unavailable, err)
+		}
+		// All but the first begin at a multiple of the chunk.
+		end := min(len(slot), at-at%chunk+chunk)
+		if err := writeAt(t, slot[at:end], off+int64(at)); err != nil {
+			return err
+		}
+		if at = end; at%syncEvery == 0 || at == len(slot) {
+			if err := syncTarget(t); err != nil {
+				return err
+			}
+		}
+		show(int64(at))
+	}
+	written := int64(len(slot))
+	return compareBack(ctx, t, slot[firstBytes:], off+firstBytes, func(done int64) { show(written + firstBytes + done) })
 }
 
 // writeThrough writes p and reads it back.
