@@ -30,8 +30,8 @@ build: ## bin/isofs
 	go build -o $(BIN) ./cmd/isofs
 
 lint: ## golangci-lint, shellcheck, actionlint; the words of documents and comments (vale)
+	scripts/setup lint prose
 	scripts/lint
-	scripts/setup prose
 	scripts/prose
 
 clean: ## forget what was built and cached in the tree
