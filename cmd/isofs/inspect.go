@@ -110,6 +110,9 @@ func describe(out io.Writer, r io.ReaderAt, total int64) error {
 	table := tabwriter.NewWriter(out, 0, 4, 2, ' ', 0)
 	fmt.Fprintf(table, "partition\tname\toffset\tbytes\tlabel\n")
 	for _, p := range partitions {
+		if p.IsESP() {
+			p.Label = p.FATLabel(r, total)
+		}
 		fmt.Fprintf(table, "%d\t%s\t%d\t%d\t%s\n", p.Number, p.Name, p.Offset, p.Size, p.Label)
 	}
 	table.Flush()
