@@ -180,8 +180,8 @@ func addressesOf(line string) []string {
 	return addresses
 }
 
-// judge checks the served image: its digest is that of its sidecar and of the packed image, and a
-// range of it is right.
+// judge checks the served image. Its sidecar and isofs pack must give its digest, and a range of it
+// must be right.
 func (r *reader) judge(s *running) bool {
 	if s.mount != "" {
 		f, err := os.Open(filepath.Join(s.mount, "notepat-os.iso"))

@@ -126,8 +126,8 @@ func changedBlocks(t *testing.T, of, against string, size int) int64 {
 	return n
 }
 
-// twoPieces serves two pieces, and has both images as files. path is that of the second image's
-// snapshot.
+// twoPieces serves two pieces, and has both images as files. path is the address of the second
+// image's snapshot.
 func twoPieces(t *testing.T, flags ...string) (s *server, first, second, path string) {
 	t.Helper()
 	from := pieces(t, nil)
