@@ -19,29 +19,11 @@ import (
 
 	"aesthetic.computer/isofs/base"
 	"aesthetic.computer/isofs/fault"
+	"aesthetic.computer/isofs/integration/testkit"
 )
 
 // Packages are kept here between runs of the tests; empty: downloaded for each.
 var workDir = flag.String("bake.work", "", "work directory to keep")
-
-func missing(t *testing.T, tool, pkg string) {
-	t.Helper()
-	if os.Getenv("CI") != "" {
-		t.Fatalf("needs %s: apt-get install %s", tool, pkg)
-	}
-	t.Skipf("needs %s: apt-get install %s", tool, pkg)
-}
-
-func needTool(t *testing.T, tool, pkg string) string {
-	t.Helper()
-	for _, dir := range append(filepath.SplitList(os.Getenv("PATH")), "/usr/sbin", "/sbin") {
-		if path, err := exec.LookPath(filepath.Join(dir, tool)); err == nil {
-			return path
-		}
-	}
-	missing(t, tool, pkg)
-	return ""
-}
 
 var discard = slog.New(slog.DiscardHandler)
 
@@ -69,7 +51,7 @@ func bakeTiny(t *testing.T, o TinyOptions) *Result {
 	t.Helper()
 	if _, err := findTools(); err != nil {
 		_, hint, _ := strings.Cut(err.Error(), "apt-get install ")
-		missing(t, "the tools of a bake", hint)
+		testkit.Lack(t, "the tools of a bake: apt-get install "+hint)
 	}
 	if o.WorkDir == "" {
 		o.WorkDir = debs
@@ -173,7 +155,7 @@ func checkLayout(t *testing.T, r *Result, image []byte) {
 	if _, too := m.BootFile("initrd"); !ok || !too || string(image[kernel.Offset+0x202:][:4]) != "HdrS" {
 		t.Errorf("boot files %+v: the kernel is not where they say", m.BootFiles)
 	}
-	if out := run(t, needTool(t, "sgdisk", "gdisk"), "--verify", r.Image); !strings.Contains(out, "No problems found") {
+	if out := run(t, testkit.NeedTool(t, "sgdisk", "gdisk"), "--verify", r.Image); !strings.Contains(out, "No problems found") {
 		t.Errorf("sgdisk: %s", out)
 	}
 }
@@ -192,16 +174,16 @@ func checkPartitions(t *testing.T, r *Result, image []byte) {
 		return path
 	}
 	esp, live, piece := cut("esp", espStart, espSize), cut("live", espStart+espSize, liveMinSize), cut("piece", slot, slotSize)
-	if out := run(t, needTool(t, "fsck.vfat", "dosfstools"), "-n", "-v", esp); strings.Contains(out, "differ") {
+	if out := run(t, testkit.NeedTool(t, "fsck.vfat", "dosfstools"), "-n", "-v", esp); strings.Contains(out, "differ") {
 		t.Errorf("fsck.vfat: %s", out)
 	}
 	for _, volume := range []string{live, piece} {
-		out := run(t, needTool(t, "e2fsck", "e2fsprogs"), "-fn", volume)
+		out := run(t, testkit.NeedTool(t, "e2fsck", "e2fsprogs"), "-fn", volume)
 		if strings.Contains(out, "?") || strings.Contains(out, "wrong") {
 			t.Errorf("e2fsck: %s", out)
 		}
 	}
-	debugfs := needTool(t, "debugfs", "e2fsprogs")
+	debugfs := testkit.NeedTool(t, "debugfs", "e2fsprogs")
 	html := filepath.Join(dir, "piece.html")
 	run(t, debugfs, "-R", "dump piece.html "+html, piece)
 	if got, err := os.ReadFile(html); err != nil || sha256.Sum256(got) != sha256.Sum256(placeholderHTML) {
@@ -255,7 +237,7 @@ func testAgain(t *testing.T, first *Result, image []byte) {
 
 func TestTinyRefuses(t *testing.T) {
 	if _, err := findTools(); err != nil {
-		missing(t, "the tools of a bake", "apt-utils mtools dosfstools erofs-utils e2fsprogs")
+		testkit.Lack(t, "the tools of a bake: apt-get install apt-utils mtools dosfstools erofs-utils e2fsprogs")
 	}
 	file := filepath.Join(t.TempDir(), "file")
 	if err := os.WriteFile(file, nil, 0o644); err != nil {
@@ -289,7 +271,7 @@ func TestTinyRefuses(t *testing.T) {
 
 func TestOneBakeAtATime(t *testing.T) {
 	if _, err := findTools(); err != nil {
-		missing(t, "the tools of a bake", "mtools dosfstools erofs-utils e2fsprogs")
+		testkit.Lack(t, "the tools of a bake: apt-get install mtools dosfstools erofs-utils e2fsprogs")
 	}
 	dir := t.TempDir()
 	w, err := openWorkspace(dir)
@@ -337,7 +319,7 @@ func TestParseURIs(t *testing.T) {
 
 // GNU cpio reads what the kernel will.
 func TestInitramfsArchive(t *testing.T) {
-	cpio := needTool(t, "cpio", "cpio")
+	cpio := testkit.NeedTool(t, "cpio", "cpio")
 	j := &job{TinyOptions: TinyOptions{Version: "2026-11-01", SourceDateEpoch: DefaultEpoch}}
 	data := j.archive([]byte("busy!"), []module{{"b", []byte("bb")}, {"a", []byte("a")}})
 	list := exec.Command(cpio, "-itv", "--quiet")
@@ -363,7 +345,7 @@ func TestInitramfsArchive(t *testing.T) {
 }
 
 func TestInitScriptIsClean(t *testing.T) {
-	run(t, needTool(t, "shellcheck", "shellcheck"), "-s", "sh", "init.sh")
+	run(t, testkit.NeedTool(t, "shellcheck", "shellcheck"), "-s", "sh", "init.sh")
 }
 
 func TestCopySparse(t *testing.T) {

@@ -14,6 +14,7 @@ import (
 
 	"aesthetic.computer/isofs/boottest"
 	"aesthetic.computer/isofs/fault"
+	"aesthetic.computer/isofs/integration/testkit"
 )
 
 // Boots cost much on an emulated machine, those of Secure Boot, and with a kernel for
@@ -32,7 +33,7 @@ func boot(t *testing.T, image, as, firmware, expect string) *boottest.Result {
 		Expect: boottest.Expect{Serial: []*regexp.Regexp{regexp.MustCompile(expect)}},
 	})
 	if errors.Is(err, fault.NotFound) {
-		missing(t, "QEMU and its firmware", "qemu-system-x86 ovmf")
+		testkit.Lack(t, "QEMU and its firmware: apt-get install qemu-system-x86 ovmf")
 	}
 	if err != nil {
 		t.Fatal(err)

@@ -11,6 +11,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"aesthetic.computer/isofs/integration/testkit"
 )
 
 // A liveISO is how the tests make a Live ISO.
@@ -28,10 +30,10 @@ const liveName = "Fedora-Workstation-Live-43-1.6.x86_64.iso"
 func fedoraNeeds(t *testing.T) {
 	t.Helper()
 	if os.Geteuid() != 0 {
-		missing(t, "root, to keep owners and to install", "sudo")
+		testkit.Lack(t, "root, to keep owners and to install: sudo go test ./bake")
 	}
 	for tool, pkg := range map[string]string{"mksquashfs": "squashfs-tools", "mmdebstrap": "mmdebstrap", "fuse2fs": "fuse2fs", "xorriso": "xorriso", "sgdisk": "gdisk"} {
-		needTool(t, tool, pkg)
+		testkit.NeedTool(t, tool, pkg)
 	}
 }
 
@@ -41,7 +43,7 @@ func debianParts(t *testing.T) (j *job, root string) {
 	t.Helper()
 	tools, err := findTools()
 	if err != nil {
-		missing(t, "the tools of a bake", "see scripts/setup bake")
+		testkit.Lack(t, "the tools of a bake: scripts/setup bake")
 	}
 	o := TinyOptions{WorkDir: debs, OutDir: t.TempDir()}
 	if err := o.complete(); err != nil {
@@ -247,30 +249,30 @@ func (l liveISO) make(t *testing.T, j *job, parts string) (iso, checksum, root s
 	squashfs := put(t, 0o644, "noise that is no file system", tree, "LiveOS/squashfs.img")
 	switch l.format {
 	case "squashfs":
-		run(t, needTool(t, "mksquashfs", "squashfs-tools"), root, squashfs, "-noappend", "-quiet", "-comp", "gzip", "-Xcompression-level", "1")
+		run(t, testkit.NeedTool(t, "mksquashfs", "squashfs-tools"), root, squashfs, "-noappend", "-quiet", "-comp", "gzip", "-Xcompression-level", "1")
 	case "erofs":
-		run(t, needTool(t, "mkfs.erofs", "erofs-utils"), "-zlz4hc", squashfs, root)
+		run(t, testkit.NeedTool(t, "mkfs.erofs", "erofs-utils"), "-zlz4hc", squashfs, root)
 	case "ext4":
 		inner := t.TempDir()
 		image := filepath.Join(inner, "LiveOS/rootfs.img")
 		if err := errors.Join(os.Mkdir(filepath.Join(inner, "LiveOS"), 0o755), sparseFile(image, 256<<20)); err != nil {
 			t.Fatal(err)
 		}
-		run(t, needTool(t, "mke2fs", "e2fsprogs"), "-q", "-t", "ext4", "-d", root, image)
-		run(t, needTool(t, "mksquashfs", "squashfs-tools"), inner, squashfs, "-noappend", "-quiet", "-comp", "gzip", "-Xcompression-level", "1")
+		run(t, testkit.NeedTool(t, "mke2fs", "e2fsprogs"), "-q", "-t", "ext4", "-d", root, image)
+		run(t, testkit.NeedTool(t, "mksquashfs", "squashfs-tools"), inner, squashfs, "-noappend", "-quiet", "-comp", "gzip", "-Xcompression-level", "1")
 	}
 	shim, err := os.ReadFile(filepath.Join(parts, "usr/lib/shim/shimx64.efi.signed"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	put(t, 0o644, string(shim), tree, "EFI/BOOT/BOOTX64.EFI")
-	run(t, needTool(t, "grub-mkimage", "grub-common"), "-O", "x86_64-efi", "-d", filepath.Join(parts, "usr/lib/grub/x86_64-efi"), "-p", fedoraPrefix,
+	run(t, testkit.NeedTool(t, "grub-mkimage", "grub-common"), "-O", "x86_64-efi", "-d", filepath.Join(parts, "usr/lib/grub/x86_64-efi"), "-p", fedoraPrefix,
 		"-o", filepath.Join(tree, "EFI/BOOT/grubx64.efi"), "part_gpt", "fat", "normal", "linux", "configfile", "echo", "test", "all_video")
 	if l.after != nil {
 		l.after(t, tree)
 	}
 	iso = filepath.Join(dir, liveName)
-	run(t, needTool(t, "xorriso", "xorriso"), "-as", "mkisofs", "-quiet", "-r", "-iso-level", "3", "-V", "Fedora-WS-Live-43", "-o", iso, tree)
+	run(t, testkit.NeedTool(t, "xorriso", "xorriso"), "-as", "mkisofs", "-quiet", "-r", "-iso-level", "3", "-V", "Fedora-WS-Live-43", "-o", iso, tree)
 	return iso, sumFile(t, iso), root
 }
 

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"aesthetic.computer/isofs/fault"
+	"aesthetic.computer/isofs/integration/testkit"
 )
 
 func TestFindChecksum(t *testing.T) {
@@ -39,7 +40,7 @@ func TestFindChecksum(t *testing.T) {
 
 // With a keyring only what is signed by it counts.
 func TestSignedChecksums(t *testing.T) {
-	gpg, gpgv := needTool(t, "gpg", "gpg"), needTool(t, "gpgv", "gpgv")
+	gpg, gpgv := testkit.NeedTool(t, "gpg", "gpg"), testkit.NeedTool(t, "gpgv", "gpgv")
 	home, err := os.MkdirTemp("", "gpg") // gpg-agent's socket wants a short path
 	if err != nil {
 		t.Fatal(err)
@@ -172,11 +173,11 @@ func checkFedoraImage(t *testing.T, r *Result, root string) {
 	if err := r.Manifest.Verify(t.Context(), f, r.Manifest.TotalSize, nil); err != nil {
 		t.Error(err)
 	}
-	if out := run(t, needTool(t, "sgdisk", "gdisk"), "--verify", r.Image); !strings.Contains(out, "No problems found") {
+	if out := run(t, testkit.NeedTool(t, "sgdisk", "gdisk"), "--verify", r.Image); !strings.Contains(out, "No problems found") {
 		t.Errorf("sgdisk: %s", out)
 	}
 	esp := fmt.Sprintf("%s@@%d", r.Image, espStart)
-	if out := run(t, needTool(t, "mdir", "mtools"), "-b", "-/", "-i", esp, "::/"); !strings.Contains(out, "/EFI/fedora/grub.cfg") ||
+	if out := run(t, testkit.NeedTool(t, "mdir", "mtools"), "-b", "-/", "-i", esp, "::/"); !strings.Contains(out, "/EFI/fedora/grub.cfg") ||
 		!strings.Contains(out, "/EFI/BOOT/BOOTX64.EFI") || !strings.Contains(out, "/boot/initrd.img") || !strings.Contains(out, "/EFI/BOOT/grub.cfg") {
 		t.Errorf("the ESP has:\n%s", out)
 	}
@@ -205,7 +206,7 @@ func checkFedoraImage(t *testing.T, r *Result, root string) {
 func unpackLiveOf(t *testing.T, r *Result) (tree string) {
 	t.Helper()
 	dir := t.TempDir()
-	out := run(t, needTool(t, "sgdisk", "gdisk"), "-i", "2", r.Image)
+	out := run(t, testkit.NeedTool(t, "sgdisk", "gdisk"), "-i", "2", r.Image)
 	var first, last int64
 	for line := range strings.Lines(out) {
 		_, _ = fmt.Sscanf(line, "First sector: %d", &first)
@@ -213,11 +214,11 @@ func unpackLiveOf(t *testing.T, r *Result) (tree string) {
 	}
 	volume := filepath.Join(dir, "live")
 	run(t, "dd", "if="+r.Image, "of="+volume, "bs=512", fmt.Sprint("skip=", first), fmt.Sprint("count=", last-first+1), "status=none")
-	if out := run(t, needTool(t, "e2fsck", "e2fsprogs"), "-fn", volume); strings.Contains(out, "?") {
+	if out := run(t, testkit.NeedTool(t, "e2fsck", "e2fsprogs"), "-fn", volume); strings.Contains(out, "?") {
 		t.Errorf("e2fsck: %s", out)
 	}
 	erofs := filepath.Join(dir, "erofs")
-	run(t, needTool(t, "debugfs", "e2fsprogs"), "-R", "dump "+squashfsPath+" "+erofs, volume)
+	run(t, testkit.NeedTool(t, "debugfs", "e2fsprogs"), "-R", "dump "+squashfsPath+" "+erofs, volume)
 	f := &fedoraJob{job: &job{TinyOptions: TinyOptions{WorkDir: debs, Arch: "amd64", Progress: func(string, int64, int64) {}}, scratch: t.TempDir()}}
 	tools, err := findFedoraTools(false)
 	if err != nil {

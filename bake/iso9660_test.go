@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"aesthetic.computer/isofs/fault"
+	"aesthetic.computer/isofs/integration/testkit"
 )
 
 // testVolume is a volume around a GRUB that is none.
@@ -43,7 +44,7 @@ func sha256Sum(data []byte) []byte {
 
 // xorriso and isoinfo read back what was written.
 func TestShellIsReadBack(t *testing.T) {
-	xorriso, isoinfo := needTool(t, "xorriso", "xorriso"), needTool(t, "isoinfo", "genisoimage")
+	xorriso, isoinfo := testkit.NeedTool(t, "xorriso", "xorriso"), testkit.NeedTool(t, "isoinfo", "genisoimage")
 	s := testVolume()
 	data, err := s.bytes()
 	if err != nil {
@@ -95,7 +96,7 @@ func TestShellRefuses(t *testing.T) {
 // checkShell asks what knows disks and CD-ROMs what a baked image is.
 func checkShell(t *testing.T, r *Result) {
 	t.Helper()
-	out := run(t, needTool(t, "xorriso", "xorriso"), "-indev", r.Image, "-report_el_torito", "plain", "-report_system_area", "plain")
+	out := run(t, testkit.NeedTool(t, "xorriso", "xorriso"), "-indev", r.Image, "-report_el_torito", "plain", "-report_system_area", "plain")
 	for _, want := range []string{
 		"Boot record  : El Torito , MBR protective-msdos-label grub2-mbr cyl-align-off GPT",
 		"Volume id    : 'ISOFS_TINY'",
@@ -112,10 +113,10 @@ func checkShell(t *testing.T, r *Result) {
 	if strings.Contains(out, "GPT partname local :   4") {
 		t.Errorf("xorriso: a fourth partition:\n%s", out)
 	}
-	if out := run(t, needTool(t, "sfdisk", "fdisk"), "--verify", r.Image); !strings.Contains(out, "No errors detected") || !strings.Contains(out, "Using 3 out of 128 partitions") {
+	if out := run(t, testkit.NeedTool(t, "sfdisk", "fdisk"), "--verify", r.Image); !strings.Contains(out, "No errors detected") || !strings.Contains(out, "Using 3 out of 128 partitions") {
 		t.Errorf("sfdisk: %s", out)
 	}
-	if out := run(t, needTool(t, "file", "file"), "--brief", r.Image); !strings.Contains(out, "'ISOFS_TINY' (bootable)") {
+	if out := run(t, testkit.NeedTool(t, "file", "file"), "--brief", r.Image); !strings.Contains(out, "'ISOFS_TINY' (bootable)") {
 		t.Errorf("file: %s", out)
 	}
 }

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"aesthetic.computer/isofs/fault"
+	"aesthetic.computer/isofs/integration/testkit"
 )
 
 // layOut writes the recipe's files into a new folder.
@@ -124,7 +125,7 @@ func TestRecipeFiles(t *testing.T) {
 
 // What systemd says of the units, with the programs that they start in place.
 func TestUnits(t *testing.T) {
-	analyze := needTool(t, "systemd-analyze", "systemd")
+	analyze := testkit.NeedTool(t, "systemd-analyze", "systemd")
 	root, r := layOut(t)
 	for _, program := range []string{"bin/busybox", "usr/bin/plymouth", "usr/bin/dbus-run-session", "sbin/agetty"} {
 		name := filepath.Join(root, program)

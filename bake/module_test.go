@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"aesthetic.computer/isofs/fault"
+	"aesthetic.computer/isofs/integration/testkit"
 )
 
 // modulesOf makes a tree of files under one kernel release.
@@ -97,7 +98,7 @@ func TestModulesOfTheRealKernel(t *testing.T) {
 		kernels, _ = filepath.Glob(filepath.Join(debs, "debs", "linux-image-*_amd64.deb"))
 	}
 	root := t.TempDir()
-	run(t, needTool(t, "dpkg-deb", "dpkg"), "-x", kernels[0], root)
+	run(t, testkit.NeedTool(t, "dpkg-deb", "dpkg"), "-x", kernels[0], root)
 	tree, err := openModules(root)
 	if err != nil {
 		t.Fatal(err)
@@ -108,7 +109,7 @@ func TestModulesOfTheRealKernel(t *testing.T) {
 		t.Fatal(err)
 	}
 	checkOrder(t, plain, tree.builtin)
-	xz := needTool(t, "xz", "xz-utils")
+	xz := testkit.NeedTool(t, "xz", "xz-utils")
 	for _, m := range plain {
 		if path := tree.files[m.name]; !strings.HasSuffix(path, ".xz") {
 			run(t, xz, "-0", path)

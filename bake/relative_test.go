@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"aesthetic.computer/isofs/integration/testkit"
 )
 
 // fakeTools puts testdata/tool in front of PATH under the names of the tools,
@@ -16,7 +18,7 @@ import (
 func fakeTools(t *testing.T, tools ...string) (here, calls string) {
 	t.Helper()
 	if os.Geteuid() != 0 {
-		lackRoot(t)
+		testkit.Lack(t, "root: sudo go test ./bake")
 	}
 	tool, err := filepath.Abs("testdata/tool")
 	if err != nil {
@@ -36,14 +38,6 @@ func fakeTools(t *testing.T, tools ...string) (here, calls string) {
 	t.Setenv("CALLS", calls)
 	t.Chdir(here)
 	return here, calls
-}
-
-func lackRoot(t *testing.T) {
-	t.Helper()
-	if os.Getenv("CI") != "" {
-		t.Fatal("needs root: sudo go test ./bake")
-	}
-	t.Skip("needs root: sudo go test ./bake")
 }
 
 // checkCalls wants these tools to have been called, none of them in the folder

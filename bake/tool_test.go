@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"aesthetic.computer/isofs/fault"
+	"aesthetic.computer/isofs/integration/testkit"
 )
 
 func TestFullDisk(t *testing.T) {
@@ -17,7 +18,7 @@ func TestFullDisk(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 	// A tool that meets a full disk, and a write of our own.
-	r := &runner{tools: map[string]string{"cp": needTool(t, "cp", "coreutils")}, log: discard}
+	r := &runner{tools: map[string]string{"cp": testkit.NeedTool(t, "cp", "coreutils")}, log: discard}
 	_, err := r.output(t.Context(), "", "cp", "/proc/self/status", "/dev/full")
 	if got := kindOf(t.Context(), err); fault.Kind(got) != fault.Unavailable || !strings.Contains(got.Error(), "the disk is full") {
 		t.Errorf("a tool: %v", got)

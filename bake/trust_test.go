@@ -8,14 +8,16 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"aesthetic.computer/isofs/integration/testkit"
 )
 
 // signers are two keys of gpg: what exports the first one's public part, and
 // what signs a text by either.
 func signers(t *testing.T) (keyring string, sign func(user, text string) string) {
 	t.Helper()
-	gpg := needTool(t, "gpg", "gnupg")
-	needTool(t, "sqv", "sqv")
+	gpg := testkit.NeedTool(t, "gpg", "gnupg")
+	testkit.NeedTool(t, "sqv", "sqv")
 	home, err := os.MkdirTemp("", "gpg") // its socket's path must be short
 	if err != nil {
 		t.Fatal(err)

@@ -9,18 +9,17 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"aesthetic.computer/isofs/integration/testkit"
 )
 
 // A server that unmounts does not wait for a bake: what a bake runs has no copy
 // of its mount.
 func TestMountsOfIsofsAreLetGoOf(t *testing.T) {
-	needTool(t, "unshare", "util-linux")
+	testkit.NeedTool(t, "unshare", "util-linux")
 	device, err := os.OpenFile("/dev/fuse", os.O_RDWR, 0)
 	if err != nil || os.Geteuid() != 0 {
-		if os.Getenv("CI") != "" {
-			t.Fatalf("needs root and /dev/fuse: sudo go test ./bake (%v)", err)
-		}
-		t.Skipf("needs root and /dev/fuse: sudo go test ./bake (%v)", err)
+		testkit.Lack(t, fmt.Sprintf("root and /dev/fuse: sudo go test ./bake (%v)", err))
 	}
 	defer device.Close()
 	dir := t.TempDir()

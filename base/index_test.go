@@ -16,24 +16,11 @@ import (
 	"testing"
 
 	"aesthetic.computer/isofs/fault"
+	"aesthetic.computer/isofs/integration/testkit"
 	"aesthetic.computer/isofs/partition"
 )
 
 var update = flag.Bool("update", false, "write the golden files again")
-
-// needTool skips on a laptop, and fails where nothing may be skipped.
-func needTool(t *testing.T, tool, pkg string) string {
-	t.Helper()
-	path, err := exec.LookPath(tool)
-	if err == nil {
-		return path
-	}
-	if os.Getenv("CI") != "" {
-		t.Fatalf("needs %s: apt-get install %s", tool, pkg)
-	}
-	t.Skipf("needs %s: apt-get install %s", tool, pkg)
-	return ""
-}
 
 func TestIndexAgreesWithHashingFromScratch(t *testing.T) {
 	d := newImage(t, standardSize, standard()...)
@@ -328,7 +315,7 @@ func FuzzBootFiles(f *testing.F) {
 // The real tools make this image, and judge that the tables tests build on
 // are what sgdisk calls a GPT.
 func TestIndexRealTools(t *testing.T) {
-	mke2fs, sgdisk := needTool(t, "mke2fs", "e2fsprogs"), needTool(t, "sgdisk", "gdisk")
+	mke2fs, sgdisk := testkit.NeedTool(t, "mke2fs", "e2fsprogs"), testkit.NeedTool(t, "sgdisk", "gdisk")
 	dir := t.TempDir()
 	img, vol := filepath.Join(dir, "base.iso"), filepath.Join(dir, "slot.img")
 	run := func(name string, args ...string) string {

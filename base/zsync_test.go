@@ -10,13 +10,15 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"aesthetic.computer/isofs/integration/testkit"
 )
 
 // zsyncmake writes the zsync file of data, followed by zeroes up to size, and
 // returns its header and its sums.
 func zsyncmake(t *testing.T, data []byte, size int64) (header string, sums []byte) {
 	t.Helper()
-	tool := needTool(t, "zsyncmake", "zsync")
+	tool := testkit.NeedTool(t, "zsyncmake", "zsync")
 	path := filepath.Join(t.TempDir(), "file")
 	if err := os.WriteFile(path, data, 0o644); err != nil {
 		t.Fatal(err)

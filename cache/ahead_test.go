@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"aesthetic.computer/isofs/fault"
+	"aesthetic.computer/isofs/integration/testkit"
 )
 
 func TestPrefetch(t *testing.T) {
@@ -174,7 +175,7 @@ func TestCloseEndsReadAhead(t *testing.T) {
 		_, err := f.ReadAt(make([]byte, 1), 7<<20)
 		errs <- err
 	}()
-	eventually(t, "the reader waits", func() bool { return s.Stats().Misses == 1 })
+	testkit.Eventually(t, "the reader waits", func() bool { return s.Stats().Misses == 1 })
 	s.Close()
 	wantKind(t, <-errs, fault.Unavailable)
 	if s.index.pinned != 0 || s.fetch.queue.inflight() != 0 {

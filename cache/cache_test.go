@@ -17,9 +17,9 @@ import (
 	"sync/atomic"
 	"testing"
 	"testing/iotest"
-	"time"
 
 	"aesthetic.computer/isofs/fault"
+	"aesthetic.computer/isofs/integration/testkit"
 )
 
 // A source is a base and its origin, which counts and may be spoilt.
@@ -78,22 +78,9 @@ var errOff = errors.New("the origin is off")
 func off([]byte, int64, int64) error { return errOff }
 
 // A record is a log that tests can read.
-type record struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
+type record struct{ testkit.Buffer }
 
-func (r *record) Write(p []byte) (int, error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.buf.Write(p)
-}
-
-func (r *record) count(text string) int {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return strings.Count(r.buf.String(), text)
-}
+func (r *record) count(text string) int { return strings.Count(r.String(), text) }
 
 func (r *record) logger() *slog.Logger { return slog.New(slog.NewTextHandler(r, nil)) }
 
@@ -150,18 +137,6 @@ func wantKind(t *testing.T, err, kind error) {
 	}
 }
 
-// eventually waits for what another goroutine is about to do.
-func eventually(t *testing.T, what string, is func() bool) {
-	t.Helper()
-	for range 30_000 {
-		if is() {
-			return
-		}
-		time.Sleep(time.Millisecond)
-	}
-	t.Fatalf("%s: did not happen", what)
-}
-
 func TestReaderAt(t *testing.T) {
 	const size = 3*4096 + 100
 	src := newSource(1, size, 4096)
@@ -205,7 +180,7 @@ func TestOneFetchForManyReaders(t *testing.T) {
 	for i := range readers {
 		all.Go(func() { src.check(t, f, 256<<10+int64(i)*1000, 1000) })
 	}
-	eventually(t, "all readers wait", func() bool { return s.Stats().Misses == readers })
+	testkit.Eventually(t, "all readers wait", func() bool { return s.Stats().Misses == readers })
 	close(gate)
 	all.Wait()
 	if n := src.calls.Load(); n != 1 {
@@ -285,10 +260,10 @@ func TestReaderLeavesFetchGoesOn(t *testing.T) {
 		clear(p) // a write by the flight would be a race
 		left <- err
 	}()
-	eventually(t, "the fetch began", func() bool { return src.calls.Load() == 1 })
+	testkit.Eventually(t, "the fetch began", func() bool { return src.calls.Load() == 1 })
 	stays := make(chan struct{})
 	go func() { src.check(t, f, 0, 20); close(stays) }()
-	eventually(t, "the second waits", func() bool { return s.Stats().Misses == 2 })
+	testkit.Eventually(t, "the second waits", func() bool { return s.Stats().Misses == 2 })
 	leave()
 	err := <-left
 	wantKind(t, err, fault.Unavailable)
@@ -325,7 +300,7 @@ func TestFailureIsSharedAndNotRemembered(t *testing.T) {
 			errs <- err
 		}()
 	}
-	eventually(t, "all wait", func() bool { return s.Stats().Misses == 8 })
+	testkit.Eventually(t, "all wait", func() bool { return s.Stats().Misses == 8 })
 	close(gate)
 	for range 8 {
 		err := <-errs
@@ -592,12 +567,12 @@ func TestPinnerLeaves(t *testing.T) {
 		_, _, _, err := f.Pin(ctx, 0, 128<<10)
 		done <- err
 	}()
-	eventually(t, "the fetch began", func() bool { return src.calls.Load() == 2 })
+	testkit.Eventually(t, "the fetch began", func() bool { return src.calls.Load() == 2 })
 	leave()
 	wantKind(t, <-done, fault.Unavailable)
 	close(gate)
 	src.check(t, f, 0, 128<<10)
-	eventually(t, "all pins are released", func() bool {
+	testkit.Eventually(t, "all pins are released", func() bool {
 		s.index.mu.Lock()
 		defer s.index.mu.Unlock()
 		return s.index.pinned == 0

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"aesthetic.computer/isofs/fault"
+	"aesthetic.computer/isofs/integration/testkit"
 )
 
 func TestFill(t *testing.T) {
@@ -120,7 +121,7 @@ func TestFillGivesWay(t *testing.T) {
 	<-began
 	gate <- struct{}{}
 	gate <- struct{}{}
-	eventually(t, "two fetches ended", func() bool { return s.Stats().Inflight <= 2 })
+	testkit.Eventually(t, "two fetches ended", func() bool { return s.Stats().Inflight <= 2 })
 	src.mu.Lock()
 	ranges := src.ranges
 	src.mu.Unlock()

@@ -7,6 +7,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+
+	"aesthetic.computer/isofs/integration/testkit"
 )
 
 // The rows of docs/failures.md that are this package's, by their numbers.
@@ -24,7 +26,7 @@ func TestRow17ManyReadersOneFetch(t *testing.T) {
 	for i := range int64(readers) {
 		all.Go(func() { src.check(t, f, 1<<20+1000*i, 2000) }) // all of block 4
 	}
-	eventually(t, "all wait", func() bool { return s.Stats().Misses == readers })
+	testkit.Eventually(t, "all wait", func() bool { return s.Stats().Misses == readers })
 	gate <- struct{}{}
 	if n := src.calls.Load(); n != 1 {
 		t.Errorf("%d GETs of one block", n)
@@ -83,7 +85,7 @@ func TestRow18LeaderInterrupted(t *testing.T) {
 		clear(p) // a landing that goes on would be a race
 		led <- err
 	}()
-	eventually(t, "the fetch began", func() bool { return src.calls.Load() == 1 })
+	testkit.Eventually(t, "the fetch began", func() bool { return src.calls.Load() == 1 })
 	var others sync.WaitGroup
 	for i := range int64(16) {
 		others.Go(func() { src.check(t, f, 64*kib*i, 64*kib) })
@@ -97,7 +99,7 @@ func TestRow18LeaderInterrupted(t *testing.T) {
 		src.readPinned(t, file, at, 0, 1<<20)
 		release()
 	})
-	eventually(t, "the others wait", func() bool { return s.Stats().Misses == 4+16+4 })
+	testkit.Eventually(t, "the others wait", func() bool { return s.Stats().Misses == 4+16+4 })
 	gate <- struct{}{} // in the middle of the block
 	interrupt()
 	if err := <-led; err == nil {

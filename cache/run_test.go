@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"aesthetic.computer/isofs/fault"
+	"aesthetic.computer/isofs/integration/testkit"
 )
 
 // A streamed source says how far it is, step bytes at a time.
@@ -210,7 +211,7 @@ func TestReadAheadFailsReaderDoesNot(t *testing.T) {
 	f.Prefetch(0, 4<<20)
 	var all sync.WaitGroup
 	all.Go(func() { src.check(t, f, 1<<20, 100) })
-	eventually(t, "the reader waits", func() bool { return s.Stats().Misses == 1 })
+	testkit.Eventually(t, "the reader waits", func() bool { return s.Stats().Misses == 1 })
 	close(gate)
 	all.Wait()
 	s.fetch.pulls.Wait()
@@ -240,7 +241,7 @@ func TestLeftBlocksDoNotWaitForTheOrigin(t *testing.T) {
 		_, err := f.ReadAt(make([]byte, 1), 512*kib)
 		stuck <- err
 	}()
-	eventually(t, "the origin hangs", func() bool { return s.Stats().Inflight == 1 })
+	testkit.Eventually(t, "the origin hangs", func() bool { return s.Stats().Inflight == 1 })
 	src.check(t, f, 0, 256*kib)
 	s.Close()
 	wantKind(t, <-stuck, fault.Unavailable)

@@ -2,6 +2,7 @@ package cache
 
 import (
 	"bytes"
+	"fmt"
 	"io"
 	"os"
 	"os/exec"
@@ -13,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"aesthetic.computer/isofs/fault"
+	"aesthetic.computer/isofs/integration/testkit"
 )
 
 // scrubAll does a pass and returns how many bytes it read.
@@ -162,12 +164,6 @@ func TestScrubLoop(t *testing.T) {
 func onLoop(t *testing.T, size int64) (dir, backing string) {
 	t.Helper()
 	dir, backing = t.TempDir(), filepath.Join(t.TempDir(), "disk")
-	lack := func(format string, args ...any) {
-		if os.Getenv("CI") != "" {
-			t.Fatalf(format, args...)
-		}
-		t.Skipf(format, args...)
-	}
 	if err := os.WriteFile(backing, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -179,7 +175,7 @@ func onLoop(t *testing.T, size int64) (dir, backing string) {
 		{"mount", "-o", "loop,errors=continue", backing, dir},
 	} {
 		if out, err := exec.CommandContext(t.Context(), c[0], c[1:]...).CombinedOutput(); err != nil {
-			lack("needs root, mkfs.ext4 and loop devices: %v: %v\n%s", c, err, out)
+			testkit.Lack(t, fmt.Sprintf("root, mkfs.ext4 and loop devices: %v: %v\n%s", c, err, out))
 		}
 	}
 	t.Cleanup(func() {

@@ -6,6 +6,8 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+
+	"aesthetic.computer/isofs/integration/testkit"
 )
 
 // scattered leaves, in dir, the file of a base of which one block in every
@@ -65,7 +67,7 @@ func TestStartLooksForTheRestLater(t *testing.T) {
 			release()
 		},
 		"prefetch": func(s *Cache, f *File) { f.Prefetch(0, blocks/2*4*kib); s.fetch.pulls.Wait() },
-		"waited":   func(s *Cache, f *File) { eventually(t, "all is known", f.current().disk.scanned.Load) },
+		"waited":   func(s *Cache, f *File) { testkit.Eventually(t, "all is known", f.current().disk.scanned.Load) },
 		"closed":   func(s *Cache, f *File) { s.Close() },
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"aesthetic.computer/isofs/fault"
+	"aesthetic.computer/isofs/integration/testkit"
 )
 
 // TestTollOfSmallReads: readers of a byte here and there have the origin send
@@ -103,7 +104,7 @@ func TestTollHoldsFewReaders(t *testing.T) {
 			ended.Add(1)
 		})
 	}
-	eventually(t, "all but a few to end", func() bool { return ended.Load() == 40-tollQueue })
+	testkit.Eventually(t, "all but a few to end", func() bool { return ended.Load() == 40-tollQueue })
 	if n := refused.Load(); n < 40-tollQueue-8 { // 8 blocks are at hand
 		t.Errorf("%d were refused", n)
 	}

@@ -24,7 +24,7 @@ import (
 
 const adminKey = "a key of the integration tests"
 
-// keyFile writes a key that the serving user alone can read.
+// keyFile writes a key that only the serving user can read.
 func keyFile(t *testing.T, path, key string) {
 	t.Helper()
 	err := errors.Join(os.WriteFile(path, []byte(key+"\n"), 0o600), os.Chmod(path, 0o600))
@@ -42,9 +42,9 @@ func keyFile(t *testing.T, path, key string) {
 }
 
 // admin posts a form to an action with a key.
-func (s *server) admin(key, action string, said url.Values) (*http.Response, map[string]any) {
+func (s *server) admin(key, action string, form url.Values) (*http.Response, map[string]any) {
 	s.t.Helper()
-	req, err := http.NewRequestWithContext(s.t.Context(), http.MethodPost, s.url("/admin/"+action), strings.NewReader(said.Encode()))
+	req, err := http.NewRequestWithContext(s.t.Context(), http.MethodPost, s.url("/admin/"+action), strings.NewReader(form.Encode()))
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -64,8 +64,7 @@ func (s *server) admin(key, action string, said url.Values) (*http.Response, map
 	return resp, body
 }
 
-// anotherBase makes a base that differs from the usual one in a byte that
-// nothing reads.
+// anotherBase makes a base that differs from the usual one in a byte that no program reads.
 func anotherBase(t *testing.T) string {
 	t.Helper()
 	dir, err := os.MkdirTemp(workDir, "base-")
@@ -80,7 +79,7 @@ func anotherBase(t *testing.T) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	data[7] ^= 0xff // of the boot code of a disk that boots by UEFI
+	data[7] ^= 0xff // in the boot code for BIOS; the test's machines boot by UEFI
 	iso := filepath.Join(dir, "base.iso")
 	if err := os.WriteFile(iso, data, 0o644); err != nil {
 		t.Fatal(err)
@@ -95,8 +94,8 @@ func anotherBase(t *testing.T) string {
 	return dir
 }
 
-// TestAdmin: an operator does all that there is to be done, by nginx and by the
-// command; nobody else does any of it.
+// TestAdmin: an operator can take every action, through nginx and by the command. Without the key a
+// client can take none.
 func TestAdmin(t *testing.T) {
 	t.Parallel()
 	o := newOven(t, map[string]http.HandlerFunc{"piece=tone": baked(page("tone", 1000))})
@@ -113,13 +112,13 @@ func TestAdmin(t *testing.T) {
 	if resp, _ := s.get("/admin/drop"); resp.StatusCode != 405 || resp.Header.Get("Allow") != "POST" {
 		t.Errorf("GET: %s %v", resp.Status, resp.Header)
 	}
-	for range 2 { // both times the oven is asked
+	for range 2 { // the oven gets a request each time
 		if resp, body := s.admin(adminKey, "refresh", url.Values{"piece": {"tone"}}); resp.StatusCode != 200 || body["piece"] != "tone" {
 			t.Errorf("refresh: %s %v", resp.Status, body)
 		}
 	}
 	if n := len(o.requests()); n != 2 {
-		t.Errorf("the oven was asked %d times", n)
+		t.Errorf("the oven got %d requests", n)
 	}
 	command := func(args ...string) string {
 		t.Helper()
@@ -151,7 +150,7 @@ func TestAdmin(t *testing.T) {
 		t.Errorf("with a wrong key: %d, %s", status, stderr)
 	}
 
-	// A new key, without a restart.
+	// The key changes without a restart.
 	keyFile(t, key, adminKey+" 2")
 	if err := s.cmd.Process.Signal(syscall.SIGHUP); err != nil {
 		t.Fatal(err)
@@ -172,7 +171,8 @@ func TestAdmin(t *testing.T) {
 	}
 }
 
-// TestAdminBase: a new base without a restart; what was begun stays one image.
+// TestAdminBase: the server changes to a new base without a restart. Downloads under way stay one
+// image.
 func TestAdminBase(t *testing.T) {
 	t.Parallel()
 	next := anotherBase(t)
@@ -212,7 +212,7 @@ func TestAdminBase(t *testing.T) {
 	if got := sha256.Sum256(whole); !strings.HasPrefix(string(madeSum), hex.EncodeToString(got[:])) || whole[7] == 0 {
 		t.Errorf("the new image has %x, and says %s", got, madeSum)
 	}
-	// The one that runs, and one that is resumed.
+	// The download under way, and then a resumed one, get the old image.
 	if _, err := io.Copy(digest, running.Body); err != nil {
 		t.Error(err)
 	}
@@ -222,19 +222,19 @@ func TestAdminBase(t *testing.T) {
 	if resp, _ := s.get("/notepat-os.iso", "Range: bytes=5-10", "User-Agent: wget"); resp.Header.Get("X-Isofs-Snapshot") != old {
 		t.Errorf("the rest is of %s, the beginning was of %s", resp.Header.Get("X-Isofs-Snapshot"), old)
 	}
-	// A restart goes back to --base, and still has what was made.
+	// A restart returns to --base, and keeps the snapshots that were made.
 	s.stop()
 	s.start()
 	if got := s.snapshot("notepat"); got == made {
-		t.Error("after a restart the base is the one that was set")
+		t.Error("after a restart the base is not that of --base")
 	}
 	if resp, again := s.get("/s/" + made + "/notepat-os.iso"); resp.StatusCode != 200 || sha256.Sum256(again) != sha256.Sum256(whole) {
 		t.Errorf("after a restart, what was made before: %s", resp.Status)
 	}
 }
 
-// TestNoAdminKey: without a key nothing below /admin/ opens, and a bad one is
-// refused at the start.
+// TestNoAdminKey: without a key the server refuses every request below /admin/. It does not start
+// with a key file that others can read.
 func TestNoAdminKey(t *testing.T) {
 	t.Parallel()
 	s := serve(t)
@@ -254,8 +254,8 @@ func TestNoAdminKey(t *testing.T) {
 	}
 }
 
-// fromAddress is a client of another loopback address, which is another client
-// for the limits.
+// fromAddress returns a client with another loopback address. The limits count it as another
+// client.
 func fromAddress(ip string, most int) *http.Client {
 	dialer := &net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(ip)}}
 	return &http.Client{Transport: &http.Transport{
@@ -266,9 +266,8 @@ func fromAddress(ip string, most int) *http.Client {
 	}, CheckRedirect: noRedirects.CheckRedirect}
 }
 
-// TestFloodOfNewNames: ten thousand names that there are not, from one client.
-// The oven hears of the burst; another client gets what it knows and what is
-// new, by name and by /os.
+// TestFloodOfNewNames: one client requests ten thousand names of pieces that do not exist. Only the
+// burst reaches the oven. Another client gets known and new pieces, by name and by /os.
 func TestFloodOfNewNames(t *testing.T) {
 	t.Parallel()
 	o := newOven(t, map[string]http.HandlerFunc{
@@ -310,7 +309,7 @@ func TestFloodOfNewNames(t *testing.T) {
 	}
 	all.Wait()
 	if len(o.requests()) != burst || statuses[404] != burst || statuses[429] != 10_000-burst {
-		t.Errorf("the oven was asked %d times; statuses %v", len(o.requests()), statuses)
+		t.Errorf("the oven got %d requests; statuses %v", len(o.requests()), statuses)
 	}
 	other := fromAddress("127.0.0.2", 1)
 	for path, want := range map[string]int{"/notepat-os.iso.sha256": 200, "/new-os.iso.sha256": 200, "/os?piece=newer": 302} {
@@ -323,14 +322,14 @@ func TestFloodOfNewNames(t *testing.T) {
 	}
 }
 
-// TestFullHouse: with as many fetches under way as there may be, a new piece is
-// refused with a time to come again, and known ones are served.
+// TestFullHouse: the server has as many fetches under way as its limit allows. It refuses a new
+// piece, with a Retry-After, and serves the known ones.
 func TestFullHouse(t *testing.T) {
 	t.Parallel()
-	begun, release := make(chan struct{}), make(chan struct{})
+	started, release := make(chan struct{}), make(chan struct{})
 	var once sync.Once
 	o := newOven(t, map[string]http.HandlerFunc{"piece=slow": func(w http.ResponseWriter, r *http.Request) {
-		once.Do(func() { close(begun) })
+		once.Do(func() { close(started) })
 		<-release
 		baked(page("slow", 1000))(w, r)
 	}})
@@ -347,7 +346,7 @@ func TestFullHouse(t *testing.T) {
 		resp.Body.Close()
 		slow <- resp.StatusCode
 	}()
-	<-begun
+	<-started
 	if resp, _ := s.get("/other-os.iso"); resp.StatusCode != 503 || resp.Header.Get("Retry-After") == "" {
 		t.Errorf("one fetch too many: %s %v", resp.Status, resp.Header)
 	}

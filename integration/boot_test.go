@@ -21,23 +21,23 @@ import (
 
 const (
 	firmware = "/usr/share/OVMF/OVMF_CODE_4M.fd"
-	// bootPatience is for an emulated machine on a loaded one.
+	// bootPatience is long, since the machine that emulates is busy with other tests.
 	bootPatience = 300 * time.Second
 )
 
-// What the piece's side of an image says when it boots; see bake/init.sh.
+// A boot is what the booted piece writes to the serial port; see bake/init.sh.
 type boot struct {
-	piece, title, about string   // after ISOFS-PIECE, ISOFS-TITLE, ISOFS-JSON
+	piece, title, about string   // after ISOFS-PIECE, ISOFS-TITLE and ISOFS-JSON
 	fail                string   // after ISOFS-FAIL
 	medium              string   // after ISOFS-MEDIUM
-	words               []string // of all lines, in order: ISOFS-BOOT, ...
+	words               []string // the first word of each line, in order: ISOFS-BOOT, ...
 	console             string   // everything
 }
 
-// TestBootStraightFromTheMount boots a large piece, of a base that has served
-// another one, as a CD-ROM by UEFI. That a download has the same bytes is
-// TestDownload's. As a disk by BIOS an image boots in TestReleaseBoots, as a CD-ROM
-// by BIOS in TestBootFromTheAddress, as a disk by UEFI in the test of a damaged one.
+// TestBootStraightFromTheMount boots a large piece as a CD-ROM by UEFI. Its base has served another
+// piece before. TestDownload compares the bytes. Other tests boot in other ways: TestReleaseBoots
+// as a disk by BIOS, TestBootFromTheAddress as a CD-ROM by BIOS, TestBootOfADamagedStickSaysSo as a
+// disk by UEFI.
 func TestBootStraightFromTheMount(t *testing.T) {
 	t.Parallel()
 	needQEMU(t)
@@ -79,7 +79,7 @@ func TestBootOfADamagedStickSaysSo(t *testing.T) {
 func TestBootFromTheAddress(t *testing.T) {
 	t.Parallel()
 	needQEMU(t)
-	// Nobody listens there: with the driver the error is that of the connection.
+	// No server listens at port 1. With the curl driver, QEMU reports the failed connection.
 	out, _ := exec.Command("qemu-system-x86_64", "-machine", "none", "-display", "none", "-nodefaults",
 		"-drive", "if=none,format=raw,readonly=on,file=http://127.0.0.1:1/x").CombinedOutput()
 	if bytes.Contains(out, []byte("Unknown protocol")) {
@@ -104,7 +104,7 @@ func TestBootFromTheAddress(t *testing.T) {
 	}
 }
 
-// What is not the expected piece is exit status 1, with the reason in JSON.
+// TestBootOfAnotherPiece: an unexpected piece gives exit status 1, and the reason in JSON.
 func TestBootOfAnotherPiece(t *testing.T) {
 	t.Parallel()
 	needQEMU(t)
@@ -117,7 +117,7 @@ func TestBootOfAnotherPiece(t *testing.T) {
 	}
 }
 
-// checkBoot compares what a booted image says with what it was made of.
+// checkBoot compares what a booted image says with what the image was made of.
 func checkBoot(t *testing.T, b boot, html, title, id string) {
 	t.Helper()
 	want := []string{"ISOFS-BOOT", "ISOFS-MEDIUM", "ISOFS-LIVE", "ISOFS-PIECE", "ISOFS-TITLE", "ISOFS-JSON", "ISOFS-OK"}
@@ -162,16 +162,15 @@ type bootTest struct {
 	Screenshots   []struct{ Path, Why string }
 }
 
-// oneMachine lets emulated machines, which take all processors, run one by one,
-// so that none waits for the others within its patience. The first one tries
-// which accelerator runs guests.
+// oneMachine makes emulated machines run one by one. Each uses all processors, so a second one
+// could exceed its patience. The first one finds out which accelerator works.
 var oneMachine struct {
 	sync.Mutex
 	accel string
 }
 
-// bootTestOf runs isofs boot-test on an image, a file or an address, attached
-// as a disk of virtio if the flags do not say other. The error is the command's.
+// bootTestOf runs isofs boot-test on an image, which is a file or an address. The image is a virtio
+// disk unless the flags say otherwise. The error is the command's.
 func bootTestOf(t *testing.T, image string, flags ...string) (r bootTest, err error) {
 	t.Helper()
 	oneMachine.Lock()
@@ -194,7 +193,7 @@ func bootTestOf(t *testing.T, image string, flags ...string) (r bootTest, err er
 	return r, err
 }
 
-// runQEMU boots an image until it has said whether its piece is whole.
+// runQEMU boots an image until it has reported whether its piece is whole.
 func runQEMU(t *testing.T, image string, flags ...string) boot {
 	t.Helper()
 	r, _ := bootTestOf(t, image, append(flags, "--expect-serial", "^ISOFS-(OK|FAIL)")...)

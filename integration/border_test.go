@@ -15,10 +15,10 @@ import (
 	"aesthetic.computer/isofs/integration/testkit"
 )
 
-// Root's border (DESIGN.md, invariant 11): these tests play the user that isofs
-// runs as, or another program of that user, which may do all that the user may.
+// Root's border (DESIGN.md, invariant 11): these tests act as the user that isofs runs as, or as
+// another program of that user. They may do all that the user may.
 
-// servingUser is whom root's isofs runs as.
+// servingUser is the user that root's isofs runs as.
 func servingUser(t *testing.T) *syscall.Credential {
 	t.Helper()
 	needRoot(t)
@@ -31,7 +31,7 @@ func servingUser(t *testing.T) *syscall.Credential {
 	return &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}
 }
 
-// byUser runs a shell script as that user, with words as $1 and so on.
+// byUser runs a shell script as the serving user. The words are $1, $2 and so on.
 func byUser(t *testing.T, script string, words ...string) (string, error) {
 	t.Helper()
 	cmd := exec.Command("sh", append([]string{"-c", script, "sh"}, words...)...)
@@ -41,7 +41,7 @@ func byUser(t *testing.T, script string, words ...string) (string, error) {
 	return string(out), err
 }
 
-// theirs makes a directory that belongs to the user.
+// theirs makes a directory that belongs to the serving user.
 func (s *server) theirs(name string) string {
 	s.t.Helper()
 	as := servingUser(s.t)
@@ -51,7 +51,7 @@ func (s *server) theirs(name string) string {
 	return s.path(name)
 }
 
-// secret makes a directory of root's, and returns a check that it is as it was.
+// secret makes a directory of root, and returns a check that it is unchanged.
 func (s *server) secret() (dir string, untouched func()) {
 	s.t.Helper()
 	dir = s.path("secret")
@@ -75,7 +75,7 @@ func (s *server) secret() (dir string, untouched func()) {
 	}
 }
 
-// TestBorderOfState: what the user puts into STATE leads root nowhere.
+// TestBorderOfState: links that the user puts into STATE lead root nowhere.
 func TestBorderOfState(t *testing.T) {
 	t.Parallel()
 	for name, attack := range map[string]string{
@@ -100,7 +100,7 @@ func TestBorderOfState(t *testing.T) {
 	}
 }
 
-// servesOrRefuses waits until a start has come to its end, whichever it is.
+// servesOrRefuses waits until a start has succeeded or failed.
 func (s *server) servesOrRefuses() {
 	s.t.Helper()
 	testkit.Eventually(s.t, "it to serve, or to refuse", func() bool {
@@ -113,13 +113,13 @@ func (s *server) servesOrRefuses() {
 	})
 }
 
-// TestBorderOfHardLinks: a file of root's with a name in STATE stays root's.
+// TestBorderOfHardLinks: a file of root that also has a name in STATE stays root's.
 func TestBorderOfHardLinks(t *testing.T) {
 	t.Parallel()
 	s := newServer(t)
 	secret, untouched := s.secret()
 	state := s.theirs("state")
-	// As where fs.protected_hardlinks is 0, and all users may.
+	// Root makes the links here. Where fs.protected_hardlinks is 0, any user may.
 	for _, name := range []string{"isofs.lock", "clients.salt", "cache"} {
 		if err := os.Link(filepath.Join(secret, "key"), filepath.Join(state, name)); err != nil {
 			t.Fatal(err)
@@ -130,13 +130,13 @@ func TestBorderOfHardLinks(t *testing.T) {
 	untouched()
 }
 
-// TestBorderIsRefused: directories that root would keep where the user can
-// write are refused at once, with the directory and what to do.
+// TestBorderIsRefused: isofs refuses at once to keep root's files where the user can write. The
+// error names the directory and what to do.
 func TestBorderIsRefused(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
-		attack string   // of the user, in theirs
-		flags  []string // DIR is theirs
+		attack string   // what the user does, in DIR
+		flags  []string // DIR stands for a directory of the user
 	}{
 		"RUN is theirs":                   {"true", []string{"--run", "DIR"}},
 		"RUN is below theirs":             {"true", []string{"--run", "DIR/run"}},
@@ -162,7 +162,7 @@ func TestBorderIsRefused(t *testing.T) {
 			}
 		})
 	}
-	// RUN was the user's once, and has what the user put there.
+	// RUN belonged to the user before, and has files that the user put there.
 	s := newServer(t)
 	if err := os.Mkdir(s.path("run"), 0o755); err != nil {
 		t.Fatal(err)
@@ -171,8 +171,8 @@ func TestBorderIsRefused(t *testing.T) {
 	s.fails(s.path("run/nginx") + " belongs to the user isofs")
 }
 
-// TestBorderWhileItRuns: nothing that root reads, runs or writes can be changed
-// by the user while isofs runs.
+// TestBorderWhileItRuns: the user cannot change anything that root reads, runs or writes while
+// isofs runs.
 func TestBorderWhileItRuns(t *testing.T) {
 	t.Parallel()
 	s := serve(t, "--access-log", "")
@@ -194,8 +194,7 @@ func TestBorderWhileItRuns(t *testing.T) {
 			t.Errorf("%s is not root's: %v", path, err)
 		}
 	}
-	// The serving processes have no terminal that they could type at, and none of
-	// root's rights.
+	// The serving processes have no rights of root, and no terminal to push input into.
 	for _, pid := range descendants(s.cmd.Process.Pid) {
 		status, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 		stat, _ := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
@@ -212,8 +211,8 @@ func TestBorderWhileItRuns(t *testing.T) {
 	s.endsClean()
 }
 
-// TestBorderWithASwapper: the user exchanges what is in STATE for links, all
-// the time, while root starts and stops isofs.
+// TestBorderWithASwapper: the user keeps replacing what is in STATE by links, while root starts and
+// stops isofs.
 func TestBorderWithASwapper(t *testing.T) {
 	t.Parallel()
 	s := newServer(t)
@@ -235,8 +234,7 @@ func TestBorderWithASwapper(t *testing.T) {
 	untouched()
 }
 
-// TestBorderAllowsLinksOfRoots: a state elsewhere, by a link that root made, as
-// where /var/lib/isofs leads to another disk.
+// TestBorderAllowsLinksOfRoots: root may make STATE a link, for example to another disk.
 func TestBorderAllowsLinksOfRoots(t *testing.T) {
 	t.Parallel()
 	servingUser(t)
@@ -256,8 +254,8 @@ func TestBorderAllowsLinksOfRoots(t *testing.T) {
 	s.stop()
 }
 
-// TestNoUser: without the user a start ends at once, with the command that
-// makes it. No other user takes its place.
+// TestNoUser: if the user does not exist, a start fails at once and prints the command that adds
+// it. No other user takes its place.
 func TestNoUser(t *testing.T) {
 	t.Parallel()
 	needRoot(t)
@@ -268,8 +266,8 @@ func TestNoUser(t *testing.T) {
 	}
 }
 
-// TestRootsOtherCommands: what root does with a state is done as the user that
-// serve runs as, so that serve can open it; the file of pack is root's.
+// TestRootsOtherCommands: root's other commands write a state as the user that serve runs as, so
+// that serve can open it. The file that pack writes belongs to root.
 func TestRootsOtherCommands(t *testing.T) {
 	t.Parallel()
 	as := servingUser(t)
@@ -300,7 +298,7 @@ func TestRootsOtherCommands(t *testing.T) {
 	if fi, err := os.Stat(image); err != nil || fi.Sys().(*syscall.Stat_t).Uid != 0 || fi.Mode().Perm() != 0o644 {
 		t.Errorf("the packed image: %v, %v", fi, err)
 	}
-	// A base that is gone: all of it is in the cache.
+	// The base is deleted here. All of it is in the cache.
 	s.start()
 	s.says("msg=serving")
 	if strings.Contains(s.log.String(), "without keeping its blocks") {

@@ -20,8 +20,8 @@ import (
 	"aesthetic.computer/isofs/integration/testkit"
 )
 
-// TestBrowser runs browser/*.test.mjs: the pages in a real Chromium, before the
-// real nginx and isofs.
+// TestBrowser runs browser/*.test.mjs: a real Chromium opens the pages, from the real nginx and
+// isofs.
 func TestBrowser(t *testing.T) {
 	t.Parallel()
 	need(t, "node", "chromium")
@@ -81,12 +81,12 @@ func TestBrowser(t *testing.T) {
 	})
 }
 
-// packedSHA256 is that of an image by isofs pack.
+// packedSHA256 is the SHA-256 of the image that isofs pack makes.
 func packedSHA256(t *testing.T, piece string) string {
 	t.Helper()
 	dir := readable(t)
 	path := filepath.Join(dir, "packed.iso")
-	// A state of its own: one that had the piece on another base gives it a later time.
+	// The state is new. One in which the piece had another base would give the image a later time.
 	if err := command(isofs, "pack", piece, "-o", path, "--base", baseDir, "--state", filepath.Join(dir, "state")); err != nil {
 		t.Fatal(err)
 	}
@@ -110,7 +110,7 @@ func runNode(t *testing.T, env map[string]string) {
 	}
 	out := &testkit.Buffer{}
 	cmd.Stdout, cmd.Stderr = out, out
-	// Told so, node closes its browser; after a while nobody is told any more.
+	// After the timeout SIGTERM makes node close its browser. WaitDelay kills a node that hangs.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGTERM) }
 	cmd.WaitDelay = 10 * time.Second
@@ -120,7 +120,7 @@ func runNode(t *testing.T, env map[string]string) {
 	t.Logf("%s", out.String())
 }
 
-// Gates hold answers of the oven until they are opened.
+// gates hold answers of the oven until the test opens them.
 type gates struct {
 	mu   sync.Mutex
 	held map[string]chan struct{} // guarded by mu
@@ -168,7 +168,7 @@ func (g *gates) behind(piece string, answer http.HandlerFunc) http.HandlerFunc {
 	}
 }
 
-// A spy is where a hostile piece would like to call, over TCP and UDP.
+// A spy listens over TCP and UDP at the addresses that a hostile piece would call.
 type spy struct {
 	web *httptest.Server
 	udp net.PacketConn
@@ -177,7 +177,7 @@ type spy struct {
 	seen sightings
 }
 
-// sightings are what came.
+// sightings are the requests and packets that arrived.
 type sightings struct {
 	Requests    []string `json:"requests"`
 	Connections int      `json:"connections"`
@@ -206,7 +206,7 @@ func newSpy(t *testing.T) *spy {
 	go func() {
 		for buf := make([]byte, 2048); ; {
 			if _, _, err := s.udp.ReadFrom(buf); err != nil {
-				return // closed by the cleanup
+				return // the cleanup closed it
 			}
 			s.note(func(seen *sightings) { seen.Packets++ })
 		}

@@ -14,7 +14,7 @@ import (
 	"testing"
 )
 
-// isofsCommand runs the program to its end with more environment.
+// isofsCommand runs the program to its end. env is added to the environment.
 func isofsCommand(t *testing.T, env []string, args ...string) (status int, stdout, stderr string) {
 	t.Helper()
 	var out, errOut bytes.Buffer
@@ -31,14 +31,14 @@ func isofsCommand(t *testing.T, env []string, args ...string) (status int, stdou
 	return 0, out.String(), errOut.String()
 }
 
-// The exit statuses that scripts go by.
+// Exit statuses that scripts depend on.
 const (
 	failed  = 1
 	misused = 2
 	corrupt = 3
 )
 
-// TestUsage: what was typed wrong is said before anything is opened.
+// TestUsage: isofs reports wrong arguments before it opens anything.
 func TestUsage(t *testing.T) {
 	t.Parallel()
 	dir := readable(t)
@@ -53,7 +53,7 @@ func TestUsage(t *testing.T) {
 		env    []string
 		args   []string
 		status int
-		says   []string // "!" before what is not to be said
+		says   []string // words of the error; those after "!" must be absent
 	}{
 		{"an unknown flag", nil, []string{"serve", "--bsae", "x"}, misused, []string{"no flag --bsae; did you mean --base?\n", "isofs serve --help lists the flags"}},
 		{"an unknown command", nil, []string{"sevre"}, misused, []string{`"sevre" for "isofs"; did you mean serve?`, "!see --help"}},
@@ -62,17 +62,17 @@ func TestUsage(t *testing.T) {
 		{"an argument too few", nil, []string{"pack"}, misused, []string{"isofs pack needs an argument", "usage: isofs pack PIECE"}},
 		{"no base", nil, []string{"serve", state}, misused, []string{"--base is needed"}},
 		{"all mistakes at once", nil, []string{"pack", "x", "--fetches", "0", "--density", "99", state}, misused, []string{"--base", "--fetches 0", "--density 99"}},
-		{"a size that is none", nil, []string{"serve", "--cache-size", "plenty"}, misused, []string{`--cache-size "plenty"`, "512MiB", "!hint"}},
-		{"a time that is none", nil, []string{"serve", "--retain", "7x"}, misused, []string{`--retain "7x"`, "7d"}},
-		{"a number that is none", nil, []string{"pack", "x", "--fetches", "many"}, misused, []string{`--fetches "many"`}},
-		{"a profile that is none", nil, []string{"serve", "--base", baseDir, "--profile", "fast", state}, misused, []string{`--profile "fast"`, "page-cache"}},
+		{"a wrong size", nil, []string{"serve", "--cache-size", "plenty"}, misused, []string{`--cache-size "plenty"`, "512MiB", "!hint"}},
+		{"a wrong time", nil, []string{"serve", "--retain", "7x"}, misused, []string{`--retain "7x"`, "7d"}},
+		{"a wrong number", nil, []string{"pack", "x", "--fetches", "many"}, misused, []string{`--fetches "many"`}},
+		{"an unknown profile", nil, []string{"serve", "--base", baseDir, "--profile", "fast", state}, misused, []string{`--profile "fast"`, "page-cache"}},
 		{"what nginx is not configured with", nil, []string{"nginx-config", "--read-threads", "99999", state}, misused, []string{"--read-threads 99999: "}},
-		{"an address that is none", nil, []string{"serve", "--base", baseDir, "--listen", "here:there", state}, misused, []string{"here:there"}},
-		{"a user who is none", nil, []string{"serve", "--base", baseDir, "--user", "nobody-here", state}, misused, []string{"nobody-here"}},
-		{"an oven that is none", nil, []string{"pack", "x", "--base", baseDir, "--oven", "ftp://oven", state}, misused, []string{"--oven", "ftp://oven"}},
-		{"a folder of pieces that is none", nil, []string{"pack", "x", "--base", baseDir, "--pieces", "/nowhere", state}, misused, []string{"--pieces", "/nowhere"}},
-		{"a name of a piece that is none", nil, []string{"pack", "nö", "--base", baseDir, state}, misused, []string{"nö"}},
-		{"a log level that is none", nil, []string{"doctor", "--log-level", "loud"}, misused, []string{`"loud"`, "debug"}},
+		{"a wrong address", nil, []string{"serve", "--base", baseDir, "--listen", "here:there", state}, misused, []string{"here:there"}},
+		{"an unknown user", nil, []string{"serve", "--base", baseDir, "--user", "nobody-here", state}, misused, []string{"nobody-here"}},
+		{"a wrong address of the oven", nil, []string{"pack", "x", "--base", baseDir, "--oven", "ftp://oven", state}, misused, []string{"--oven", "ftp://oven"}},
+		{"a missing folder of pieces", nil, []string{"pack", "x", "--base", baseDir, "--pieces", "/nowhere", state}, misused, []string{"--pieces", "/nowhere"}},
+		{"a wrong name of a piece", nil, []string{"pack", "nö", "--base", baseDir, state}, misused, []string{"nö"}},
+		{"an unknown log level", nil, []string{"doctor", "--log-level", "loud"}, misused, []string{`"loud"`, "debug"}},
 		{"an unknown setting", nil, []string{"doctor", config("cache_size = 1\n")}, misused, []string{"cache_size", "not a setting"}},
 		{"a setting with a wrong value", nil, []string{"pack", "x", config("fetches = \"many\"\n")}, misused, []string{`.toml: fetches "many"`}},
 		{"a setting that cannot be", nil, []string{"pack", "x", "--base", baseDir, state, config("fetches = 0\nretain = \"0d\"\n")}, misused,
@@ -80,13 +80,13 @@ func TestUsage(t *testing.T) {
 		{"a variable that cannot be", []string{"ISOFS_FETCHES=0"}, []string{"pack", "x", "--base", baseDir, state}, misused, []string{"ISOFS_FETCHES 0 is not between", "!--fetches"}},
 		{"a table of settings", nil, []string{"doctor", config("[serve]\nbase = 1\n")}, misused, []string{"[serve]"}},
 		{"no TOML", nil, []string{"doctor", config("base = \n")}, misused, []string{"read the settings in"}},
-		{"a file of settings that is not there", nil, []string{"doctor", "--config", filepath.Join(dir, "none")}, misused, []string{"--config", "none"}},
-		{"a file of settings that is not there, by the environment", []string{"ISOFS_CONFIG=/none"}, []string{"doctor"}, misused, []string{"ISOFS_CONFIG: ", "/none"}},
+		{"a missing file of settings", nil, []string{"doctor", "--config", filepath.Join(dir, "none")}, misused, []string{"--config", "none"}},
+		{"a missing file of settings, by the environment", []string{"ISOFS_CONFIG=/none"}, []string{"doctor"}, misused, []string{"ISOFS_CONFIG: ", "/none"}},
 		{"a wrong variable", []string{"ISOFS_FETCHES=many"}, []string{"pack", "x"}, misused, []string{"ISOFS_FETCHES", "many"}},
 		{"a wrong listen variable", []string{"ISOFS_LISTEN=here:there", "ISOFS_BASE=" + baseDir}, []string{"serve", state}, misused, []string{"here:there"}},
-		{"a base that is not there", nil, []string{"pack", "notepat", "--base", filepath.Join(dir, "none"), state}, failed, []string{"manifest", "none"}},
+		{"a missing base", nil, []string{"pack", "notepat", "--base", filepath.Join(dir, "none"), state}, failed, []string{"manifest", "none"}},
 		{"a piece that is not there", nil, []string{"pack", "nothing", "--base", baseDir, state}, failed, []string{"nothing"}},
-		{"a folder to verify that is not there", nil, []string{"base", "verify", filepath.Join(dir, "none")}, failed, []string{filepath.Join(dir, "none") + ": no such file", "!manifest"}},
+		{"a missing folder to verify", nil, []string{"base", "verify", filepath.Join(dir, "none")}, failed, []string{filepath.Join(dir, "none") + ": no such file", "!manifest"}},
 		{"nothing to list", nil, []string{"base", "list", "--from", dir}, 0, []string{"nothing is published at " + dir}},
 		{"a key without an owner", nil, []string{"key", "new"}, misused, []string{"--out is needed", "--name is needed", "--email is needed"}},
 		{"a key's owner without an address", nil, []string{"key", "new", "--name", "a", "--email", "b", "--out", filepath.Join(dir, "key")}, misused, []string{`--email "b"`}},
@@ -96,7 +96,7 @@ func TestUsage(t *testing.T) {
 		{"a variable of a script", []string{"ISOFS_TO=s3://b/x"}, []string{"base", "list", "--from", dir}, 0, []string{"!ISOFS_TO"}},
 		{"no server", nil, []string{"status", "--run", dir}, failed, []string{filepath.Join(dir, "api.sock")}},
 		{"no home to bake in", []string{"HOME=", "XDG_CACHE_HOME="}, []string{"bake", "tiny", "-o", filepath.Join(dir, "bases")}, misused, []string{"--work"}},
-		{"a purpose that is none", nil, []string{"doctor", "fly"}, misused, []string{"fly"}},
+		{"an unknown purpose", nil, []string{"doctor", "fly"}, misused, []string{"fly"}},
 		{"two words for a piece", nil, []string{"pack", "a", "b"}, misused, nil},
 	} {
 		status, stdout, stderr := isofsCommand(t, c.env, c.args...)
@@ -106,9 +106,9 @@ func TestUsage(t *testing.T) {
 		for _, says := range c.says {
 			not, found := strings.CutPrefix(says, "!")
 			if found && strings.Contains(stderr, not) {
-				t.Errorf("%s: %q is said in: %s", c.name, not, stderr)
+				t.Errorf("%s: %q is in: %s", c.name, not, stderr)
 			} else if !found && !strings.Contains(stderr, says) {
-				t.Errorf("%s: no word of %q in: %s", c.name, says, stderr)
+				t.Errorf("%s: %q is not in: %s", c.name, says, stderr)
 			}
 		}
 		if strings.Contains(stderr, "goroutine ") || strings.Contains(stderr, "DATA RACE") {
@@ -133,7 +133,7 @@ func TestSettings(t *testing.T) {
 		{"the environment", []string{"ISOFS_LISTEN=127.0.0.1:1003"}, nil, []string{"127.0.0.1:1003"}},
 		{"a flag", []string{"ISOFS_LISTEN=127.0.0.1:1003"}, []string{"--listen", "127.0.0.1:1004"}, []string{"127.0.0.1:1004"}},
 	} {
-		// Also the file is named by the environment.
+		// The environment also names the file of settings.
 		status, conf, stderr := isofsCommand(t, append(c.env, "ISOFS_CONFIG="+config), append([]string{"nginx-config"}, c.args...)...)
 		if status != 0 {
 			t.Fatalf("%s: %s", c.name, stderr)
@@ -151,7 +151,7 @@ func TestSettings(t *testing.T) {
 	}
 }
 
-// TestNginxTakesTheConfiguration has nginx itself judge what is printed for it.
+// TestNginxTakesTheConfiguration: nginx itself checks the configuration that isofs prints.
 func TestNginxTakesTheConfiguration(t *testing.T) {
 	t.Parallel()
 	need(t, "nginx")
@@ -180,7 +180,7 @@ func TestNginxTakesTheConfiguration(t *testing.T) {
 	}
 }
 
-// TestBaseVerify finds one flipped bit, and says where.
+// TestBaseVerify finds one flipped bit, and reports where.
 func TestBaseVerify(t *testing.T) {
 	t.Parallel()
 	dir := readable(t)
@@ -207,7 +207,7 @@ func TestBaseVerify(t *testing.T) {
 	if status != corrupt || !strings.Contains(stderr, fmt.Sprintf("block %d ", block)) {
 		t.Errorf("a flipped bit: exit status %d, want %d and block %d\n%s%s", status, corrupt, block, out, stderr)
 	}
-	// Neither is it served: pack reads by way of the cache, as the mount does.
+	// pack reads through the cache, as the mount does, and refuses the block too.
 	iso := filepath.Join(dir, "x.iso")
 	status, _, stderr = isofsCommand(t, nil, "pack", "notepat", "--base", dir, "--state", filepath.Join(dir, "state"), "-o", iso)
 	if _, err := os.Stat(iso); status != corrupt || err == nil {
@@ -221,12 +221,12 @@ func TestBaseVerify(t *testing.T) {
 	}
 }
 
-// TestBaseIndex: the manifest follows from the image, but for what only the
-// baker knows.
+// TestBaseIndex: base index derives the manifest from the image, except for what only the baker
+// knows.
 func TestBaseIndex(t *testing.T) {
 	t.Parallel()
 	out := filepath.Join(t.TempDir(), "manifest.json")
-	status, said, stderr := isofsCommand(t, nil, "base", "index", filepath.Join(baseDir, "base.iso"), "-o", out,
+	status, stdout, stderr := isofsCommand(t, nil, "base", "index", filepath.Join(baseDir, "base.iso"), "-o", out,
 		"--flavor", "tiny", "--arch", "amd64", "--base-version", readManifest(t).Version)
 	if status != 0 {
 		t.Fatal(stderr)
@@ -244,17 +244,17 @@ func TestBaseIndex(t *testing.T) {
 	}
 	got, want := read(out), read(filepath.Join(baseDir, "manifest.json"))
 	for key := range want {
-		// The bake's own time is not in the image.
+		// The image does not contain the time of the bake.
 		if key != "createdAt" && !reflect.DeepEqual(got[key], want[key]) {
 			t.Errorf("%s is not what the bake wrote: %.200v, %.200v", key, got[key], want[key])
 		}
 	}
-	if len(got) != len(want) || !strings.Contains(said, want["sha256"].(string)) {
-		t.Errorf("%d fields, want %d; it said:\n%s", len(got), len(want), said)
+	if len(got) != len(want) || !strings.Contains(stdout, want["sha256"].(string)) {
+		t.Errorf("%d fields, want %d; the output is:\n%s", len(got), len(want), stdout)
 	}
 }
 
-// TestInspect shows the same of a file as of a piece, and of a piece more.
+// TestInspect: inspect prints the same for a file and for its piece, and more for a piece.
 func TestInspect(t *testing.T) {
 	t.Parallel()
 	from := pieces(t, nil)
@@ -305,7 +305,7 @@ func TestInspect(t *testing.T) {
 	}
 }
 
-// TestDoctor: what is missing is named, with the command that mends it.
+// TestDoctor: doctor names each missing thing, and the command that installs it.
 func TestDoctor(t *testing.T) {
 	t.Parallel()
 	status, out, stderr := isofsCommand(t, nil, "doctor", "serve")
@@ -318,7 +318,7 @@ func TestDoctor(t *testing.T) {
 	}
 }
 
-// TestCompletion has bash itself complete.
+// TestCompletion: bash itself completes commands and flags.
 func TestCompletion(t *testing.T) {
 	t.Parallel()
 	need(t, "bash")

@@ -16,13 +16,13 @@ import (
 	"aesthetic.computer/isofs/integration/testkit"
 )
 
-// TestCrowd: 300 slow readers of one /24 leave health checks, pages, sidecars and
-// other people's downloads as they are; so they do when they hold pages.
+// TestCrowd: 300 clients of one /24 hold downloads, sidecars or streams and hardly read. Health
+// checks, pages, sidecars and other people's downloads still work.
 func TestCrowd(t *testing.T) {
 	t.Parallel()
 	need(t, "nginx")
 	s := newServer(t)
-	s.args = slices.DeleteFunc(s.args, isLimit()) // the defaults
+	s.args = slices.DeleteFunc(s.args, isLimit()) // the defaults apply
 	s.start()
 	testkit.Eventually(t, "it to be ready", func() bool { return getStatus(t, http.DefaultClient, s.url("/readyz")) == 200 })
 	want := packedSHA256(t, "notepat")
@@ -36,11 +36,11 @@ func TestCrowd(t *testing.T) {
 			for _, path := range []string{"/healthz", "/readyz", "/", "/os:notepat", "/notepat-os.iso.sha256", "/notepat-os.iso.bmap", "/os?piece=notepat"} {
 				var took []time.Duration
 				for range 10 {
-					begun := time.Now()
+					start := time.Now()
 					if status := getStatus(t, stranger, s.url(path)); status != 200 && status != 302 {
 						t.Errorf("%s: %d", path, status)
 					}
-					took = append(took, time.Since(begun))
+					took = append(took, time.Since(start))
 				}
 				slices.Sort(took)
 				t.Logf("beside %d slow %s: p50 of %s is %s", taken, name, path, took[len(took)/2])
@@ -63,7 +63,7 @@ func TestCrowd(t *testing.T) {
 	}
 }
 
-// TestThirtyBehindOneAddress: thirty people of one address download at once.
+// TestThirtyBehindOneAddress: thirty people behind one address download at the same time.
 func TestThirtyBehindOneAddress(t *testing.T) {
 	t.Parallel()
 	need(t, "nginx")
@@ -82,7 +82,7 @@ func TestThirtyBehindOneAddress(t *testing.T) {
 				return
 			}
 			defer resp.Body.Close()
-			answered.Wait() // all have their answer before one is read
+			answered.Wait() // all have their answer before one reads it
 			const some = 4 << 20
 			if n, err := io.CopyN(io.Discard, resp.Body, some); resp.StatusCode != 200 || err != nil {
 				t.Errorf("%d, %d of %d bytes: %v", resp.StatusCode, n, int64(some), err)
@@ -92,7 +92,7 @@ func TestThirtyBehindOneAddress(t *testing.T) {
 	all.Wait()
 }
 
-// isLimit finds the flags that lift the limits for other tests, and their values.
+// isLimit finds the flags that lift the limits for other tests, and the values of these flags.
 func isLimit() func(string) bool {
 	value := false
 	return func(arg string) bool {
@@ -105,8 +105,8 @@ func isLimit() func(string) bool {
 	}
 }
 
-// crowd opens 300 connections of one /24, with a request each whose answer is not
-// read but for its status, and keeps them open.
+// crowd opens 300 connections of one /24 and keeps them open. Each sends a request and reads only
+// the status of the answer.
 func (s *server) crowd(t *testing.T, path string) (taken, refused int) {
 	t.Helper()
 	for i := range 300 {
@@ -139,7 +139,7 @@ func (s *server) crowd(t *testing.T, path string) (taken, refused int) {
 	return taken, refused
 }
 
-// from is a client at an address, with a connection for each request.
+// from returns a client at an address. Each of its requests uses a new connection.
 func from(address string) *http.Client {
 	dialer := &net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(address)}}
 	return &http.Client{
@@ -162,6 +162,6 @@ func getStatus(t *testing.T, client *http.Client, url string) int {
 		return 0
 	}
 	defer resp.Body.Close()
-	_, _ = io.Copy(io.Discard, resp.Body) // the status says it
+	_, _ = io.Copy(io.Discard, resp.Body) // only the status matters
 	return resp.StatusCode
 }

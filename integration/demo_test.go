@@ -18,36 +18,35 @@ import (
 	"aesthetic.computer/isofs/integration/testkit"
 )
 
-// tree is the root of the source, where make is run.
+// tree is the root of the source, in which make runs.
 const tree = ".."
 
-// demoPatience is for the demo to build isofs and to bake, where nothing is cached.
+// demoPatience covers building isofs and baking, with nothing in a cache.
 const demoPatience = 5 * time.Minute
 
-// TestDemo: `make demo` until somebody presses ctrl-C, and once more the script
-// alone, until a kill.
+// TestDemo runs `make demo` until ctrl-C, and then the script alone until a kill.
 func TestDemo(t *testing.T) {
 	t.Parallel()
 	need(t, "nginx", "make", "curl")
 	s := newServer(t)
-	// Who isofs runs as may write there, too.
+	// The user that isofs runs as must be able to write there, too.
 	if err := errors.Join(os.Mkdir(s.path("tmp"), 0o777), os.Chmod(s.path("tmp"), 0o777)); err != nil {
 		t.Fatal(err)
 	}
-	// Its first bake is TestDocuments' to see; here the base is there already.
+	// TestDocuments tests the first bake. Here the demo finds a base that is baked already.
 	write(t, s.path("base-"+strings.TrimSpace(must(t, tree+"/scripts/recipe"))), baseDir+"\n")
 	s.launchDemo("make", "demo")
 	s.checkDemo()
 	s.interrupted(func() error { return syscall.Kill(-s.cmd.Process.Pid, syscall.SIGINT) }) // as a terminal does
 	s.launchDemo("scripts/demo")
 	if strings.Contains(s.log.String(), "baking") {
-		t.Error("the same base is baked once more")
+		t.Error("the same base is baked again")
 	}
 	s.checkDemo()
 	s.interrupted(func() error { return s.cmd.Process.Signal(syscall.SIGTERM) })
 }
 
-// launchDemo starts the demo in the server's folders, until it says that it is up.
+// launchDemo starts the demo in the server's folders, and waits until it says that it is up.
 func (s *server) launchDemo(command ...string) {
 	s.t.Helper()
 	cacheDir, err := os.UserCacheDir()
@@ -62,7 +61,8 @@ func (s *server) launchDemo(command ...string) {
 	cmd.Stdout, cmd.Stderr = s.log, s.log
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.WaitDelay = time.Second
-	// A shell cannot trap what was ignored when it began, as it is below a job in the background.
+	// A shell cannot trap a signal that was ignored when it started. SIGINT is ignored in a job in
+	// the background.
 	if signal.Ignored(syscall.SIGINT) {
 		signal.Notify(make(chan os.Signal, 1), syscall.SIGINT)
 	}
@@ -83,7 +83,7 @@ func (s *server) launchDemo(command ...string) {
 			<-ended
 		}
 		if s.t.Failed() {
-			_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) // what it left
+			_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) // whatever it left running
 		}
 	})
 	for deadline := time.Now().Add(demoPatience); !strings.Contains(s.log.String(), "until you press ctrl-C"); time.Sleep(20 * time.Millisecond) {
@@ -98,7 +98,7 @@ func (s *server) launchDemo(command ...string) {
 	}
 }
 
-// checkDemo does what the demo says can be done.
+// checkDemo does everything that the demo's text says one can do.
 func (s *server) checkDemo() {
 	t := s.t
 	t.Helper()
@@ -107,7 +107,7 @@ func (s *server) checkDemo() {
 			t.Errorf("it says %s, and serves %s", address, s.addr)
 		}
 	}
-	// What it says can be typed, in this order.
+	// The commands in its text work, in their order.
 	var lines []string
 	for _, m := range regexp.MustCompile(`(?m)^  (?:[a-z ]{12}|            ) (wget .*|/\S+/bin/isofs verify .*)$`).FindAllStringSubmatch(s.log.String(), -1) {
 		lines = append(lines, m[1])
@@ -116,7 +116,7 @@ func (s *server) checkDemo() {
 	typed.Dir = t.TempDir()
 	out, err := typed.CombinedOutput()
 	if signed := strings.Count(string(out), "demo@isofs.example"); err != nil || len(lines) < 6 || signed != 2 {
-		t.Errorf("%d lines of what it says, %d signatures: %v\n%s", len(lines), signed, err, out)
+		t.Errorf("%d lines of its output, %d signatures: %v\n%s", len(lines), signed, err, out)
 	}
 	for _, path := range []string{"/", "/os:notepat"} {
 		if resp, body := s.get(path); resp.StatusCode != 200 || !bytes.Contains(body, []byte("notepat")) {
@@ -141,7 +141,7 @@ func (s *server) checkDemo() {
 	}
 }
 
-// interrupted ends the demo; nothing may be left of it but what it cached.
+// interrupted ends the demo, and checks that only its cache is left.
 func (s *server) interrupted(end func() error) {
 	t := s.t
 	t.Helper()
@@ -154,7 +154,7 @@ func (s *server) interrupted(end func() error) {
 	case <-time.After(patience):
 		t.Fatal("the demo does not end")
 	}
-	if said := s.log.String(); !strings.Contains(said, "demo: stopped and unmounted") {
+	if output := s.log.String(); !strings.Contains(output, "demo: stopped and unmounted") {
 		t.Errorf("it does not say that it stopped; it ended with %v", s.err)
 	}
 	if s.mounted() {
@@ -171,8 +171,8 @@ func (s *server) interrupted(end func() error) {
 	}
 }
 
-// TestDemoInAFolderOfOthers: the demo's folder is in one that all can write to,
-// so it refuses a link, and a folder of somebody else, and changes nothing there.
+// TestDemoInAFolderOfOthers: all users can write to the folder around the demo's. So the demo
+// refuses a link or a folder of another user, and changes nothing there.
 func TestDemoInAFolderOfOthers(t *testing.T) {
 	t.Parallel()
 	as := servingUser(t)

@@ -15,18 +15,18 @@ import (
 	"time"
 )
 
-// What README.md, docs/ and prompt/README.md tell people to type is run as it
-// stands there, with the defaults, on a machine that has seen no isofs: each page
-// in mount, network and process name spaces of its own, which end with it.
+// These tests type what README.md, docs/ and prompt/README.md say, unchanged and with the defaults.
+// The machine has never run isofs: each page has its own mount, network and process name spaces,
+// which end with it.
 
 var allBlocks = flag.Bool("documents.all", false, "run also the blocks of the pages that are marked \"release: make documents\"")
 
-// machines are the pages that share name spaces, one after the other, since it
-// takes seconds to make them. Pages that are in none share the last.
+// machines are the pages that share name spaces and run one after the other, since name spaces take
+// seconds to make. All other pages share the last machine.
 var machines = [][]string{{"README.md"}, {"docs/operating.md"}, {}}
 
-// TestDocuments runs the pages. Each machine is this program once more, in name
-// spaces: there, TestDocument runs what is typed.
+// TestDocuments runs the pages. Each machine is a second run of this program in name spaces, in
+// which TestDocument types the commands.
 func TestDocuments(t *testing.T) {
 	needRoot(t)
 	need(t, "bash", "tar", "mount", "useradd", "nginx", "fusermount3", "curl", "wget", "aria2c", "zsync", "bmaptool", "gpg", "sqv",
@@ -45,7 +45,7 @@ func TestDocuments(t *testing.T) {
 	}
 }
 
-// pages are those that the test is about.
+// pages are the pages that the tests read.
 func pages(t *testing.T) []string {
 	t.Helper()
 	docs, err := filepath.Glob(filepath.Join(tree, "docs", "*.md"))
@@ -61,7 +61,7 @@ func pages(t *testing.T) []string {
 
 func runDocuments(t *testing.T, pages []string, e *elsewhere) {
 	t.Helper()
-	// On a disk: the S3 server keeps what it knows of objects in their attributes.
+	// This must be on a disk: the S3 server keeps metadata in extended attributes of files.
 	disk, err := os.MkdirTemp(workDir, "pages-")
 	if err != nil {
 		t.Fatal(err)
@@ -84,7 +84,7 @@ func runDocuments(t *testing.T, pages []string, e *elsewhere) {
 	t.Logf("%q: %s of processors", pages, (cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()).Round(100*time.Millisecond))
 }
 
-// The variables by which TestDocuments tells TestDocument what to do.
+// TestDocuments sets these variables for TestDocument.
 const (
 	pagesVar     = "ISOFS_TEST_PAGES"
 	diskVar      = "ISOFS_TEST_DISK"
@@ -95,7 +95,7 @@ const (
 // TestDocument runs pages; TestDocuments starts it.
 func TestDocument(t *testing.T) {
 	if os.Getenv(pagesVar) == "" {
-		t.Skip("TestDocuments runs it, in name spaces of its own")
+		t.Skip("TestDocuments runs it in new name spaces")
 	}
 	m := newMachine(t)
 	for _, page := range strings.Fields(os.Getenv(pagesVar)) {

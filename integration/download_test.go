@@ -16,7 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// TestDownload takes an image apart with the tools of others.
+// TestDownload checks an image with tools that are not part of isofs.
 func TestDownload(t *testing.T) {
 	t.Parallel()
 	need(t, "wget", "sha256sum", "cmp", "dd", "e2fsck", "sgdisk")
@@ -65,7 +65,7 @@ func checkPartitions(t *testing.T, iso string) {
 		t.Errorf("sgdisk --verify: %s", out)
 	}
 	m := readManifest(t)
-	// The entry itself says where the slot is: in sectors, the last one included.
+	// sgdisk prints the slot's first and last sector. The last one is inside the slot.
 	info := must(t, "sgdisk", "--info=3", iso)
 	for _, want := range []string{fmt.Sprintf("First sector: %d ", m.Slot/512), fmt.Sprintf("Last sector: %d ", (m.Slot+m.SlotSize)/512-1)} {
 		if !strings.Contains(info, want) {
@@ -74,8 +74,8 @@ func checkPartitions(t *testing.T, iso string) {
 	}
 }
 
-// quietE2fsck is all that e2fsck prints about a volume that it has nothing to
-// complain of. Its exit status is 0 for some complaints.
+// quietE2fsck matches what e2fsck prints if it finds no problem. The exit status is 0 for some
+// problems, too.
 var quietE2fsck = regexp.MustCompile(`^e2fsck [^\n]*\n(Pass [1-5]: [^\n]*\n){5}FEDAC-PIECE: \d+/\d+ files \([^)]*\), \d+/\d+ blocks\n$`)
 
 func checkVolume(t *testing.T, iso string) {
@@ -83,7 +83,7 @@ func checkVolume(t *testing.T, iso string) {
 	volume := filepath.Join(t.TempDir(), "volume")
 	must(t, "dd", "if="+iso, "of="+volume, "bs=64K", "iflag=skip_bytes,count_bytes",
 		fmt.Sprintf("skip=%d", m.Slot), fmt.Sprintf("count=%d", m.SlotSize))
-	// Once also on a machine whose clock has no battery.
+	// The second run has the clock of a machine without a battery.
 	for _, clock := range []string{"", "E2FSCK_TIME=1"} {
 		cmd := exec.Command("/usr/sbin/e2fsck", "-fn", volume)
 		cmd.Env = append(os.Environ(), "LC_ALL=C")
@@ -97,7 +97,7 @@ func checkVolume(t *testing.T, iso string) {
 	}
 }
 
-// checkKernelMount reads the piece as a booted machine does.
+// checkKernelMount mounts the piece as a booted machine does, and reads it.
 func checkKernelMount(t *testing.T, s *server, iso, html string) {
 	needRoot(t)
 	m := readManifest(t)
@@ -130,7 +130,7 @@ func checkKernelMount(t *testing.T, s *server, iso, html string) {
 	}
 }
 
-// checkMount reads the same image without nginx, at all of its names.
+// checkMount reads the same image without nginx, under all of its names.
 func checkMount(t *testing.T, s *server, iso string) {
 	id := s.snapshot("demo")
 	resp, _ := s.request(http.MethodHead, "/s/"+id+"/demo-os.iso")
@@ -160,8 +160,7 @@ func checkMount(t *testing.T, s *server, iso string) {
 	}
 }
 
-// TestAria2VerifiesByTheDigest shows that the Digest header is the one by which
-// aria2 checks what it got.
+// TestAria2VerifiesByTheDigest shows that aria2 verifies a download by the Digest header.
 func TestAria2VerifiesByTheDigest(t *testing.T) {
 	t.Parallel()
 	need(t, "aria2c")
@@ -170,7 +169,7 @@ func TestAria2VerifiesByTheDigest(t *testing.T) {
 	out := must(t, "aria2c", "--no-conf", "-x8", "-s8", "-k1M", "--file-allocation=none", "--console-log-level=notice",
 		"-d", dir, "-o", "a.iso", s.url("/notepat-os.iso"))
 	if !strings.Contains(out, "Verification finished successfully") {
-		t.Errorf("aria2c had nothing to verify by:\n%s", out)
+		t.Errorf("aria2c had no checksum to compare:\n%s", out)
 	}
 	sum := fileSum(t, filepath.Join(dir, "a.iso"))
 	raw, err := hex.DecodeString(sum)
@@ -187,7 +186,7 @@ func TestAria2VerifiesByTheDigest(t *testing.T) {
 	}
 }
 
-// snapshot returns the id of the snapshot that a piece has now.
+// snapshot returns the id of the piece's current snapshot.
 func (s *server) snapshot(piece string) string {
 	s.t.Helper()
 	resp, _ := s.request(http.MethodHead, "/"+piece+"-os.iso", "User-Agent: probe")

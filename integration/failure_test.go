@@ -48,7 +48,7 @@ func TestOriginDeadAtTheStart(t *testing.T) {
 		if !bytes.Equal(s.whole("/p0-os.iso"), whole) {
 			t.Error("the image is another one without the origin")
 		}
-		s.whole("/p1-os.iso") // a piece that is new needs nothing of the origin either
+		s.whole("/p1-os.iso") // a new piece needs nothing from the origin either
 	})
 }
 
@@ -57,26 +57,26 @@ func TestOriginDiesDuringADownload(t *testing.T) {
 	o := newOrigin(t)
 	s := serve(t, "--base", o.url, "--pieces", numbered(t, 2))
 	const cached = 8 << 20
-	_, begun := s.get("/p0-os.iso", fmt.Sprintf("Range: bytes=0-%d", cached-1))
+	_, first := s.get("/p0-os.iso", fmt.Sprintf("Range: bytes=0-%d", cached-1))
 	o.set(func() { o.down = dead })
 
 	part, err := s.fetch("/p0-os.iso")
 	if err == nil {
 		t.Error("a download looks whole although the origin is dead")
 	}
-	if _, again := s.get("/p1-os.iso", fmt.Sprintf("Range: bytes=0-%d", cached-1)); !bytes.Equal(again, begun) {
-		t.Error("what is cached is not served as it was")
+	if _, again := s.get("/p1-os.iso", fmt.Sprintf("Range: bytes=0-%d", cached-1)); !bytes.Equal(again, first) {
+		t.Error("cached bytes are not served unchanged")
 	}
 	o.set(func() { o.down = 0 })
 	whole := s.healed("/p0-os.iso")
-	if !bytes.HasPrefix(whole, part) || !bytes.HasPrefix(whole, begun) {
+	if !bytes.HasPrefix(whole, part) || !bytes.HasPrefix(whole, first) {
 		t.Error("wrong bytes were served while the origin was dead")
 	}
 }
 
-// TestUnreadableFirstByte: a request whose first byte cannot be read gets a 503
-// with words and not an empty answer, at every address and from the first one on;
-// what is cached is served, and once the base is whole nothing needs the origin.
+// TestUnreadableFirstByte: if the first byte of a request cannot be read, the client gets a 503
+// with an explanation, not an empty answer. That holds at every address, from the first byte on.
+// Cached bytes are served. Once the whole base is cached, isofs does not need the origin.
 func TestUnreadableFirstByte(t *testing.T) {
 	t.Parallel()
 	need(t, "curl")
@@ -86,12 +86,12 @@ func TestUnreadableFirstByte(t *testing.T) {
 	s.get("/notepat-os.iso", fmt.Sprintf("Range: bytes=0-%d", cached-1))
 	here := "/s/" + s.snapshot("notepat") + "/notepat-os.iso"
 	o.set(func() { o.down = dead })
-	far := 30 << 20 // beyond what is read ahead
+	far := 30 << 20 // farther than isofs reads ahead
 	for _, path := range []string{here, "/notepat-os.iso"} {
 		for _, span := range []string{fmt.Sprintf("%d-%d", far, far+100), fmt.Sprintf("%d-", far), fmt.Sprintf("%d-%d,0-1", far, far+100)} {
 			out, err := exec.Command("curl", "-sS", "-o", s.path("answer"), "-w", "%{http_code} %header{retry-after}", "-r", span, s.url(path)).CombinedOutput()
-			if said, _ := os.ReadFile(s.path("answer")); err != nil || !strings.HasPrefix(string(out), "503 ") || len(out) < 5 || !bytes.Contains(said, []byte("cannot be read")) {
-				t.Errorf("%s of %s: %s (%v), %q", span, path, out, err, said)
+			if answer, _ := os.ReadFile(s.path("answer")); err != nil || !strings.HasPrefix(string(out), "503 ") || len(out) < 5 || !bytes.Contains(answer, []byte("cannot be read")) {
+				t.Errorf("%s of %s: %s (%v), %q", span, path, out, err, answer)
 			}
 		}
 		if resp, part := s.get(path, "Range: bytes=5-9"); resp.StatusCode != http.StatusPartialContent || len(part) != 5 {
@@ -311,7 +311,8 @@ func TestDamagedBundleIsNotServed(t *testing.T) {
 	}
 	flip(t, bundles[0], pieceSize/2)
 	s.start()
-	// By the name of the snapshot first: nothing there says where to fetch it.
+	// The snapshot's own address comes first. From it isofs cannot find out where to fetch the
+	// bundle again.
 	if part, err := s.fetch("/s/" + id + "/p0-os.iso"); err == nil && !bytes.Equal(part, whole) {
 		t.Error("a damaged bundle was served")
 	} else if err != nil && !bytes.HasPrefix(whole, part) {
@@ -394,7 +395,7 @@ func TestStateWithoutRoom(t *testing.T) {
 		t.Error("a known piece is another one on a full disk")
 	}
 	s.stop()
-	s.start() // also when nothing can be written down
+	s.start() // also if isofs cannot write anything
 	if !bytes.Equal(s.whole("/p0-os.iso"), whole) {
 		t.Error("a known piece is another one after a start on a full disk")
 	}
@@ -404,7 +405,7 @@ func TestStateWithoutRoom(t *testing.T) {
 	s.whole("/p2-os.iso")
 }
 
-// A cdn serves the base by HTTP, and fails as it is told.
+// A cdn serves the base over HTTP, with the faults that a test sets.
 type cdn struct {
 	url      string
 	manifest []byte
@@ -412,16 +413,16 @@ type cdn struct {
 	mu     sync.Mutex // guards all below
 	image  []byte
 	etag   string
-	down   int     // dead, or the status that is all it answers
-	flipAt int64   // where a bit is flipped,
-	flips  int     // in so many more answers
-	pages  []uint8 // how often each 4 KiB of the base were asked for
-	sent   int64   // bytes of the base
+	down   int     // dead, or the status of every answer
+	flipAt int64   // the place of a flipped bit,
+	flips  int     // and in how many more answers
+	pages  []uint8 // how often each 4 KiB of the base were requested
+	sent   int64   // bytes of the base that were sent
 }
 
 const (
 	pageSize = 4096
-	dead     = -1 // closes connections without an answer, which isofs bears for half a minute
+	dead     = -1 // closes connections without an answer; isofs retries for half a minute
 )
 
 func newOrigin(t *testing.T) *cdn {
@@ -444,7 +445,7 @@ func (o *cdn) set(change func()) {
 	change()
 }
 
-// counts returns the bytes of the base sent, and how often the most wanted were.
+// counts returns how many bytes of the base were sent, and how often the most requested 4 KiB were.
 func (o *cdn) counts() (sent int64, most int) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -502,7 +503,7 @@ func (f *flipped) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// fetch is get whose failure is a result, with what came before it.
+// fetch is get, but a failure is a result, and the bytes before it too.
 func (s *server) fetch(path string) ([]byte, error) {
 	s.t.Helper()
 	resp, err := noRedirects.Get(s.url(path))
@@ -516,7 +517,7 @@ func (s *server) fetch(path string) ([]byte, error) {
 	return bodyOf(resp)
 }
 
-// whole downloads an image, which must have the published digest.
+// whole downloads an image, and checks it against the published digest.
 func (s *server) whole(path string) []byte {
 	s.t.Helper()
 	body, err := s.fetch(path)
@@ -529,9 +530,8 @@ func (s *server) whole(path string) []byte {
 	return body
 }
 
-// healed is whole after a fault: a fetch that began before its end may still
-// fail, and with it whoever waits for the same block. What comes is right from
-// the first.
+// healed is whole after a fault. A fetch from before the fault's end may still fail, and so may all
+// requests that wait for its block. Bytes that arrive must be right from the first.
 func (s *server) healed(path string) []byte {
 	s.t.Helper()
 	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
@@ -542,7 +542,7 @@ func (s *server) healed(path string) []byte {
 	return s.whole(path)
 }
 
-// published is the SHA-256 of an image as its sidecar has it.
+// published is an image's SHA-256, from its sidecar.
 func (s *server) published(path string) string {
 	s.t.Helper()
 	_, text := s.get(path + ".sha256")
@@ -555,10 +555,10 @@ func digest(data []byte) string {
 	return hex.EncodeToString(sum[:])
 }
 
-// damagedBase is the base with another manifest.
+// damagedBase is the base with a changed manifest.
 func damagedBase(t *testing.T, edit func([]byte) []byte) string {
 	t.Helper()
-	dir := pieces(t, nil) // a folder that isofs can read
+	dir := pieces(t, nil) // isofs can read this folder
 	data, err := os.ReadFile(filepath.Join(baseDir, "manifest.json"))
 	if err != nil {
 		t.Fatal(err)
@@ -573,7 +573,7 @@ func damagedBase(t *testing.T, edit func([]byte) []byte) string {
 // flip changes one bit of a file.
 func flip(t *testing.T, path string, at int64) {
 	t.Helper()
-	// Bundles are stored read-only; root need not care.
+	// Bundles are read-only files. Root can write to them anyway.
 	f, err1 := os.Open(path)
 	if err1 != nil {
 		t.Fatal(err1)
@@ -595,7 +595,7 @@ func flip(t *testing.T, path string, at int64) {
 	}
 }
 
-// tmpfs mounts a small disk of its own at dir.
+// tmpfs mounts a new small disk at dir.
 func tmpfs(t *testing.T, dir, options string) string {
 	t.Helper()
 	if err := os.Mkdir(dir, 0o755); err != nil {
@@ -609,7 +609,7 @@ func tmpfs(t *testing.T, dir, options string) string {
 	if err := unix.Mount("tmpfs", dir, "tmpfs", flags, "mode=755,"+options); err != nil {
 		t.Fatal(err)
 	}
-	// Detached, since the program is stopped after this.
+	// The unmount is lazy, since the program stops after this.
 	t.Cleanup(func() { _ = unix.Unmount(dir, unix.MNT_DETACH) })
 	return dir
 }

@@ -15,30 +15,30 @@ import (
 	"time"
 )
 
-// A faultProxy serves the base by HTTP from a static file server behind it,
-// and spoils the answers that it has a fault for.
+// A faultProxy serves the base over HTTP from a static file server behind it. It spoils the answers
+// that match one of its faults.
 type faultProxy struct {
 	t      *testing.T
 	addr   string
 	static http.Handler
-	web    *http.Server // nil while it is down; used by the test's goroutine alone
+	web    *http.Server // nil while it is down; only the test's goroutine uses it
 
 	mu     sync.Mutex // guards what follows
 	etag   string
 	faults []*fault
-	asked  []span // of the base, in order
-	heads  int    // requests with HEAD
+	asked  []span // of the base, in order of arrival
+	heads  int    // HEAD requests
 }
 
-// A fault spoils answers of the base.
+// A fault spoils answers with bytes of the base.
 type fault struct {
-	at    int64 // only those that have this byte of it
+	at    int64 // spoil only answers that contain this byte,
 	all   bool  // or all of them
-	times int   // how many answers, 0: until it is lifted
+	times int   // how many answers; 0: until heal
 	spoil func(a *answer)
 
 	mu   sync.Mutex // guards hits
-	hits int        // answers that were spoiled
+	hits int        // answers that it spoiled
 }
 
 // count returns how many answers were spoiled.
@@ -48,7 +48,7 @@ func (f *fault) count() int {
 	return f.hits
 }
 
-// take reports whether the fault is for the answer with these bytes.
+// take reports whether the fault applies to the answer with these bytes, and counts it.
 func (f *fault) take(s span) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -59,15 +59,15 @@ func (f *fault) take(s span) bool {
 	return true
 }
 
-// An answer is what will be sent, to be changed by a fault.
+// An answer is what the proxy will send. A fault may change it.
 type answer struct {
 	status int
 	header http.Header
 	body   []byte
-	at     span            // the bytes of the base that were asked for
-	hold   <-chan struct{} // if not nil, nothing is sent before it is closed
-	cut    int             // so much of the body is sent,
-	end    func(net.Conn)  // then this comes; nil: the connection is closed
+	at     span            // the requested bytes of the base
+	hold   <-chan struct{} // if not nil, the proxy sends nothing before it is closed
+	cut    int             // how much of the body the proxy sends
+	end    func(net.Conn)  // what it does then; nil: it closes the connection
 }
 
 func newFaultProxy(t *testing.T) *faultProxy {
@@ -81,7 +81,7 @@ func newFaultProxy(t *testing.T) *faultProxy {
 // url is the value of --base.
 func (p *faultProxy) url() string { return "http://" + p.addr }
 
-// up listens; down refuses connections and cuts those that there are.
+// up listens. down refuses connections and cuts the open ones.
 func (p *faultProxy) up() {
 	p.t.Helper()
 	l, err := net.Listen("tcp", p.addr)
@@ -90,7 +90,7 @@ func (p *faultProxy) up() {
 	}
 	p.web = &http.Server{Handler: p, ReadHeaderTimeout: patience}
 	web := p.web
-	go func() { _ = web.Serve(l) }() // returns by down
+	go func() { _ = web.Serve(l) }() // returns after down
 }
 
 func (p *faultProxy) down() {
@@ -100,21 +100,21 @@ func (p *faultProxy) down() {
 	}
 }
 
-// add puts faults into force.
+// add adds faults.
 func (p *faultProxy) add(faults ...*fault) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.faults = append(p.faults, faults...)
 }
 
-// heal lifts all faults. Answers that are held or stalled stay so.
+// heal removes all faults. Answers that are held or stalled stay so.
 func (p *faultProxy) heal() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.faults = nil
 }
 
-// touched returns how often the byte of the base was asked for.
+// touched returns how often the byte of the base was requested.
 func (p *faultProxy) touched(at int64) int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -127,7 +127,7 @@ func (p *faultProxy) touched(at int64) int {
 	return n
 }
 
-// requests returns all that was asked for of the base so far.
+// requests returns all requests for the base so far.
 func (p *faultProxy) requests() []span {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -142,16 +142,16 @@ func (p *faultProxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		p.static.ServeHTTP(w, r)
 		return
 	}
-	// What the server behind would have said, and then not.
-	said := httptest.NewRecorder()
-	said.Header().Set("ETag", etag)
-	p.static.ServeHTTP(said, r)
-	a := &answer{status: said.Code, header: said.Header(), body: said.Body.Bytes(), at: s, cut: -1}
+	// The right answer comes first. A fault may then change it.
+	recorded := httptest.NewRecorder()
+	recorded.Header().Set("ETag", etag)
+	p.static.ServeHTTP(recorded, r)
+	a := &answer{status: recorded.Code, header: recorded.Header(), body: recorded.Body.Bytes(), at: s, cut: -1}
 	f.spoil(a)
 	a.send(w)
 }
 
-// find notes the request, and returns the fault that its answer has.
+// find records the request, and returns the fault of its answer.
 func (p *faultProxy) find(r *http.Request) (*fault, string, span) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -177,15 +177,15 @@ func (p *faultProxy) find(r *http.Request) (*fault, string, span) {
 	return nil, p.etag, s
 }
 
-// isProbe tells the look whether there is an origin, a byte now and then, from
-// what is asked for to be served.
+// isProbe reports whether a request is the check that an origin works. Such a request wants one
+// byte; it serves no read.
 func isProbe(r *http.Request) bool { return r.Header.Get("Range") == "bytes=0-0" }
 
-// send writes the answer as it is, right or not.
+// send writes the answer as it is now, right or wrong.
 func (a *answer) send(w http.ResponseWriter) {
 	conn, _, err := http.NewResponseController(w).Hijack()
 	if err != nil {
-		panic(err) // no server of ours has HTTP/2
+		panic(err) // our servers speak no HTTP/2
 	}
 	defer conn.Close()
 	left := make(chan struct{})
@@ -209,7 +209,7 @@ func (a *answer) send(w http.ResponseWriter) {
 	}
 	out.Write(a.body[:a.cut])
 	if _, err := conn.Write(out.Bytes()); err != nil {
-		return // the client left
+		return // the client closed the connection
 	}
 	if a.end != nil {
 		a.end(conn)
@@ -217,7 +217,7 @@ func (a *answer) send(w http.ResponseWriter) {
 	}
 }
 
-// Faults, most of them for one byte of the base and so many answers.
+// Most faults are for one byte of the base and a number of answers.
 
 func status(code int, header ...string) func(*answer) {
 	return func(a *answer) {
@@ -228,21 +228,21 @@ func status(code int, header ...string) func(*answer) {
 	}
 }
 
-// hang accepts and never answers.
+// hang accepts the request and never answers.
 func hang(a *answer) { a.hold = make(chan struct{}) }
 
-// held is hang that goes on, with the right answer, when c is closed.
+// held hangs until c is closed, and then sends the right answer.
 func held(c <-chan struct{}) func(*answer) { return func(a *answer) { a.hold = c } }
 
-// stall sends half of the body and no more.
+// stall sends half of the body, and keeps the connection open.
 func stall(a *answer) { a.cut, a.end = len(a.body)/2, func(net.Conn) {} }
 
-// crawl sends half of the body and then a byte now and then.
+// crawl sends half of the body, and then one byte from time to time.
 func crawl(a *answer) {
 	rest := a.body[len(a.body)/2:]
 	a.cut, a.end = len(a.body)/2, func(c net.Conn) {
 		for i := range rest {
-			time.Sleep(100 * time.Millisecond) // the fault itself
+			time.Sleep(100 * time.Millisecond) // this wait is the fault
 			if _, err := c.Write(rest[i : i+1]); err != nil {
 				return
 			}
@@ -253,26 +253,26 @@ func crawl(a *answer) {
 // short ends the connection in the middle of the body.
 func short(a *answer) { a.cut = len(a.body) / 2 }
 
-// reset is short with an RST.
+// reset ends the connection in the middle of the body by an RST.
 func reset(a *answer) {
 	a.cut, a.end = len(a.body)/2, func(c net.Conn) {
-		_ = c.(*net.TCPConn).SetLinger(0) // the next line shows it
+		_ = c.(*net.TCPConn).SetLinger(0) // on an error the connection ends without an RST
 		c.Close()
 	}
 }
 
-// replaced answers with other bytes of the same length.
+// replaced sends other bytes of the same length.
 func replaced(other func(a *answer) []byte) func(*answer) {
 	return func(a *answer) { a.body = other(a) }
 }
 
-// longer has a page more than was asked for and says so.
+// longer sends a page more than requested, and says so.
 func longer(a *answer) {
 	a.body = append(slices.Clone(a.body), make([]byte, pageSize)...)
 	a.header.Set("Content-Length", fmt.Sprint(len(a.body)))
 }
 
-// headed answers with a header changed, or without it.
+// headed changes or removes a header of the answer.
 func headed(name, value string) func(*answer) {
 	return func(a *answer) {
 		if a.header.Del(name); value != "" {
@@ -281,11 +281,11 @@ func headed(name, value string) func(*answer) {
 	}
 }
 
-// reference is the base, which all images are alike with before the slot.
+// reference is the base. All images have the same bytes before the slot.
 var reference = sync.OnceValue(func() []byte {
 	image, err := os.ReadFile(filepath.Join(baseDir, "base.iso"))
 	if err != nil {
-		panic(err) // TestMain has just baked it
+		panic(err) // TestMain baked it
 	}
 	return image
 })
@@ -293,7 +293,7 @@ var reference = sync.OnceValue(func() []byte {
 // slow is how long the slow answers of row 21 take.
 const slow = time.Second
 
-// after returns what is closed when that time has passed.
+// after returns a channel that is closed after that time.
 func after(t *testing.T, d time.Duration) <-chan struct{} {
 	c := make(chan struct{})
 	timer := time.AfterFunc(d, func() { close(c) })

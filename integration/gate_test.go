@@ -7,15 +7,14 @@ import (
 	"testing"
 )
 
-// A gate is a TCP proxy that lets so many bytes of answers through and then
-// holds all of its connections, for as long as the test likes: so a download
-// is cut at a place, not at a time.
+// A gate is a TCP proxy. It passes a number of bytes of answers, and then holds all of its
+// connections until release. So a download is cut at a byte, not at a time.
 type gate struct {
 	addr string
 	to   string
-	// spent is closed when the bytes are used up.
+	// spent is closed when the gate has passed all of these bytes.
 	spent chan struct{}
-	// open is closed by release: what is held is cut, what comes later passes.
+	// release closes open: held connections are cut, later ones pass.
 	open chan struct{}
 
 	mu   sync.Mutex
@@ -38,7 +37,7 @@ func newGate(t *testing.T, to string, let int64) *gate {
 		for {
 			client, err := l.Accept()
 			if err != nil {
-				return // closed by the cleanup
+				return // the cleanup closed it
 			}
 			go g.carry(client)
 		}
@@ -48,7 +47,7 @@ func newGate(t *testing.T, to string, let int64) *gate {
 
 func (g *gate) url(path string) string { return "http://" + g.addr + path }
 
-// release cuts the connections that are held and stands open from then on.
+// release cuts the held connections. All later ones pass.
 func (g *gate) release() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -63,7 +62,7 @@ func (g *gate) carry(client net.Conn) {
 	defer client.Close()
 	server, err := net.Dial("tcp", g.to)
 	if err != nil {
-		return // the client sees a connection that ends
+		return // the client sees that the connection ends
 	}
 	defer server.Close()
 	go func() {

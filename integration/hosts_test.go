@@ -28,18 +28,18 @@ import (
 	"aesthetic.computer/isofs/integration/testkit"
 )
 
-// Servers of the test itself, apart from what the pages have listen on all of 127.0.0.1.
+// Servers of the test itself. The commands of the pages listen on 127.0.0.1.
 const (
 	otherHost = "127.0.1.1"
 	amazon    = "amazonaws.com"
-	// Behind https://images.example, which is somebody else's server.
+	// The server behind https://images.example. It stands for another operator's.
 	imagesExample = otherHost + ":8090"
 )
 
-// regions are those in which the examples have the bucket.
+// regions are the regions in which the examples have their bucket.
 var regions = []string{"us-east-1", "eu-central-1"}
 
-// An elsewhere is what the pages find at other hosts, prepared once for all machines.
+// An elsewhere is what the pages find at other hosts. It is prepared once for all machines.
 type elsewhere struct {
 	dir     string // base/, web/ of cdn.example, s3/ with the bucket, packed.sha256
 	program string // isofs without the race detector
@@ -79,7 +79,7 @@ rm -r state packed.iso`, dir, program, baseDir)
 	return &elsewhere{dir, program}
 }
 
-// startImages runs the server that is https://images.example, which signs.
+// startImages runs the server behind https://images.example, which signs.
 func (m *machine) startImages() {
 	m.t.Helper()
 	must(m.t, "sh", "-euc", `mkdir /mnt/images; cd /mnt/images
@@ -98,8 +98,8 @@ isofs key new --name "Example Images" --email images@images.example --out sign.a
 	testkit.Eventually(m.t, "images.example", func() bool { return answers("http://" + imagesExample + "/healthz") })
 }
 
-// startHosts answers https at all names of the examples, with a certificate that
-// this machine trusts. Files are those below folder.
+// startHosts answers https for all host names of the examples, with a certificate that this machine
+// trusts. It serves files from folder.
 func startHosts(t *testing.T, folder string, buckets map[string]*s3test.Server) {
 	t.Helper()
 	hosts := map[string]http.Handler{
@@ -119,7 +119,7 @@ func startHosts(t *testing.T, folder string, buckets map[string]*s3test.Server) 
 	}
 	certificate := trusted(t, append(names, ownName))
 	certify(t, certificate)
-	// By IPv6, so that 443 is free for what the pages have listen there.
+	// On IPv6, port 443 stays free for the commands of the pages.
 	listener, err := net.Listen("tcp", "[::1]:443")
 	if err != nil {
 		t.Fatal(err)
@@ -139,10 +139,10 @@ func startHosts(t *testing.T, folder string, buckets map[string]*s3test.Server) 
 	appendTo(t, "/etc/hosts", "::1 "+strings.Join(names, " ")+"\n127.0.0.1 "+ownName+"\n")
 }
 
-// ownName is what the pages call the machine that they are read for.
+// ownName is the pages' name of the machine on which they are typed.
 const ownName = "downloads.example"
 
-// certify puts a certificate where certbot would.
+// certify writes a certificate to the place that certbot uses.
 func certify(t *testing.T, c tls.Certificate) {
 	t.Helper()
 	dir := "/etc/letsencrypt/live/" + ownName
@@ -152,7 +152,7 @@ func certify(t *testing.T, c tls.Certificate) {
 	writePair(t, c, filepath.Join(dir, "fullchain.pem"), filepath.Join(dir, "privkey.pem"))
 }
 
-// passedOn is a proxy that leaves the host's name as the client sent it.
+// passedOn is a proxy that keeps the host name that the client sent.
 func passedOn(t *testing.T, to string) http.Handler {
 	t.Helper()
 	target, err := url.Parse(to)
@@ -166,7 +166,7 @@ func passedOn(t *testing.T, to string) http.Handler {
 	}
 }
 
-// trusted makes a certificate of the names, and has this machine trust it.
+// trusted makes a certificate for the names, and makes this machine trust it.
 func trusted(t *testing.T, names []string) tls.Certificate {
 	t.Helper()
 	c := selfSigned(t, names)
@@ -174,7 +174,7 @@ func trusted(t *testing.T, names []string) tls.Certificate {
 	return c
 }
 
-// selfSigned makes a certificate of the names that vouches for itself.
+// selfSigned makes a self-signed certificate for the names.
 func selfSigned(t *testing.T, names []string) tls.Certificate {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)

@@ -29,12 +29,12 @@ func TestKillDuringDownloads(t *testing.T) {
 	downloads := s.slowDownloads(clients)
 
 	kill(t, s.cmd.Process.Pid)
-	// At once, while what the killed one left is still about to end.
+	// The restart comes at once, while processes of the killed isofs still run.
 	s = s.again()
 	for _, d := range downloads {
 		d.breaksOff(t)
 	}
-	testkit.Eventually(t, "the killed one's processes to be gone", func() bool {
+	testkit.Eventually(t, "the end of the killed program's processes", func() bool {
 		return !slices.ContainsFunc(family, isRunning)
 	})
 	if after := s.describe(clients); !slices.Equal(before, after) {
@@ -162,7 +162,8 @@ func TestSecondIsofsIsRefused(t *testing.T) {
 			}
 		})
 	}
-	// What the second removed on its way out would be missed only later.
+	// The second may have removed something on its way out. A clean end of the first shows that it
+	// did not.
 	first.endsClean()
 }
 
@@ -222,7 +223,7 @@ func TestUnprivileged(t *testing.T) {
 	s.endsClean()
 }
 
-// asNobody has a user without rights run the program, if root runs the test.
+// asNobody makes a user without rights run the program, if root runs the test.
 func (s *server) asNobody() {
 	s.t.Helper()
 	if os.Geteuid() != 0 {
@@ -240,8 +241,7 @@ func (s *server) asNobody() {
 	}
 }
 
-// again starts the program anew on the same directories without waiting for
-// the end of the one that runs.
+// again starts the program on the same directories. It does not wait for the end of the one before.
 func (s *server) again() *server {
 	s.t.Helper()
 	next := &server{t: s.t, bin: s.bin, dir: s.dir, addr: s.addr, args: s.args, as: s.as}
@@ -250,7 +250,7 @@ func (s *server) again() *server {
 	return next
 }
 
-// numbered makes bundles p0, p1, ...
+// numbered makes bundles for the pieces p0, p1 and so on.
 func numbered(t *testing.T, n int) string {
 	t.Helper()
 	bundles := map[string]string{}
@@ -260,7 +260,7 @@ func numbered(t *testing.T, n int) string {
 	return pieces(t, bundles)
 }
 
-// describe returns for p0 to p(n-1) all that tells a client which image it is.
+// describe returns for p0 to p(n-1) all that shows a client which image it is.
 func (s *server) describe(n int) []string {
 	s.t.Helper()
 	var all []string
@@ -274,7 +274,7 @@ func (s *server) describe(n int) []string {
 	return all
 }
 
-// A slowDownload is one by curl or wget, so slow that it never ends by itself.
+// A slowDownload is a download by curl or wget, so slow that it never completes.
 type slowDownload struct {
 	path string // at the server
 	file string
@@ -282,7 +282,7 @@ type slowDownload struct {
 	cmd  *exec.Cmd
 }
 
-// slowDownloads begins n downloads, of p0 to p(n-1), and returns when each has some.
+// slowDownloads starts n downloads, of p0 to p(n-1), and returns when each has some bytes.
 func (s *server) slowDownloads(n int) []*slowDownload {
 	s.t.Helper()
 	var all []*slowDownload
@@ -300,7 +300,7 @@ func (s *server) slowDownloads(n int) []*slowDownload {
 		s.t.Cleanup(func() { _ = d.cmd.Process.Kill(); _ = d.cmd.Wait() })
 		all = append(all, d)
 	}
-	testkit.Eventually(s.t, "all downloads to have begun", func() bool {
+	testkit.Eventually(s.t, "bytes of all downloads", func() bool {
 		return !slices.ContainsFunc(all, func(d *slowDownload) bool {
 			fi, err := os.Stat(d.file)
 			return err != nil || fi.Size() < 64<<10
@@ -309,15 +309,15 @@ func (s *server) slowDownloads(n int) []*slowDownload {
 	return all
 }
 
-// breaksOff waits for the client, which must see that it does not have all.
+// breaksOff waits for the client, which must notice that its file is incomplete.
 func (d *slowDownload) breaksOff(t *testing.T) {
 	t.Helper()
 	if err := d.cmd.Wait(); err == nil {
-		t.Errorf("%s takes what it has of %s for whole", d.cmd.Path, d.path)
+		t.Errorf("%s takes its part of %s for the whole", d.cmd.Path, d.path)
 	}
 }
 
-// resume completes the file with the same client and compares it.
+// resume completes the file with the same client and checks it.
 func (d *slowDownload) resume(t *testing.T, s *server) {
 	t.Helper()
 	cmd := exec.Command("curl", "-sSf", "-C", "-", "-o", d.file, s.url(d.path))
@@ -337,7 +337,7 @@ func (d *slowDownload) resume(t *testing.T, s *server) {
 	}
 }
 
-// endsClean stops the program, which must succeed and leave nothing behind.
+// endsClean stops the program. It must succeed and leave nothing behind.
 func (s *server) endsClean() {
 	s.t.Helper()
 	family := descendants(s.cmd.Process.Pid)
@@ -357,7 +357,7 @@ func (s *server) endsClean() {
 	}
 }
 
-// fails runs the program, which must end by itself, fail, and say why.
+// fails runs the program. It must end, fail, and say why.
 func (s *server) fails(why string) {
 	s.t.Helper()
 	s.launch()
@@ -368,13 +368,13 @@ func (s *server) fails(why string) {
 	s.says(why)
 }
 
-// says waits for words in the log, which may come a little after the answer.
+// says waits for words in the log. The log may have them a little after the client has its answer.
 func (s *server) says(words string) {
 	s.t.Helper()
 	testkit.Eventually(s.t, fmt.Sprintf("the log to say %q", words), func() bool { return strings.Contains(s.log.String(), words) })
 }
 
-// mounted asks the kernel's list, which cannot hang.
+// mounted reads the kernel's list of mounts, which cannot hang.
 func (s *server) mounted() bool {
 	mounts, err := os.ReadFile("/proc/self/mountinfo")
 	if err != nil {
@@ -383,7 +383,7 @@ func (s *server) mounted() bool {
 	return strings.Contains(string(mounts), " "+s.mount()+" ")
 }
 
-// named returns the child of the program that runs the file of that name.
+// named returns the child of isofs that runs the program of that name.
 func (s *server) named(name string) int {
 	s.t.Helper()
 	pid := s.child(name)
@@ -393,8 +393,8 @@ func (s *server) named(name string) int {
 	return pid
 }
 
-// child is named that returns 0 if there is none. A program that isofs is about
-// to start is isofs for a moment, and has its command line.
+// child is named, but returns 0 if there is no such child. A process that isofs forks to run
+// another program has isofs's executable and command line at first, so child checks both.
 func (s *server) child(name string) int {
 	for _, pid := range children(s.cmd.Process.Pid) {
 		exe, err := os.Readlink(fmt.Sprintf("/proc/%d/exe", pid))
@@ -409,7 +409,7 @@ func (s *server) child(name string) int {
 	return 0
 }
 
-// leftovers are the processes that have the server's folder in their command.
+// leftovers returns the command lines that name the server's folder.
 func (s *server) leftovers() []string {
 	all, _ := filepath.Glob("/proc/[0-9]*/cmdline")
 	var left []string
@@ -443,13 +443,13 @@ func descendants(pid int) []int {
 	return all
 }
 
-// isRunning is false of a process that has ended and is only not yet reaped.
+// isRunning is false for a process that has ended and is not yet reaped.
 func isRunning(pid int) bool {
 	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
 		return false
 	}
-	// "17 (name) S ...", where the name may have anything in it.
+	// The text is "17 (name) S ...". The name may contain any character.
 	rest := stat[bytes.LastIndexByte(stat, ')')+1:]
 	return !bytes.HasPrefix(rest, []byte(" Z")) && !bytes.HasPrefix(rest, []byte(" X"))
 }
@@ -461,15 +461,15 @@ func kill(t *testing.T, pid int) {
 	}
 }
 
-// fuseUsers are the tests that have /dev/fuse open to everybody now.
+// fuseUsers are the tests for which /dev/fuse is open to all users now.
 var fuseUsers struct {
 	sync.Mutex
 	count int
 	mode  os.FileMode // before the first of them
 }
 
-// openFuse lets everybody open /dev/fuse for the test, as udev does where it
-// runs. The last of the tests that run at a time closes it.
+// openFuse lets all users open /dev/fuse during the test, as udev does. The last test to end
+// restores the mode.
 func openFuse(t *testing.T) {
 	t.Helper()
 	const device = "/dev/fuse"

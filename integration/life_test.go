@@ -22,8 +22,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// hangup sends what logrotate, systemd's reload and a terminal that is closed
-// send, and waits for the log to say words.
+// hangup sends SIGHUP, as logrotate, systemd's reload and a closed terminal do. It waits until the
+// log says words.
 func (s *server) hangup(words string) {
 	s.t.Helper()
 	before := len(s.log.String())
@@ -33,8 +33,8 @@ func (s *server) hangup(words string) {
 	testkit.Eventually(s.t, fmt.Sprintf("the log to say %q", words), func() bool { return strings.Contains(s.log.String()[before:], words) })
 }
 
-// TestHangup: SIGHUP ends nothing. It opens the access log by its name, takes
-// over limits, says what needs a restart, and refuses wrong settings whole.
+// TestHangup: SIGHUP ends no process. isofs opens the access log again by its name and uses new
+// limits. It names settings that need a restart, and rejects a wrong file as a whole.
 func TestHangup(t *testing.T) {
 	t.Parallel()
 	needRoot(t)
@@ -45,7 +45,7 @@ func TestHangup(t *testing.T) {
 		write(t, config, fmt.Sprintf("access-log = %q\n%s\n", log, text))
 	}
 	settings("")
-	// The file decides only where no flag does.
+	// The file has a setting only if no flag has it.
 	s.args = append(withoutFlags(s.args, "--access-log", "--limit-requests"), "--config", config)
 	s.start()
 	web, serving := s.named("nginx"), s.named("isofs")
@@ -65,8 +65,8 @@ func TestHangup(t *testing.T) {
 
 	settings("limit-requests = 1\nlimit-burst = 0\nlimit-new = 2\ncache-size = \"1GiB\"\nlisten = [\"127.0.0.1:1\"]")
 	s.hangup("nginx has new settings")
-	if said := s.log.String(); !strings.Contains(said, "settings=cache-size") || !strings.Contains(said, "limit-new") {
-		t.Error("it does not say that cache-size needs a restart, and what it took over")
+	if logged := s.log.String(); !strings.Contains(logged, "settings=cache-size") || !strings.Contains(logged, "limit-new") {
+		t.Error("the log does not say that cache-size needs a restart, or which settings are new")
 	}
 	testkit.Eventually(t, "the new limit", func() bool {
 		resp, _ := s.get("/os-status")
@@ -85,7 +85,7 @@ func TestHangup(t *testing.T) {
 	s.endsClean()
 }
 
-// withoutFlags takes flags and their values out of arguments.
+// withoutFlags removes flags and their values from arguments.
 func withoutFlags(args []string, flags ...string) []string {
 	var rest []string
 	for i := 0; i < len(args); i++ {
@@ -98,7 +98,7 @@ func withoutFlags(args []string, flags ...string) []string {
 	return rest
 }
 
-// TestHangupOfAUser: where there is one process, too; and of isofs mount.
+// TestHangupOfAUser: SIGHUP also works where isofs is one process, and for isofs mount.
 func TestHangupOfAUser(t *testing.T) {
 	t.Parallel()
 	need(t, "nginx", "fusermount3")
@@ -121,10 +121,9 @@ func TestHangupOfAUser(t *testing.T) {
 	m.endsClean()
 }
 
-// newcomers asks again and again, each time by a connection of its own, until
-// stop, which returns what was refused, or answered with another status than 200.
-// dying is odd from before a kill until the parent has noticed: only what was
-// under way in that time may be cut, as nginx was reading its file.
+// newcomers sends requests, each on a new connection, until stop. stop returns the requests that
+// failed, or got a status other than 200. dying is odd from before a kill until the parent has
+// noticed it. Only requests under way in that time may be cut, since nginx was reading their files.
 func (s *server) newcomers(dying *atomic.Int32) (stop func() []string) {
 	var mu sync.Mutex
 	var failed []string
@@ -159,7 +158,7 @@ func (s *server) newcomers(dying *atomic.Int32) (stop func() []string) {
 	return func() []string { close(done); wait.Wait(); return failed }
 }
 
-// another waits for a serving process that is not the one of before.
+// another waits for a serving process other than the one before.
 func (s *server) another(before int) int {
 	s.t.Helper()
 	now := 0
@@ -170,9 +169,9 @@ func (s *server) another(before int) int {
 	return now
 }
 
-// TestChildDiesAndRefusesNobody: while a serving process is replaced, requests
-// wait; a download by Chromium survives three kills.
-func TestChildDiesAndRefusesNobody(t *testing.T) {
+// TestChildDiesWithoutRefusals: requests wait while the parent replaces a serving process. A
+// download by Chromium survives three kills.
+func TestChildDiesWithoutRefusals(t *testing.T) {
 	t.Parallel()
 	needRoot(t)
 	need(t, "node", "chromium")
@@ -206,10 +205,10 @@ func TestChildDiesAndRefusesNobody(t *testing.T) {
 	}
 	var dying atomic.Int32
 	stop := s.newcomers(&dying)
-	serving, had := s.named("isofs"), int64(0)
+	serving, before := s.named("isofs"), int64(0)
 	for n := range 3 {
-		testkit.Eventually(t, "the download to go on", func() bool { return size() > had+4<<20 || len(ended) > 0 })
-		had = size()
+		testkit.Eventually(t, "the download to go on", func() bool { return size() > before+4<<20 || len(ended) > 0 })
+		before = size()
 		dying.Add(1)
 		kill(t, serving)
 		testkit.Eventually(t, "the parent to notice", func() bool { return strings.Count(s.log.String(), "starting another") > n })
@@ -231,8 +230,8 @@ func TestChildDiesAndRefusesNobody(t *testing.T) {
 	}
 }
 
-// TestChildHangs: one that is stopped is found and replaced; who asked
-// meanwhile gets an answer.
+// TestChildHangs: the parent finds and replaces a serving process that is stopped. Clients get an
+// answer to the requests of that time.
 func TestChildHangs(t *testing.T) {
 	t.Parallel()
 	needRoot(t)
@@ -248,15 +247,15 @@ func TestChildHangs(t *testing.T) {
 		t.Error("it was not replaced")
 	}
 	s.says("does not answer; starting another")
-	// A stop has an end, too.
+	// isofs also ends in bounded time if the serving process hangs.
 	if err := syscall.Kill(s.named("isofs"), syscall.SIGSTOP); err != nil {
 		t.Fatal(err)
 	}
 	s.endsClean()
 }
 
-// loopback is the mode in which this program is a file system that shows
-// another folder, and hangs when it is stopped.
+// loopback is a mode of this program, in which it is a file system that shows another folder. The
+// file system hangs when the program is stopped.
 const loopback = "ISOFS_TEST_LOOPBACK"
 
 // serveLoopback shows the first folder at the second until it is unmounted.
@@ -278,8 +277,8 @@ func serveLoopback(folders string) error {
 	return nil
 }
 
-// TestStateHangs: a file system below --state that stops answering is noticed,
-// a stop has an end all the same, and isofs goes on when it answers again.
+// TestStateHangs: a file system below --state stops answering. isofs reports that and can still be
+// stopped. It continues when the file system answers again.
 func TestStateHangs(t *testing.T) {
 	t.Parallel()
 	needRoot(t)

@@ -17,24 +17,24 @@ import (
 	"aesthetic.computer/isofs/integration/s3test"
 )
 
-// A machine has Debian and its packages, Go and a copy of the source, two people,
-// and a network of itself and of those whom the pages call by name.
+// A machine has Debian and its packages, Go, a copy of the source, and two users. Its network has
+// the machine itself and the hosts that the pages name.
 type machine struct {
 	t      *testing.T
 	source string
-	env    []string // of everybody
+	env    []string // of both users
 	image  string   // SHA-256 of what isofs pack makes of notepat
-	things []string // that lie in the source
+	things []string // names of the files in the source, before a page added any
 }
 
-// The disk of the test in the name space, and what is in it.
+// The disk of the test in the name space, and its content.
 const (
 	scratch  = "/mnt"
 	elseDir  = scratch + "/elsewhere" // what an elsewhere prepared
 	elseBase = elseDir + "/base"
 )
 
-// newMachine makes one of the name spaces that this process is in.
+// newMachine makes a machine of the name spaces that this process is in.
 func newMachine(t *testing.T) *machine {
 	t.Helper()
 	source, err := filepath.Abs(tree)
@@ -64,7 +64,7 @@ func newMachine(t *testing.T) *machine {
 	return m
 }
 
-// text is all of some pages.
+// text is the whole text of the pages.
 func (m *machine) text(pages ...string) (all string) {
 	for _, page := range pages {
 		text, err := os.ReadFile(filepath.Join(tree, page))
@@ -76,21 +76,21 @@ func (m *machine) text(pages ...string) (all string) {
 	return all
 }
 
-// mounts lets go of what other tests have mounted, which wait until the last copy
-// of theirs is gone, and mounts the disk and what was prepared.
+// mounts removes the copies of other tests' mounts, since a mount lives until its last copy is
+// gone. Then it mounts the disk and the prepared files.
 func (m *machine) mounts() {
 	m.t.Helper()
-	had, err := os.ReadFile("/proc/self/mountinfo")
+	mounts, err := os.ReadFile("/proc/self/mountinfo")
 	if err != nil {
 		m.t.Fatal(err)
 	}
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 		m.t.Fatal(err)
 	}
-	for line := range strings.Lines(string(had)) {
+	for line := range strings.Lines(string(mounts)) {
 		at := strings.Fields(line)[4]
 		if strings.Contains(line, " - fuse.isofs ") || strings.HasPrefix(at, "/var/tmp/") || strings.HasPrefix(at, os.TempDir()+"/") {
-			_ = unix.Unmount(at, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW) // it may be gone
+			_ = unix.Unmount(at, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW) // its test may have removed it
 		}
 	}
 	for _, at := range [][2]string{{os.Getenv(diskVar), scratch}, {os.Getenv(elsewhereVar), elseDir}} {
@@ -103,7 +103,7 @@ func (m *machine) mounts() {
 	}
 }
 
-// loopbackUp has the name space's only network interface work.
+// loopbackUp starts the only network interface of the name space.
 func loopbackUp(t *testing.T) {
 	t.Helper()
 	socket, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM, 0)
@@ -121,7 +121,7 @@ func loopbackUp(t *testing.T) {
 	}
 }
 
-// settle has the script make the rest, and notes what commands need to know.
+// settle runs the script that makes the rest of the machine, and records what commands need.
 func (m *machine) settle() {
 	m.t.Helper()
 	out, err := exec.Command("go", "env", "GOROOT", "GOCACHE", "GOMODCACHE").Output()
@@ -146,7 +146,7 @@ func (m *machine) settle() {
 	m.things = m.lies()
 }
 
-// lies is what lies in the source.
+// lies returns the names of the files in the source.
 func (m *machine) lies() (names []string) {
 	entries, err := os.ReadDir(m.source)
 	if err != nil {
@@ -158,7 +158,7 @@ func (m *machine) lies() (names []string) {
 	return names
 }
 
-// newPerson is somebody at a shell: root in the source, others at home.
+// newPerson starts a user's shell: root in the source, others in their home.
 func (m *machine) newPerson(name string) *person {
 	m.t.Helper()
 	env := append([]string{"USER=" + name, "HOME=/root"}, m.env...)

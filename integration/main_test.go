@@ -1,7 +1,8 @@
-// Package integration tests isofs from outside: the real binary, nginx, the
-// kernel's FUSE and loop devices, download clients and QEMU.
+// Package integration tests isofs from outside: the real binary, nginx, the kernel's FUSE and loop
+// devices, download clients and QEMU.
 //
-// It imports nothing of isofs but the S3 server of its tests; what it knows of it is what a user knows.
+// Of isofs it imports only integration/testkit and integration/s3test. So it sees of isofs what a
+// user sees.
 package integration
 
 import (
@@ -17,11 +18,11 @@ import (
 	"aesthetic.computer/isofs/integration/testkit"
 )
 
-// thorough is for make thorough: isofs has the race detector, which makes it half
-// as fast, and nothing is left out.
+// make thorough sets thorough. isofs then has the race detector, which makes it half as fast, and
+// no test is left out.
 var thorough = flag.Bool("thorough", false, "build isofs with the race detector, and run also the tests that make test leaves out")
 
-// leftOut skips a test that says little more than another one that it names.
+// leftOut skips a test that proves little more than the other one.
 func leftOut(t *testing.T, other string) {
 	t.Helper()
 	if !*thorough {
@@ -29,11 +30,11 @@ func leftOut(t *testing.T, other string) {
 	}
 }
 
-// What TestMain makes, once for all tests.
+// TestMain makes these once for all tests.
 var (
 	isofs   string // the binary
 	baseDir string // a folder with base.iso and manifest.json, readable by all
-	workDir string // readable by all; the test's own folders are in it
+	workDir string // readable by all; the tests' folders are in it
 )
 
 func TestMain(m *testing.M) {
@@ -55,9 +56,9 @@ func TestMain(m *testing.M) {
 func run(m *testing.M) (int, error) {
 	flag.Parse()
 	if os.Getenv(pagesVar) != "" {
-		return m.Run(), nil // in the name spaces of a page all is made already
+		return m.Run(), nil // TestMain outside of the name spaces has made everything
 	}
-	// Not below the home of root, which the user that isofs runs as cannot enter.
+	// It must not be below root's home, which the user that isofs runs as cannot enter.
 	dir, err := os.MkdirTemp("/var/tmp", "isofs-test-")
 	if err != nil {
 		return 0, err
@@ -71,8 +72,8 @@ func run(m *testing.M) (int, error) {
 		return 0, err
 	}
 	defer reap()
-	// Most of these tests wait for other programs, so more of them than there are
-	// processors run at a time. -parallel on the command line wins.
+	// Most of these tests wait for other programs. So more of them run at a time than there are
+	// processors. -parallel on the command line wins.
 	if err := flag.Set("test.parallel", "6"); err != nil {
 		return 0, err
 	}
@@ -89,7 +90,7 @@ func command(name string, args ...string) error {
 	return nil
 }
 
-// need skips the test, by name, on a machine that lacks a command; in CI it fails.
+// need skips the test, and names the command that the machine lacks. In CI it fails.
 func need(t *testing.T, commands ...string) {
 	t.Helper()
 	for _, c := range commands {
@@ -103,7 +104,7 @@ func need(t *testing.T, commands ...string) {
 	}
 }
 
-// needRoot is need for the rights of root.
+// needRoot is need for root's rights.
 func needRoot(t *testing.T) {
 	t.Helper()
 	if os.Geteuid() != 0 {

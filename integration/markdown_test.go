@@ -8,7 +8,7 @@ import (
 	"strings"
 )
 
-// A block is what a page has between two fences.
+// A block is the text between two fences of a page.
 type block struct {
 	page string // from the root of the source
 	line int    // of its first line
@@ -17,7 +17,7 @@ type block struct {
 	mark mark
 }
 
-// A mark is a comment just before a block. It says what a reader need not know:
+// A mark is a comment just before a block. It says what readers of the page need not see:
 //
 //	<!-- not run: hardware: a stick -->
 //	<!-- release: make base-debian -->
@@ -27,20 +27,21 @@ type mark struct{ kind, reason string }
 
 var markLine = regexp.MustCompile(`^<!-- (not run|release|by|after): (.+) -->$`)
 
-// A typed is what a page tells to type at one prompt.
+// A typed is what a page says to type at one prompt.
 type typed struct {
 	line int // in the page
 	text string
 }
 
-// What may follow a fence. Of others nobody would know whether they are typed.
+// These words may follow a fence. With another word, a test cannot tell whether a reader types the
+// block.
 const (
 	shells   = " sh console "
 	files    = " toml ini " // their first line is "# /path/of/the/file"
 	pictures = " text json html "
 )
 
-// readPage returns the blocks of a page, or what is wrong with it.
+// readPage returns the blocks of a page. The error says what is wrong with the page.
 func readPage(page string) ([]block, error) {
 	data, err := os.ReadFile(filepath.Join(tree, page))
 	if err != nil {
@@ -63,13 +64,13 @@ func readPage(page string) ([]block, error) {
 				b.mark = mark{m[1], m[2]}
 			}
 			if !strings.Contains(shells+files+pictures, " "+b.lang+" ") {
-				return nil, fmt.Errorf("%s: a block of %q: neither %s, which are run, nor %s, which are written, nor %s, which are looked at", at, b.lang, shells, files, pictures)
+				return nil, fmt.Errorf("%s: a block of %q: write %s if it is typed, %s if it is a file, %s if it is shown", at, b.lang, shells, files, pictures)
 			}
 			open, blocks = true, append(blocks, b)
 		case strings.HasPrefix(line, "    ") && empty && !inList(before):
-			return nil, fmt.Errorf("%s: what is typed or shown stands between fences, so that it is known which of them it is: %s", at, line)
+			return nil, fmt.Errorf("%s: indented code: put it between fences that say whether it is typed: %s", at, line)
 		case strings.HasPrefix(line, "<!--") && !markLine.MatchString(line):
-			return nil, fmt.Errorf("%s: this is no mark: %s", at, line)
+			return nil, fmt.Errorf("%s: not a mark: %s", at, line)
 		}
 		if empty = line == ""; !empty {
 			before = line
@@ -90,7 +91,7 @@ func (b block) isFile() bool  { return strings.Contains(files, " "+b.lang+" ") }
 
 func (b block) at(line int) string { return fmt.Sprintf("%s:%d", b.page, line) }
 
-// path is where a block of settings belongs; "" if it does not say so.
+// path is the path of the file that a block of settings belongs in; "" if the block does not say.
 func (b block) path() string {
 	first, _, _ := strings.Cut(b.text, "\n")
 	if path, ok := strings.CutPrefix(first, "# "); ok && filepath.IsAbs(path) {
@@ -101,10 +102,10 @@ func (b block) path() string {
 
 var hereDocument = regexp.MustCompile(`<<-?'?([A-Za-z]+)'?`)
 
-// commands are what is typed, one by one: of a console what is behind "$ ".
+// commands returns the commands of a block, one by one. In a console they follow "$ ".
 func (b block) commands() []typed {
 	var all []typed
-	more, end := false, "" // the last command goes on: by a backslash, or up to a line
+	more, end := false, "" // whether the command continues, after a backslash; and the line that ends it
 	for n, line := range strings.Split(strings.TrimSuffix(b.text, "\n"), "\n") {
 		if b.lang == "console" && !more && end == "" {
 			var ok bool
@@ -135,7 +136,7 @@ func (b block) commands() []typed {
 
 var comment = regexp.MustCompile(`\s+#.*`)
 
-// plain is the command without a comment, on one line.
+// plain is the command on one line, without a comment.
 func (c typed) plain() string {
 	return strings.TrimSpace(comment.ReplaceAllString(strings.ReplaceAll(c.text, "\\\n", " "), ""))
 }

@@ -24,7 +24,7 @@ func TestRow12DiskFull(t *testing.T) {
 	needRoot(t)
 	for name, c := range map[string]struct{ options, more string }{
 		"bytes": {"size=8m", "size=200m"},
-		// The folder itself has the one inode.
+		// The folder itself uses the one inode.
 		"inodes": {"size=200m,nr_inodes=1", "nr_inodes=1000"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -42,9 +42,9 @@ func TestRow12DiskFull(t *testing.T) {
 				t.Errorf("isofs_cache_degraded is %s, want %s", degraded(), want)
 			}
 			remount(t, dir, 0, c.more)
-			// A disk that refused several times is left alone for a while.
+			// isofs does not use a disk for a while after several refusals.
 			testkit.Eventually(t, "a block to be kept", func() bool { _ = s.ask(places[0], some); return degraded() == "0" })
-			// It heals by itself: in a while all that is read is kept again.
+			// After a while the cache recovers without help: it keeps all blocks that it reads.
 			testkit.Eventually(t, "the cache to keep blocks again", func() bool {
 				before := len(p.requests())
 				s.all()
@@ -67,7 +67,7 @@ func TestRow13CacheTakenAway(t *testing.T) {
 			t.Fatal(err)
 		}
 		s.all()
-		// It is made again by itself, and then all is kept.
+		// isofs makes the folder again, and then keeps all blocks.
 		testkit.Eventually(t, "the folder to be there again", func() bool {
 			_, err := os.Stat(s.path("state/cache"))
 			return err == nil
@@ -92,8 +92,8 @@ func TestRow13CacheTakenAway(t *testing.T) {
 		s.args = append(s.args, "--cache", dir)
 		s.start()
 		s.fine(places[0], some)
-		// A file open for writing keeps its file system writable; a broken disk
-		// does not ask. So the cache is one that was just opened.
+		// A file system cannot become read-only while a file is open for writing; a broken disk
+		// can. So the cache is opened after the change.
 		s.stop()
 		remount(t, dir, unix.MS_RDONLY, "size=200m")
 		s.start()
@@ -116,7 +116,7 @@ func remount(t *testing.T, dir string, flags uintptr, options string) {
 	}
 }
 
-// Ways in which the file with the blocks can be damaged.
+// damages are ways to damage the file with the blocks.
 var damages = map[string]func(f *os.File) error{
 	"flipped bits": func(f *os.File) error {
 		var all error
@@ -172,7 +172,7 @@ func TestRow14DamagedCache(t *testing.T) {
 				}
 			}
 			hurt()
-			// First without anything to mend it with.
+			// First isofs cannot fetch anything to repair the cache.
 			forbidden := &fault{all: true, spoil: status(http.StatusForbidden)}
 			p.add(forbidden)
 			s.start()
@@ -181,7 +181,8 @@ func TestRow14DamagedCache(t *testing.T) {
 			}
 			p.heal()
 			s.all()
-			// And once more where it is open, and nothing of it was looked at.
+			// The second damage comes after a start, while the file is open and no block was
+			// compared yet.
 			s.stop()
 			s.start()
 			hurt()
@@ -220,7 +221,7 @@ func TestRow19MemoryIsBounded(t *testing.T) {
 	s.all()
 }
 
-// wander reads a file here and there, or a part of it in order.
+// wander reads a file at random places, or a part of it in order.
 func (s *server) wander(f *os.File, seed uint64) {
 	r := rand.New(rand.NewPCG(seed, 19))
 	const step = 128 << 10
@@ -237,7 +238,7 @@ func (s *server) wander(f *os.File, seed uint64) {
 	}
 }
 
-// plainBinary is isofs without the race detector, which takes memory of its own.
+// plainBinary is isofs without the race detector, which needs memory itself.
 func plainBinary(t *testing.T) string {
 	t.Helper()
 	path, err := buildPlain()
@@ -255,7 +256,7 @@ var buildPlain = sync.OnceValues(func() (path string, err error) {
 	return path, buildProgram(path, "-race=false")
 })
 
-// peakMemory is the most that a process had in memory, files it has mapped included.
+// peakMemory is the most memory that a process ever had resident, mapped files included.
 func peakMemory(t *testing.T, pid int) int64 {
 	t.Helper()
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
@@ -327,7 +328,7 @@ func TestRow25WrongClocks(t *testing.T) {
 			p.add(clock)
 			s.all()
 			s.stop()
-			// All that it has on disk is of another time, too.
+			// Its files on disk are from another time, too.
 			err := filepath.WalkDir(s.path("state"), func(path string, _ fs.DirEntry, err error) error {
 				return errors.Join(err, os.Chtimes(path, when, when))
 			})
@@ -348,8 +349,8 @@ func TestRow25WrongClocks(t *testing.T) {
 	}
 }
 
-// TestCacheInMemory: there is no directory, all is served in both profiles, and
-// the origin is asked once.
+// TestCacheInMemory: without a cache directory isofs serves everything in both profiles, and
+// fetches each block once.
 func TestCacheInMemory(t *testing.T) {
 	t.Parallel()
 	for _, profile := range []string{"direct", "page-cache"} {

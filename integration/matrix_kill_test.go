@@ -9,9 +9,9 @@ import (
 	"testing"
 )
 
-// TestRow15KilledWhileFilling and the next kill all of isofs with the origin
-// busy, and start it again with the origin gone: what the cache then serves is
-// right. Package cache does the same more often, without the mount.
+// TestRow15KilledWhileFilling and TestRow15KilledWhileEvicting kill all of isofs while it fetches.
+// Then they start it with an origin that refuses. What the cache serves then must be right. Package
+// cache does the same more often, without the mount.
 func TestRow15KilledWhileFilling(t *testing.T) {
 	t.Parallel()
 	killedAgainAndAgain(t, rounds(8, 40), "256MiB")
@@ -22,7 +22,7 @@ func TestRow15KilledWhileEvicting(t *testing.T) {
 	killedAgainAndAgain(t, rounds(5, 20), "2MiB")
 }
 
-// rounds is how often a test repeats what chance decides: make soak sets SOAK.
+// rounds returns how often a test repeats what depends on chance. make soak sets SOAK.
 func rounds(few, many int) int {
 	if os.Getenv("SOAK") != "" {
 		return many
@@ -43,17 +43,16 @@ func killedAgainAndAgain(t *testing.T, times int, cacheSize string) {
 		present = s.present()
 		p.heal()
 	}
-	// So many fetches came before the last kill that not all can be lost.
+	// There were so many fetches before the last kill that it cannot have lost all blocks.
 	if present == 0 {
-		t.Error("the kills left nothing in the cache: nothing was proved")
+		t.Error("the kills left nothing in the cache: this proves nothing")
 	}
 	t.Logf("%d blocks of the base are in the cache at the end", present)
 	s.recovered(p)
 	s.endsClean()
 }
 
-// killWhileReading reads here and there and kills when the origin was asked a
-// few times.
+// killWhileReading reads at random places, and kills isofs after a few requests to the origin.
 func (s *server) killWhileReading(p *faultProxy, r *rand.Rand) {
 	s.t.Helper()
 	slot := readManifest(s.t).Slot
@@ -74,7 +73,7 @@ func (s *server) killWhileReading(p *faultProxy, r *rand.Rand) {
 	go func() { readers.Wait(); close(all) }()
 	select {
 	case <-enough:
-	case <-all: // it is all there
+	case <-all: // the readers are done
 	}
 	s.kill()
 	close(stop)
@@ -82,8 +81,8 @@ func (s *server) killWhileReading(p *faultProxy, r *rand.Rand) {
 	p.heal()
 }
 
-// roam reads here and there before the slot, until stop or for a while. What
-// it gets is right, or refused because of the kill.
+// roam reads at random places before the slot, until stop or for a limited number of reads. The
+// bytes must be right. A read may fail because of the kill.
 func (s *server) roam(stop <-chan struct{}, seed uint64, slot int64) {
 	r := rand.New(rand.NewPCG(seed, 15))
 	for range 50 {
@@ -100,7 +99,7 @@ func (s *server) roam(stop <-chan struct{}, seed uint64, slot int64) {
 	}
 }
 
-// present reads a part of every block before the slot and returns how many there were.
+// present reads a part of every block before the slot and returns how many reads succeeded.
 func (s *server) present() int {
 	s.t.Helper()
 	m := readManifest(s.t)

@@ -11,13 +11,13 @@ import (
 	"testing"
 )
 
-// aside is the name of the figure that says whether a proxy is set aside.
+// aside is the name of the metric that says whether isofs has set a proxy aside.
 func aside(p *faultProxy) string {
 	return `isofs_origin_set_aside{origin="` + p.url() + `/base.iso"}`
 }
 
-// TestRow11MirrorGoesOn: when --base refuses connections all comes from the
-// mirror, and the log and the metrics say so once.
+// TestRow11MirrorGoesOn: when --base refuses connections, everything comes from the mirror. The log
+// and the metrics report that once.
 func TestRow11MirrorGoesOn(t *testing.T) {
 	t.Parallel()
 	address := freeAddress(t)
@@ -25,7 +25,7 @@ func TestRow11MirrorGoesOn(t *testing.T) {
 	p, s := faulty(t, "--mirror", q.url(), "--metrics-listen", address)
 	s.fine(places[0], some)
 	if n := len(q.requests()); n != 0 {
-		t.Errorf("the mirror was asked %d times while --base was in order", n)
+		t.Errorf("the mirror got %d requests while --base was in order", n)
 	}
 	p.down()
 	for _, at := range places[1:] {
@@ -42,8 +42,8 @@ func TestRow11MirrorGoesOn(t *testing.T) {
 	s.recovered(q)
 }
 
-// TestRow11MirrorOfTheManifest: also the mirrors that the manifest names go on,
-// also in a start without --base.
+// TestRow11MirrorOfTheManifest: mirrors that the manifest names work too, also in a start without
+// --base.
 func TestRow11MirrorOfTheManifest(t *testing.T) {
 	t.Parallel()
 	need(t, "nginx")
@@ -54,16 +54,16 @@ func TestRow11MirrorOfTheManifest(t *testing.T) {
 			files.ServeHTTP(w, r)
 			return
 		}
-		said := httptest.NewRecorder()
-		files.ServeHTTP(said, r)
+		recorded := httptest.NewRecorder()
+		files.ServeHTTP(recorded, r)
 		var manifest map[string]any
-		decoder := json.NewDecoder(said.Body)
+		decoder := json.NewDecoder(recorded.Body)
 		decoder.UseNumber()
 		if err := decoder.Decode(&manifest); err != nil {
 			t.Error(err)
 		}
-		manifest["mirrors"] = []string{q.url() + "/base.iso", "s3://bucket-of-nobody/base.iso"}
-		_ = json.NewEncoder(w).Encode(manifest) // to who asked
+		manifest["mirrors"] = []string{q.url() + "/base.iso", "s3://bucket-that-does-not-exist/base.iso"}
+		_ = json.NewEncoder(w).Encode(manifest) // the client may have closed the connection
 	})
 	s := serve(t, "--base", p.url(), "--s3-region", "eu-central-1", "--s3-anonymous", "--s3-endpoint", "http://"+freeAddress(t))
 	p.down()
@@ -73,12 +73,11 @@ func TestRow11MirrorOfTheManifest(t *testing.T) {
 	s.fine(places[2], some)
 	s.all()
 	if len(q.requests()) < 2 {
-		t.Errorf("the mirror was asked for %v", q.requests())
+		t.Errorf("the mirror got the requests %v", q.requests())
 	}
 }
 
-// TestRow11ManifestFromAMirror: the first start needs --base or a mirror that
-// is a folder.
+// TestRow11ManifestFromAMirror: the first start needs --base, or a mirror that is a folder.
 func TestRow11ManifestFromAMirror(t *testing.T) {
 	t.Parallel()
 	need(t, "nginx")
@@ -92,8 +91,8 @@ func TestRow11ManifestFromAMirror(t *testing.T) {
 	}
 }
 
-// TestRow07MirrorIsRight: a block that --base has wrong comes from the mirror,
-// and no reader hears of it.
+// TestRow07MirrorIsRight: if --base has a wrong block, the right one comes from the mirror. No read
+// fails.
 func TestRow07MirrorIsRight(t *testing.T) {
 	t.Parallel()
 	q := newFaultProxy(t)
@@ -106,16 +105,16 @@ func TestRow07MirrorIsRight(t *testing.T) {
 	s.fine(places[1], some)
 	s.says("gave wrong bytes")
 	if q.touched(places[1]) == 0 {
-		t.Error("the mirror was not asked")
+		t.Error("the mirror got no request")
 	}
-	s.all() // with the liar, and without another report of wrong bytes
+	s.all() // from the liar too, with no second report of wrong bytes
 	if n := strings.Count(s.log.String(), "gave wrong bytes"); n != 1 {
 		t.Errorf("the liar was used again: %d reports", n)
 	}
 }
 
-// TestRow21HeldAnswersAreOvertaken: some answers are held until the download
-// is over. It does not wait for them, and the origin hardly gets more requests.
+// TestRow21HeldAnswersAreOvertaken: the origin holds some answers until the download is over. The
+// download does not wait for them, and costs the origin hardly more requests.
 func TestRow21HeldAnswersAreOvertaken(t *testing.T) {
 	t.Parallel()
 	address := freeAddress(t)

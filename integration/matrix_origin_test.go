@@ -32,7 +32,7 @@ func TestRow01ServerErrorsThatPass(t *testing.T) {
 		p.add(f)
 		s.fine(f.at, some)
 		if n := p.touched(f.at); f.count() != f.times || n < f.times+1 || n > f.times+3 {
-			t.Errorf("%s: asked %d times, of which %d failed, want %d failures", name, n, f.count(), f.times)
+			t.Errorf("%s: %d requests, of which %d failed, want %d failures", name, n, f.count(), f.times)
 		}
 		i++
 	}
@@ -74,7 +74,7 @@ func TestRow03BlackHole(t *testing.T) {
 		s.fine(places[0], some)
 		hole := &fault{all: true, spoil: hang}
 		p.add(hole)
-		var hung atomic.Int32 // misses that wait
+		var hung atomic.Int32 // reads that wait for the origin
 		var misses sync.WaitGroup
 		for _, at := range places[1:] {
 			hung.Add(1)
@@ -111,18 +111,18 @@ func TestRow04StallInTheBody(t *testing.T) {
 		t.Parallel()
 		p, s := faulty(t, unanswered)
 		p.add(&fault{at: places[1], spoil: crawl})
-		_ = s.ask(places[1], some) // right or refused, in time
+		_ = s.ask(places[1], some) // right bytes or an error, in time
 		s.recovered(p)
 	})
 }
 
-// resumed checks that what a broken answer had was not asked for again.
+// resumed checks that isofs did not request again the bytes that a broken answer had.
 func (s *server) resumed(p *faultProxy, f *fault) {
 	s.t.Helper()
 	asked := p.requests()
 	broken := slices.IndexFunc(asked, func(a span) bool { return a.first <= f.at && f.at < a.end })
 	if broken < 0 {
-		s.t.Fatalf("%d was never asked for: %v", f.at, asked)
+		s.t.Fatalf("byte %d was never requested: %v", f.at, asked)
 	}
 	half := (asked[broken].first + asked[broken].end) / 2
 	if !slices.ContainsFunc(asked[broken+1:], func(a span) bool { return a.first > asked[broken].first && a.first <= half }) {
@@ -136,7 +136,8 @@ func TestRow05ShortBody(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			p, s := faulty(t)
-			// A byte at the end of a block: what is asked for again has it, too.
+			// The byte is at the end of a block, so the request for the rest of the block contains
+			// it too.
 			f := &fault{at: places[1]>>20<<20 + 1<<20 - 1, times: 2, spoil: spoil}
 			p.add(f)
 			s.fine(f.at, 1)
@@ -151,7 +152,7 @@ func TestRow05ShortBody(t *testing.T) {
 
 func TestRow06AnswerToAnotherQuestion(t *testing.T) {
 	t.Parallel()
-	// Few blocks are kept: what one case left is gone when the next begins.
+	// The cache is small: no block of one case is left when the next begins.
 	p, s := faulty(t, unanswered, "--cache-size", "1MiB")
 	for name, spoil := range map[string]func(*answer){
 		"longer":                  longer,
@@ -172,12 +173,12 @@ func TestRow06AnswerToAnotherQuestion(t *testing.T) {
 			before := p.touched(places[1])
 			once, always := &fault{at: places[1], times: 1, spoil: spoil}, &fault{at: places[3], spoil: spoil}
 			p.add(once, always)
-			_ = s.ask(places[1], some) // right or refused
+			_ = s.ask(places[1], some) // right bytes or an error
 			if err := s.ask(places[3], some); err == nil && name != "longer than it says" {
 				t.Error("served from answers to another question")
 			}
 			if once.count() != 1 || always.count() == 0 || p.touched(places[1]) == before {
-				t.Error("the cache had it: nothing was proved")
+				t.Error("the byte was cached: this proves nothing")
 			}
 			s.notKept(places[1])
 			s.notKept(places[3])
@@ -190,14 +191,14 @@ func TestRow06AnswerToAnotherQuestion(t *testing.T) {
 	s.recovered(p)
 }
 
-// whole200 answers as a server that knows no ranges.
+// whole200 answers as a server without ranges.
 func whole200(a *answer) {
 	a.status, a.body = 200, reference()
 	a.header.Del("Content-Range")
 	a.header.Set("Content-Length", fmt.Sprint(len(a.body)))
 }
 
-// severalParts answers in the form for several ranges.
+// severalParts answers in the format for several ranges.
 func severalParts(a *answer) {
 	a.body = slices.Concat([]byte("--b\r\nContent-Range: "+a.header.Get("Content-Range")+"\r\n\r\n"), a.body, []byte("\r\n--b--\r\n"))
 	a.header.Del("Content-Range")
@@ -233,7 +234,7 @@ func TestRow07WrongBytes(t *testing.T) {
 			s.notKept(places[1])
 			s.notKept(always.at)
 			if always.count() < 2 {
-				t.Error("wrong bytes were not asked for again")
+				t.Error("wrong bytes were not requested again")
 			}
 			s.recovered(p)
 		})
@@ -245,13 +246,13 @@ func TestRow08OverwrittenObject(t *testing.T) {
 	p, s := faulty(t, unanswered)
 	s.fine(places[0], some)
 	tag := func(etag string) { p.mu.Lock(); p.etag = etag; p.mu.Unlock() }
-	// The same name has another object of the same size from now on.
+	// From now on the name has another object, of the same size.
 	tag(`"second"`)
 	p.add(&fault{all: true, spoil: replaced(func(a *answer) []byte { return bytes.Repeat([]byte{0xa5}, len(a.body)) })})
 	s.refused(places[1], some)
-	s.refused(places[0], 8<<20) // begins with what is cached
+	s.refused(places[0], 8<<20) // starts with cached bytes
 	s.fine(places[0], some)
-	// And then the right one again, under a third tag.
+	// Then the right object returns, under a third tag.
 	tag(`"third"`)
 	s.recovered(p)
 }
@@ -313,7 +314,7 @@ func TestRow11RefusedConnections(t *testing.T) {
 
 func TestRow17ManyReadersOneFetch(t *testing.T) {
 	t.Parallel()
-	p, s := faulty(t, "--hedge=false") // the answer is late on purpose
+	p, s := faulty(t, "--hedge=false") // the answer is late on purpose, and must not be requested twice
 	const readers = 64
 	open := make(chan struct{})
 	f := &fault{at: places[1], spoil: held(open)}
@@ -323,12 +324,12 @@ func TestRow17ManyReadersOneFetch(t *testing.T) {
 	for i := range readers {
 		all.Go(func() {
 			asking.Done()
-			// Ranges that overlap, of one block.
+			// The ranges overlap, within one block.
 			s.fine(places[1]/some*some+int64(i), 2*pageSize)
 		})
 	}
 	asking.Wait()
-	testkit.Eventually(t, "the block to be asked for", func() bool { return f.count() > 0 })
+	testkit.Eventually(t, "the request for the block", func() bool { return f.count() > 0 })
 	close(open)
 	all.Wait()
 	if n := p.touched(places[1]); n != 1 {
@@ -340,7 +341,7 @@ func TestRow17ManyReadersOneFetch(t *testing.T) {
 func TestRow18KilledReader(t *testing.T) {
 	t.Parallel()
 	need(t, "dd")
-	p, s := faulty(t, "--hedge=false") // the answer is late on purpose
+	p, s := faulty(t, "--hedge=false") // as above
 	open := make(chan struct{})
 	f := &fault{at: places[1], spoil: held(open)}
 	p.add(f)
@@ -352,9 +353,9 @@ func TestRow18KilledReader(t *testing.T) {
 		t.Cleanup(func() { _ = cmd.Process.Kill() })
 		return cmd
 	}
-	// The first that wants the block is the one that is killed.
+	// isofs starts the fetch for this first reader, which is killed.
 	leader := dd()
-	testkit.Eventually(t, "the block to be asked for", func() bool { return f.count() > 0 })
+	testkit.Eventually(t, "the request for the block", func() bool { return f.count() > 0 })
 	follower := dd()
 	var others sync.WaitGroup
 	others.Go(func() { s.fine(places[1], some) })
@@ -373,7 +374,7 @@ func TestRow18KilledReader(t *testing.T) {
 		t.Errorf("a reader beside the killed one: %v", err)
 	}
 	if n := p.touched(places[1]); n != 1 {
-		t.Errorf("the block was asked for %d times", n)
+		t.Errorf("the block was requested %d times", n)
 	}
 	s.recovered(p)
 }
@@ -381,7 +382,7 @@ func TestRow18KilledReader(t *testing.T) {
 func TestRow21SlowTail(t *testing.T) {
 	t.Parallel()
 	p, s := faulty(t, "--hedge=false")
-	// Every twentieth answer comes when a second more has passed.
+	// Every twentieth answer comes a second late.
 	var n atomic.Int32
 	p.add(&fault{all: true, spoil: func(a *answer) {
 		if n.Add(1)%20 == 0 {

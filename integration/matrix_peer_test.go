@@ -18,8 +18,8 @@ import (
 	"aesthetic.computer/isofs/integration/testkit"
 )
 
-// A peer is a stock nginx that caches slices of a base between isofs and the
-// origin. It is one process, so that one kill ends it.
+// A peer is a stock nginx between isofs and the origin that caches slices of a base. It is one
+// process, so one kill ends it.
 type peer struct {
 	t    *testing.T
 	dir  string
@@ -90,7 +90,7 @@ func (p *peer) start() {
 	})
 }
 
-// kill ends it at once; start may follow.
+// kill ends the peer at once. start may follow.
 func (p *peer) kill() {
 	if p.cmd != nil {
 		_ = p.cmd.Process.Signal(syscall.SIGKILL) // it may have ended
@@ -99,8 +99,7 @@ func (p *peer) kill() {
 	}
 }
 
-// get reads a range of the base from the peer itself, and says whether that
-// came from its cache.
+// get reads a range of the base directly from the peer. cached is nginx's cache status.
 func (p *peer) get(at, n int64) (body []byte, cached string, err error) {
 	req, err := http.NewRequest(http.MethodGet, p.url()+"/base.iso", nil)
 	if err != nil {
@@ -116,8 +115,8 @@ func (p *peer) get(at, n int64) (body []byte, cached string, err error) {
 	return body, resp.Header.Get("X-Cache"), err
 }
 
-// slice is the file with the cached slice that has this byte of the base. nginx
-// gives it its name after the answer.
+// slice returns the file with the cached slice that contains this byte of the base. nginx names the
+// file only after the answer.
 func (p *peer) slice(at int64) (file string) {
 	p.t.Helper()
 	key := fmt.Sprintf("KEY: /base.isobytes=%d-%d\n", at>>20<<20, at>>20<<20+1<<20-1)
@@ -128,7 +127,7 @@ func (p *peer) slice(at int64) (file string) {
 		}
 		for _, file = range files {
 			if filepath.Ext(file) != "" {
-				continue // it has no name of its own yet
+				continue // a temporary file, still without its name
 			}
 			if text, _ := os.ReadFile(file); bytes.Contains(text[:min(len(text), 4096)], []byte(key)) {
 				return true
@@ -143,7 +142,7 @@ func TestRow23PeerWithWrongBytes(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
 		damage func(f *os.File, size int64) error // the slice is at the end of the file
-		lies   bool                               // the peer then answers with wrong bytes
+		lies   bool                               // the peer then sends wrong bytes
 	}{
 		"corrupt slice": {func(f *os.File, size int64) error {
 			_, err := f.WriteAt([]byte("sixteen bad bytes"), size-1<<20)
@@ -177,7 +176,7 @@ func TestRow23PeerWithWrongBytes(t *testing.T) {
 				t.Fatal(err)
 			}
 
-			// Side by side: the stock cache serves it, with no word about it.
+			// For comparison: the stock cache serves the slice, and reports nothing.
 			body, cached, err := p.get(at, some)
 			if lies := err == nil && !bytes.Equal(body, reference()[at:at+some]); lies != c.lies || lies && cached != "HIT" {
 				t.Errorf("the peer itself: %s, wrong %v, %v", cached, lies, err)
@@ -187,12 +186,12 @@ func TestRow23PeerWithWrongBytes(t *testing.T) {
 				s.says("sha256")
 				_ = s.pread(at, some)
 			} else {
-				_ = s.ask(at, some) // right or refused
+				_ = s.ask(at, some) // right bytes or an error
 				_ = s.ask(at+1<<19, some)
 			}
 			s.fine(places[3], some)
 			s.notKept(at)
-			// The operator clears the peer, which does not write there meanwhile.
+			// The operator empties the peer's cache. The peer does not run meanwhile.
 			p.kill()
 			if err := os.RemoveAll(filepath.Join(p.dir, "cache")); err != nil {
 				t.Fatal(err)

@@ -17,22 +17,22 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The tests named TestRow.. are the rows of docs/failures.md. Each has one
-// rule: what is read is what the base has, or an error, within bounded time;
-// and when the fault is over, all is served without a restart.
+// The tests named TestRow.. are the rows of docs/failures.md. Each has one rule: a read returns the
+// base's bytes or an error, within bounded time. After the fault isofs serves everything, without a
+// restart.
 
-// matrixImage is the image that the rows read.
+// matrixImage is the image that these tests read.
 const matrixImage = "/notepat-os.iso"
 
-// Places in the base that are far from each other, so that no request for one
-// is also for the next; the last is well before the slot.
+// places are far apart in the base, so that a request for one contains no other. The last is well
+// before the slot.
 var places = []int64{2<<20 + 4097, 7<<20 + 1, 12<<20 + 9999, 17 << 20, 22<<20 + 333, 27<<20 + 77, 32<<20 + 1234, 37<<20 + 5}
 
-// unanswered is a timeout of the origin for rows in which it never answers.
+// unanswered is an origin timeout for rows in which the origin never answers.
 const unanswered = "--origin-timeout=3s"
 
-// bound is the time that any read may take here. It is far more than the
-// origin's timeout, as the machine may be busy, and far less than for ever.
+// bound is the longest time that a read may take in these tests. It is far more than the origin's
+// timeout, since the machine may be busy.
 const bound = 45 * time.Second
 
 // faulty starts isofs on a base behind a faultProxy.
@@ -43,8 +43,7 @@ func faulty(t *testing.T, flags ...string) (*faultProxy, *server) {
 	return p, serve(t, append([]string{"--base", p.url()}, flags...)...)
 }
 
-// ask reads a range of the image by HTTP. A failure is a result, wrong bytes
-// are not.
+// ask reads a range of the image by HTTP. It returns a failure; wrong bytes fail the test.
 func (s *server) ask(at, n int64) error {
 	s.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), bound)
@@ -75,10 +74,10 @@ func (s *server) ask(at, n int64) error {
 	return err
 }
 
-// errAnswer is the failure that is an answer of the web server's.
+// errAnswer means that the web server answered with an error.
 var errAnswer = errors.New("refused")
 
-// pread reads a range of the image by the mount. A failure is EIO.
+// pread reads a range of the image through the mount. A failure is EIO.
 func (s *server) pread(at, n int64) error {
 	s.t.Helper()
 	f, err := os.Open(s.mount() + matrixImage)
@@ -97,7 +96,7 @@ func (s *server) pread(at, n int64) error {
 	return err
 }
 
-// fine is ask that has to succeed.
+// fine is ask, which must succeed.
 func (s *server) fine(at, n int64) {
 	s.t.Helper()
 	if err := s.ask(at, n); err != nil {
@@ -105,20 +104,20 @@ func (s *server) fine(at, n int64) {
 	}
 }
 
-// refused is ask that has to fail.
+// refused is ask, which must fail.
 func (s *server) refused(at, n int64) {
 	s.t.Helper()
 	if err := s.ask(at, n); err == nil {
-		s.t.Errorf("%d bytes at %d were served, which nobody had", n, at)
+		s.t.Errorf("%d bytes at %d were served from nowhere", n, at)
 	}
 }
 
-// recovered lifts the faults; all is then served.
+// recovered removes the faults and checks that isofs serves everything.
 func (s *server) recovered(p *faultProxy) {
 	s.t.Helper()
 	p.heal()
-	// A fetch that began before the end of the faults may still fail, and with it
-	// the reads that wait for the same block. What comes is right from the first.
+	// A fetch from before the end of the faults may still fail, and so may the reads that wait for
+	// its block. Bytes that arrive must be right from the first.
 	var err error
 	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
 		if err = s.download(); err == nil {
@@ -128,7 +127,7 @@ func (s *server) recovered(p *faultProxy) {
 	s.t.Fatalf("%s is not served after the faults: %v", matrixImage, err)
 }
 
-// all is download that has to succeed.
+// all is download, which must succeed.
 func (s *server) all() {
 	s.t.Helper()
 	if err := s.download(); err != nil {
@@ -136,9 +135,8 @@ func (s *server) all() {
 	}
 }
 
-// download gets the image, which must be the base before the slot, and have
-// the published digest. It keeps nothing of it. A failure is a result, wrong
-// bytes are not.
+// download downloads the image and keeps nothing of it. Before the slot the image must be the base.
+// All of it must have the published digest. download returns a failure; wrong bytes fail the test.
 func (s *server) download() error {
 	s.t.Helper()
 	resp, err := noRedirects.Get(s.url(matrixImage))
@@ -163,9 +161,9 @@ func (s *server) download() error {
 	return nil
 }
 
-// A comparison is written to, and notes whether that differs from what it wants.
+// A comparison is a writer that records whether the bytes differ from the wanted ones.
 type comparison struct {
-	want    []byte // what is still to come; what comes after it is not compared
+	want    []byte // the wanted bytes still to come; later bytes are not compared
 	differs bool
 }
 
@@ -177,7 +175,7 @@ func (c *comparison) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// blocks is the file of the cache that has the base.
+// blocks is the cache's file of the base's blocks.
 func (s *server) blocks() string {
 	s.t.Helper()
 	files, err := filepath.Glob(s.path("state/cache/*.blocks"))
@@ -187,8 +185,7 @@ func (s *server) blocks() string {
 	return files[0]
 }
 
-// notKept checks that the block at this byte is not in the cache's file, or is
-// the right one.
+// notKept checks that the block at this byte is not in the cache's file, or is right.
 func (s *server) notKept(at int64) {
 	s.t.Helper()
 	f, err := os.Open(s.blocks())

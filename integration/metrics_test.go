@@ -9,8 +9,7 @@ import (
 	"testing"
 )
 
-// TestMetrics: the figures of the cache are those of what was downloaded, in
-// the form that Prometheus reads.
+// TestMetrics: the cache's metrics match the downloads, in the format that Prometheus reads.
 func TestMetrics(t *testing.T) {
 	t.Parallel()
 	address := freeAddress(t)
@@ -36,7 +35,7 @@ func TestMetrics(t *testing.T) {
 	if name := `isofs_origin_bytes_total{origin="` + baseDir + `/base.iso"}`; values[name] == "" || values[name] == "0" {
 		t.Errorf("%s is %q", name, values[name])
 	}
-	// What was read is the image, by whatever way: its base, its volume and its bundle.
+	// The bytes read add up to the image: its base, its volume and its bundle.
 	read := 0
 	for name, value := range values {
 		if strings.HasPrefix(name, "isofs_read_bytes_total{") {
@@ -66,14 +65,13 @@ func TestMetrics(t *testing.T) {
 			t.Errorf("%s is %q", some, values[some])
 		}
 	}
-	// The public address has none of it.
+	// The public address does not serve metrics.
 	if resp, _ := s.get("/metrics"); resp.StatusCode != http.StatusNotFound {
 		t.Errorf("the public address answers /metrics with %s", resp.Status)
 	}
 }
 
-// metrics are the values that are told at an address, by their names, and the
-// text that tells them.
+// metrics returns the metrics at an address: their values by name, and the whole text.
 func metrics(t *testing.T, address string) (values map[string]string, text string) {
 	t.Helper()
 	resp, err := http.Get("http://" + address + "/metrics")

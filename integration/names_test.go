@@ -18,15 +18,15 @@ import (
 	"time"
 )
 
-// An oven is a fake one, which writes down what it is asked.
+// An oven is a fake oven that records its requests.
 type oven struct {
 	*httptest.Server
 	mu    sync.Mutex
 	asked []string // queries; guarded by mu
 }
 
-// newOven starts an oven that answers by the piece that it is asked for, as
-// "piece=x" or "code=x"; what it does not know there is no such piece of.
+// newOven starts an oven. Its answers are by query: "piece=x" or "code=x". For any other piece it
+// says that the piece does not exist.
 func newOven(t *testing.T, answers map[string]http.HandlerFunc) *oven {
 	t.Helper()
 	o := &oven{}
@@ -43,7 +43,7 @@ func newOven(t *testing.T, answers map[string]http.HandlerFunc) *oven {
 			answer(w, r)
 			return
 		}
-		// As the real one says it.
+		// This is the real oven's answer.
 		w.Header().Set("Content-Type", "application/json")
 		w.WriteHeader(http.StatusInternalServerError)
 		fmt.Fprintf(w, `{"error":"Piece '%s' not found at disks/x.mjs"}`, q.Get("piece"))
@@ -63,11 +63,11 @@ func baked(html string) http.HandlerFunc {
 	return func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "text/html; charset=utf-8")
 		w.Header().Set("Content-Length", fmt.Sprint(len(html)))
-		_, _ = io.WriteString(w, html) // who asked may be gone
+		_, _ = io.WriteString(w, html) // the client may have closed the connection
 	}
 }
 
-// TestNames asks for pieces that there are and that there are not.
+// TestNames requests pieces that exist and pieces that do not.
 func TestNames(t *testing.T) {
 	t.Parallel()
 	const tooLarge = 21 << 20
@@ -99,9 +99,9 @@ func TestNames(t *testing.T) {
 	for _, c := range []struct {
 		file   string
 		status int
-		asked  string // of the oven
+		asked  string // the request to the oven; "": none
 		says   string
-		bundle string // of what is served
+		bundle string // of the served image; "": not compared
 	}{
 		{"notepat-os.iso", 200, "", "", ""}, // embedded
 		{"tone-os.iso", 200, "piece=tone", "", page("tone", 1000)},
@@ -110,7 +110,7 @@ func TestNames(t *testing.T) {
 		{"at.jeff.b.tone-os.iso", 200, "piece=@jeff.b/tone", "", page("of jeff", 1000)},
 		{"kidlisp.39j-os.iso", 200, "code=39j", "", page("lisp", 1000)},
 		{"unknown-os.iso", 404, "piece=unknown", "unknown", ""},
-		{"unknown-os.iso.sha256", 404, "", "unknown", ""}, // remembered
+		{"unknown-os.iso.sha256", 404, "", "unknown", ""}, // isofs remembers it
 		{"huge-os.iso", 413, "piece=huge", "larger than the 20", ""},
 		{"broken-os.iso", 502, "piece=broken", "try again", ""},
 		{"busy-os.iso", 503, "piece=busy", "again", ""},
@@ -131,14 +131,14 @@ func TestNames(t *testing.T) {
 			continue
 		}
 		if c.status != 200 && strings.Contains(string(body), "10.0.0.7") {
-			t.Errorf("%s: a stranger is told what the oven said: %s", c.file, body)
+			t.Errorf("%s: a stranger gets the text of the oven: %s", c.file, body)
 		}
 		var want []string
 		if c.asked != "" {
 			want = []string{"/pack-html?" + c.asked}
 		}
 		if got := o.requests()[before:]; !slices.Equal(got, want) {
-			t.Errorf("%s: the oven was asked %q, want %q", c.file, got, want)
+			t.Errorf("%s: the oven got the requests %q, want %q", c.file, got, want)
 		}
 		if c.bundle != "" && !bytes.Contains(body, []byte(c.bundle)) {
 			t.Errorf("%s: the bundle is not in it", c.file)
@@ -146,8 +146,8 @@ func TestNames(t *testing.T) {
 	}
 }
 
-// TestHostileNames: nothing that a stranger can put into a request line leads
-// out of the mount, to the oven or to a failure of ours.
+// TestHostileNames: a stranger's request line cannot reach a file outside of the mount, or the
+// oven, and cannot break isofs.
 func TestHostileNames(t *testing.T) {
 	t.Parallel()
 	o := newOven(t, nil)
@@ -167,7 +167,7 @@ func TestHostileNames(t *testing.T) {
 		"/s/" + id + "/preview/", "/s/" + id + "/preview/x", "/s/" + strings.Repeat("0", 32) + "/preview", "/s/../preview", "/s/" + id + "/preview.sha256",
 	} {
 		status, body := s.raw(target)
-		// 307 is from a path with dots or slashes to the same without, here.
+		// The router redirects with 307 from a path with dots or double slashes to the clean path.
 		if status < 400 && status != http.StatusTemporaryRedirect || status > http.StatusRequestURITooLong {
 			t.Errorf("GET %.80q: status %d\n%.200s", target, status, body)
 		}
@@ -176,20 +176,20 @@ func TestHostileNames(t *testing.T) {
 		}
 	}
 	if asked := o.requests(); len(asked) > 0 {
-		t.Errorf("the oven was asked %q", asked)
+		t.Errorf("the oven got the requests %q", asked)
 	}
 	for _, name := range []string{"..-os.iso", "nötepat-os.iso", "notepat-os.iso.", "notepat-os.ISO", "s/" + id + "/other-os.iso", "s/0", ".Trash", "autorun.inf", strings.Repeat("a", 248) + "-os.iso"} {
 		if _, err := os.Stat(filepath.Join(s.mount(), name)); err == nil {
 			t.Errorf("the mount has %q", name)
 		}
 	}
-	// It still serves.
+	// isofs still serves.
 	if resp, _ := s.get("/notepat-os.iso"); resp.StatusCode != http.StatusOK {
 		t.Errorf("after all that: %s", resp.Status)
 	}
 }
 
-// raw sends a request line as it is; a client's library would mend it.
+// raw sends a request line unchanged. A client library would correct it.
 func (s *server) raw(target string) (status int, body string) {
 	s.t.Helper()
 	conn, err := net.Dial("tcp", s.addr)
@@ -215,11 +215,11 @@ func (s *server) raw(target string) (status int, body string) {
 	return resp.StatusCode, string(data)
 }
 
-// TestDeadOven: what is known is served without it, and what is not says so.
+// TestDeadOven: isofs serves the pieces that it has. For others the client gets an explanation.
 func TestDeadOven(t *testing.T) {
 	t.Parallel()
 	o := newOven(t, map[string]http.HandlerFunc{"piece=tone": baked(page("tone", 1000))})
-	// Every request finds the bundle too old, and asks for a newer one.
+	// For each request the bundle is too old, and isofs requests a newer one.
 	s := serve(t, "--oven", o.URL, "--refresh", "1ns")
 	_, first := s.get("/tone-os.iso")
 	o.Close()
@@ -241,7 +241,7 @@ func TestDeadOven(t *testing.T) {
 	}
 }
 
-// TestHangingOven: who waits for the oven waits alone.
+// TestHangingOven: only requests for the piece that the oven holds wait.
 func TestHangingOven(t *testing.T) {
 	t.Parallel()
 	reached, release := make(chan struct{}, 64), make(chan struct{})
@@ -280,7 +280,7 @@ func TestHangingOven(t *testing.T) {
 	select {
 	case <-reached:
 	case <-ctx.Done():
-		t.Fatal("the oven was not asked")
+		t.Fatal("the oven got no request")
 	}
 	_, viaHTTP := s.get("/notepat-os.iso")
 	viaMount, err := os.ReadFile(filepath.Join(s.mount(), "notepat-os.iso"))
@@ -298,8 +298,8 @@ func TestHangingOven(t *testing.T) {
 	}
 }
 
-// TestOneFetchForMany: however many ask for a new piece at once, the oven
-// packs it once.
+// TestOneFetchForMany: the oven packs a new piece once, however many clients request it at the same
+// time.
 func TestOneFetchForMany(t *testing.T) {
 	t.Parallel()
 	const many = 30
@@ -350,6 +350,6 @@ func TestOneFetchForMany(t *testing.T) {
 		}
 	}
 	if got := o.requests(); len(got) != 1 {
-		t.Errorf("the oven was asked %d times", len(got))
+		t.Errorf("the oven got %d requests", len(got))
 	}
 }

@@ -16,9 +16,8 @@ import (
 	"aesthetic.computer/isofs/integration/testkit"
 )
 
-// TestManyOrdersAtOnce: five hundred clients want a piece that nobody wanted
-// before. The oven is asked once, each is sent to the same image, and it is
-// the right one.
+// TestManyOrdersAtOnce: five hundred clients request the same new piece. The oven gets one request.
+// All clients are redirected to one image, and it is the right one.
 func TestManyOrdersAtOnce(t *testing.T) {
 	t.Parallel()
 	const many, sampled = 500, 24
@@ -64,7 +63,7 @@ func TestManyOrdersAtOnce(t *testing.T) {
 		}
 	}
 	if n := len(o.requests()); n != 1 {
-		t.Errorf("the oven was asked %d times", n)
+		t.Errorf("the oven got %d requests", n)
 	}
 	want := s.whole("/new-os.iso")
 	places := rand.New(rand.NewPCG(1, 2))
@@ -72,7 +71,7 @@ func TestManyOrdersAtOnce(t *testing.T) {
 	for i := range sampled {
 		n := int64(1 + places.IntN(300_000))
 		off := places.Int64N(int64(len(want)) - n)
-		if i%2 == 0 { // the piece's own part
+		if i%2 == 0 { // only the part of the piece
 			off = readManifest(t).Slot + places.Int64N(300_000)
 		}
 		resp, body := s.get(path, fmt.Sprintf("Range: bytes=%d-%d", off, off+n-1))
@@ -82,8 +81,8 @@ func TestManyOrdersAtOnce(t *testing.T) {
 	}
 }
 
-// TestReady: a start without the base's origin is not ready to serve, and says
-// why; once the origin is back it is.
+// TestReady: started without the base's origin, isofs is not ready and says why. It is ready once
+// the origin is back.
 func TestReady(t *testing.T) {
 	t.Parallel()
 	p, s := faulty(t)
@@ -105,7 +104,7 @@ func TestReady(t *testing.T) {
 	}
 	p.up()
 	testkit.Eventually(t, "readiness again", func() bool { status, _ := ready(); return status == http.StatusOK })
-	// With all of the base here the origin is not needed.
+	// With the whole base in the cache isofs does not need the origin.
 	s.whole(matrixImage)
 	s.stop()
 	p.down()
@@ -116,7 +115,7 @@ func TestReady(t *testing.T) {
 	})
 }
 
-// readAll reads what is left of a response.
+// readAll reads the rest of a response.
 func readAll(t *testing.T, resp *http.Response) []byte {
 	t.Helper()
 	data, err := io.ReadAll(resp.Body)

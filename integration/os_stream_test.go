@@ -25,8 +25,8 @@ type frame struct {
 
 func (f frame) String() string { return fmt.Sprint(f.kind, " ", f.data) }
 
-// A watcher reads a stream as the prompt of aesthetic.computer does: line by
-// line, a literal "event: " and then a literal "data: "; it skips all else.
+// A watcher reads a stream as the prompt of aesthetic.computer does. It reads line by line, a
+// literal "event: " and then a literal "data: ", and skips all else.
 type watcher struct {
 	t     *testing.T
 	resp  *http.Response
@@ -34,7 +34,7 @@ type watcher struct {
 	err   error
 }
 
-// watch begins a stream.
+// watch starts a stream.
 func (s *server) watch(ctx context.Context, path string) *watcher {
 	s.t.Helper()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, s.url(path), nil)
@@ -47,7 +47,7 @@ func (s *server) watch(ctx context.Context, path string) *watcher {
 	}
 	s.t.Cleanup(func() { resp.Body.Close() })
 	if h := resp.Header; resp.StatusCode != http.StatusOK || h.Get("Content-Type") != "text/event-stream" || h.Get("Cache-Control") != "no-cache" || h.Get("X-Accel-Buffering") != "no" || h.Get("Access-Control-Allow-Origin") != "*" {
-		s.t.Fatalf("%s is no stream: %s %v", path, resp.Status, h)
+		s.t.Fatalf("%s is not a stream: %s %v", path, resp.Status, h)
 	}
 	return &watcher{t: s.t, resp: resp, lines: bufio.NewScanner(resp.Body)}
 }
@@ -84,7 +84,7 @@ func (w *watcher) rest() (frames []frame) {
 	}
 }
 
-// events are those of a whole stream.
+// events returns all events of a stream.
 func (s *server) events(path string) []frame {
 	s.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 2*patience)
@@ -106,7 +106,7 @@ func stagesOf(frames []frame) (stages []string) {
 	return stages
 }
 
-// TestStreamOneByOne: each event is there before the next one can be.
+// TestStreamOneByOne: each event arrives before the next one can be sent.
 func TestStreamOneByOne(t *testing.T) {
 	t.Parallel()
 	release := make(chan struct{})
@@ -121,7 +121,7 @@ func TestStreamOneByOne(t *testing.T) {
 			t.Fatalf("%v, want stage %s", f, want)
 		}
 	}
-	close(release) // only now, so that nothing more can have been sent
+	close(release) // only now, so that no later event can have been sent
 	frames := w.rest()
 	if got := stagesOf(frames); !slices.Equal(got, []string{"volume", "digest", "warm", "done"}) {
 		t.Errorf("then %q", got)
@@ -137,15 +137,15 @@ func TestStreamOneByOne(t *testing.T) {
 	}
 	again := s.events("/os?piece=slow&format=stream")
 	if got := stagesOf(again); !slices.Equal(got, []string{"name", "warm", "done"}) || again[len(again)-1].data["cached"] != true {
-		t.Errorf("once more: %v", again)
+		t.Errorf("again: %v", again)
 	}
 	if n := len(o.requests()); n != 1 {
-		t.Errorf("the oven was asked %d times", n)
+		t.Errorf("the oven got %d requests", n)
 	}
 }
 
-// TestManyWatchers: three hundred watch one piece, some leave, and one more
-// than may is told so.
+// TestManyWatchers: three hundred clients watch one piece and some leave. One client more than
+// allowed gets an error.
 func TestManyWatchers(t *testing.T) {
 	t.Parallel()
 	const many, leaving = 300, 50
@@ -178,7 +178,7 @@ func TestManyWatchers(t *testing.T) {
 	goroutines := (after["go_goroutines"] - before["go_goroutines"]) / many
 	memory := (after["go_memstats_heap_inuse_bytes"] + after["go_memstats_stack_inuse_bytes"] - before["go_memstats_heap_inuse_bytes"] - before["go_memstats_stack_inuse_bytes"]) / many
 	t.Logf("%.1f goroutines and %.0f bytes a watcher", goroutines, memory)
-	if goroutines > 4 || memory > 100<<10 { // with the race detector's
+	if goroutines > 4 || memory > 100<<10 { // the race detector's memory included
 		t.Errorf("%.1f goroutines and %.0f bytes a watcher", goroutines, memory)
 	}
 	if resp, body := s.get("/os?piece=new&format=stream"); resp.StatusCode != http.StatusServiceUnavailable || resp.Header.Get("Retry-After") == "" || !strings.HasPrefix(string(body), `{"error"`) {
@@ -201,21 +201,22 @@ func TestManyWatchers(t *testing.T) {
 	}
 	all.Wait()
 	if n := len(o.requests()); n != 1 {
-		t.Errorf("the oven was asked %d times", n)
+		t.Errorf("the oven got %d requests", n)
 	}
 }
 
-// TestStopEndsStreams: who watches when the server is stopped is told, and
-// does not hold it up.
+// TestStopEndsStreams: when the server stops, clients that watch get an event. They do not delay
+// the stop.
 func TestStopEndsStreams(t *testing.T) {
 	t.Parallel()
-	for _, flags := range [][]string{nil, {"--user", "root"}} { // two processes, one
+	for _, flags := range [][]string{nil, {"--user", "root"}} { // with two processes, and with one
 		t.Run(strings.Join(flags, " "), func(t *testing.T) {
 			t.Parallel()
 			release := make(chan struct{})
 			defer close(release)
 			o := newOven(t, map[string]http.HandlerFunc{"piece=slow": bakedAfter(release, "")})
-			// Far more than the test waits for: nginx must not have to give it up.
+			// The grace is far longer than the test waits: the streams must end without nginx's
+			// help.
 			s := serve(t, append(flags, "--oven", o.URL, "--grace", "10m")...)
 			ctx, cancel := context.WithTimeout(context.Background(), 2*patience)
 			defer cancel()
@@ -232,7 +233,7 @@ func TestStopEndsStreams(t *testing.T) {
 	}
 }
 
-// gauges reads what /metrics has without labels.
+// gauges reads the metrics that have no labels.
 func gauges(t *testing.T, address string) map[string]float64 {
 	t.Helper()
 	resp, err := http.Get("http://" + address + "/metrics")

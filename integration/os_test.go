@@ -12,7 +12,7 @@ import (
 	"testing"
 )
 
-// bakedAfter is a handler that answers with a bundle once it is released.
+// bakedAfter is a handler that answers with a bundle after release is closed.
 func bakedAfter(release <-chan struct{}, html string) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		select {
@@ -23,8 +23,7 @@ func bakedAfter(release <-chan struct{}, html string) http.HandlerFunc {
 	}
 }
 
-// TestOSDownload: what /os leads to is the image that isofs pack makes, for
-// every client that follows redirects.
+// TestOSDownload: /os leads every client that follows redirects to the image that isofs pack makes.
 func TestOSDownload(t *testing.T) {
 	t.Parallel()
 	need(t, "wget", "curl", "aria2c")
@@ -51,7 +50,7 @@ func TestOSDownload(t *testing.T) {
 			}
 		}
 	}
-	// The name by which it is saved is the server's.
+	// The client saves the file under the server's name.
 	named := t.TempDir()
 	must(t, "wget", "-q", "--content-disposition", "-P", named, s.url("/os?piece=tone"))
 	if _, err := os.Stat(filepath.Join(named, "tone-os.iso")); err != nil {
@@ -59,8 +58,7 @@ func TestOSDownload(t *testing.T) {
 	}
 }
 
-// TestOSHeaders: the headers of the way to an image and of the image, for GET
-// and HEAD.
+// TestOSHeaders: the headers of the redirect to an image and of the image, for GET and HEAD.
 func TestOSHeaders(t *testing.T) {
 	t.Parallel()
 	s := serve(t)
@@ -108,8 +106,8 @@ func TestOSHeaders(t *testing.T) {
 	}
 }
 
-// TestOSStatuses: each answer that /os can have, and each that it had of the
-// oven, with its words; in a stream the same as an event.
+// TestOSStatuses: each answer of /os, also those that depend on the oven, with its words. A stream
+// has the same as an event.
 func TestOSStatuses(t *testing.T) {
 	t.Parallel()
 	release := make(chan struct{})
@@ -157,7 +155,7 @@ func TestOSStatuses(t *testing.T) {
 		{"piece=hung", 504, "30", "takes too long"},
 	} {
 		resp, body := s.get("/os?" + c.query)
-		// What is known of a failure gets older.
+		// The age of a remembered failure changes Retry-After.
 		retry := resp.Header.Get("Retry-After")
 		if resp.StatusCode != c.status || (retry != "") != (c.retry != "") || len(retry) > len(c.retry) {
 			t.Errorf("%s: %s, Retry-After %q, want %d and %q\n%.300s", c.query, resp.Status, retry, c.status, c.retry, body)
@@ -165,12 +163,12 @@ func TestOSStatuses(t *testing.T) {
 		if c.status == 302 {
 			continue
 		}
-		var said struct {
+		var answer struct {
 			Error string
 			Usage map[string]string
 		}
-		if err := json.Unmarshal(body, &said); err != nil || resp.Header.Get("Content-Type") != "application/json" || !strings.Contains(said.Error, c.says) ||
-			(said.Usage != nil) != (c.status == 400) || strings.Contains(said.Error, "10.0.0.7") {
+		if err := json.Unmarshal(body, &answer); err != nil || resp.Header.Get("Content-Type") != "application/json" || !strings.Contains(answer.Error, c.says) ||
+			(answer.Usage != nil) != (c.status == 400) || strings.Contains(answer.Error, "10.0.0.7") {
 			t.Errorf("%s: %s (%v)", c.query, body, err)
 		}
 		if resp.Header.Get("Access-Control-Allow-Origin") != "*" {
@@ -195,8 +193,8 @@ func TestOSStatuses(t *testing.T) {
 	}
 }
 
-// TestOSResume: a download by /os that is cut, and resumed after the piece has
-// changed, is of the image that it began with.
+// TestOSResume: a download by /os is cut, and resumed after the piece has changed. It completes the
+// image that it began with.
 func TestOSResume(t *testing.T) {
 	t.Parallel()
 	need(t, "wget", "curl")
@@ -215,7 +213,7 @@ func TestOSResume(t *testing.T) {
 			t.Fatal(err)
 		}
 		whole[name] = data
-		// Cut where the images differ.
+		// The cut is where the images differ.
 		if err := os.Truncate(filepath.Join(out, name), readManifest(t).Slot+1_000_000); err != nil {
 			t.Fatal(err)
 		}
@@ -231,8 +229,8 @@ func TestOSResume(t *testing.T) {
 	}
 }
 
-// TestOSDensity: another density is another image, packed for it; of a piece
-// that is not packed it is the same.
+// TestOSDensity: for another density the oven packs another image. A piece that the oven does not
+// pack has one image.
 func TestOSDensity(t *testing.T) {
 	t.Parallel()
 	o := newOven(t, map[string]http.HandlerFunc{"piece=tone": func(w http.ResponseWriter, r *http.Request) {
@@ -263,7 +261,7 @@ func TestOSDensity(t *testing.T) {
 		}
 	}
 	if n := len(o.requests()); n != 2 {
-		t.Errorf("the oven was asked %d times", n)
+		t.Errorf("the oven got %d requests", n)
 	}
 	var status struct {
 		MaxConcurrent int

@@ -12,11 +12,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// TestOutputIsNoFile: what -o names and is no file stays what it is, and gets the bytes or is refused.
-func TestOutputIsNoFile(t *testing.T) {
+// TestOutputIsNotAFile: -o names something other than a file. isofs writes to it or refuses, and
+// does not replace it.
+func TestOutputIsNotAFile(t *testing.T) {
 	t.Parallel()
 	needRoot(t)
-	// Not the machine's own: whoever breaks this replaces them.
+	// The test makes its own: a mistake in isofs would replace the machine's.
 	dir := readable(t)
 	null, disk, fifo := filepath.Join(dir, "null"), filepath.Join(dir, "sdb"), filepath.Join(dir, "fifo")
 	for _, err := range []error{
@@ -36,7 +37,7 @@ func TestOutputIsNoFile(t *testing.T) {
 	if status, _, stderr := isofsCommand(t, nil, append(pack, link)...); status != 0 {
 		t.Fatal(stderr)
 	}
-	want := fileSum(t, image) // where the link points to
+	want := fileSum(t, image) // the file that the link points to
 
 	var through bytes.Buffer
 	reader := exec.Command("sha256sum", fifo)
@@ -44,29 +45,29 @@ func TestOutputIsNoFile(t *testing.T) {
 	if err := reader.Start(); err != nil {
 		t.Fatal(err)
 	}
-	if status, said, stderr := isofsCommand(t, nil, append(pack, fifo)...); status != 0 || !strings.Contains(said, want) {
-		t.Errorf("to a FIFO: %d\n%s%s", status, said, stderr)
+	if status, stdout, stderr := isofsCommand(t, nil, append(pack, fifo)...); status != 0 || !strings.Contains(stdout, want) {
+		t.Errorf("to a FIFO: %d\n%s%s", status, stdout, stderr)
 	}
 	if now, err := os.Lstat(fifo); err != nil || now.Mode().Type() != os.ModeNamedPipe || t.Failed() {
-		_ = reader.Process.Kill() // it may wait for a writer
+		_ = reader.Process.Kill() // it may still wait for a writer
 	}
 	if err := reader.Wait(); err != nil || !strings.HasPrefix(through.String(), want) {
 		t.Errorf("through the FIFO came %q (%v), not %s", through.String(), err, want)
 	}
-	if status, said, stderr := isofsCommand(t, nil, append(pack, "-")...); status != 0 || textSum(said) != want || !strings.Contains(stderr, want) {
-		t.Errorf("to standard output: %d, %d bytes\n%s", status, len(said), stderr)
+	if status, stdout, stderr := isofsCommand(t, nil, append(pack, "-")...); status != 0 || textSum(stdout) != want || !strings.Contains(stderr, want) {
+		t.Errorf("to standard output: %d, %d bytes\n%s", status, len(stdout), stderr)
 	}
-	if status, said, stderr := isofsCommand(t, nil, append(pack, null)...); status != 0 || !strings.Contains(said, want) {
-		t.Errorf("to a null device: %d\n%s%s", status, said, stderr)
+	if status, stdout, stderr := isofsCommand(t, nil, append(pack, null)...); status != 0 || !strings.Contains(stdout, want) {
+		t.Errorf("to a null device: %d\n%s%s", status, stdout, stderr)
 	}
 	index := []string{"base", "index", filepath.Join(baseDir, "base.iso"), "-o"}
-	if status, said, stderr := isofsCommand(t, nil, append(index, null)...); status != 0 {
-		t.Errorf("a manifest to a null device: %d\n%s%s", status, said, stderr)
+	if status, stdout, stderr := isofsCommand(t, nil, append(index, null)...); status != 0 {
+		t.Errorf("a manifest to a null device: %d\n%s%s", status, stdout, stderr)
 	}
 	for _, args := range [][]string{append(pack, disk), append(index, disk), append(pack, dir),
 		{"boot-test", image, "--piece", "notepat", "--json", disk}, {"key", "new", "--name", "x", "--email", "x@y.example", "--out", null}} {
-		if status, said, stderr := isofsCommand(t, nil, args...); status != misused || strings.Contains(stderr, "goroutine") {
-			t.Errorf("%q: %d\n%s%s", args, status, said, stderr)
+		if status, stdout, stderr := isofsCommand(t, nil, args...); status != misused || strings.Contains(stderr, "goroutine") {
+			t.Errorf("%q: %d\n%s%s", args, status, stdout, stderr)
 		}
 	}
 	for path, want := range map[string]os.FileMode{null: os.ModeDevice | os.ModeCharDevice, disk: os.ModeDevice, fifo: os.ModeNamedPipe, link: os.ModeSymlink} {

@@ -10,16 +10,16 @@ import (
 	"testing"
 )
 
-// placeholders are what nobody can type.
+// placeholders are words that a reader replaces before typing.
 var placeholders = regexp.MustCompile(`\.\.\.|…|\bHOST\b|\bFILE\b|<[a-z]+>`)
 
-// notRun is how many blocks may be left out, and why.
+// notRun is how many blocks may be marked as not run.
 const notRun = 10
 
 var notRunReason = regexp.MustCompile(`^(hardware|certbot|foreign system): .+`)
 
-// TestDocumentsSayWhatIsNotRun: a block that is not run has a reason, or a
-// target of make that the release runs.
+// TestDocumentsSayWhatIsNotRun: a block that is not run has a reason, or names a make target that a
+// release runs.
 func TestDocumentsSayWhatIsNotRun(t *testing.T) {
 	need(t, "make")
 	makefile, err := os.ReadFile(filepath.Join(tree, "Makefile"))
@@ -38,7 +38,7 @@ func TestDocumentsSayWhatIsNotRun(t *testing.T) {
 				left++
 				t.Logf("not run: %s: %s", b.at(b.line), b.mark.reason)
 				if !notRunReason.MatchString(b.mark.reason) {
-					t.Errorf("%s: %q is no reason: hardware, certbot or foreign system, and which", b.at(b.line), b.mark.reason)
+					t.Errorf("%s: %q is not a reason: write hardware, certbot or foreign system, and which", b.at(b.line), b.mark.reason)
 				}
 				checkFlags(t, b)
 			case b.mark.kind == "release":
@@ -61,7 +61,7 @@ func TestDocumentsSayWhatIsNotRun(t *testing.T) {
 	}
 }
 
-// checkTarget: what takes long is a target that the release runs, and make knows how.
+// checkTarget checks that make has the target, and that the release runs it.
 func checkTarget(t *testing.T, b block, makefile string) {
 	t.Helper()
 	line, ok := strings.CutPrefix(b.mark.reason, "make ")
@@ -89,7 +89,7 @@ func checkTarget(t *testing.T, b block, makefile string) {
 	checkFlags(t, b)
 }
 
-// checkFlags asks isofs about the flags of commands that are not run here.
+// checkFlags checks with isofs the flags of commands that are not run here.
 func checkFlags(t *testing.T, b block) {
 	t.Helper()
 	for _, c := range b.commands() {
@@ -112,8 +112,8 @@ var (
 	beforeFlags = regexp.MustCompile(`(?s)Usage:\n(.*?)\n(?:Global )?Flags:\n`)
 )
 
-// TestPagesNameFlagsThatThereAre: also in the text a flag is one of isofs, or of the script that releases.
-func TestPagesNameFlagsThatThereAre(t *testing.T) {
+// TestPagesNameFlagsThatExist: each flag in the text belongs to isofs or to the release script.
+func TestPagesNameFlagsThatExist(t *testing.T) {
 	t.Parallel()
 	script, err := filepath.Abs(filepath.Join(tree, "scripts", "release-base"))
 	if err != nil {
@@ -127,7 +127,7 @@ func TestPagesNameFlagsThatThereAre(t *testing.T) {
 		}
 		for n, line := range strings.Split(string(text), "\n") {
 			for _, m := range inCode.FindAllStringSubmatch(line, -1) {
-				there := strings.HasSuffix(m[1], "-") && strings.Contains(known, m[1]) // several: --s3-…
+				there := strings.HasSuffix(m[1], "-") && strings.Contains(known, m[1]) // several flags: --s3-…
 				there = there || regexp.MustCompile(m[1]+`[^a-z0-9-]`).MatchString(known)
 				if !there && !slices.Contains(ofOthers, m[1]) {
 					t.Errorf("%s:%d: nothing has a flag %s", page, n+1, m[1])
@@ -137,7 +137,7 @@ func TestPagesNameFlagsThatThereAre(t *testing.T) {
 	}
 }
 
-// allHelp is what all commands of isofs say of themselves.
+// allHelp returns the help texts of all commands of isofs.
 func allHelp(t *testing.T, command ...string) string {
 	t.Helper()
 	all := must(t, plainBinary(t), append(command, "--help")...)

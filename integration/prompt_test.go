@@ -6,8 +6,8 @@ import (
 	"testing"
 )
 
-// TestPromptPiece: the piece that is aesthetic.computer's os command speaks with
-// the real server, before which is a stand-in for the redirect.
+// TestPromptPiece: the os command of aesthetic.computer works with the real server, behind a
+// stand-in for the site's redirect.
 func TestPromptPiece(t *testing.T) {
 	t.Parallel()
 	need(t, "node")

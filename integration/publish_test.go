@@ -23,11 +23,11 @@ import (
 	"aesthetic.computer/isofs/integration/testkit"
 )
 
-// conflicted is the exit status of a publisher who was not the first.
+// conflicted is a publisher's exit status if another one changed the channel first.
 const conflicted = 4
 
-// variations are bases that differ in a byte of their second partition, which
-// all tests share: 2026-12-01 to 2026-12-04.
+// variations are bases that differ in one byte of their second partition: 2026-12-01 to 2026-12-04.
+// All tests share them.
 var variations = sync.OnceValues(func() ([]string, error) {
 	var dirs []string
 	for i := range 4 {
@@ -55,14 +55,14 @@ var variations = sync.OnceValues(func() ([]string, error) {
 // variedByte is near the end of the second partition.
 const variedByte = 40 << 20
 
-// A site is where bases are published.
+// A site is a place where bases are published.
 type site struct {
 	t     *testing.T
-	to    string   // as publishers know it
-	env   []string // of publishers
-	flags []string // of publishers
+	to    string   // the site's address for publishers
+	env   []string // environment of publishers
+	flags []string // flags of publishers
 	serve []string // flags of servers
-	hide  func()   // takes it away
+	hide  func()   // makes the site unreachable
 	show  func()
 }
 
@@ -87,7 +87,7 @@ func folderSite(t *testing.T) *site {
 	return &site{t: t, to: www, hide: move(www, www+"-away"), show: move(www+"-away", www)}
 }
 
-// bucketSite is a site in a bucket that all may read.
+// bucketSite is a site in a bucket that all clients may read.
 func bucketSite(t *testing.T) (*site, *s3test.Server) {
 	b := s3test.Start(t)
 	b.Publish(true)
@@ -104,7 +104,7 @@ func (p *site) base(args ...string) (status int, stdout, stderr string) {
 	return isofsCommand(p.t, p.env, append(append([]string{"base"}, args...), p.flags...)...)
 }
 
-// does is base that must succeed.
+// does is base, which must succeed.
 func (p *site) does(args ...string) string {
 	p.t.Helper()
 	status, stdout, stderr := p.base(args...)
@@ -114,7 +114,7 @@ func (p *site) does(args ...string) string {
 	return stdout
 }
 
-// listed is what there is: "04 current, 03 previous, ...".
+// listed returns the published versions: "04 current, 03 previous, ...".
 func (p *site) listed() string {
 	p.t.Helper()
 	var all []string
@@ -125,8 +125,7 @@ func (p *site) listed() string {
 	return strings.Join(all, ", ")
 }
 
-// follower is a server that follows the site's channel, and looks at it when it
-// is told to.
+// follower is a server that follows the site's channel, and reads it only on request.
 func (p *site) follower() *server {
 	p.t.Helper()
 	need(p.t, "nginx")
@@ -139,7 +138,7 @@ func (p *site) follower() *server {
 	return s
 }
 
-// follows has the server look at its channel, and wants it on a version.
+// follows makes the server read its channel, and checks the version that it then has.
 func (s *server) follows(version string, changed bool) {
 	s.t.Helper()
 	resp, body := s.admin(adminKey, "channel", nil)
@@ -148,9 +147,8 @@ func (s *server) follows(version string, changed bool) {
 	}
 }
 
-// downloads downloads until the changes are over, across each of them: the second
-// half of an image comes after a change that its first half came before. Each image
-// is wholly one that was published.
+// downloads downloads images until the changes are over. Each download spans a change: its first
+// half comes before, its second half after. Each image must be wholly one that was published.
 func (s *server) downloads(changes *bell) {
 	for {
 		changed := changes.next()
@@ -184,22 +182,22 @@ func (s *server) downloads(changes *bell) {
 	}
 }
 
-// A bell rings for all that wait for it, until it is taken away.
+// A bell rings for all goroutines that wait for it, until it has rung for the last time.
 type bell struct {
 	mu   sync.Mutex
-	ring chan struct{} // closed when it rings next; nil: never again
+	ring chan struct{} // closed at the next ring; nil: it has rung for the last time
 }
 
 func newBell() *bell { return &bell{ring: make(chan struct{})} }
 
-// next is closed when the bell rings next; nil if it is gone.
+// next returns a channel that is closed at the next ring; nil if there is no next ring.
 func (b *bell) next() <-chan struct{} {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.ring
 }
 
-// rings rings, for the last time if so.
+// rings rings; last makes it the last time.
 func (b *bell) rings(last bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -229,7 +227,7 @@ func TestFollowABucket(t *testing.T) {
 	p.followed(func(content []byte) { b.Put("images/channels/tiny-amd64.json", content) })
 }
 
-// followed goes through it all; put replaces the channel as no publisher does.
+// followed goes through all changes. put replaces the channel in a way that publishers do not.
 func (p *site) followed(put func(content []byte)) {
 	t := p.t
 	versions, err := variations()
@@ -253,13 +251,13 @@ func (p *site) followed(put func(content []byte)) {
 		s.follows(fmt.Sprintf("2026-12-%02d", i+2), true)
 		changes.rings(false)
 	}
-	// One download is interrupted before the next change, and goes on after it.
+	// wget stops in the middle before the next change, and resumes after it.
 	old := s.snapshot("notepat")
 	_, oldSum := s.get("/s/" + old + "/notepat-os.iso.sha256")
 	sum, size := sha256.New(), s.beginning("/notepat-os.iso", 3<<20)
 	sum.Write(size)
-	if said := p.does("publish", versions[3], "--to", p.to); !strings.Contains(said, "removed 2026-12-01") {
-		t.Errorf("publish says %s", said)
+	if output := p.does("publish", versions[3], "--to", p.to); !strings.Contains(output, "removed 2026-12-01") {
+		t.Errorf("publish says %s", output)
 	}
 	s.follows("2026-12-04", true)
 	changes.rings(false)
@@ -273,7 +271,7 @@ func (p *site) followed(put func(content []byte)) {
 	}
 
 	four := s.snapshot("notepat")
-	// Back by a signal. The images are new ones, of a later time.
+	// The server returns to the first base after a signal. It makes new images with a later time.
 	p.does("rollback", "--at", p.to)
 	if err := s.cmd.Process.Signal(syscall.SIGHUP); err != nil {
 		t.Fatal(err)
@@ -283,7 +281,7 @@ func (p *site) followed(put func(content []byte)) {
 	halt()
 	back := s.snapshot("notepat")
 
-	// A channel that is damaged, or is an old copy, moves nothing.
+	// A channel that is damaged or an old copy changes nothing.
 	for _, content := range []string{"{", strings.ReplaceAll(p.content(1), "tiny", "debian"), p.content(1)} {
 		put([]byte(content))
 		if resp, body := s.admin(adminKey, "channel", nil); resp.StatusCode < 500 || body["error"] == nil {
@@ -291,7 +289,7 @@ func (p *site) followed(put func(content []byte)) {
 		}
 	}
 	s.kill()
-	s.start() // does not go back to what the old copy says, either
+	s.start() // does not return to the old copy's base either
 	s.says("the channel cannot be followed")
 	if got := s.snapshot("notepat"); got != back {
 		t.Errorf("a restart goes back in time: %s, and it was %s", got, back)
@@ -310,7 +308,7 @@ func (p *site) followed(put func(content []byte)) {
 	s.follows("2026-12-02", true)
 }
 
-// content is a channel on the second variation.
+// content is a channel that names the second variation.
 func (p *site) content(revision int) string {
 	p.t.Helper()
 	dirs, err := variations()
@@ -325,7 +323,7 @@ func (p *site) content(revision int) string {
 		"current": {"version": "2026-12-02", "sha256": %q, "path": "bases/tiny/amd64/2026-12-02"}}`, revision, digest(image))
 }
 
-// beginning is the first bytes of a download that wget begins and breaks off.
+// beginning returns the first bytes of a download that wget starts and breaks off.
 func (s *server) beginning(path string, n int64) []byte {
 	s.t.Helper()
 	req, err := http.NewRequestWithContext(s.t.Context(), http.MethodGet, s.url(path), nil)
@@ -345,14 +343,13 @@ func (s *server) beginning(path string, n int64) []byte {
 	return body
 }
 
-// A publishing proxy stands before an S3 server; it tells of uploads, and holds
-// requests.
+// A publishing proxy stands before an S3 server. It counts uploaded parts, and holds requests.
 type publishingProxy struct {
 	mu    sync.Mutex
-	parts int                        // that were taken
-	hold  func(r *http.Request) bool // may be nil
-	held  chan string                // is told of each
-	free  chan struct{}              // closed: all go on
+	parts int                        // parts that the server accepted
+	hold  func(r *http.Request) bool // whether to hold a request; may be nil
+	held  chan string                // gets the path of each held request
+	free  chan struct{}              // closed: all held requests fail
 	proxy *httputil.ReverseProxy
 }
 
@@ -364,7 +361,7 @@ func newPublishingProxy(t *testing.T, p *site, b *s3test.Server) *publishingProx
 	}
 	x := &publishingProxy{held: make(chan string, 100), free: make(chan struct{})}
 	x.proxy = &httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) {
-		r.Out.URL.Scheme, r.Out.URL.Host = to.Scheme, to.Host // the host's name is signed and stays
+		r.Out.URL.Scheme, r.Out.URL.Host = to.Scheme, to.Host // the host name is part of the signature, so it stays
 	}}
 	server := httptest.NewServer(x)
 	t.Cleanup(server.CloseClientConnections)
@@ -379,7 +376,7 @@ func (x *publishingProxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if hold != nil && hold(r) {
 		x.held <- r.URL.Path
 		<-x.free
-		panic(http.ErrAbortHandler) // whoever asked is gone
+		panic(http.ErrAbortHandler) // the client is gone
 	}
 	x.proxy.ServeHTTP(w, r)
 	if r.Method == http.MethodPut && r.URL.Query().Has("partNumber") {
@@ -401,7 +398,7 @@ func (x *publishingProxy) holding(what func(r *http.Request) bool) {
 	x.hold = what
 }
 
-// started starts isofs base.
+// started starts isofs base in the background.
 func (p *site) started(args ...string) (*exec.Cmd, *testkit.Buffer) {
 	p.t.Helper()
 	var out testkit.Buffer
@@ -415,9 +412,9 @@ func (p *site) started(args ...string) (*exec.Cmd, *testkit.Buffer) {
 	return cmd, &out
 }
 
-// TestPublishKilledInABucket: after kill -9 in the middle of an upload nothing
-// is to be seen, and the next publisher sends only what is missing. And of two
-// at once, the one who comes late to the channel is told.
+// TestPublishKilledInABucket: kill -9 in the middle of an upload leaves nothing that clients see.
+// The next publisher sends only the missing parts. Of two publishers at once, the later one gets a
+// conflict.
 func TestPublishKilledInABucket(t *testing.T) {
 	t.Parallel()
 	versions, err := variations()
@@ -455,12 +452,12 @@ func TestPublishKilledInABucket(t *testing.T) {
 		}
 		return hold
 	})
-	late, said := p.started("publish", versions[2], "--to", p.to)
+	late, output := p.started("publish", versions[2], "--to", p.to)
 	<-x.held
 	p.does("publish", versions[1], "--to", p.to)
-	close(x.free) // breaks that request off, and the publisher's next attempt comes late
-	if err := late.Wait(); late.ProcessState.ExitCode() != conflicted || !strings.Contains(said.String(), "2026-12-02") {
-		t.Errorf("the late one: %v\n%s", err, said)
+	close(x.free) // cuts that request; the publisher's next attempt comes too late
+	if err := late.Wait(); late.ProcessState.ExitCode() != conflicted || !strings.Contains(output.String(), "2026-12-02") {
+		t.Errorf("the late one: %v\n%s", err, output)
 	}
 	if got := p.listed(); got != "03 not in the channel, 02 current, 01 previous" {
 		t.Error(got)
@@ -471,7 +468,7 @@ func TestPublishKilledInABucket(t *testing.T) {
 	}
 }
 
-// TestPublishKilledInAFolder: the same, at whatever moment the kill comes.
+// TestPublishKilledInAFolder: the same in a folder, whenever the kill comes.
 func TestPublishKilledInAFolder(t *testing.T) {
 	t.Parallel()
 	leftOut(t, "TestPublishKilledInABucket, with store.TestInterruptedUpload of a folder,")
@@ -480,8 +477,8 @@ func TestPublishKilledInAFolder(t *testing.T) {
 		t.Fatal(err)
 	}
 	p := folderSite(t)
-	if said := p.does("publish", versions[0], "--to", p.to, "--dry-run"); said != "" {
-		t.Errorf("a dry run says it did %s", said)
+	if output := p.does("publish", versions[0], "--to", p.to, "--dry-run"); output != "" {
+		t.Errorf("a dry run says it did %s", output)
 	}
 	if _, err := os.Stat(p.to); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("a dry run made something: %v", err)
@@ -500,7 +497,7 @@ func TestPublishKilledInAFolder(t *testing.T) {
 	p.does("publish", versions[0], "--to", p.to)
 	must(t, isofs, "base", "verify", filepath.Join(p.to, "bases/tiny/amd64/2026-12-01"))
 
-	// The same version with other bytes, and what is not the base that it says.
+	// Refused are other bytes under the same version, and a base that does not match its manifest.
 	if status, _, stderr := p.base("publish", filepath.Join(versions[1], "base.iso"), filepath.Join(versions[0], "manifest.json"), "--to", p.to); status != corrupt {
 		t.Errorf("an image of another manifest: %d, %s", status, stderr)
 	}

@@ -19,12 +19,12 @@ import (
 const (
 	rangeClients   = 16
 	rangesInAll    = 1000
-	rangesAtOnce   = 3       // of a request with several
+	rangesAtOnce   = 3       // in a request with several
 	maxRangeLength = 2 << 20 // bytes
 )
 
-// TestRanges asks for random ranges from many clients at once and compares
-// every byte with a file that isofs pack wrote.
+// TestRanges requests random ranges from many clients at once. It compares every byte with a file
+// that isofs pack wrote.
 func TestRanges(t *testing.T) {
 	t.Parallel()
 	for _, profile := range []string{"direct", "page-cache"} {
@@ -41,7 +41,7 @@ func TestRanges(t *testing.T) {
 			var wg sync.WaitGroup
 			for i := range rangeClients {
 				wg.Go(func() {
-					// Fixed seeds: what failed once can be run again.
+					// The seeds are fixed, so a failure can be repeated.
 					r := rand.New(rand.NewPCG(uint64(i), 7))
 					c := &rangeClient{t: t, s: s, want: want, agent: fmt.Sprintf("reader %d", i%4)}
 					c.head(paths[i%2])
@@ -55,7 +55,7 @@ func TestRanges(t *testing.T) {
 	}
 }
 
-// A rangeClient is one of many that ask at once; so it reports by Errorf.
+// A rangeClient is one of many clients in goroutines, so it reports by Errorf.
 type rangeClient struct {
 	t     *testing.T
 	s     *server
@@ -63,23 +63,23 @@ type rangeClient struct {
 	agent string
 }
 
-// A span is a run of bytes of the image, the last one not included.
+// A span is a run of bytes of the image. It ends before the byte end.
 type span struct{ first, end int64 }
 
-// check asks for a random range in a random form.
+// check requests a random range in a random form.
 func (c *rangeClient) check(r *rand.Rand, path string) {
 	size := int64(len(c.want))
 	switch r.IntN(8) {
-	case 0: // the last so many bytes
+	case 0: // a number of bytes at the end
 		n := 1 + r.Int64N(maxRangeLength)
 		c.one(path, fmt.Sprintf("bytes=-%d", n), span{size - n, size})
-	case 1: // QEMU and nbdkit ask for more than there is
+	case 1: // QEMU and nbdkit request more than there is
 		a := size - 1 - r.Int64N(maxRangeLength)
 		c.one(path, fmt.Sprintf("bytes=%d-%d", a, size+r.Int64N(1<<40)), span{a, size})
 	case 2: // to the end
 		a := size - 1 - r.Int64N(maxRangeLength)
 		c.one(path, fmt.Sprintf("bytes=%d-", a), span{a, size})
-	case 3: // nothing of it is there
+	case 3: // wholly beyond the end
 		resp, _ := c.get(path, fmt.Sprintf("bytes=%d-", size+r.Int64N(1<<40)))
 		if resp.StatusCode != http.StatusRequestedRangeNotSatisfiable ||
 			resp.Header.Get("Content-Range") != fmt.Sprintf("bytes */%d", size) {
@@ -107,7 +107,7 @@ func (c *rangeClient) one(path, ask string, at span) {
 	c.compare(path+" "+ask, resp.StatusCode, resp.Header.Get("Content-Range"), at, body)
 }
 
-// compare reports any difference of a 206 or of a part of one from the image.
+// compare reports any difference between the image and a 206 or a part of one.
 func (c *rangeClient) compare(what string, status int, contentRange string, at span, body []byte) {
 	wantRange := fmt.Sprintf("bytes %d-%d/%d", at.first, at.end-1, len(c.want))
 	if status != http.StatusPartialContent || contentRange != wantRange {
@@ -119,7 +119,7 @@ func (c *rangeClient) compare(what string, status int, contentRange string, at s
 	}
 }
 
-// several asks for ranges that do not overlap, in their order, as zsync does.
+// several requests ranges that do not overlap, in their order, as zsync does.
 func (c *rangeClient) several(r *rand.Rand, path string) {
 	var spans []span
 	var asks []string
@@ -158,7 +158,7 @@ func (c *rangeClient) get(path, ask string) (*http.Response, []byte) {
 	return c.do(http.MethodGet, path, "Range", ask)
 }
 
-// do is for many at once: a failure is reported, and looks like an empty answer.
+// do works in goroutines: it reports a failure, and returns an empty answer for it.
 func (c *rangeClient) do(method, path string, header ...string) (*http.Response, []byte) {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
@@ -184,7 +184,7 @@ func (c *rangeClient) do(method, path string, header ...string) (*http.Response,
 	return resp, body
 }
 
-// TestValidators: what tells one snapshot from another tells it to HTTP too.
+// TestValidators: HTTP validators distinguish snapshots.
 func TestValidators(t *testing.T) {
 	t.Parallel()
 	from := pieces(t, nil)
@@ -194,11 +194,11 @@ func TestValidators(t *testing.T) {
 	first, firstBytes := s.get(name)
 	permanent := "/s/" + s.snapshot("demo") + name
 	before := []*download{{piece: "demo", before: s.digest("demo")}}
-	publish(t, from, "demo", unlike(2, 1<<20), 2) // of the same size
+	publish(t, from, "demo", unlike(2, 1<<20), 2) // the same size
 	awaitNew(t, s, before)
 	second, secondBytes := s.get(name, "User-Agent: newcomer")
 	if bytes.Equal(firstBytes, secondBytes) {
-		t.Fatal("the piece has the image that it had")
+		t.Fatal("the piece still has its old image")
 	}
 	for _, key := range []string{"ETag", "Last-Modified"} {
 		if a, b := first.Header.Get(key), second.Header.Get(key); a == "" || a == b {
@@ -227,7 +227,7 @@ func TestValidators(t *testing.T) {
 		{"If-Range with its date", name, []string{"Range: " + inSlot, "If-Range: " + modified}, 206, "10", secondBytes[ten.first:ten.end]},
 		{"If-Range with the ETag of a retained one", name, []string{"Range: " + inSlot, "If-Range: " + oldTag}, 206, "10", firstBytes[ten.first:ten.end]},
 		{"If-Range with the date of a retained one", name, []string{"Range: " + inSlot, "If-Range: " + oldModified}, 206, "10", firstBytes[ten.first:ten.end]},
-		{"If-Range that nobody knows", name, []string{"Range: " + inSlot, `If-Range: "12-34"`}, 200, size, secondBytes},
+		{"If-Range with an unknown ETag", name, []string{"Range: " + inSlot, `If-Range: "12-34"`}, 200, size, secondBytes},
 		{"If-Range with a weak ETag", name, []string{"Range: " + inSlot, "If-Range: W/" + etag}, 200, size, secondBytes},
 		{"If-Range with another date", name, []string{"Range: " + inSlot, "If-Range: Thu, 01 Jan 2026 00:00:00 GMT"}, 200, size, secondBytes},
 		{"the superseded snapshot", permanent, nil, 200, size, firstBytes},
@@ -245,10 +245,9 @@ func TestValidators(t *testing.T) {
 	}
 }
 
-// TestARangeOfNobodyKnowsWhich: who never began a download may have a part of
-// any image, so at the plain name it is told nothing of the slot, and is where
-// all images are alike.
-func TestARangeOfNobodyKnowsWhich(t *testing.T) {
+// TestRangeWithoutABeginning: a client that did not begin a download may have a part of any image.
+// At the plain name it gets bytes before the slot, where all images agree, but none of the slot.
+func TestRangeWithoutABeginning(t *testing.T) {
 	t.Parallel()
 	s := serve(t)
 	m := readManifest(t)
@@ -262,8 +261,8 @@ func TestARangeOfNobodyKnowsWhich(t *testing.T) {
 	}
 }
 
-// TestManyBehindOneAddress: more agents than are told apart share an address;
-// the one that is forgotten gets no other's image in the rest of its own.
+// TestManyBehindOneAddress: more agents share an address than isofs remembers. A forgotten agent
+// does not get another image in the rest of its download.
 func TestManyBehindOneAddress(t *testing.T) {
 	t.Parallel()
 	const agents = 12
@@ -283,10 +282,10 @@ func TestManyBehindOneAddress(t *testing.T) {
 	ask := fmt.Sprintf("Range: bytes=%d-%d", at.first, at.end-1)
 	resp, body := s.get(name, "User-Agent: the first", ask)
 	if resp.StatusCode != http.StatusPreconditionFailed && !bytes.Equal(body, first[at.first:at.end]) {
-		t.Errorf("the first goes on: %s, with bytes of another image", resp.Status)
+		t.Errorf("the first continues: %s, with bytes of another image", resp.Status)
 	}
 	resp, body = s.get(name, fmt.Sprintf("User-Agent: agent %d", agents-1), ask)
 	if resp.StatusCode != http.StatusPartialContent || bytes.Equal(body, first[at.first:at.end]) {
-		t.Errorf("the last goes on: %s, or with the first's image", resp.Status)
+		t.Errorf("the last continues: %s, or with the first's image", resp.Status)
 	}
 }

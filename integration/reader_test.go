@@ -10,22 +10,22 @@ import (
 	"testing"
 )
 
-// A reader does what a page says, as root, and as a plain user where the page
-// says so.
+// A reader types what a page says, as root, and as a user without rights where the page says so.
 type reader struct {
 	*machine
 	page    string
 	root    *person
 	alice   *person
-	signed  bool     // something was: then images have signatures in them, and other times
+	signed  bool     // something was signed: images have signatures in them, and other times
 	running *running // what serves; nil: nothing
 }
 
-// bakeTiny is README's first command. It takes long, so it is run there, and
-// other pages are given what it makes.
+// bakeTiny is README's first command. It takes long, so only README's page runs it. Other pages get
+// a copy of its base.
 const bakeTiny = "isofs bake tiny -o bases"
 
-// newReader sits down where isofs was never used, but for what README has.
+// newReader starts where isofs was never used. Pages other than README have the base that README
+// bakes.
 func (m *machine) newReader(page string) *reader {
 	m.t.Helper()
 	r := &reader{machine: m, page: page}
@@ -41,13 +41,12 @@ func (m *machine) newReader(page string) *reader {
 	return r
 }
 
-// bakes puts there what README has baked.
+// bakes copies the base that README bakes.
 func (r *reader) bakes() {
 	r.root.must("mkdir -p bases/tiny/amd64 && cp -r " + elseBase + " bases/tiny/amd64/2026-11-01")
 }
 
-// leave stops what runs, and takes away what was made. The cache stays, which is
-// all that another page can notice.
+// leave stops what runs, and removes what the page made. Only the cache stays for later pages.
 func (r *reader) leave() {
 	r.stop("the end of the page")
 	r.root.must("find /var/lib/isofs -mindepth 1 -maxdepth 1 ! -name cache -exec rm -rf {} + ; rm -rf /srv/*; true")
@@ -60,7 +59,7 @@ func (r *reader) leave() {
 	r.alice.leave()
 }
 
-// documented is the command of a page that begins so.
+// documented returns the first command of a page with that beginning.
 func documented(t *testing.T, page, begins string) string {
 	t.Helper()
 	blocks, err := readPage(page)
@@ -78,7 +77,7 @@ func documented(t *testing.T, page, begins string) string {
 	return ""
 }
 
-// follow does what a block says, and returns whether to go on.
+// follow types a block, and returns whether to continue.
 func (r *reader) follow(b block) bool {
 	switch {
 	case b.mark.kind == "not run", b.mark.kind == "release" && (!*allBlocks || b.mark.reason != "make documents"):
@@ -112,7 +111,7 @@ var (
 	serviceLine = regexp.MustCompile(`^(?:sudo )?systemctl (daemon-reload|enable --now|disable --now|start|stop|restart|reload) ?(\S*)$`)
 )
 
-// types has one command typed, and looks at what came of it.
+// types types one command, and checks the result.
 func (r *reader) types(b block, c typed) bool {
 	at, who := b.at(c.line), r.root
 	if b.mark.kind == "by" {
@@ -128,7 +127,7 @@ func (r *reader) types(b block, c typed) bool {
 		if !r.serves(at, who, c) {
 			return false
 		}
-		if who == r.alice { // and by root, in the same folder
+		if who == r.alice { // root ran it too, in the same folder
 			return r.serves(at, r.root, typed{c.line, "cd " + strings.TrimSpace(r.alice.must("pwd")) + "\n" + c.text})
 		}
 		return true
@@ -147,12 +146,12 @@ func orNothing(err error) string {
 	return err.Error()
 }
 
-// fails reports what is wrong with a line of the page, and what serves had to say.
+// fails reports what is wrong at a line of the page, with the output of the running server.
 func (r *reader) fails(at, format string, args ...any) bool {
 	r.t.Helper()
 	r.t.Errorf("%s: %s", at, fmt.Sprintf(format, args...))
 	if r.running != nil {
-		r.t.Logf("%s, which runs, said:\n%s", r.running.line, r.running.said())
+		r.t.Logf("the output of %s, which runs:\n%s", r.running.line, r.running.output())
 	}
 	return false
 }

@@ -14,7 +14,7 @@ import (
 	"time"
 )
 
-// A manifest is what these tests need of manifest.json.
+// A manifest has the fields of manifest.json that these tests need.
 type manifest struct {
 	Version   string    `json:"version"`
 	Slot      int64     `json:"piecePartitionOffset"`
@@ -38,12 +38,12 @@ func readManifest(t *testing.T) manifest {
 	return m
 }
 
-// publish puts a bundle into a folder of pieces, made that many hours after
-// the base: so its image has that time too, wherever it is composed.
+// publish puts a bundle into a folder of pieces. Its time is that many hours after the base's, so
+// every image of it has that time too.
 func publish(t *testing.T, dir, piece, html string, hours int) {
 	t.Helper()
 	path := filepath.Join(dir, piece+".html")
-	// The time is set before the file has its name: a reader sees both or none.
+	// The time is set before the file gets its name. So isofs sees both or neither.
 	tmp := path + ".new"
 	when := readManifest(t).CreatedAt.Add(time.Duration(hours) * time.Hour)
 	if err := os.WriteFile(tmp, []byte(html), 0o644); err != nil {
@@ -57,8 +57,8 @@ func publish(t *testing.T, dir, piece, html string, hours int) {
 	}
 }
 
-// unlike is a bundle of size bytes in which no two places are alike, and which
-// differs everywhere from that of any other seed.
+// unlike is a bundle of size bytes. No two places in it are alike, and it differs everywhere from
+// the bundle of another seed.
 func unlike(seed byte, size int) string {
 	noise := make([]byte, size/2)
 	_, _ = rand.NewChaCha8([32]byte{seed}).Read(noise) // never fails
@@ -66,8 +66,7 @@ func unlike(seed byte, size int) string {
 	return html[:size]
 }
 
-// pack writes an image by isofs pack, with a state and a cache of its own, and
-// returns the file.
+// pack writes an image by isofs pack, with a new state and cache, and returns the file.
 func pack(t *testing.T, piece, piecesDir string) string {
 	t.Helper()
 	dir := readable(t)
@@ -98,7 +97,7 @@ func textSum(text string) string {
 	return hex.EncodeToString(sum[:])
 }
 
-// must runs a program, which has to succeed, and returns what it printed.
+// must runs a program, which must succeed, and returns what it printed.
 func must(t *testing.T, name string, args ...string) string {
 	t.Helper()
 	if _, err := exec.LookPath(name); err != nil {

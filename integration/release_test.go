@@ -12,12 +12,12 @@ import (
 	"testing"
 )
 
-// A release is a place that scripts/release-base publishes to.
+// A release is a place to which scripts/release-base publishes.
 type release struct {
 	*site
 	dir   string // of the script
-	boots string // as what the stub has the real isofs boot an image
-	fails string // as what an image shows no piece, to the stub
+	boots string // --as of the boots for which the stub runs the real isofs
+	fails string // --as of the boots in which the stub shows no piece
 }
 
 func newRelease(t *testing.T) *release {
@@ -26,7 +26,7 @@ func newRelease(t *testing.T) *release {
 	return &release{site: folderSite(t), dir: filepath.Join(t.TempDir(), "release")}
 }
 
-// run runs the script for the flavor tiny and wants an exit status and what it says.
+// run runs the script for the flavor tiny. It checks the exit status and the output.
 func (r *release) run(status int, says string, args ...string) {
 	r.t.Helper()
 	cmd := exec.Command("scripts/release-base", append([]string{"tiny"}, args...)...)
@@ -40,7 +40,7 @@ func (r *release) run(status int, says string, args ...string) {
 		r.t.Fatalf("release-base %q: %v, want exit status %d\n%s", args, err, status, out.String())
 	}
 	if !strings.Contains(out.String(), says) {
-		r.t.Errorf("release-base %q: no word of %q in:\n%s", args, says, out.String())
+		r.t.Errorf("release-base %q: %q is not in:\n%s", args, says, out.String())
 	}
 }
 
@@ -53,7 +53,7 @@ func (r *release) absolute(path string) string {
 	return path
 }
 
-// calls counts the calls of the stub that match.
+// calls counts the stub's calls that match.
 func (r *release) calls(pattern string) int {
 	r.t.Helper()
 	notes, err := os.ReadFile(r.dir + ".log")
@@ -63,7 +63,7 @@ func (r *release) calls(pattern string) int {
 	return len(regexp.MustCompile("(?m)"+pattern).FindAll(notes, -1))
 }
 
-// nothing is to be found where bases are published.
+// nothing checks that no base is published.
 func (r *release) nothing() {
 	r.t.Helper()
 	if _, err := os.Stat(r.to); !errors.Is(err, os.ErrNotExist) || r.calls("^base publish") > 0 {
@@ -71,8 +71,8 @@ func (r *release) nothing() {
 	}
 }
 
-// TestReleaseRefusesWhatShowsNoPiece: one boot of two is not enough, whatever
-// is skipped; and what was done is not done again.
+// TestReleaseRefusesWhatShowsNoPiece: one of two boots is not enough, whatever flags skip. The
+// script does not repeat finished work.
 func TestReleaseRefusesWhatShowsNoPiece(t *testing.T) {
 	t.Parallel()
 	r := newRelease(t)
@@ -98,15 +98,15 @@ func TestReleaseRefusesWhatShowsNoPiece(t *testing.T) {
 	if bakes, packs, disks, cds := r.calls("^bake tiny "), r.calls("^pack "), r.calls("^boot-test .*--as disk "), r.calls("^boot-test .*--as virtio-cd "); bakes != 1 || packs != 1 || disks != 1 || cds != 2 {
 		t.Errorf("baked %d times, packed %d, booted a disk %d, a CD-ROM %d times", bakes, packs, disks, cds)
 	}
-	if said := r.does("list", "--from", r.to); strings.Count(said, "\n") != 1 || !strings.Contains(said, "current") {
-		t.Errorf("published is:\n%s", said)
+	if output := r.does("list", "--from", r.to); strings.Count(output, "\n") != 1 || !strings.Contains(output, "current") {
+		t.Errorf("published is:\n%s", output)
 	}
 	if left, err := filepath.Glob(filepath.Join(r.dir, "*")); err != nil || fmt.Sprint(left) != fmt.Sprint([]string{filepath.Join(r.dir, "boots"), filepath.Join(r.dir, "lock")}) {
 		t.Errorf("left are %v (%v)", left, err)
 	}
 }
 
-// TestReleaseKeepsThree of four bases. What one has shown is not said of another.
+// TestReleaseKeepsThree of four bases. A passed boot of one base does not count for another.
 func TestReleaseKeepsThree(t *testing.T) {
 	t.Parallel()
 	versions, err := variations()
@@ -124,14 +124,14 @@ func TestReleaseKeepsThree(t *testing.T) {
 	if got := r.listed(); got != "04 current, 03 previous, 02 previous" {
 		t.Error(got)
 	}
-	r.run(2, "give the base a version of its own", "--base", versions[0], "--to", r.to) // which was removed
+	r.run(2, "give the base a version of its own", "--base", versions[0], "--to", r.to) // that version was removed
 	for _, c := range [][]string{{"--too", "x"}, {"--to"}, {}, {"--to", "x", "--boots", "usb:uefi"}, {"--to", "x", "--boots", "usb"}, {"--to", "x", "--skip", "all"}, {"--to", "x", "--expect-serial", ""}} {
 		r.run(2, "--help", c...)
 	}
 }
 
-// TestReleaseBoots a real base in a real machine: as a disk by BIOS. The stub passes
-// for the CD-ROM, which TestBootFromTheAddress boots.
+// TestReleaseBoots boots a real base in QEMU as a disk by BIOS. The stub stands for the CD-ROM,
+// which TestBootFromTheAddress boots.
 func TestReleaseBoots(t *testing.T) {
 	t.Parallel()
 	needQEMU(t)
@@ -140,7 +140,7 @@ func TestReleaseBoots(t *testing.T) {
 	r := newRelease(t)
 	r.boots = "disk"
 	ways := []string{"--base", baseDir, "--to", r.to, "--boots", "disk:bios,virtio-cd:bios"}
-	// The base tiny has no browser that could say this.
+	// The base tiny has no browser that could report this.
 	r.run(1, "lacking: piece shown, serial ^ISOFS-SHOWN", append(ways, "--expect-serial", "^ISOFS-SHOWN", "--timeout", "1s")...)
 	r.nothing()
 	r.run(0, "is published, and current", append(ways, "--timeout", bootPatience.String())...)

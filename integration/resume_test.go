@@ -17,16 +17,16 @@ import (
 	"aesthetic.computer/isofs/integration/testkit"
 )
 
-// A client is a program that downloads and is able to go on after it was cut.
-// None of them sends a validator with its Range.
+// A client is a program that downloads and can continue after a cut. None of these sends a
+// validator with its Range.
 type client struct {
-	name    string // also of its piece, so that none meets another's traces
+	name    string // also in its piece's name, so that each client has its piece
 	program string
-	// args make it load url into file, from where the file ends.
+	// args make it load url into file, and continue at the file's end.
 	args func(url, file string) []string
-	// kill is how it is ended in the middle.
+	// kill is the signal that ends it in the middle.
 	kill syscall.Signal
-	// retries says that it is not ended: it goes on by itself.
+	// retries says that the client is not killed: it continues itself.
 	retries bool
 }
 
@@ -37,7 +37,7 @@ var clients = []client{
 	{name: "curl", program: "curl", kill: syscall.SIGKILL, args: func(url, file string) []string {
 		return []string{"-q", "-sS", "-C", "-", "-o", file, url}
 	}},
-	// A killed aria2 has not written down what it has, and begins anew.
+	// A killed aria2 does not record its progress, and starts from zero.
 	{name: "aria2", program: "aria2c", kill: syscall.SIGTERM, args: func(url, file string) []string {
 		return []string{"--no-conf", "-c", "-x8", "-s8", "-k1M", "--file-allocation=none", "--disk-cache=0", "--max-tries=1",
 			"--console-log-level=warn", "--show-console-readout=false", "--summary-interval=0", "-d", filepath.Dir(file), "-o", filepath.Base(file), url}
@@ -47,7 +47,7 @@ var clients = []client{
 	}},
 }
 
-// cuts are the places at which a download is cut, by how many bytes came.
+// cuts are the places of the cuts, as numbers of bytes.
 var cuts = []struct {
 	name string
 	at   func(manifest) int64
@@ -56,22 +56,22 @@ var cuts = []struct {
 	{"in-the-slot", func(m manifest) int64 { return m.Slot + m.SlotSize/4 }},
 }
 
-// A download is one client's, cut in the middle.
+// A download is a client's download that is cut in the middle.
 type download struct {
 	t       *testing.T
 	client  client
 	piece   string
 	file    string
 	gate    *gate
-	let     int64  // bytes that the gate lets through
+	let     int64  // how many bytes the gate passes
 	path    string // in the URL
 	running *exec.Cmd
-	said    *testkit.Buffer
-	before  string // digest of the image that it began with
+	output  *testkit.Buffer
+	before  string // digest of the image of the first part
 }
 
-// downloads begins one for each client and cut and leaves them cut, each of a
-// piece of its own; by plain names, or by the addresses of the snapshots.
+// downloads starts a download for each client and cut, and cuts it. Each has its own piece. The
+// addresses are plain names, or those of the snapshots if permanent.
 func downloads(t *testing.T, s *server, from string, permanent bool) []*download {
 	t.Helper()
 	need(t, "wget", "curl", "aria2c")
@@ -79,8 +79,8 @@ func downloads(t *testing.T, s *server, from string, permanent bool) []*download
 	var all []*download
 	using := clients
 	if permanent {
-		// The server is told no more than an address, so one client of each kind
-		// will do: with one connection and with many.
+		// At a snapshot's address the server needs to know nothing of the client. One client with
+		// one connection and one with many are enough.
 		using = []client{clients[0], clients[2]}
 	}
 	for _, cut := range cuts {
@@ -105,54 +105,54 @@ func downloads(t *testing.T, s *server, from string, permanent bool) []*download
 	return all
 }
 
-// start runs the client.
+// start starts the client.
 func (d *download) start() {
 	d.t.Helper()
-	d.said = &testkit.Buffer{}
+	d.output = &testkit.Buffer{}
 	d.running = exec.Command(d.client.program, d.client.args(d.gate.url(d.path), d.file)...)
-	d.running.Stdout, d.running.Stderr = d.said, d.said
+	d.running.Stdout, d.running.Stderr = d.output, d.output
 	if err := d.running.Start(); err != nil {
 		d.t.Fatal(err)
 	}
 	cmd := d.running
 	d.t.Cleanup(func() {
-		_ = cmd.Process.Kill() // it has ended, unless the test failed
+		_ = cmd.Process.Kill() // it has ended unless the test failed
 		_ = cmd.Wait()
 	})
 }
 
-// cut waits until the client has what the gate lets through, and ends it.
+// cut waits until the client has what the gate passes, and ends the client.
 func (d *download) cut() {
 	d.t.Helper()
 	select {
 	case <-d.gate.spent:
 	case <-time.After(patience):
-		d.t.Fatalf("%s: it did not come to the cut\n%s", d.piece, d.said.String())
+		d.t.Fatalf("%s: it did not come to the cut\n%s", d.piece, d.output.String())
 	}
 	if d.client.retries {
-		return // still held at the gate
+		return // the gate still holds it
 	}
-	// What the gate let through is in sockets and buffers, and then in the file.
+	// Sockets and buffers hold some of what the gate passed.
 	want := d.let - 1<<20
 	if d.client.program == "aria2c" {
-		// It closes connections of which it has not read all.
+		// It closes some connections before it has read all.
 		want = d.let / 2
 	}
 	deadline := time.Now().Add(patience)
 	for onDisk(d.file) < want {
 		if time.Now().After(deadline) {
-			d.t.Fatalf("%s: the file has %d bytes and gets no more\n%s", d.piece, onDisk(d.file), d.said.String())
+			d.t.Fatalf("%s: the file stays at %d bytes\n%s", d.piece, onDisk(d.file), d.output.String())
 		}
 		time.Sleep(10 * time.Millisecond)
 	}
 	if err := d.running.Process.Signal(d.client.kill); err != nil {
-		d.t.Fatalf("%s: %v\n%s", d.piece, err, d.said.String())
+		d.t.Fatalf("%s: %v\n%s", d.piece, err, d.output.String())
 	}
 	_ = d.running.Wait() // killed
 	d.gate.release()
 }
 
-// onDisk is how much of a file is written; holes do not count.
+// onDisk is how many bytes of a file are allocated. Holes do not count.
 func onDisk(path string) int64 {
 	var st syscall.Stat_t
 	if syscall.Stat(path, &st) != nil {
@@ -161,7 +161,7 @@ func onDisk(path string) int64 {
 	return st.Blocks * 512
 }
 
-// resume lets the client go on and returns its exit status.
+// resume lets the client continue and returns its exit status.
 func (d *download) resume() int {
 	d.t.Helper()
 	if d.client.retries {
@@ -169,23 +169,22 @@ func (d *download) resume() int {
 	} else {
 		d.start()
 	}
-	_ = d.running.Wait() // the status is read below
+	_ = d.running.Wait() // the exit status has the result
 	return d.running.ProcessState.ExitCode()
 }
 
-// resumeWhole lets the client go on; the file must become the image that it
-// began with.
+// resumeWhole lets the client continue. The file must become the image of its first part.
 func (d *download) resumeWhole() {
 	d.t.Helper()
 	if status := d.resume(); status != 0 {
-		d.t.Errorf("%s: exit status %d\n%s", d.piece, status, d.said.String())
+		d.t.Errorf("%s: exit status %d\n%s", d.piece, status, d.output.String())
 	}
 	if sum := fileSum(d.t, d.file); sum != d.before {
-		d.t.Errorf("%s: the file has %s, the image it began with %s\n%s", d.piece, sum, d.before, d.said.String())
+		d.t.Errorf("%s: the file has %s, the image it began with %s\n%s", d.piece, sum, d.before, d.output.String())
 	}
 }
 
-// digest is the SHA-256 of the image that a piece has now.
+// digest is the SHA-256 of the piece's current image.
 func (s *server) digest(piece string) string {
 	s.t.Helper()
 	resp, _ := s.request(http.MethodHead, "/"+piece+"-os.iso", "User-Agent: probe")
@@ -196,8 +195,7 @@ func (s *server) digest(piece string) string {
 	return hex.EncodeToString(raw)
 }
 
-// rebundle gives every piece another bundle and waits until it is what a
-// client that comes now gets.
+// rebundle gives every piece another bundle. It waits until a new client gets it.
 func rebundle(t *testing.T, s *server, from string, all []*download) {
 	t.Helper()
 	for _, d := range all {
@@ -208,18 +206,12 @@ func rebundle(t *testing.T, s *server, from string, all []*download) {
 
 func awaitNew(t *testing.T, s *server, all []*download) {
 	t.Helper()
-	deadline := time.Now().Add(patience)
 	for _, d := range all {
-		for s.digest(d.piece) == d.before {
-			if time.Now().After(deadline) {
-				t.Fatalf("%s: the new bundle is not seen", d.piece)
-			}
-			time.Sleep(20 * time.Millisecond)
-		}
+		testkit.Eventually(t, d.piece+": the new bundle", func() bool { return s.digest(d.piece) != d.before })
 	}
 }
 
-// TestResume cuts downloads and lets them go on; nothing else happens.
+// TestResume cuts downloads and lets them continue, with no other change.
 func TestResume(t *testing.T) {
 	t.Parallel()
 	from := pieces(t, nil)
@@ -229,7 +221,7 @@ func TestResume(t *testing.T) {
 	}
 }
 
-// TestResumeIsOneImage has each piece bundled anew while it is downloaded.
+// TestResumeIsOneImage: each piece gets a new bundle during its download.
 func TestResumeIsOneImage(t *testing.T) {
 	t.Parallel()
 	for _, permanent := range []bool{false, true} {
@@ -246,8 +238,7 @@ func TestResumeIsOneImage(t *testing.T) {
 	}
 }
 
-// TestResumeAfterRestart kills isofs as well: which client began with which
-// image outlives it.
+// TestResumeAfterRestart also kills isofs. It must still have which client began with which image.
 func TestResumeAfterRestart(t *testing.T) {
 	t.Parallel()
 	from := pieces(t, nil)
@@ -262,9 +253,8 @@ func TestResumeAfterRestart(t *testing.T) {
 	}
 }
 
-// TestResumeOfWhatIsGone: when the image that a download began with is kept no
-// more, the client fails and the part stays what it was: no mixture that passes
-// for an image, ever.
+// TestResumeOfWhatIsGone: isofs has removed the image of a download's first part. The client fails,
+// and its part stays unchanged. It never becomes a mixture.
 func TestResumeOfWhatIsGone(t *testing.T) {
 	t.Parallel()
 	for _, permanent := range []bool{false, true} {
@@ -284,7 +274,7 @@ func TestResumeOfWhatIsGone(t *testing.T) {
 	}
 }
 
-// resumeRefused lets the client go on, which has to fail with the part as it was.
+// resumeRefused lets the client continue. It must fail, with its part unchanged.
 func (d *download) resumeRefused(s *server) {
 	d.t.Helper()
 	part, err := os.ReadFile(d.file)
@@ -293,15 +283,15 @@ func (d *download) resumeRefused(s *server) {
 	}
 	status := d.resume()
 	if d.client.program == "aria2c" && !strings.HasPrefix(d.path, "/s/") {
-		// It asks like one that begins, so it cannot be refused without refusing
-		// those too. But it is told the digest of what it gets, and checks it.
+		// Its requests look like those of a new client, so isofs cannot refuse them. But isofs
+		// sends the digest of its image, and aria2 compares it.
 		const checksumError = 32
-		// Only if none of its connections had come to the slot yet, what it gets is the present image, whole.
+		// If no connection had reached the slot, the result is the current image, whole.
 		m := readManifest(d.t)
 		ofSlot := part[min(m.Slot, int64(len(part))):min(m.Slot+m.SlotSize, int64(len(part)))]
 		whole := status == 0 && len(bytes.Trim(ofSlot, "\x00")) == 0 && fileSum(d.t, d.file) == s.digest(d.piece)
 		if status != checksumError && !whole {
-			d.t.Errorf("%s: exit status %d, not %d\n%s", d.piece, status, checksumError, d.said.String())
+			d.t.Errorf("%s: exit status %d, not %d\n%s", d.piece, status, checksumError, d.output.String())
 		}
 		return
 	}
@@ -310,13 +300,13 @@ func (d *download) resumeRefused(s *server) {
 		d.t.Fatal(err)
 	}
 	if status == 0 {
-		d.t.Errorf("%s: exit status 0 for an image that is gone\n%s", d.piece, d.said.String())
+		d.t.Errorf("%s: exit status 0 for an image that was removed\n%s", d.piece, d.output.String())
 	}
-	// wget's retry may write out what it had in memory when it was cut.
+	// wget's retry may write bytes that it had in memory at the cut.
 	if !bytes.HasPrefix(now, part) || len(now) > len(part) && !d.client.retries {
-		d.t.Errorf("%s: the part was changed from %d to %d bytes\n%s", d.piece, len(part), len(now), d.said.String())
+		d.t.Errorf("%s: the part was changed from %d to %d bytes\n%s", d.piece, len(part), len(now), d.output.String())
 	}
-	if !strings.HasPrefix(d.path, "/s/") && d.client.program == "wget" && !strings.Contains(d.said.String(), "412") {
-		d.t.Errorf("%s: it was not told 412\n%s", d.piece, d.said.String())
+	if !strings.HasPrefix(d.path, "/s/") && d.client.program == "wget" && !strings.Contains(d.output.String(), "412") {
+		d.t.Errorf("%s: it did not get a 412\n%s", d.piece, d.output.String())
 	}
 }

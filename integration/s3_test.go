@@ -15,8 +15,8 @@ import (
 	"aesthetic.computer/isofs/integration/s3test"
 )
 
-// bucket is a real S3 server that has the base, uploaded in parts, and the
-// flags to serve it by. The credentials come from the environment.
+// bucket is a real S3 server with the base, uploaded in parts, and the flags to serve it. The
+// credentials come from the environment.
 func bucket(t *testing.T) (*s3test.Server, []string) {
 	t.Helper()
 	b := s3test.Start(t)
@@ -32,8 +32,8 @@ func bucket(t *testing.T) (*s3test.Server, []string) {
 	return b, []string{"--base", "s3://" + s3test.Bucket + "/tiny", "--s3-endpoint", b.Endpoint()}
 }
 
-// An image from a bucket is the one that is packed from a folder, also if the
-// server is killed and started again while it is downloaded.
+// TestBaseInABucket: an image from a bucket equals the one that pack makes from a folder. So it
+// does if the server is killed and restarted during the download.
 func TestBaseInABucket(t *testing.T) {
 	b, flags := bucket(t)
 	dir := pieces(t, nil)
@@ -64,8 +64,8 @@ func TestBaseInABucket(t *testing.T) {
 	}
 }
 
-// While the server is away, what is cached is served; a wrong object in its
-// place is not; and when all is as it was, all is served.
+// TestBucketFails: without the server isofs serves cached blocks. It does not serve a wrong object
+// in the base's place. After the repair it serves everything.
 func TestBucketFails(t *testing.T) {
 	b, flags := bucket(t)
 	right, err := os.ReadFile(filepath.Join(baseDir, "base.iso"))
@@ -92,26 +92,27 @@ func TestBucketFails(t *testing.T) {
 	s.all()
 }
 
-// A public bucket needs no credentials, and one that is not says so.
+// TestBucketAnonymously: a public bucket needs no credentials. For another one isofs says that it
+// is not public.
 func TestBucketAnonymously(t *testing.T) {
 	b, flags := bucket(t)
 	pack := func() (int, string) {
 		dir := readable(t)
-		status, _, said := isofsCommand(t, nil, append([]string{"pack", "notepat", "-o", filepath.Join(dir, "x.iso"), "--state", filepath.Join(dir, "state"),
+		status, _, stderr := isofsCommand(t, nil, append([]string{"pack", "notepat", "-o", filepath.Join(dir, "x.iso"), "--state", filepath.Join(dir, "state"),
 			"--s3-anonymous"}, flags...)...)
-		return status, said
+		return status, stderr
 	}
-	if status, said := pack(); status == 0 || !strings.Contains(said, "is not public") {
-		t.Errorf("status %d: %s", status, said)
+	if status, stderr := pack(); status == 0 || !strings.Contains(stderr, "is not public") {
+		t.Errorf("status %d: %s", status, stderr)
 	}
 	b.Publish(true)
-	if status, said := pack(); status != 0 {
-		t.Errorf("status %d: %s", status, said)
+	if status, stderr := pack(); status != 0 {
+		t.Errorf("status %d: %s", status, stderr)
 	}
 }
 
-// A presigned URL is of one object, so manifest and image are named one by one.
-// Nothing that is signed is told.
+// TestBaseByPresignedURLs: a presigned URL is of one object, so flags name manifest and image
+// separately. No output contains the signature.
 func TestBaseByPresignedURLs(t *testing.T) {
 	b, _ := bucket(t)
 	manifest, image := b.Presign("tiny/manifest.json", 0), b.Presign("tiny/base.iso", 0)
@@ -122,8 +123,8 @@ func TestBaseByPresignedURLs(t *testing.T) {
 	}
 }
 
-// Flags of S3 that are wrong are refused before anything is opened, and a
-// presigned URL alone is no folder.
+// TestBucketFlags: isofs refuses wrong S3 flags before it opens anything. A single presigned URL is
+// not a folder.
 func TestBucketFlags(t *testing.T) {
 	for _, c := range []struct{ base, flag, word string }{
 		{"s3://b/x", "--s3-endpoint=localhost:9000", "--s3-endpoint"},
@@ -131,9 +132,9 @@ func TestBucketFlags(t *testing.T) {
 		{"http://127.0.0.1:1/x?X-Amz-Signature=hush", "--s3-anonymous", "one by one"},
 		{"http://127.0.0.1:1/manifest.json?X-Amz-Signature=hush", "--s3-anonymous", "base.iso"},
 	} {
-		status, _, said := isofsCommand(t, nil, "pack", "notepat", "-o", filepath.Join(t.TempDir(), "x"), "--base", c.base, c.flag)
-		if status != 2 || !strings.Contains(said, c.word) || strings.Contains(said, "hush") {
-			t.Errorf("%s %s: status %d: %s", c.base, c.flag, status, said)
+		status, _, stderr := isofsCommand(t, nil, "pack", "notepat", "-o", filepath.Join(t.TempDir(), "x"), "--base", c.base, c.flag)
+		if status != 2 || !strings.Contains(stderr, c.word) || strings.Contains(stderr, "hush") {
+			t.Errorf("%s %s: status %d: %s", c.base, c.flag, status, stderr)
 		}
 	}
 }

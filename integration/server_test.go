@@ -20,7 +20,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// patience bounds every wait; nothing is measured by it.
+// patience bounds every wait. No test measures time with it.
 const patience = 60 * time.Second
 
 // A server is a running isofs serve.
@@ -30,15 +30,15 @@ type server struct {
 	dir   string // state, mount and run are in it
 	addr  string // of nginx
 	args  []string
-	as    *syscall.Credential // nil: who runs the test
+	as    *syscall.Credential // nil: the user that runs the test
 	cmd   *exec.Cmd
 	log   *testkit.Buffer
 	ended chan struct{}
 	err   error // set before ended is closed
 }
 
-// serve starts isofs serve on a mount and a port of its own, with more flags,
-// and stops it when the test ends.
+// serve starts isofs serve with more flags, on a new mount and port, and stops it when the test
+// ends.
 func serve(t *testing.T, flags ...string) *server {
 	t.Helper()
 	need(t, "nginx")
@@ -47,7 +47,7 @@ func serve(t *testing.T, flags ...string) *server {
 	return s
 }
 
-// newServer is serve that is not started yet.
+// newServer is serve without the start.
 func newServer(t *testing.T, flags ...string) *server {
 	t.Helper()
 	dir, err := os.MkdirTemp(workDir, "serve-")
@@ -65,14 +65,14 @@ func newServer(t *testing.T, flags ...string) *server {
 	}, flags...)
 	t.Cleanup(func() {
 		s.stop()
-		// Whatever happened, no mount is left behind.
+		// No mount stays, whatever happened.
 		for unix.Unmount(s.mount(), unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW) == nil {
 		}
 		if s.log != nil && strings.Contains(s.log.String(), "WARNING: DATA RACE") {
 			t.Error("the race detector found something in isofs")
 		}
 		if t.Failed() && s.log != nil {
-			t.Logf("isofs said:\n%s", s.log.String())
+			t.Logf("the output of isofs:\n%s", s.log.String())
 		}
 		os.RemoveAll(dir)
 	})
@@ -83,7 +83,7 @@ func (s *server) path(name string) string { return filepath.Join(s.dir, name) }
 func (s *server) mount() string           { return s.path("mnt") }
 func (s *server) url(path string) string  { return "http://" + s.addr + path }
 
-// start runs the program until it answers.
+// start runs the program, and waits until it answers.
 func (s *server) start() {
 	s.t.Helper()
 	s.launch()
@@ -115,7 +115,7 @@ func (s *server) launch() {
 		s.cmd.SysProcAttr = &syscall.SysProcAttr{Credential: s.as}
 		s.cmd.Dir = s.dir
 	}
-	// Helpers that inherited the output must not keep Wait from returning.
+	// Helpers that inherited the output must not delay Wait.
 	s.cmd.WaitDelay = time.Second
 	if err := s.cmd.Start(); err != nil {
 		s.t.Fatal(err)
@@ -157,7 +157,7 @@ func (s *server) wait() {
 	}
 }
 
-// get fetches a path whole; header lines are "Name: value".
+// get fetches a path whole. Header lines are "Name: value".
 func (s *server) get(path string, header ...string) (*http.Response, []byte) {
 	s.t.Helper()
 	return s.request(http.MethodGet, path, header...)
@@ -187,8 +187,8 @@ func (s *server) request(method, path string, header ...string) (*http.Response,
 	return resp, body
 }
 
-// bodyOf is io.ReadAll with room for the whole body from the first: an image
-// is not copied again and again while it comes.
+// bodyOf is io.ReadAll with room for the whole body from the start, so that an image is copied
+// once.
 func bodyOf(resp *http.Response) ([]byte, error) {
 	var body bytes.Buffer
 	if resp.ContentLength > 0 && resp.Request.Method != http.MethodHead {
@@ -203,12 +203,12 @@ var noRedirects = &http.Client{
 	CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 }
 
-// hosts counts the loopback addresses that were given away.
+// hosts counts the loopback addresses that freeAddress returned.
 var hosts atomic.Uint32
 
-// freeAddress returns a loopback address that nobody listens on, nor will: each
-// caller has a host of his own. On 127.0.0.1 every connection that a test makes
-// may take the port before isofs listens on it.
+// freeAddress returns a loopback address on which no other program listens or will listen: each
+// caller gets its own host. On 127.0.0.1 any connection of a test could take the port before isofs
+// does.
 func freeAddress(t *testing.T) string {
 	t.Helper()
 	n := hosts.Add(1)
@@ -220,7 +220,7 @@ func freeAddress(t *testing.T) string {
 	return l.Addr().String()
 }
 
-// readable makes a folder that the user that root's isofs runs as can enter.
+// readable makes a folder that the user of root's isofs can enter.
 func readable(t *testing.T) string {
 	t.Helper()
 	dir, err := os.MkdirTemp(workDir, "dir-")

@@ -10,11 +10,11 @@ import (
 	"aesthetic.computer/isofs/integration/testkit"
 )
 
-// A unit is what the files of a service say, of each setting all values.
+// A unit is the settings of a service's files. Each setting has all of its values.
 type unit map[string][]string
 
-// readUnit reads a unit with what is laid over it. Those of /etc, which pages
-// tell to write, are judged by systemd itself.
+// readUnit reads a unit and its drop-ins. systemd itself checks the units in /etc, which the pages
+// say to write.
 func readUnit(name string) (unit, error) {
 	u := unit{}
 	path := "/etc/systemd/system/" + name + ".service"
@@ -37,7 +37,7 @@ func readUnit(name string) (unit, error) {
 	return u, nil
 }
 
-// last is the setting that counts where there can be one only.
+// last is the last value of a setting, which counts if only one can.
 func (u unit) last(key string) string {
 	if values := u[key]; len(values) > 0 {
 		return values[len(values)-1]
@@ -45,14 +45,14 @@ func (u unit) last(key string) string {
 	return ""
 }
 
-// runs reports whether the process of PIDFile is there. nginx -t leaves an empty one.
+// runs reports whether the process of PIDFile runs. nginx -t leaves an empty file.
 func (u unit) runs() bool {
 	text, _ := os.ReadFile(u.last("PIDFile"))
 	pid, err := strconv.Atoi(strings.TrimSpace(string(text)))
 	return err == nil && isRunning(pid)
 }
 
-// systemctl does what systemd would, as there is none in the name space.
+// systemctl does the work of systemd, which does not run in the name space.
 func (r *reader) systemctl(at, verb, name string) bool {
 	if verb == "daemon-reload" {
 		return true
@@ -106,8 +106,8 @@ func (r *reader) execs(at string, lines []string) bool {
 	return true
 }
 
-// unitCommand is what a line of a unit is run by, so that it has the user, the
-// directories, the credentials and no more of the environment than by systemd.
+// unitCommand returns the prefix of a unit's line that gives it the user, the directories, the
+// credentials and the environment that systemd would.
 func (r *reader) unitCommand(name string, u unit) string {
 	env := "env -i PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin LANG=C.UTF-8"
 	for _, value := range u["Environment"] {

@@ -27,12 +27,12 @@ type running struct {
 	who       *person
 	pid       int
 	log       string
-	addresses []string // of the web server, as http://127.0.0.1:8080; none: it only mounts
-	mount     string   // only if there is no web server
+	addresses []string // of the web server, as http://127.0.0.1:8080; empty: it only mounts
+	mount     string   // only without a web server
 }
 
-// said is what it showed: the beginning and the end of it.
-func (s *running) said() string {
+// output is the beginning and the end of its output.
+func (s *running) output() string {
 	const most = 3000
 	text, _ := os.ReadFile(s.log)
 	if len(text) > 2*most {
@@ -49,7 +49,7 @@ var (
 	configured    = regexp.MustCompile(`--config[ =](\S+)`)
 )
 
-// serves stops what serves, starts what a page says, waits until it serves, and judges it.
+// serves stops the running command, starts the page's, waits until it serves, and checks it.
 func (r *reader) serves(at string, who *person, c typed) bool {
 	if !r.stop(at) {
 		return false
@@ -66,10 +66,10 @@ func (r *reader) serves(at string, who *person, c typed) bool {
 	return r.start(s, m[1]+"exec "+m[2])
 }
 
-// start runs a shell's text in the background, until it serves.
+// start runs a shell's text in the background, and waits until it serves.
 func (r *reader) start(s *running, text string) bool {
 	dir := filepath.Join(scratch, "running")
-	entries, _ := os.ReadDir(dir) // the first time there is none
+	entries, _ := os.ReadDir(dir) // it does not exist the first time
 	s.log = filepath.Join(dir, fmt.Sprintf("%d.log", len(entries)))
 	if err := errors.Join(os.MkdirAll(dir, 0o777), os.Chmod(dir, 0o777)); err != nil {
 		r.t.Fatal(err)
@@ -109,7 +109,7 @@ func (s *running) isUp() bool {
 	return true
 }
 
-// stop ends what serves, as an operator does, and looks whether it went well.
+// stop ends the running command as an operator does, and checks that it ended well.
 func (r *reader) stop(at string) bool {
 	s := r.running
 	if s == nil {
@@ -117,7 +117,7 @@ func (r *reader) stop(at string) bool {
 	}
 	demo := strings.Contains(s.line, "make demo")
 	target, signal := s.pid, syscall.SIGTERM
-	if demo { // by ctrl-C, as it says
+	if demo { // by ctrl-C, as its output says
 		target, signal = -s.pid, syscall.SIGINT
 	}
 	if err := syscall.Kill(target, signal); err != nil && !errors.Is(err, syscall.ESRCH) {
@@ -127,7 +127,7 @@ func (r *reader) stop(at string) bool {
 	switch {
 	case err != nil:
 		return r.fails(s.at, "%s does not end: %v", s.line, err)
-	case demo && !strings.Contains(s.said(), "stopped and unmounted"), !demo && status != 0:
+	case demo && !strings.Contains(s.output(), "stopped and unmounted"), !demo && status != 0:
 		return r.fails(s.at, "%s ended with status %d before %s", s.line, status, at)
 	}
 	r.running = nil
@@ -143,7 +143,7 @@ func (r *reader) stop(at string) bool {
 	return true
 }
 
-// addressesOf is where a command says that it listens, or its settings do.
+// addressesOf returns where a command, or its settings, say that it listens.
 func addressesOf(line string) []string {
 	listen, config := []string{"127.0.0.1:8080"}, "/etc/isofs.toml"
 	if m := configured.FindStringSubmatch(line); m != nil {
@@ -171,7 +171,7 @@ func addressesOf(line string) []string {
 			host = "::1"
 		}
 		address := "http://" + net.JoinHostPort(host, port)
-		// The certificate has the name.
+		// The certificate is for the name.
 		if m := named.FindStringSubmatch(line); m != nil && strings.Contains(line, "--tls-cert") {
 			address = "https://" + net.JoinHostPort(m[1], port)
 		}
@@ -180,8 +180,8 @@ func addressesOf(line string) []string {
 	return addresses
 }
 
-// judge looks at what is served: the image has the digest that is beside it, is
-// the one that is packed, and can be had in parts.
+// judge checks the served image. Its sidecar and isofs pack must give its digest, and a range of it
+// must be right.
 func (r *reader) judge(s *running) bool {
 	if s.mount != "" {
 		f, err := os.Open(filepath.Join(s.mount, "notepat-os.iso"))
@@ -210,12 +210,12 @@ func (r *reader) judgeAt(url string, all bool) error {
 	if err := fetched(&listed, url+".sha256", http.StatusOK, ""); err != nil || !all {
 		return err
 	}
-	// First: who has begun to download an image is given the rest of that one.
+	// The first request starts a download, so isofs sends later ranges from the same image.
 	sum := sha256.New()
 	if err := fetched(sum, url, http.StatusOK, ""); err != nil {
 		return err
 	}
-	const from, to = 1<<20 - 10, 1<<20 + 9 // over the border of two blocks
+	const from, to = 1<<20 - 10, 1<<20 + 9 // across the border of two blocks
 	if err := fetched(&part, url, http.StatusPartialContent, fmt.Sprintf("bytes=%d-%d", from, to)); err != nil {
 		return err
 	}
@@ -233,13 +233,13 @@ func (r *reader) judgeAt(url string, all bool) error {
 		return fmt.Errorf("the image has the SHA-256 %s; .sha256 says %s", got, listed.String())
 	case !bytes.Equal(part.Bytes(), packed.Bytes()):
 		return errors.New("a range is not that part of the image")
-	case got != r.image && !r.signed && !answers(url+".asc"): // what is signed has a signature in it, too
+	case got != r.image && !r.signed && !answers(url+".asc"): // a signed image contains a signature, and differs
 		return fmt.Errorf("the image has the SHA-256 %s; isofs pack makes %s", got, r.image)
 	}
 	return nil
 }
 
-// fetched copies what is at an address, or a span of it.
+// fetched copies what an address sends, or a span of it.
 func fetched(to io.Writer, url string, status int, span string) error {
 	req, err := http.NewRequest(http.MethodGet, url, nil)
 	if err != nil {
@@ -254,7 +254,7 @@ func fetched(to io.Writer, url string, status int, span string) error {
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode != status {
-		body, _ := io.ReadAll(io.LimitReader(resp.Body, 200)) // of what it is about, the status says enough
+		body, _ := io.ReadAll(io.LimitReader(resp.Body, 200)) // for the message; the status says enough
 		return fmt.Errorf("%s: %s: %s", url, resp.Status, body)
 	}
 	_, err = io.Copy(to, resp.Body)

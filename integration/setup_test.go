@@ -13,7 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// build makes isofs in a folder, and a base by it.
+// build makes isofs in a folder, and a base with it.
 func build(dir string) error {
 	isofs = filepath.Join(dir, "isofs")
 	if err := buildProgram(isofs, fmt.Sprintf("-race=%t", *thorough)); err != nil {
@@ -27,12 +27,12 @@ func build(dir string) error {
 	if err := os.MkdirAll(filepath.Dir(baseDir), 0o755); err != nil {
 		return err
 	}
-	// A copy, since the user that isofs runs as need not be able to enter the tree.
+	// This is a copy, since the user that isofs runs as may be unable to enter the tree.
 	return command("cp", "-R", "--sparse=always", filepath.Join(kept.dir, kept.place), baseDir)
 }
 
-// buildProgram builds isofs, without what Git says of the commit: the same source
-// makes the same program.
+// buildProgram builds isofs without Git's data about the commit, so that the same source makes the
+// same program.
 func buildProgram(path, race string) error {
 	return command("go", "build", race, "-buildvcs=false", "-o", path, "aesthetic.computer/isofs/cmd/isofs")
 }
@@ -40,12 +40,12 @@ func buildProgram(path, race string) error {
 // A kept is a base in a folder of build/.
 type kept struct {
 	dir   string
-	place string // of the base in it: flavor, architecture, version
+	place string // the base's path in it: flavor, architecture, version
 }
 
-// keptBase is the base that this isofs baked, now or in an earlier run: the same
-// program bakes the same base of the same packages, so it is baked again only by
-// another one, or where apt knows of others, or where they are not kept any more.
+// keptBase returns the base that this isofs baked, now or in an earlier run. The same program and
+// packages make the same base. So a bake runs only for another program, for new lists of apt, or if
+// the packages are not kept.
 func keptBase() (kept, error) {
 	sum, err := recipeSum()
 	if err != nil {
@@ -75,7 +75,7 @@ func keptBase() (kept, error) {
 	return k, err
 }
 
-// bakeInto bakes a base into a folder of all, in which it is then the only one.
+// bakeInto bakes a base into a folder of all, and removes other bases from all.
 func bakeInto(all, dir string) error {
 	if err := errors.Join(os.RemoveAll(all), os.MkdirAll(all, 0o755)); err != nil {
 		return err
@@ -84,7 +84,7 @@ func bakeInto(all, dir string) error {
 	if err != nil {
 		return err
 	}
-	// Under another name first: half a base is none.
+	// The folder has another name at first, since a killed bake leaves half a base.
 	half, err := os.MkdirTemp(all, "half-")
 	if err != nil {
 		return err
@@ -96,13 +96,13 @@ func bakeInto(all, dir string) error {
 	return errors.Join(os.Chmod(half, 0o755), os.Rename(half, dir))
 }
 
-// packagesDir is where a bake has downloaded its packages. They are kept from run to run.
+// packagesDir is where a bake has downloaded its packages. They stay from run to run.
 func packagesDir() (string, error) {
 	dir, err := os.UserCacheDir()
 	return filepath.Join(dir, "isofs", "bake", "debs"), err
 }
 
-// recipeSum is a hash of isofs and of the lists by which apt finds packages.
+// recipeSum is a hash of isofs and of the lists in which apt finds packages.
 func recipeSum() (string, error) {
 	lists, err := filepath.Glob("/var/lib/apt/lists/*Release")
 	if err != nil {
@@ -123,13 +123,13 @@ func recipeSum() (string, error) {
 	return fmt.Sprintf("%x", h.Sum(nil))[:16], nil
 }
 
-// adopt has processes whose parents were killed become children of this one,
-// and not of init: what they cost is counted as well.
+// adopt makes orphaned processes children of this one instead of init's, so that their cost counts
+// too.
 func adopt() error {
 	return unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 }
 
-// reap waits for those that have ended.
+// reap waits for the adopted processes that have ended.
 func reap() {
 	for {
 		if pid, err := unix.Wait4(-1, nil, unix.WNOHANG, nil); pid <= 0 || err != nil {
@@ -138,8 +138,8 @@ func reap() {
 	}
 }
 
-// raceOptions are those of the race detector in isofs: by default each process of
-// it sleeps for a second before it ends, and the tests start hundreds.
+// raceOptions shortens the race detector's wait at the end of each isofs. By default each process
+// sleeps for a second, and the tests start hundreds.
 func raceOptions() error {
 	return os.Setenv("GORACE", strings.TrimSpace("atexit_sleep_ms=50 "+os.Getenv("GORACE")))
 }

@@ -12,27 +12,26 @@ import (
 	"time"
 )
 
-// A person types commands at one shell, whose folder, variables and jobs stay
-// from one to the next.
+// A person types commands at one shell. Its folder, variables and jobs stay from one command to the
+// next.
 type person struct {
 	t      *testing.T
 	name   string
-	log    string // file of all that was shown
+	log    string // the file with all output
 	input  *os.File
 	status *bufio.Reader
 	cmd    *exec.Cmd
 }
 
-// sitDown reads commands from descriptor 3, each up to a zero, and tells by
-// descriptor 4 how each ended. Jobs have process groups of their own (-m), as
-// those of a terminal have.
+// sitDown reads commands from descriptor 3, each up to a zero byte. It writes their exit statuses
+// to descriptor 4. Jobs have their own process groups (-m), as in a terminal.
 const sitDown = `set -m
 while IFS= read -r -d '' typed <&3; do
   eval "$typed" </dev/null 3<&- 4>&-
   printf '%d\n' "$?" >&4
 done`
 
-// commandPatience bounds one command: a bake, or a build.
+// commandPatience bounds one command, for example a bake or a build.
 const commandPatience = 5 * time.Minute
 
 // newPerson starts a shell in a folder.
@@ -41,26 +40,26 @@ func newPerson(t *testing.T, name, dir, log string, env []string, as *syscall.Cr
 	p := &person{t: t, name: name, log: log}
 	fromTest, input, err1 := os.Pipe()
 	status, toTest, err2 := os.Pipe()
-	said, err3 := os.OpenFile(log, os.O_CREATE|os.O_APPEND|os.O_RDWR, 0o666)
+	output, err3 := os.OpenFile(log, os.O_CREATE|os.O_APPEND|os.O_RDWR, 0o666)
 	if err1 != nil || err2 != nil || err3 != nil {
 		t.Fatal(err1, err2, err3)
 	}
 	p.input, p.status = input, bufio.NewReader(status)
 	p.cmd = exec.Command("bash", "--noprofile", "--norc", "-c", sitDown)
 	p.cmd.Dir, p.cmd.Env = dir, env
-	p.cmd.Stdout, p.cmd.Stderr = said, said
+	p.cmd.Stdout, p.cmd.Stderr = output, output
 	p.cmd.ExtraFiles = []*os.File{fromTest, toTest}
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Credential: as, Setpgid: true}
 	if err := p.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	for _, f := range []*os.File{fromTest, toTest, said} {
+	for _, f := range []*os.File{fromTest, toTest, output} {
 		f.Close()
 	}
 	return p
 }
 
-// types runs a command and returns what it showed, and its exit status.
+// types runs a command and returns its output and its exit status.
 func (p *person) types(command string) (shown string, status int, err error) {
 	before, err := os.Stat(p.log)
 	if err != nil {
@@ -86,7 +85,7 @@ func (p *person) types(command string) (shown string, status int, err error) {
 	return string(all[min(int(before.Size()), len(all)):]), status, err
 }
 
-// must is types for what the test itself needs.
+// must is types for commands of the test itself.
 func (p *person) must(command string) string {
 	p.t.Helper()
 	shown, status, err := p.types(command)
@@ -99,5 +98,5 @@ func (p *person) must(command string) string {
 // leave ends the shell.
 func (p *person) leave() {
 	p.input.Close()
-	_ = p.cmd.Wait() // what its last command returned was looked at
+	_ = p.cmd.Wait() // the status is that of its last command, which was checked
 }

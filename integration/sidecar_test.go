@@ -18,8 +18,7 @@ import (
 	"time"
 )
 
-// A relay passes requests on to a server, and counts the bodies of the answers
-// by their path.
+// A relay passes requests to a server. It counts the bytes of the answers by path.
 type relay struct {
 	*httptest.Server
 	mu   sync.Mutex
@@ -53,16 +52,16 @@ type counter struct {
 }
 
 func (c *counter) Write(p []byte) (int, error) {
-	c.count(len(p)) // before the client can have them
+	c.count(len(p)) // before the client has them
 	return c.ResponseWriter.Write(p)
 }
 
-// liarAnswers is how often a liar lies. zsync asks for a block that is wrong
-// again and again, for as long as somebody answers.
+// liarAnswers is how often a liar lies. zsync requests a wrong block again and again, as long as a
+// server answers.
 const liarAnswers = 100
 
-// newLiar serves a file with some of its bytes changed, wherever it is asked
-// for, and what else there is from a server that does not lie.
+// newLiar serves a file with some bytes changed, at every path of an image. Everything else comes
+// from an honest server.
 func newLiar(t *testing.T, path string, honest *server, flipped ...int64) *httptest.Server {
 	t.Helper()
 	data, err := os.ReadFile(path)
@@ -104,8 +103,7 @@ func sameFile(t *testing.T, got, want string) {
 	}
 }
 
-// changedBlocks is how many bytes of a file lie in blocks that another one does
-// not have.
+// changedBlocks is how many bytes of a file are in blocks that another file does not have.
 func changedBlocks(t *testing.T, of, against string, size int) int64 {
 	t.Helper()
 	have := map[string]bool{}
@@ -128,8 +126,8 @@ func changedBlocks(t *testing.T, of, against string, size int) int64 {
 	return n
 }
 
-// twoPieces serves two pieces, has the images of both as files, and knows the
-// second's own path.
+// twoPieces serves two pieces, and has both images as files. path is the address of the second
+// image's snapshot.
 func twoPieces(t *testing.T, flags ...string) (s *server, first, second, path string) {
 	t.Helper()
 	from := pieces(t, nil)
@@ -144,7 +142,7 @@ func twoPieces(t *testing.T, flags ...string) (s *server, first, second, path st
 	return s, filepath.Join(dir, "first-os.iso"), filepath.Join(dir, "second-os.iso"), "/s/" + resp.Header.Get("X-Isofs-Snapshot") + "/second-os.iso"
 }
 
-// TestZsync: whoever has the image of one piece fetches of another what differs.
+// TestZsync: a client with one piece's image fetches only what differs in another's.
 func TestZsync(t *testing.T) {
 	t.Parallel()
 	need(t, "zsync", "zsyncmake", "curl")
@@ -154,7 +152,7 @@ func TestZsync(t *testing.T) {
 		t.Fatalf("%s, %s", resp.Status, resp.Header.Get("Content-Type"))
 	}
 	t.Run("is that of zsyncmake", func(t *testing.T) {
-		// The downloaded file has the time of its arrival.
+		// curl gives the downloaded file the time of its arrival.
 		modified, err := http.ParseTime(must(t, "sh", "-c", "curl -sSI "+s.url(path)+" | sed -n 's/^Last-Modified: \\(.*\\)\\r/\\1/p' | tr -d '\\n'"))
 		if err != nil {
 			t.Fatal(err)
@@ -180,7 +178,7 @@ func TestZsync(t *testing.T) {
 			t.Errorf("%d bytes of the image were sent, of which %d are in changed blocks", got, changed)
 		}
 		if r.bytes("/second-os.iso") != 0 {
-			t.Error("the piece was asked for, and not the snapshot")
+			t.Error("the request was for the piece, not for the snapshot")
 		}
 	})
 	t.Run("refuses other bytes", func(t *testing.T) {
@@ -207,7 +205,7 @@ func TestZsync(t *testing.T) {
 	})
 }
 
-// TestBmap: bmaptool finds the map by itself, and refuses what it does not fit.
+// TestBmap: bmaptool finds the map, and refuses an image that does not match it.
 func TestBmap(t *testing.T) {
 	t.Parallel()
 	need(t, "bmaptool", "curl")
@@ -219,7 +217,7 @@ func TestBmap(t *testing.T) {
 			t.Fatalf("bmaptool: %v\n%s", err, out)
 		}
 		sameFile(t, target, second)
-		// The base has free space, and the slot.
+		// The base has free space, and so has the slot.
 		share := regexp.MustCompile(`mapped \d+ blocks \(.* or (\d+\.\d)%\)`).FindStringSubmatch(out)
 		if share == nil || len(share[1]) > 4 || share[1] > "80.0" {
 			t.Errorf("nothing is skipped: %q\n%s", share, out)
@@ -235,7 +233,7 @@ func TestBmap(t *testing.T) {
 	}
 }
 
-// TestMetalink: aria2c verifies piece by piece, and repairs what is wrong.
+// TestMetalink: aria2c verifies piece by piece, and repairs wrong ones.
 func TestMetalink(t *testing.T) {
 	t.Parallel()
 	need(t, "aria2c", "curl")
@@ -285,7 +283,7 @@ func TestMetalink(t *testing.T) {
 			t.Fatalf("%v\n%s", err, out)
 		}
 		sameFile(t, got, second)
-		// Two pieces of 256 KiB; aria2c closes a connection when it has enough.
+		// The pieces have 256 KiB. aria2c closes a connection when it has enough.
 		t.Logf("%d bytes were sent to repair two pieces", r.bytes(path))
 		if n := r.bytes(path); n < 512<<10 || n > int64(len(data))/2 {
 			t.Errorf("%d bytes were sent to repair two pieces of %d", n, len(data))

@@ -10,7 +10,8 @@ import (
 	"testing"
 )
 
-// TestStandardOutputIsFull: a command whose words did not arrive has failed, and does not blame the cache.
+// TestStandardOutputIsFull: a command whose output does not arrive fails, and does not blame the
+// cache.
 func TestStandardOutputIsFull(t *testing.T) {
 	t.Parallel()
 	dir := readable(t)
@@ -35,18 +36,18 @@ func TestStandardOutputIsFull(t *testing.T) {
 		{"key", "public", key}, {"key", "new", "--name", "x", "--email", "x@example.org", "--out", filepath.Join(dir, "key.asc")},
 		{"nginx-config"}, {"doctor", "bake"},
 		{"pack", "notepat", "--base", baseDir, "--state", filepath.Join(dir, "state"), "-o", filepath.Join(dir, "image.iso")},
-		{"inspect", "notepat", "--base", baseDir, "--state", filepath.Join(dir, "state")}, // by the process of --user
+		{"inspect", "notepat", "--base", baseDir, "--state", filepath.Join(dir, "state")}, // the process of --user prints this
 	} {
-		var said bytes.Buffer
+		var output bytes.Buffer
 		cmd := exec.Command(isofs, args...)
-		cmd.Stdout, cmd.Stderr = full, &said
+		cmd.Stdout, cmd.Stderr = full, &output
 		err := cmd.Run()
 		exit, ok := errors.AsType[*exec.ExitError](err)
-		if !ok || exit.ExitCode() != failed || !strings.Contains(said.String(), "written to standard output: ") || strings.Contains(said.String(), "hint: ") {
-			t.Errorf("isofs %q: %v\n%s", args, err, said.String())
+		if !ok || exit.ExitCode() != failed || !strings.Contains(output.String(), "written to standard output: ") || strings.Contains(output.String(), "hint: ") {
+			t.Errorf("isofs %q: %v\n%s", args, err, output.String())
 		}
 	}
-	// Nothing to print is no failure.
+	// With nothing to print, a closed output is not an error.
 	cmd := exec.Command("sh", "-c", `exec "$0" verify "$1" --keyring "$2" >&-`, isofs, image, key)
 	if out, err := cmd.CombinedOutput(); err == nil || strings.Contains(string(out), "standard output") {
 		t.Errorf("a signature that is not there: %v\n%s", err, out)

@@ -15,8 +15,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// runStick runs isofs stick and returns what it said and its exit status.
-func runStick(t *testing.T, args ...string) (said string, status int) {
+// runStick runs isofs stick and returns its output and exit status.
+func runStick(t *testing.T, args ...string) (output string, status int) {
 	t.Helper()
 	out, err := exec.Command(isofs, append([]string{"stick"}, args...)...).CombinedOutput()
 	exit, ended := errors.AsType[*exec.ExitError](err)
@@ -29,7 +29,7 @@ func runStick(t *testing.T, args ...string) (said string, status int) {
 	return string(out), status
 }
 
-// flashed is a file with the image, and 3 MiB more.
+// flashed returns a file with the image, and 3 MiB more.
 func flashed(t *testing.T, image []byte) string {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "stick")
@@ -39,7 +39,7 @@ func flashed(t *testing.T, image []byte) string {
 	return file
 }
 
-// holds says whether a file begins with the image.
+// holds reports whether a file begins with the image.
 func holds(t *testing.T, file string, image []byte) bool {
 	t.Helper()
 	data, err := os.ReadFile(file)
@@ -49,7 +49,7 @@ func holds(t *testing.T, file string, image []byte) bool {
 	return len(data) == len(image)+3<<20 && bytes.Equal(data[:len(image)], image)
 }
 
-// TestSlotByHTTP: what is in the slot is a file, by HTTP and in the mount.
+// TestSlotByHTTP: the content of the slot is a file, by HTTP and in the mount.
 func TestSlotByHTTP(t *testing.T) {
 	t.Parallel()
 	s := serve(t)
@@ -87,7 +87,7 @@ func TestSlotByHTTP(t *testing.T) {
 	}
 }
 
-// TestStick: an image that was written to a file becomes another piece.
+// TestStick: a stick (here a file) with one piece becomes another piece.
 func TestStick(t *testing.T) {
 	t.Parallel()
 	dir := pieces(t, map[string]string{"one": page("one", 100_000), "two": page("two", 3_000_000)})
@@ -97,25 +97,25 @@ func TestStick(t *testing.T) {
 	file := flashed(t, one)
 	address := s.url("/os:two")
 
-	if said, status := runStick(t, "update", file, address, "--dry-run"); status != 0 || !strings.Contains(said, `"one"`) || !strings.Contains(said, "writes    20971520 bytes") || !holds(t, file, one) {
-		t.Errorf("a dry run: %d\n%s", status, said)
+	if output, status := runStick(t, "update", file, address, "--dry-run"); status != 0 || !strings.Contains(output, `"one"`) || !strings.Contains(output, "writes    20971520 bytes") || !holds(t, file, one) {
+		t.Errorf("a dry run: %d\n%s", status, output)
 	}
-	if said, status := runStick(t, "update", file, address); status != 2 || !strings.Contains(said, "--yes") || !holds(t, file, one) {
-		t.Errorf("without a terminal: %d\n%s", status, said)
+	if output, status := runStick(t, "update", file, address); status != 2 || !strings.Contains(output, "--yes") || !holds(t, file, one) {
+		t.Errorf("without a terminal: %d\n%s", status, output)
 	}
-	if said, status := runStick(t, "update", file, address, "--yes", "--verify-base"); status != 0 || !holds(t, file, two) {
-		t.Errorf("an update: %d\n%s", status, said)
+	if output, status := runStick(t, "update", file, address, "--yes", "--verify-base"); status != 0 || !holds(t, file, two) {
+		t.Errorf("an update: %d\n%s", status, output)
 	}
-	if said, status := runStick(t, "update", file, address, "--yes"); status != 0 || !strings.Contains(said, "nothing was written") {
-		t.Errorf("a second one: %d\n%s", status, said)
+	if output, status := runStick(t, "update", file, address, "--yes"); status != 0 || !strings.Contains(output, "nothing was written") {
+		t.Errorf("a second one: %d\n%s", status, output)
 	}
-	if said, status := runStick(t, "verify", file, s.url("/")); status != 0 || !strings.Contains(said, fmt.Sprintf("%x", sha256.Sum256(two))) {
-		t.Errorf("verified: %d\n%s", status, said)
+	if output, status := runStick(t, "verify", file, s.url("/")); status != 0 || !strings.Contains(output, fmt.Sprintf("%x", sha256.Sum256(two))) {
+		t.Errorf("verified: %d\n%s", status, output)
 	}
-	// The piece changes; what the stick has is still a snapshot that is kept.
-	write(t, filepath.Join(dir, "two.html"), page("two anew", 1000))
-	if said, status := runStick(t, "verify", file, s.url("/")); status != 0 {
-		t.Errorf("verified after a change: %d\n%s", status, said)
+	// The piece changes. The stick's image is still a retained snapshot.
+	write(t, filepath.Join(dir, "two.html"), page("two again", 1000))
+	if output, status := runStick(t, "verify", file, s.url("/")); status != 0 {
+		t.Errorf("verified after a change: %d\n%s", status, output)
 	}
 
 	data, err := os.ReadFile(file)
@@ -126,34 +126,34 @@ func TestStick(t *testing.T) {
 	if err := os.WriteFile(file, data, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if said, status := runStick(t, "verify", file, s.url("/")); status != 3 || !strings.Contains(said, "block 20 ") {
-		t.Errorf("verified with a wrong byte: %d\n%s", status, said)
+	if output, status := runStick(t, "verify", file, s.url("/")); status != 3 || !strings.Contains(output, "block 20 ") {
+		t.Errorf("verified with a wrong byte: %d\n%s", status, output)
 	}
-	said, status := runStick(t, "update", file, s.url("/one-os.iso"), "--yes", "--verify-base")
-	if status != 5 || !strings.Contains(said, "1 of its ") || !strings.Contains(said, "isofs stick update --repair "+file) {
-		t.Errorf("an update on a base with a wrong byte: %d\n%s", status, said)
+	output, status := runStick(t, "update", file, s.url("/one-os.iso"), "--yes", "--verify-base")
+	if status != 5 || !strings.Contains(output, "1 of its ") || !strings.Contains(output, "isofs stick update --repair "+file) {
+		t.Errorf("an update on a base with a wrong byte: %d\n%s", status, output)
 	}
-	// One that has hardly a block of this base is another.
+	// A stick with hardly any block of this base has another base.
 	for at := 5 << 20; at < len(two)-21<<20; at += 256 << 10 {
 		data[at]++
 	}
 	if err := os.WriteFile(file, data, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	said, status = runStick(t, "update", file, s.url("/one-os.iso"), "--yes", "--repair")
-	if status != 5 || !strings.Contains(said, "isofs stick write "+file) || !strings.Contains(said, "nothing was written") {
-		t.Errorf("an update on another base: %d\n%s", status, said)
+	output, status = runStick(t, "update", file, s.url("/one-os.iso"), "--yes", "--repair")
+	if status != 5 || !strings.Contains(output, "isofs stick write "+file) || !strings.Contains(output, "nothing was written") {
+		t.Errorf("an update on another base: %d\n%s", status, output)
 	}
-	if said, status := runStick(t, "write", file, s.url("/one-os.iso"), "--yes"); status != 0 || !holds(t, file, one) {
-		t.Errorf("all of it: %d\n%s", status, said)
+	if output, status := runStick(t, "write", file, s.url("/one-os.iso"), "--yes"); status != 0 || !holds(t, file, one) {
+		t.Errorf("all of it: %d\n%s", status, output)
 	}
 	none := flashed(t, make([]byte, len(one)))
-	if said, status := runStick(t, "update", none, address, "--yes"); status != 2 || !strings.Contains(said, "not a stick of isofs") {
-		t.Errorf("a file that is none: %d\n%s", status, said)
+	if output, status := runStick(t, "update", none, address, "--yes"); status != 2 || !strings.Contains(output, "not a stick of isofs") {
+		t.Errorf("a file that is not a stick: %d\n%s", status, output)
 	}
 }
 
-// TestUsedStick: a stick that the kernel and mtools wrote to is repaired, with a keyring too.
+// TestUsedStick: isofs repairs a stick to which the kernel and mtools wrote, also with a keyring.
 func TestUsedStick(t *testing.T) {
 	t.Parallel()
 	needRoot(t)
@@ -175,32 +175,33 @@ func TestUsedStick(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	data[446] = 0x80 // parted's pmbr_boot
+	data[446] = 0x80 // as parted sets by pmbr_boot
 	if err := os.WriteFile(file, data, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if said, status := runStick(t, "update", file, s.url("/os:two"), "--yes"); status != 5 || !strings.Contains(said, "blocks were changed") || !strings.Contains(said, "update --repair "+file) {
-		t.Errorf("as it is: %d\n%s", status, said)
+	if output, status := runStick(t, "update", file, s.url("/os:two"), "--yes"); status != 5 || !strings.Contains(output, "blocks were changed") || !strings.Contains(output, "update --repair "+file) {
+		t.Errorf("as it is: %d\n%s", status, output)
 	}
-	if said, status := runStick(t, "verify", file, s.url("/")); status != 3 || !strings.Contains(said, "update --repair") {
-		t.Errorf("verified: %d\n%s", status, said)
+	if output, status := runStick(t, "verify", file, s.url("/")); status != 3 || !strings.Contains(output, "update --repair") {
+		t.Errorf("verified: %d\n%s", status, output)
 	}
-	if said, status := runStick(t, "update", file, s.url("/os:two"), "--repair", "--dry-run"); status != 0 || !strings.Contains(said, "blocks of its base") {
-		t.Errorf("a dry run: %d\n%s", status, said)
+	if output, status := runStick(t, "update", file, s.url("/os:two"), "--repair", "--dry-run"); status != 0 || !strings.Contains(output, "blocks of its base") {
+		t.Errorf("a dry run: %d\n%s", status, output)
 	}
 	if now, err := os.ReadFile(file); err != nil || !bytes.Equal(now, data) {
 		t.Errorf("something was written (%v)", err)
 	}
-	if said, status := runStick(t, "update", file, s.url("/os:two"), "--repair", "--yes", "--keyring", ring); status != 0 {
-		t.Errorf("repaired: %d\n%s", status, said)
+	if output, status := runStick(t, "update", file, s.url("/os:two"), "--repair", "--yes", "--keyring", ring); status != 0 {
+		t.Errorf("repaired: %d\n%s", status, output)
 	}
-	two[446] = 0x80 // which is nobody's harm, and stays
+	two[446] = 0x80 // harmless, and the repair keeps it
 	if !holds(t, file, two) {
-		t.Error("the stick is not as if it had been flashed with the other image")
+		t.Error("the stick differs from one that was flashed with the other image")
 	}
 }
 
-// TestSignedStick: a stick gets, and is said to be, only what a key of the keyring signed.
+// TestSignedStick: a stick gets only an image that a key of the keyring signed. verify reports only
+// such a signature.
 func TestSignedStick(t *testing.T) {
 	t.Parallel()
 	_, secret, ring := newSigningKey(t, "sticks")
@@ -210,22 +211,22 @@ func TestSignedStick(t *testing.T) {
 	_, one := s.get("/one-os.iso")
 	_, two := s.get("/two-os.iso")
 	file := flashed(t, one)
-	if said, status := runStick(t, "update", file, s.url("/os:two"), "--yes", "--keyring", strangers); status != 3 || !holds(t, file, one) {
-		t.Errorf("signed by nobody known: %d\n%s", status, said)
+	if output, status := runStick(t, "update", file, s.url("/os:two"), "--yes", "--keyring", strangers); status != 3 || !holds(t, file, one) {
+		t.Errorf("signed by a stranger: %d\n%s", status, output)
 	}
-	if said, status := runStick(t, "update", file, s.url("/os:two"), "--yes", "--keyring", ring); status != 0 || !holds(t, file, two) {
-		t.Errorf("signed: %d\n%s", status, said)
+	if output, status := runStick(t, "update", file, s.url("/os:two"), "--yes", "--keyring", ring); status != 0 || !holds(t, file, two) {
+		t.Errorf("signed: %d\n%s", status, output)
 	}
-	if said, status := runStick(t, "verify", file, s.url("/"), "--keyring", ring); status != 0 || !strings.Contains(said, "signed    by ") {
-		t.Errorf("verified: %d\n%s", status, said)
+	if output, status := runStick(t, "verify", file, s.url("/"), "--keyring", ring); status != 0 || !strings.Contains(output, "signed    by ") {
+		t.Errorf("verified: %d\n%s", status, output)
 	}
-	if said, status := runStick(t, "verify", file, s.url("/"), "--keyring", strangers); status != 3 || strings.Contains(said, "signed    by ") {
-		t.Errorf("verified by a stranger's keyring: %d\n%s", status, said)
+	if output, status := runStick(t, "verify", file, s.url("/"), "--keyring", strangers); status != 3 || strings.Contains(output, "signed    by ") {
+		t.Errorf("verified by a stranger's keyring: %d\n%s", status, output)
 	}
 }
 
-// TestStickOnALoopDevice: the same with a disk of the kernel's, partitions and
-// all, which is refused while it is mounted.
+// TestStickOnALoopDevice: the same on a disk of the kernel's with partitions. isofs refuses it
+// while it is mounted.
 func TestStickOnALoopDevice(t *testing.T) {
 	t.Parallel()
 	needRoot(t)
@@ -244,15 +245,15 @@ func TestStickOnALoopDevice(t *testing.T) {
 			t.Errorf("losetup -d: %v\n%s", err, out)
 		}
 	})
-	// The test's own, and nothing else of this machine.
+	// The disk must be the test's own, not another one of this machine.
 	if !strings.HasPrefix(disk, "/dev/loop") {
 		t.Fatal(disk)
 	}
-	if said, status := runStick(t, "update", disk, s.url("/two-os.iso"), "--yes"); status != 2 || !strings.Contains(said, "not removable") {
-		t.Fatalf("a disk that is not removable: %d\n%s", status, said)
+	if output, status := runStick(t, "update", disk, s.url("/two-os.iso"), "--yes"); status != 2 || !strings.Contains(output, "not removable") {
+		t.Fatalf("a disk that is not removable: %d\n%s", status, output)
 	}
-	if said, status := runStick(t, "update", file, s.url("/two-os.iso"), "--yes"); status != 2 || !strings.Contains(said, "shows it as a disk") {
-		t.Errorf("the file behind a loop device: %d\n%s", status, said)
+	if output, status := runStick(t, "update", file, s.url("/two-os.iso"), "--yes"); status != 2 || !strings.Contains(output, "shows it as a disk") {
+		t.Errorf("the file behind a loop device: %d\n%s", status, output)
 	}
 
 	slot := filepath.Join(t.TempDir(), "mnt")
@@ -261,30 +262,30 @@ func TestStickOnALoopDevice(t *testing.T) {
 	}
 	at := int64(bytes.Index(one, []byte("FEDAC-PIECE\x00")) - 1024 - 0x78)
 	if out, err := exec.Command("mount", "-o", "ro,noload", "-t", "ext4", disk+"p3", slot).CombinedOutput(); err == nil {
-		said, status := runStick(t, "update", disk, s.url("/two-os.iso"), "--yes")
+		output, status := runStick(t, "update", disk, s.url("/two-os.iso"), "--yes")
 		if err := unix.Unmount(slot, 0); err != nil {
 			t.Error(err)
 		}
-		if status != 2 || !strings.Contains(said, "is mounted at "+slot) {
-			t.Errorf("a disk that is mounted: %d\n%s", status, said)
+		if status != 2 || !strings.Contains(output, "is mounted at "+slot) {
+			t.Errorf("a disk that is mounted: %d\n%s", status, output)
 		}
-		if said, status := runStick(t, "update", disk+"p3", s.url("/two-os.iso"), "--yes", "--force"); status != 2 || !strings.Contains(said, "give the whole disk") {
-			t.Errorf("a partition: %d\n%s", status, said)
+		if output, status := runStick(t, "update", disk+"p3", s.url("/two-os.iso"), "--yes", "--force"); status != 2 || !strings.Contains(output, "give the whole disk") {
+			t.Errorf("a partition: %d\n%s", status, output)
 		}
 	} else {
-		// A container without udev has no node of the partition; the table of
-		// refusals in package stick has these cases too.
+		// A container without udev has no node for the partition. Package stick also tests these
+		// refusals.
 		t.Logf("the partition cannot be mounted here: %v\n%s", err, out)
 	}
 
-	if said, status := runStick(t, "update", disk, s.url("/two-os.iso"), "--yes", "--force"); status != 0 {
-		t.Fatalf("an update: %d\n%s", status, said)
+	if output, status := runStick(t, "update", disk, s.url("/two-os.iso"), "--yes", "--force"); status != 0 {
+		t.Fatalf("an update: %d\n%s", status, output)
 	}
 	if !holds(t, file, two) {
-		t.Error("the disk is not as if it had been flashed with the other image")
+		t.Error("the disk differs from one that was flashed with the other image")
 	}
-	if said, status := runStick(t, "verify", disk, s.url("/")); status != 0 || !strings.Contains(said, "The stick is what the server has.") {
-		t.Errorf("verified: %d\n%s", status, said)
+	if output, status := runStick(t, "verify", disk, s.url("/")); status != 0 || !strings.Contains(output, "The stick is what the server has.") {
+		t.Errorf("verified: %d\n%s", status, output)
 	}
 	alone := filepath.Join(t.TempDir(), "slot")
 	if at < 0 || os.WriteFile(alone, two[at:at+20<<20], 0o600) != nil {
@@ -296,7 +297,7 @@ func TestStickOnALoopDevice(t *testing.T) {
 	if out, err := exec.Command("debugfs", "-R", "cat piece.html", alone).Output(); err != nil || string(out) != page("two", 3_000_000) {
 		t.Errorf("debugfs reads %d bytes of the piece (%v)", len(out), err)
 	}
-	if said, status := runStick(t, "write", disk, s.url("/one-os.iso"), "--yes", "--force"); status != 0 || !holds(t, file, one) {
-		t.Errorf("all of it: %d\n%s", status, said)
+	if output, status := runStick(t, "write", disk, s.url("/one-os.iso"), "--yes", "--force"); status != 0 || !holds(t, file, one) {
+		t.Errorf("all of it: %d\n%s", status, output)
 	}
 }

@@ -20,8 +20,8 @@ import (
 	"aesthetic.computer/isofs/integration/testkit"
 )
 
-// A secureServer speaks https as downloads.example, with a certificate that a
-// file vouches for, and http at another address.
+// A secureServer serves https as downloads.example with a self-signed certificate, and http at
+// another address.
 type secureServer struct {
 	*server
 	port, plain string
@@ -43,14 +43,14 @@ func newSecureServer(t *testing.T, flags ...string) *secureServer {
 	return s
 }
 
-// renew makes another certificate.
+// renew replaces the certificate.
 func (s *secureServer) renew() {
 	s.t.Helper()
 	s.now = selfSigned(s.t, []string{ownName})
 	writePair(s.t, s.now, s.cert, s.key)
 }
 
-// up starts it, and waits until it answers https.
+// up starts the server, and waits until it answers https.
 func (s *secureServer) up() {
 	s.t.Helper()
 	s.launch()
@@ -64,7 +64,7 @@ func (s *secureServer) up() {
 	})
 }
 
-// presents reports whether that certificate is shown to a client that trusts no other.
+// presents reports whether the server shows that certificate. The client trusts no other.
 func (s *secureServer) presents(c tls.Certificate) bool {
 	leaf, err := x509.ParseCertificate(c.Certificate[0])
 	if err != nil {
@@ -81,7 +81,7 @@ func (s *secureServer) presents(c tls.Certificate) bool {
 	return resp.StatusCode == http.StatusOK
 }
 
-// curl runs curl, to which the name is this server's and its certificate good.
+// curl runs curl, for which the name is this server's and the certificate trusted.
 func (s *secureServer) curl(args ...string) (string, error) {
 	host, plainPort, _ := net.SplitHostPort(s.plain)
 	args = append([]string{"-sS", "--fail", "--cacert", s.cert, "--resolve", ownName + ":" + s.port + ":" + strings.Split(s.addr, ":")[0], "--resolve", ownName + ":" + plainPort + ":" + host}, args...)
@@ -89,7 +89,7 @@ func (s *secureServer) curl(args ...string) (string, error) {
 	return string(out), err
 }
 
-// TestHTTPS: curl, wget by way of http, and Chromium get the image; links are https.
+// TestHTTPS: curl, wget from http on, and Chromium get the image. Links are https.
 func TestHTTPS(t *testing.T) {
 	t.Parallel()
 	need(t, "nginx", "curl", "openssl", "node", "chromium")
@@ -116,7 +116,7 @@ func TestHTTPS(t *testing.T) {
 	if out, err := s.curl("-o", os.DevNull, "-w", "%{redirect_url}", address+"/os?piece=notepat"); err != nil || !strings.HasPrefix(out, address+"/s/") {
 		t.Errorf("/os leads to %s (%v)", out, err)
 	}
-	// By a browser, which checks the key of the certificate.
+	// Chromium trusts the key of the certificate.
 	leaf, err := x509.ParseCertificate(s.now.Certificate[0])
 	if err != nil {
 		t.Fatal(err)
@@ -133,27 +133,27 @@ func TestHTTPS(t *testing.T) {
 	s.stop()
 }
 
-// TestCertificateIsRenewed: SIGHUP has a new one taken over, which cuts no download; one that is
-// wrong changes nothing, and ends a start.
+// TestCertificateIsRenewed: after SIGHUP isofs serves a new certificate, and cuts no download. A
+// wrong one changes nothing, and makes a start fail.
 func TestCertificateIsRenewed(t *testing.T) {
 	t.Parallel()
 	need(t, "nginx", "curl")
 	s := newSecureServer(t, "--limit-rate", "20MiB")
 	s.up()
 	file := s.path("slow.iso")
-	begun, ended := make(chan struct{}), make(chan error, 1)
+	started, ended := make(chan struct{}), make(chan error, 1)
 	go func() {
-		// The first certificate is trusted by this curl, whatever the file has later.
+		// This curl trusts the first certificate, whatever the file has later.
 		first := s.path("first.pem")
 		writePair(t, s.now, first, s.path("first.key"))
-		close(begun)
+		close(started)
 		out, err := s.curl("--cacert", first, "-o", file, "https://"+ownName+":"+s.port+"/notepat-os.iso")
 		if err != nil {
 			t.Logf("%s", out)
 		}
 		ended <- err
 	}()
-	<-begun
+	<-started
 	testkit.Eventually(t, "the download to begin", func() bool { fi, err := os.Stat(file); return err == nil && fi.Size() > 0 })
 	old := s.now
 	s.renew()
@@ -183,7 +183,7 @@ func TestCertificateIsRenewed(t *testing.T) {
 	s.fails("is not for server name else.example")
 }
 
-// TestCertificateAtTheBorder: root reads none that others could exchange.
+// TestCertificateAtTheBorder: root refuses a certificate that other users could replace.
 func TestCertificateAtTheBorder(t *testing.T) {
 	t.Parallel()
 	servingUser(t)
@@ -199,7 +199,7 @@ func TestCertificateAtTheBorder(t *testing.T) {
 		s.args = append(own[:len(own):len(own)], flags...)
 		s.fails(theirs + " belongs to the user isofs")
 	}
-	// certbot's links are root's.
+	// Links like those of certbot belong to root, and are accepted.
 	s.args = own
 	if err := os.Remove(link); err != nil {
 		t.Fatal(err)

@@ -14,8 +14,8 @@ import (
 	"aesthetic.computer/isofs/integration/testkit"
 )
 
-// newSigningKey makes a key by isofs, for commands; a copy of it, for servers,
-// which may run as somebody else; and the keyring of it.
+// newSigningKey makes a key with isofs. made is for commands. secret is a copy for servers, which
+// may run as another user. ring is the keyring.
 func newSigningKey(t *testing.T, name string) (made, secret, ring string) {
 	t.Helper()
 	dir, err := os.MkdirTemp(workDir, "keys-")
@@ -46,16 +46,16 @@ func newSigningKey(t *testing.T, name string) (made, secret, ring string) {
 	return made, secret, ring
 }
 
-// gpgWith is a gpg that knows the keys of a file; it returns what runs it.
+// gpgWith returns a function that runs gpg with the keys of a file.
 func gpgWith(t *testing.T, ring string) func(args ...string) (string, error) {
 	t.Helper()
 	need(t, "gpg", "gpgconf")
-	home, err := os.MkdirTemp("", "gpg") // its socket's path must be short
+	home, err := os.MkdirTemp("", "gpg") // the path of its socket must be short
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		_ = command("gpgconf", "--homedir", home, "--kill", "all") // it may not run
+		_ = command("gpgconf", "--homedir", home, "--kill", "all") // gpg-agent may not run
 		os.RemoveAll(home)
 	})
 	run := func(args ...string) (string, error) {
@@ -70,7 +70,7 @@ func gpgWith(t *testing.T, ring string) func(args ...string) (string, error) {
 	return run
 }
 
-// What is downloaded is good to a real gpg, and bad with one other byte.
+// TestSignedImage: a real gpg accepts the download, and rejects it with one byte changed.
 func TestSignedImage(t *testing.T) {
 	t.Parallel()
 	need(t, "curl", "sha256sum")
@@ -103,7 +103,7 @@ func TestSignedImage(t *testing.T) {
 	if status, out, stderr := isofsCommand(t, nil, "verify", image, "--keyring", ring); status != 0 || !strings.Contains(out, "good, signed by") {
 		t.Errorf("isofs verify: %d %s %s", status, out, stderr)
 	}
-	// The mount has the same signature.
+	// The signature is also a file in the mount.
 	mounted, err := os.ReadFile(filepath.Join(s.mount(), "notepat-os.iso.asc"))
 	fetched, err2 := os.ReadFile(image + ".asc")
 	if err := errors.Join(err, err2); err != nil || !bytes.Equal(mounted, fetched) {
@@ -135,12 +135,12 @@ func TestSignedImage(t *testing.T) {
 		}
 	}
 	good(image)
-	// In the slot, for the machine that boots.
+	// The slot contains the signature for the machine that boots.
 	sqvSays(t, image, ring)
 	if status, out, stderr := isofsCommand(t, nil, "inspect", image); status != 0 || !strings.Contains(out, "piece.json is signed") {
 		t.Errorf("isofs inspect: %d %s %s", status, out, stderr)
 	}
-	// The same bytes after a restart.
+	// A restart changes no byte.
 	s.stop()
 	s.start()
 	if _, again := s.get("/notepat-os.iso.asc"); !bytes.Equal(again, fetched) {
@@ -152,7 +152,7 @@ func TestSignedImage(t *testing.T) {
 	if _, events := s.get("/os?piece=clock&format=stream"); !bytes.Contains(events, []byte(`{"stage":"signature","message":"Signing the image","step":5,"totalSteps":7}`)) {
 		t.Errorf("%s", events)
 	}
-	// A web key directory, in both forms.
+	// The web key directory has the key under both kinds of path.
 	out, err := gpg("--with-wkd-hash", "--list-keys")
 	if err != nil {
 		t.Fatal(err)
@@ -176,7 +176,7 @@ func TestSignedImage(t *testing.T) {
 	}
 }
 
-// sqvSays has sqv, which is in the machine that boots, look at piece.json.
+// sqvSays checks the signature of piece.json with sqv, which the machine that boots has.
 func sqvSays(t *testing.T, image, ring string) {
 	t.Helper()
 	need(t, "debugfs", "sqv")
@@ -210,7 +210,7 @@ func sqvSays(t *testing.T, image, ring string) {
 	}
 }
 
-// A server that signs nothing has none of it, but the sums.
+// TestUnsignedServer: a server without a key serves no signatures, only checksums.
 func TestUnsignedServer(t *testing.T) {
 	t.Parallel()
 	s := serve(t)
@@ -222,7 +222,7 @@ func TestUnsignedServer(t *testing.T) {
 	}
 }
 
-// A key that others can read signs nothing.
+// TestSigningKeyOfOthers: isofs does not sign with a key file that others can read.
 func TestSigningKeyOfOthers(t *testing.T) {
 	t.Parallel()
 	need(t, "nginx")
@@ -234,7 +234,7 @@ func TestSigningKeyOfOthers(t *testing.T) {
 	s.launch()
 	s.wait()
 	if !strings.Contains(s.log.String(), "others may read or write") {
-		t.Errorf("it said\n%s", s.log.String())
+		t.Errorf("the log is\n%s", s.log.String())
 	}
 	s.cmd = nil
 }
@@ -248,7 +248,7 @@ func fileSize(t *testing.T, path string) int64 {
 	return info.Size()
 }
 
-// sole returns the only file that a pattern names.
+// sole returns the only file that matches a pattern.
 func sole(t *testing.T, pattern string) string {
 	t.Helper()
 	found, err := filepath.Glob(pattern)
@@ -267,9 +267,9 @@ func read(t *testing.T, path string) string {
 	return string(data)
 }
 
-// A server with a keyring follows what is signed by it, and nothing else: not a
-// channel or manifest that was changed, is signed by another, by nobody, or is
-// an older one, also after a restart and with its place gone.
+// TestSignedChannel: a server with a keyring follows only what that keyring's key signed. It
+// refuses a channel or manifest that was changed, is unsigned, has a stranger's signature, or is
+// older. That holds after a restart too, and without the site.
 func TestSignedChannel(t *testing.T) {
 	t.Parallel()
 	p := folderSite(t)
@@ -296,8 +296,8 @@ func (p *site) signed(folder string) {
 	unsigned.args = append(unsigned.args, "--keyring", ring)
 	unsigned.launch()
 	unsigned.wait()
-	if said := unsigned.log.String(); !strings.Contains(said, "it is not signed: there is no ") || !strings.Contains(said, "isofs base sign") {
-		t.Errorf("an unsigned channel: it said\n%s", said)
+	if logged := unsigned.log.String(); !strings.Contains(logged, "it is not signed: there is no ") || !strings.Contains(logged, "isofs base sign") {
+		t.Errorf("an unsigned channel: the log is\n%s", logged)
 	}
 	unsigned.cmd = nil
 	p.does("sign", "--at", p.to, "--sign-key", secret)
@@ -318,7 +318,7 @@ func (p *site) signed(folder string) {
 	}
 	p.does("rollback", "--at", p.to, "--sign-key", secret)
 	s.follows("2026-12-01", true)
-	// What is known is trusted as now, when nothing can be had.
+	// Without the site a restart trusts the base that it has.
 	p.hide()
 	s.stop()
 	s.start()
@@ -326,7 +326,7 @@ func (p *site) signed(folder string) {
 	p.show()
 }
 
-// tampered changes what is published, one thing at a time: the server stays on 02.
+// tampered changes published files, one at a time. The server must stay on 02.
 func (p *site) tampered(folder string, s *server, next, secret, stranger string) {
 	t := p.t
 	channel := filepath.Join(folder, "channels", "tiny-amd64.json")
@@ -337,12 +337,12 @@ func (p *site) tampered(folder string, s *server, next, secret, stranger string)
 	sig := sole(t, filepath.Join(folder, "channels", "tiny-amd64.3-*.asc"))
 	refused := func(what, why string) {
 		t.Helper()
-		said := len(s.log.String())
+		logged := len(s.log.String())
 		if resp, body := s.admin(adminKey, "channel", nil); resp.StatusCode == 200 {
 			t.Errorf("%s: followed, %v", what, body)
 		}
-		// The log comes by a pipe, and so may come later than the answer.
-		testkit.Eventually(t, what+": the log to say "+why, func() bool { return strings.Contains(s.log.String()[said:], why) })
+		// The log comes through a pipe, so it may be later than the answer.
+		testkit.Eventually(t, what+": the log to say "+why, func() bool { return strings.Contains(s.log.String()[logged:], why) })
 	}
 	for what, c := range map[string]struct{ file, content, why string }{
 		"a changed channel":        {channel, strings.Replace(third, `"revision": 3`, `"revision": 4`, 1), "it is not signed: there is no"},
@@ -371,7 +371,8 @@ func (p *site) tampered(folder string, s *server, next, secret, stranger string)
 	refused("signed by a stranger", "is not in the keyring")
 	p.does("sign", "--at", p.to, "--sign-key", secret, "--sign-key", stranger)
 	s.follows("2026-12-03", true)
-	// An older channel with its own good signature, before and after a restart.
+	// The older channel has its own good signature. The server refuses it before and after a
+	// restart.
 	write(t, channel, second)
 	refused("an older channel", "an old copy is not followed")
 	s.stop()

@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"aesthetic.computer/isofs/fault"
+	"aesthetic.computer/isofs/integration/testkit"
 )
 
 const nobody = 65534
@@ -63,12 +64,7 @@ func TestUnprivilegedServer(t *testing.T) {
 // Who is not root and has no such parent mounts by fusermount3.
 func TestHelperMount(t *testing.T) {
 	needMount(t)
-	if _, err := exec.LookPath("fusermount3"); err != nil {
-		if os.Getenv("CI") != "" {
-			t.Fatal("needs fusermount3: apt-get install fuse3")
-		}
-		t.Skip("needs fusermount3: apt-get install fuse3")
-	}
+	testkit.NeedTool(t, "fusermount3", "fuse3")
 	dir := mountFolder(t)
 	if err := os.Chown(dir, nobody, nobody); err != nil {
 		t.Fatal(err)

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"aesthetic.computer/isofs/fault"
+	"aesthetic.computer/isofs/integration/testkit"
 
 	"golang.org/x/sys/unix"
 )
@@ -238,7 +239,7 @@ func TestWritesRefused(t *testing.T) {
 }
 
 func TestFaultLog(t *testing.T) {
-	book := &logBook{}
+	book := &testkit.Buffer{}
 	clock := time.Unix(0, 0)
 	l := newFaultLog(slog.New(slog.NewTextHandler(book, nil)))
 	l.now = func() time.Time { return clock }

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"aesthetic.computer/isofs/fault"
+	"aesthetic.computer/isofs/integration/testkit"
 
 	"golang.org/x/sys/unix"
 )
@@ -231,7 +232,7 @@ func TestRecover(t *testing.T) {
 		cmd := child(t, "serve", dir)
 		serveChild(t, cmd)
 		cmd.Process.Signal(syscall.SIGSTOP)
-		eventually(t, "all threads stand still", func() bool {
+		testkit.Eventually(t, "all threads stand still", func() bool {
 			tasks := fmt.Sprintf("/proc/%d/task", cmd.Process.Pid)
 			out, _ := try(t, "sh", "-c", "grep -h State: "+tasks+"/*/status | grep -vc stopped")
 			return out == "0\n"

@@ -1,7 +1,6 @@
 package vfs
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -10,11 +9,12 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"aesthetic.computer/isofs/integration/testkit"
 )
 
 // patience bounds what must happen; it is long, as machines may be loaded, and
@@ -27,35 +27,14 @@ func needMount(t testing.TB) {
 	if _, err := os.Stat("/dev/fuse"); err == nil && os.Geteuid() == 0 {
 		return
 	}
-	if os.Getenv("CI") != "" {
-		t.Fatal("needs root and /dev/fuse: sudo go test ./vfs")
-	}
-	t.Skip("needs root and /dev/fuse: sudo go test ./vfs")
-}
-
-// A logBook keeps what was logged.
-type logBook struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (b *logBook) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.text.Write(p)
-}
-
-func (b *logBook) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.text.String()
+	testkit.Lack(t, "root and /dev/fuse: sudo go test ./vfs")
 }
 
 // A testMount is a mount in a folder of its own.
 type testMount struct {
 	dir    string
 	server *Server
-	log    *logBook
+	log    *testkit.Buffer
 }
 
 func (m testMount) path(name string) string { return filepath.Join(m.dir, name) }
@@ -64,7 +43,7 @@ func (m testMount) path(name string) string { return filepath.Join(m.dir, name) 
 func mountTree(t testing.TB, tree Tree, change ...func(*Config)) testMount {
 	t.Helper()
 	needMount(t)
-	m := testMount{dir: mountFolder(t), log: &logBook{}}
+	m := testMount{dir: mountFolder(t), log: &testkit.Buffer{}}
 	c := Config{
 		Mountpoint: m.dir, AllowOther: true,
 		Log: slog.New(slog.NewTextHandler(m.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
@@ -142,16 +121,6 @@ func run(t testing.TB, name string, args ...string) string {
 		t.Fatalf("%s %q failed: %s", name, args, out)
 	}
 	return strings.TrimSpace(out)
-}
-
-// eventually waits until f is true.
-func eventually(t testing.TB, what string, f func() bool) {
-	t.Helper()
-	for end := time.Now().Add(patience); !f(); time.Sleep(20 * time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatalf("waited in vain: %s", what)
-		}
-	}
 }
 
 // child makes a command that runs this test program as one of children.

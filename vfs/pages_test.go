@@ -8,6 +8,8 @@ import (
 	"testing"
 
 	"github.com/hanwen/go-fuse/v2/fs"
+
+	"aesthetic.computer/isofs/integration/testkit"
 )
 
 // resident sums up what the kernel keeps of the files.
@@ -55,7 +57,7 @@ func TestPageLimit(t *testing.T) {
 		if out, err := child(t, "mmap", path, img.seed, img.size).CombinedOutput(); err != nil {
 			t.Fatalf("%v: %s", err, out)
 		}
-		eventually(t, "the kernel keeps no more than the limit", func() bool { return resident(t, paths...) <= limit+slack })
+		testkit.Eventually(t, "the kernel keeps no more than the limit", func() bool { return resident(t, paths...) <= limit+slack })
 	}
 	if got := resident(t, paths[5]); got != each {
 		t.Errorf("the kernel keeps %d bytes of the image that was read last, of %d", got, each)
@@ -76,7 +78,7 @@ func TestPageLimitBelowOneImage(t *testing.T) {
 			t.Fatalf("%v: %s", err, out)
 		}
 	}
-	eventually(t, "the kernel keeps less than the image", func() bool { return resident(t, m.path(img.name)) < size/2 })
+	testkit.Eventually(t, "the kernel keeps less than the image", func() bool { return resident(t, m.path(img.name)) < size/2 })
 	m.unmounted(t)
 }
 

@@ -11,6 +11,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"aesthetic.computer/isofs/integration/testkit"
 )
 
 const someBytes = 3<<20 + 4321
@@ -158,7 +160,7 @@ func TestNewSnapshotUnderOpenFile(t *testing.T) {
 		old := run(t, "stat", "-c", "%i %Y", path)
 		tree.put(after)
 		tree.retire(before)
-		eventually(t, "the name shows the next snapshot", func() bool {
+		testkit.Eventually(t, "the name shows the next snapshot", func() bool {
 			return run(t, "stat", "-c", "%i %Y", path) != old
 		})
 		if err := differs([]byte(runOut(t, "cat", path)), 2, 0); err != nil {
@@ -359,9 +361,9 @@ func TestMarkOfWhatIsWhole(t *testing.T) {
 		t.Errorf("listed are %v (%v)", names, err)
 	}
 	img.parted.Store(true)
-	eventually(t, "the mark to go", func() bool { _, err := os.Stat(mark); return errors.Is(err, os.ErrNotExist) })
+	testkit.Eventually(t, "the mark to go", func() bool { _, err := os.Stat(mark); return errors.Is(err, os.ErrNotExist) })
 	img.parted.Store(false)
-	eventually(t, "the mark to come back", func() bool { _, err := os.Stat(mark); return err == nil })
+	testkit.Eventually(t, "the mark to come back", func() bool { _, err := os.Stat(mark); return err == nil })
 	if _, err := os.Stat(m.path(snapshotsName + "/" + strings.Repeat("0", 31) + "9/.whole")); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("of no snapshot: %v", err)
 	}

@@ -1,6 +1,6 @@
-// Downloads an address in Chromium, as a person's click does, and prints the SHA-256 of what came.
-// What is there so far lies in the folder ISOFS_DOWNLOADS. Of a certificate that no authority knows
-// ISOFS_SPKI has the key's SHA-256, and ISOFS_RULES says where its name is (--host-resolver-rules).
+// Downloads an address in Chromium, as a person's click does, and prints the SHA-256 of the file.
+// The file grows in the folder ISOFS_DOWNLOADS. Chromium trusts a self-signed certificate if ISOFS_SPKI
+// has the SHA-256 of its key. ISOFS_RULES maps its name to an address (--host-resolver-rules).
 import { createHash } from 'node:crypto';
 import { createReadStream } from 'node:fs';
 import { pipeline } from 'node:stream/promises';

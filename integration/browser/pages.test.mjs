@@ -1,5 +1,5 @@
-// The pages as people meet them. Nothing here waits for a time to pass: the oven
-// is held by gates, and the page's clock is the test's.
+// The pages in a browser. No test waits for time to pass: gates hold the oven's
+// answers, and the tests set the page's clock.
 import assert from 'node:assert/strict';
 import { after, test } from 'node:test';
 import { accessible, browser, control, fits, leak, packed, readQR, sha256, site, state, stopClock, withPage, words } from './rig.mjs';
@@ -15,7 +15,7 @@ test('from a name in the box to the bytes of the image', () => withPage({}, asyn
   assert.deepEqual(await page.locator('.pieces li:visible .piece').allInnerTexts(), ['os:notepat']);
   await page.getByLabel('Which piece?').fill('gated');
   assert.match(await words(page, 'count'), /none fits/);
-  // All that the page goes through is written down by itself.
+  // The page records its stages in window.seen.
   await page.addInitScript(() => {
     window.seen = [];
     document.addEventListener('DOMContentLoaded', () => new MutationObserver(records => {
@@ -36,7 +36,7 @@ test('from a name in the box to the bytes of the image', () => withPage({}, asyn
   await control('/open?piece=gated');
   const download = await downloading;
   await state(page, 'done');
-  assert.deepEqual(await page.evaluate(() => window.seen), ['name', 'bundle', 'volume', 'digest', 'warm']); // those that it left
+  assert.deepEqual(await page.evaluate(() => window.seen), ['name', 'bundle', 'volume', 'digest', 'warm']); // the stages before the last
   assert.equal(await page.locator('#stages .now').textContent(), 'done');
   assert.equal(download.suggestedFilename(), 'gated-os.iso');
   assert.equal(await words(page, 'title'), 'a gated piece');
@@ -49,7 +49,7 @@ test('from a name in the box to the bytes of the image', () => withPage({}, asyn
   await fits(page, 'done');
 }));
 
-test('the image is that of isofs pack; a reload does not download it again', () => withPage({ permissions: ['clipboard-read', 'clipboard-write'] }, async page => {
+test('the image is the one that isofs pack makes; a reload does not download it again', () => withPage({ permissions: ['clipboard-read', 'clipboard-write'] }, async page => {
   const [download] = await Promise.all([page.waitForEvent('download'), page.goto(site + '/os:notepat')]);
   assert.equal(await sha256(await download.path()), packed);
   let more = 0;
@@ -71,7 +71,7 @@ test('the image is that of isofs pack; a reload does not download it again', () 
   const etcher = await page.getByText('Flash with Etcher').getAttribute('href');
   assert.deepEqual(JSON.parse(decodeURIComponent(etcher.slice('etcher://'.length))), { url: download.url() });
   assert.equal(await readQR(page.locator('.qr')), page.url());
-  // What a browser makes of the link is what Etcher is given.
+  // Etcher gets the link as the browser normalizes it.
   assert.equal(await page.getByText('Flash with Etcher').evaluate(a => a.href), etcher);
 }));
 
@@ -82,7 +82,7 @@ for (const [piece, heading, says, advice, retries] of [
   ['dead', 'The oven does not answer', /does not deliver/, /tried again by itself/, true],
   ['busy', 'Busy', /oven.*busy/, /tried again by itself/, true],
 ]) {
-  test(`what is said of a piece that is ${piece}`, () => withPage({}, async page => {
+  test(`the error page of a piece: ${piece}`, () => withPage({}, async page => {
     await stopClock(page);
     await page.goto(`${site}/os:${piece}`);
     await state(page, 'failed');
@@ -101,14 +101,14 @@ for (const [piece, heading, says, advice, retries] of [
   }));
 }
 
-/** What it was told is at most so many seconds: some of them may have passed on the server. */
+/** Checks that the page retries when its wait is over. The wait is at most that long: some seconds may have passed on the server. */
 async function retriesWhenTold(page, most) {
-  const told = Number(/Next try in (\d+) s/.exec(await words(page, 'wait'))[1]);
-  assert.ok(told > 0 && told <= most, `it was told ${told} s`);
-  // When the time is over it asks again, and before that it does not.
+  const wait = Number(/Next try in (\d+) s/.exec(await words(page, 'wait'))[1]);
+  assert.ok(wait > 0 && wait <= most, `the wait is ${wait} s`);
+  // The page sends its next request when the wait is over, and not before.
   let asked = 0;
   page.on('request', r => { if (r.url().includes('/os?')) asked++; });
-  await page.clock.runFor((told - 1) * 1000);
+  await page.clock.runFor((wait - 1) * 1000);
   assert.equal(await words(page, 'wait'), 'Next try in 1 s.');
   assert.equal(asked, 0);
   const next = page.waitForRequest(/\/os\?/);
@@ -118,7 +118,7 @@ async function retriesWhenTold(page, most) {
   assert.match(await words(page, 'wait'), /Next try/);
 }
 
-test('a page that was told to wait gets there by itself', () => withPage({}, async page => {
+test('a page that has to wait succeeds without a click', () => withPage({}, async page => {
   await stopClock(page);
   let first = true;
   await page.route(/\/os\?/, route => first ? (first = false, route.fulfill({
@@ -136,7 +136,7 @@ test('a page that was told to wait gets there by itself', () => withPage({}, asy
 
 test('a connection that is lost, before and while the image is made', () => withPage({}, async (page, context) => {
   await stopClock(page);
-  await page.route(/\/os\?/, route => route.fulfill({ // as a proxy between that gives up
+  await page.route(/\/os\?/, route => route.fulfill({ // as a proxy that gives up
     contentType: 'text/event-stream', body: 'event: progress\ndata: {"stage":"name","message":"x","step":1,"totalSteps":6}\n\n: heartbeat\n\n',
   }));
   await page.goto(site + '/os:lost');
@@ -149,12 +149,12 @@ test('a connection that is lost, before and while the image is made', () => with
   await state(page, 'failed');
   assert.equal(await words(page, 'heading'), 'Connection lost');
   const downloading = page.waitForEvent('download');
-  await context.setOffline(false); // the browser tells the page, which asks at once
+  await context.setOffline(false); // the browser notifies the page, which sends a request at once
   await (await downloading).cancel();
   await state(page, 'done');
 }));
 
-test('a name that is none is answered in words', () => withPage({}, async page => {
+test('a wrong name gets an explanation', () => withPage({}, async page => {
   await page.goto(site + '/');
   await page.getByLabel('Which piece?').fill('not a piece');
   await page.keyboard.press('Enter');
@@ -189,18 +189,18 @@ test('without JavaScript', () => withPage({ javaScriptEnabled: false }, async pa
   await page.getByLabel('Which piece?').fill('clock');
   await page.keyboard.press('Enter');
   await page.waitForURL(site + '/os:clock');
-  // Nothing is known of it yet, and nothing turns for ever.
+  // The server has no build of it yet, and the page shows no endless progress.
   assert.equal(await page.locator('#build').isVisible(), false);
   const [download] = await Promise.all([page.waitForEvent('download'), page.locator('#download').click()]);
   const sum = await sha256(await download.path());
   await page.reload();
   assert.equal(await words(page, 'sha256'), sum);
   assert.match(await page.locator('#download').getAttribute('href'), /^\/s\/[0-9a-f]{32}\/clock-os\.iso$/);
-  assert.equal(await page.locator('button:visible').count(), 0); // none that would do nothing
+  assert.equal(await page.locator('button:visible').count(), 0); // a button would do nothing
 }));
 
 test('a preview is a stranger', () => withPage({ hostile: true }, async page => {
-  // What is looked for can be found.
+  // First, the spy does see a request.
   await fetch(leak.http + '/from-the-test');
   assert.deepEqual((await control('/leaks')).requests, ['/from-the-test']);
   await control('/forget');
@@ -208,7 +208,7 @@ test('a preview is a stranger', () => withPage({ hostile: true }, async page => 
   const [download] = await Promise.all([page.waitForEvent('download'), page.goto(site + '/os:hostile')]);
   await download.cancel();
   await state(page, 'done');
-  await page.locator('iframe').waitFor(); // opened by itself on a screen of this size
+  await page.locator('iframe').waitFor(); // the page opens it on a screen of this size
   const frame = await (await page.locator('iframe').elementHandle()).contentFrame();
   await frame.waitForFunction(() => window.tried);
   const tried = await frame.evaluate(() => window.tried);
@@ -218,14 +218,14 @@ test('a preview is a stranger', () => withPage({ hostile: true }, async page => 
     if (!['ran', 'origin'].includes(what)) assert.match(outcome, /^refused/, what);
   }
   assert.ok(Object.keys(tried).length > 12);
-  const gone = page.waitForEvent('framenavigated', f => f === frame);
+  const left = page.waitForEvent('framenavigated', f => f === frame);
   await frame.evaluate(to => { location = to; }, leak.http + '/itself');
-  await gone;
+  await left;
   assert.equal(frame.url(), 'chrome-error://chromewebdata/');
   assert.equal(page.url(), site + '/os:hostile');
   assert.equal(page.context().pages().length, 1);
   assert.deepEqual(await control('/leaks'), { requests: [], connections: 0, packets: 0 });
-  // Nor is it to be had in a window of its own, where it could go anywhere.
+  // It does not open as a page, in which it could navigate anywhere.
   const source = await page.locator('iframe').getAttribute('src');
   await page.goto(site + source);
   assert.equal(page.url(), site + '/os:hostile');

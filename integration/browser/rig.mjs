@@ -1,4 +1,4 @@
-// What the tests share: one browser, and pages that notice what they should not do.
+// The tests share one browser, and pages that report what they should not do.
 import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
 import { createReadStream, mkdirSync } from 'node:fs';
@@ -11,9 +11,9 @@ import { chromium } from 'playwright-core';
 const env = name => process.env[name] ?? assert.fail(`${name} is not set; integration.TestBrowser sets it`);
 
 export const site = env('ISOFS_URL');
-/** The far side of the test: gates of the oven, and what leaked to where nothing may go. */
+/** Asks the Go side of the test: it opens the oven's gates, and says what reached the spy. */
 export const control = async path => (await fetch(env('ISOFS_CONTROL') + path)).json();
-export const packed = env('ISOFS_PACKED_SHA256'); // of notepat's image, by isofs pack
+export const packed = env('ISOFS_PACKED_SHA256'); // of notepat's image, as isofs pack makes it
 export const leak = { http: env('ISOFS_LEAK'), udp: env('ISOFS_LEAK_UDP') };
 const shots = env('ISOFS_SCREENSHOTS');
 mkdirSync(shots, { recursive: true });
@@ -27,12 +27,12 @@ export const browser = await chromium.launch({
 });
 
 /**
- * Opens a page for a test and closes it after; what a policy forbids and the
- * page tries all the same, or an error in its script, fails the test.
+ * Opens a page for a test and closes it after. The test fails if the page tries
+ * what its policy forbids, or if its script has an error.
  */
 export async function withPage(options, use) {
   const context = await browser.newContext({ colorScheme: 'dark', viewport: { width: 1280, height: 900 }, ...options });
-  context.setDefaultTimeout(60_000); // against hanging only
+  context.setDefaultTimeout(60_000); // only so that no test hangs
   const complaints = [];
   const page = await context.newPage();
   page.on('pageerror', e => complaints.push(`error: ${e.message}`));
@@ -46,7 +46,7 @@ export async function withPage(options, use) {
   }
 }
 
-/** Stops the page's clock; what it would do by and by it does by page.clock.runFor. */
+/** Stops the page's clock. Its timers then run only by page.clock.runFor. */
 export async function stopClock(page) {
   await page.clock.install({ time: 0 });
   await page.clock.pauseAt(1000);
@@ -57,7 +57,7 @@ export const state = (page, name) => page.waitForSelector(`main[data-state="${na
 
 export const words = (page, id) => page.locator(`#${id}`).innerText();
 
-/** No rule that axe knows is broken in a way that shuts anybody out; in both colours. */
+/** Checks in both colour schemes that axe finds no serious or critical problem. */
 export async function accessible(page, what) {
   for (const colorScheme of ['dark', 'light']) {
     await page.emulateMedia({ colorScheme });
@@ -70,7 +70,7 @@ export async function accessible(page, what) {
   await page.emulateMedia({ colorScheme: 'dark' });
 }
 
-/** Nothing is wider than a small phone. */
+/** Checks that the page is not wider than a small phone. */
 export async function fits(page, what) {
   const before = page.viewportSize();
   await page.setViewportSize({ width: 360, height: 740 });
@@ -79,7 +79,7 @@ export async function fits(page, what) {
   await page.setViewportSize(before);
 }
 
-/** What a camera that sees an element reads in it. */
+/** Returns the text of the QR code in an element. */
 export async function readQR(locator) {
   const png = (await locator.screenshot()).toString('base64');
   const context = await browser.newContext();

@@ -1,8 +1,7 @@
-// Package s3test runs a real S3 server, versitygw, for tests: over a folder of
-// its own, on a loopback address of its own, killed when the test ends.
+// Package s3test runs a real S3 server, versitygw, for tests. Each server has a new folder and a
+// loopback address, and is killed when the test ends.
 //
-// scripts/setup s3 builds the server; which version is in
-// integration/s3server/go.mod.
+// scripts/setup s3 builds the server. Its version is in integration/s3server/go.mod.
 package s3test
 
 import (
@@ -29,15 +28,15 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 )
 
-// Bucket is there from the start. The keys are those of the server's root.
+// The server starts with Bucket. Access and Secret are the root account's keys.
 const (
 	Bucket = "bases"
 	Access = "isofs-test"
-	Secret = "not-told-to-anybody"
+	Secret = "a-secret-of-the-tests"
 	Region = "us-east-1"
 )
 
-// patience bounds every wait; nothing is measured by it.
+// patience bounds every wait. No test measures time with it.
 const patience = 60 * time.Second
 
 // A Server is a running S3 server.
@@ -48,14 +47,14 @@ type Server struct {
 	args   []string // of the program, before "posix"
 	cmd    *exec.Cmd
 	ended  chan struct{}
-	output *bytes.Buffer // to be read when it has ended
+	output *bytes.Buffer // for reading after the server's end
 	Client *s3.Client    // of the root
 }
 
 var hosts atomic.Uint32
 
-// Start runs a server that has an empty Bucket. On a machine without the
-// program the test is skipped, by name; in CI it fails.
+// Start runs a server with an empty Bucket. On a machine without the program it skips the test by
+// name; in CI it fails the test.
 func Start(t *testing.T) *Server {
 	t.Helper()
 	s := newServer(t, t.TempDir(), Region)
@@ -63,9 +62,8 @@ func Start(t *testing.T) *Server {
 	return s
 }
 
-// StartHosted runs a server of a region over a folder of objects, which other
-// servers may have too. It finds a bucket's name in front of the domain that
-// clients ask, as Amazon's does.
+// StartHosted runs a server of a region over a folder of objects, which other servers may share. As
+// on Amazon, a bucket's name stands before the domain in the host name.
 func StartHosted(t *testing.T, dir, region, domain string) *Server {
 	t.Helper()
 	return newServer(t, dir, region, "--virtual-domain", domain)
@@ -98,7 +96,7 @@ func (s *Server) MakeBucket(name string) {
 	must(s.t, err)
 }
 
-// program is the path of the server.
+// program is the path of the server's program.
 func program(t *testing.T) string {
 	t.Helper()
 	root, err := os.Getwd()
@@ -109,7 +107,7 @@ func program(t *testing.T) string {
 			break
 		}
 		if root == filepath.Dir(root) {
-			t.Fatalf("there is no %s above the test", mod)
+			t.Fatalf("no %s in a folder above the test", mod)
 		}
 	}
 	text, err := os.ReadFile(filepath.Join(root, mod))
@@ -132,8 +130,7 @@ func program(t *testing.T) string {
 // Endpoint is the server's URL.
 func (s *Server) Endpoint() string { return "http://" + s.addr }
 
-// Restart runs the server, on the same address and folder as before, until it
-// answers.
+// Restart runs the server on the same address and folder as before, and waits until it answers.
 func (s *Server) Restart() {
 	s.t.Helper()
 	s.output, s.ended = &bytes.Buffer{}, make(chan struct{})
@@ -143,7 +140,7 @@ func (s *Server) Restart() {
 	s.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	must(s.t, s.cmd.Start())
 	go func(cmd *exec.Cmd, ended chan struct{}) {
-		_ = cmd.Wait() // it is killed
+		_ = cmd.Wait() // it was killed
 		close(ended)
 	}(s.cmd, s.ended)
 	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
@@ -171,7 +168,7 @@ func (s *Server) Kill() {
 	<-s.ended
 }
 
-// Put makes the object of Bucket that is called key; nil removes it.
+// Put writes content to the object key of Bucket. If content is nil, Put removes the object.
 func (s *Server) Put(key string, content []byte) {
 	s.t.Helper()
 	var err error
@@ -183,11 +180,11 @@ func (s *Server) Put(key string, content []byte) {
 	must(s.t, err)
 }
 
-// PutParts is Put by parts of that size, as large objects are uploaded.
+// PutParts is Put in parts of size bytes, as large objects are uploaded.
 func (s *Server) PutParts(key string, content []byte, size int) {
 	s.t.Helper()
 	ctx, bucket := context.Background(), aws.String(Bucket)
-	begun, err := s.Client.CreateMultipartUpload(ctx, &s3.CreateMultipartUploadInput{
+	upload, err := s.Client.CreateMultipartUpload(ctx, &s3.CreateMultipartUploadInput{
 		Bucket: bucket, Key: &key, ChecksumAlgorithm: types.ChecksumAlgorithmCrc32c,
 	})
 	must(s.t, err)
@@ -195,19 +192,19 @@ func (s *Server) PutParts(key string, content []byte, size int) {
 	for off := 0; off < len(content); off += size {
 		n := aws.Int32(int32(len(parts) + 1))
 		part, err := s.Client.UploadPart(ctx, &s3.UploadPartInput{
-			Bucket: bucket, Key: &key, UploadId: begun.UploadId, PartNumber: n, ChecksumAlgorithm: types.ChecksumAlgorithmCrc32c,
+			Bucket: bucket, Key: &key, UploadId: upload.UploadId, PartNumber: n, ChecksumAlgorithm: types.ChecksumAlgorithmCrc32c,
 			Body: bytes.NewReader(content[off:min(off+size, len(content))]),
 		})
 		must(s.t, err)
 		parts = append(parts, types.CompletedPart{PartNumber: n, ETag: part.ETag, ChecksumCRC32C: part.ChecksumCRC32C})
 	}
 	_, err = s.Client.CompleteMultipartUpload(ctx, &s3.CompleteMultipartUploadInput{
-		Bucket: bucket, Key: &key, UploadId: begun.UploadId, MultipartUpload: &types.CompletedMultipartUpload{Parts: parts},
+		Bucket: bucket, Key: &key, UploadId: upload.UploadId, MultipartUpload: &types.CompletedMultipartUpload{Parts: parts},
 	})
 	must(s.t, err)
 }
 
-// Publish lets anybody read the objects of Bucket, or no longer.
+// Publish sets whether clients without credentials may read the objects of Bucket.
 func (s *Server) Publish(public bool) {
 	s.t.Helper()
 	if !public {
@@ -220,8 +217,8 @@ func (s *Server) Publish(public bool) {
 	must(s.t, err)
 }
 
-// Presign returns a URL that, for a quarter of an hour, has the permission to
-// get key: one that was made that long ago.
+// Presign returns a URL that permits reading key. It was made that long ago, and is valid for a
+// quarter of an hour.
 func (s *Server) Presign(key string, ago time.Duration) string {
 	s.t.Helper()
 	req, err := s3.NewPresignClient(s.Client).PresignGetObject(context.Background(),
@@ -231,7 +228,7 @@ func (s *Server) Presign(key string, ago time.Duration) string {
 	return req.URL
 }
 
-// earlier signs as if it was earlier.
+// earlier signs as if the time were earlier.
 type earlier struct {
 	*v4.Signer
 	by time.Duration

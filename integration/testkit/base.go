@@ -14,9 +14,9 @@ const (
 	sector = 512
 )
 
-// BaseImage returns the disk image of a small base: a GPT, noise in the first
-// two partitions, a slot of slotMiB that a superblock marks as FEDAC-PIECE, and the
-// backup GPT. It is the same each time, and does not boot.
+// BaseImage returns the disk image of a small base, the same each time. It has a GPT, noise in the
+// first two partitions, a slot of slotMiB MiB, and the backup GPT. The slot has only a superblock
+// with the label FEDAC-PIECE. The image does not boot.
 func BaseImage(slotMiB int) ([]byte, error) {
 	const slot = 3 * mib
 	data := make([]byte, slot+slotMiB*mib+20<<10)

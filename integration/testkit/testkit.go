@@ -1,5 +1,5 @@
-// Package testkit is what the tests of several packages need: waiting for what another
-// goroutine or process does, a log that goroutines write to, and tools that a machine may lack.
+// Package testkit has helpers for the tests of several packages. They wait for another goroutine or
+// process, collect a log, and find tools that a machine may lack.
 package testkit
 
 import (
@@ -12,11 +12,12 @@ import (
 	"time"
 )
 
-// Patience is how long Eventually waits. It is long, since machines are busy; no test
-// passes or fails by how fast something is.
+// Patience is how long Eventually waits. It is long, since machines are busy. No test measures time
+// with it.
 const Patience = 2 * time.Minute
 
-// Eventually waits until something is so, and fails the test if it does not happen.
+// Eventually waits until is returns true. If that does not happen within Patience, it fails the
+// test and names what.
 func Eventually(t testing.TB, what string, is func() bool) {
 	t.Helper()
 	for end := time.Now().Add(Patience); !is(); time.Sleep(5 * time.Millisecond) {
@@ -26,7 +27,7 @@ func Eventually(t testing.TB, what string, is func() bool) {
 	}
 }
 
-// A Buffer is a bytes.Buffer for several goroutines: the log of a server, say.
+// A Buffer is a bytes.Buffer for several goroutines, for example the log of a server.
 type Buffer struct {
 	mu     sync.Mutex
 	buffer bytes.Buffer
@@ -46,7 +47,7 @@ func (b *Buffer) String() string {
 	return b.buffer.String()
 }
 
-// Lack skips a test, by name, on a machine that lacks something; in CI it fails the test.
+// Lack names what the machine lacks, and skips the test. In CI it fails the test.
 func Lack(t testing.TB, what string) {
 	t.Helper()
 	if os.Getenv("CI") != "" {
@@ -55,8 +56,8 @@ func Lack(t testing.TB, what string) {
 	t.Skip("needs " + what)
 }
 
-// NeedTool returns the path of a tool, which a package of Debian has, or lacks it. Root's
-// tools are found too.
+// NeedTool returns the path of a tool. If the machine lacks it, NeedTool calls Lack with the Debian
+// package. It also looks in root's directories.
 func NeedTool(t testing.TB, tool, pkg string) string {
 	t.Helper()
 	for _, dir := range append(filepath.SplitList(os.Getenv("PATH")), "/usr/sbin", "/sbin") {
