@@ -110,7 +110,7 @@ func TestAFullHouse(t *testing.T) {
 	}
 }
 
-func TestNobodyToAnswer(t *testing.T) {
+func TestNoClientToAnswer(t *testing.T) {
 	r := newRig(t, catalog.Limits{})
 	r.shop.gate, r.shop.begun = make(chan struct{}), make(chan string, 1)
 	ctx, leave := context.WithCancel(t.Context())

@@ -50,7 +50,7 @@ func TestOSRedirects(t *testing.T) {
 	}
 }
 
-func TestOSIsToldWhereItIs(t *testing.T) {
+func TestOSKnowsItsAddress(t *testing.T) {
 	r := newRig(t, catalog.Limits{})
 	r.current("notepat", 0)
 	r.handler = New(Config{Catalog: r.catalog, PublicURL: "https://oven.example/images/"})

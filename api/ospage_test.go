@@ -51,7 +51,7 @@ func TestOSPageAddresses(t *testing.T) {
 
 // The page is there at once: its source is not asked. Of a piece that is known
 // it has everything, without its script.
-func TestOSPageAsksNobody(t *testing.T) {
+func TestOSPageAsksNoSource(t *testing.T) {
 	r := newRig(t, catalog.Limits{})
 	r.shop.begun = make(chan string) // who fetched would wait for ever
 	body := r.ask("GET", "/os:notepat").Body.String()
