@@ -11,13 +11,13 @@ import (
 	"aesthetic.computer/isofs/fault"
 )
 
-// DebianRelease is the release of Debian that the flavor debian is made of.
+// DebianRelease is the release of Debian in the flavor debian.
 const DebianRelease = "trixie"
 
-// archiveKeyring holds the keys that Debian's archive is signed with.
+// archiveKeyring has the keys of Debian's archive.
 const archiveKeyring = "/usr/share/keyrings/debian-archive-keyring.gpg"
 
-// An archive is where Debian's packages come from.
+// An archive is a source of Debian's packages.
 type archive struct {
 	main, security string // addresses; security may be ""
 }
@@ -92,8 +92,8 @@ func parseSources(text string, stanzas bool) (found []string) {
 	return found
 }
 
-// lines are the sources of the release, as mmdebstrap takes them: all that is
-// free, and firmware.
+// lines are the sources of the release in mmdebstrap's form: all that is free,
+// and firmware.
 func (a archive) lines() []string {
 	line := func(address, suite string) string {
 		return "deb [signed-by=" + archiveKeyring + "] " + address + " " + suite + " main non-free-firmware"

@@ -46,8 +46,8 @@ func lackRoot(t *testing.T) {
 	t.Skip("needs root: sudo go test ./bake")
 }
 
-// checkCalls wants these tools to have been called, none of them in the folder
-// here, and no path below here given to one that is not absolute.
+// checkCalls checks that these tools were called, none of them in the folder
+// here, and that all paths below here in their arguments are absolute.
 func checkCalls(t *testing.T, here, calls string, want ...string) {
 	t.Helper()
 	notes, err := os.ReadFile(calls)
@@ -75,8 +75,8 @@ func checkCalls(t *testing.T, here, calls string, want ...string) {
 	}
 }
 
-// Tools run in another folder than the bake: what they are given is absolute,
-// though the folders that the bake is given are relative, as in the Makefile.
+// Tools run in another folder than the bake. So their paths are absolute,
+// though the bake's own folders are relative, as in the Makefile.
 func TestRelativePaths(t *testing.T) {
 	t.Run("debian", func(t *testing.T) {
 		here, calls := fakeTools(t, "mmdebstrap", "unshare", "tar", "xz")
@@ -115,7 +115,8 @@ func TestRelativePaths(t *testing.T) {
 	})
 	t.Run("tiny", func(t *testing.T) {
 		fakeTools(t)
-		// The first tool of all ends it; the work directory is made by then.
+		// The first tool of all ends the bake; the work directory exists by
+		// then.
 		_, err := Tiny(t.Context(), TinyOptions{WorkDir: "the-work", OutDir: "the-bases"})
 		if err == nil || !strings.Contains(err.Error(), "apt-cache is the last one") {
 			t.Errorf("got %v", err)
@@ -123,7 +124,7 @@ func TestRelativePaths(t *testing.T) {
 	})
 }
 
-// A tool that lies in a relative folder of PATH could not be started from another folder.
+// A tool in a relative folder of PATH could not be started from another folder.
 func TestRelativePATH(t *testing.T) {
 	t.Setenv("PATH", "bin:.::/usr/bin")
 	if got := searchPath(); !slices.Equal(got, []string{"/usr/bin", "/usr/sbin", "/sbin"}) {

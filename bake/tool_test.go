@@ -16,7 +16,7 @@ func TestFullDisk(t *testing.T) {
 	if err := needSpace(t.TempDir(), 1<<60); fault.Kind(err) != fault.Unavailable || !strings.Contains(err.Error(), "free some space") {
 		t.Errorf("got %v", err)
 	}
-	// A tool that meets a full disk, and a write of our own.
+	// A tool that meets a full disk, and a write of this process.
 	r := &runner{tools: map[string]string{"cp": needTool(t, "cp", "coreutils")}, log: discard}
 	_, err := r.output(t.Context(), "", "cp", "/proc/self/status", "/dev/full")
 	if got := kindOf(t.Context(), err); fault.Kind(got) != fault.Unavailable || !strings.Contains(got.Error(), "the disk is full") {
@@ -28,7 +28,7 @@ func TestFullDisk(t *testing.T) {
 	}
 }
 
-// A cancelled tool goes with its children, also one that holds the pipe.
+// A cancelled tool ends with its children, even a child that holds the pipe.
 func TestCancelKillsChildren(t *testing.T) {
 	pidFile := filepath.Join(t.TempDir(), "pid")
 	r := &runner{tools: map[string]string{"sh": "/bin/sh"}, log: discard}
