@@ -79,7 +79,7 @@ func TestOSPageAsksNoSource(t *testing.T) {
 	r.shop.set(func() { delete(r.shop.pieces, "notepat"); r.shop.fetching = nil })
 	r.ask("GET", "/notepat-os.iso")
 	if body := r.ask("GET", "/os:notepat").Body.String(); strings.Contains(body, s.ID()) {
-		t.Error("of a piece that is gone it has the last image")
+		t.Error("of a piece that its source lost it has the last image")
 	}
 }
 

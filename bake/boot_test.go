@@ -138,7 +138,7 @@ func testUnsigned(t *testing.T, r *Result, image []byte) {
 // fedora: some ten minutes.
 func TestMatrix(t *testing.T) {
 	if !*matrix {
-		t.Skip("asked for by -bake.matrix, as make boot-matrix does")
+		t.Skip("only with -bake.matrix, as in make boot-matrix")
 	}
 	cloud := bakeTiny(t, TinyOptions{OutDir: t.TempDir()})
 	testBoots(t, cloud, append(virtualWays, secureWays...)...)

@@ -129,7 +129,7 @@ func Run(ctx context.Context, o Options) (*Result, error) {
 	return r, nil
 }
 
-// maxSocket bounds the path of a socket (unix(7)). monitorName follows the
+// maxSocket bounds the path of a socket (unix(7)). monitorTail follows the
 // scratch directory in it.
 const (
 	maxSocket   = 107

@@ -79,7 +79,7 @@ func TestMonitor(t *testing.T) {
 		t.Errorf("asked %q", got)
 	}
 	if err := m.execute("stop", nil); err == nil {
-		t.Error("no error from a QEMU that is gone")
+		t.Error("no error from a QEMU that has ended")
 	}
 }
 

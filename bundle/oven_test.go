@@ -74,7 +74,7 @@ func TestOvenFetch(t *testing.T) {
 			t.Errorf("%s: %+v, %q; want %+v", tt.name, info, body.String(), want)
 		}
 		if got != "GET /api/pack-html?"+tt.query {
-			t.Errorf("%s was asked for with %s", tt.name, got)
+			t.Errorf("the request for %s was %s", tt.name, got)
 		}
 	}
 }

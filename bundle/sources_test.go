@@ -99,7 +99,7 @@ func TestSourcesChanged(t *testing.T) {
 	}
 	check("the file went away", mine, 2*time.Hour, true)
 	s = Sources(d)
-	check("nobody has it", mine, time.Minute, true)
+	check("no source has it", mine, time.Minute, true)
 }
 
 func TestSourcesNames(t *testing.T) {

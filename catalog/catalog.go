@@ -173,10 +173,10 @@ func (c *Catalog) restore(r record) (*Snapshot, error) {
 		return nil, err
 	}
 	if !c.disk.stored[r.Bundle] {
-		return nil, fmt.Errorf("its bundle %s is gone: %w", r.Bundle, fault.NotFound)
+		return nil, fmt.Errorf("its bundle %s is lost: %w", r.Bundle, fault.NotFound)
 	}
 	if r.Splash.HasPicture() && !c.disk.stored[r.Splash.Picture] {
-		return nil, fmt.Errorf("the picture of its splash, %s, is gone: %w", r.Splash.Picture, fault.NotFound)
+		return nil, fmt.Errorf("the picture of its splash, %s, is lost: %w", r.Splash.Picture, fault.NotFound)
 	}
 	s := newSnapshot(c, r, name, b)
 	// No client has got its address since the start, so none is about to open

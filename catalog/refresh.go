@@ -51,7 +51,8 @@ func (c *Catalog) Current(ctx context.Context, name piece.Name) (*Snapshot, erro
 	return b.Snapshot, err
 }
 
-// currentBuild is Watch; notify may be nil.
+// currentBuild returns the piece's present build, and fetches the bundle if it
+// is missing or stale. notify, if not nil, gets each stage.
 func (c *Catalog) currentBuild(ctx context.Context, name piece.Name, notify func(Stage)) (Build, error) {
 	known := c.look(ctx, name)
 	if known.settled {

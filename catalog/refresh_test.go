@@ -78,7 +78,7 @@ func TestACallerLeavesAndTheFetchGoesOn(t *testing.T) {
 	}
 	close(r.source.gate)
 	if r.current("notepat"); r.source.count() != 1 {
-		t.Errorf("%d fetches: the caller took his fetch away with him", r.source.count())
+		t.Errorf("%d fetches: the caller ended its fetch when it left", r.source.count())
 	}
 }
 
@@ -209,7 +209,7 @@ func TestAPieceGoesAndComesBack(t *testing.T) {
 	old := r.baked("notepat", "<p>1</p>")
 	r.source.set(func() { delete(r.source.has, "notepat") })
 	if _, err := r.Current(t.Context(), name("notepat")); !errors.Is(err, fault.NotFound) {
-		t.Errorf("when its source has it no more: %v", err)
+		t.Errorf("when its source no longer has it: %v", err)
 	}
 	if got := r.Pieces(t.Context()); len(got) != 0 {
 		t.Errorf("the gone piece is listed: %v", got)

@@ -63,12 +63,12 @@ func TestWhichImageAResumeGets(t *testing.T) {
 		start            int64
 		want             string
 	}{
-		{"one who began with the old", []Client{wget}, nil, nil, wget, inside, oldImage},
-		{"one who began with the old, near the beginning", []Client{wget}, nil, nil, wget, 1, oldImage},
-		{"one who asks beyond the end", []Client{wget}, nil, nil, wget, furthest, oldImage},
-		{"one who began with the new", nil, []Client{wget}, nil, wget, inside, newImage},
-		{"one who began with the old and then with the new", []Client{wget}, []Client{wget}, nil, wget, inside, newImage},
-		{"one who is remembered over a restart", []Client{wget}, nil, restart, wget, inside, oldImage},
+		{"a client that began with the old", []Client{wget}, nil, nil, wget, inside, oldImage},
+		{"a client that began with the old, near the beginning", []Client{wget}, nil, nil, wget, 1, oldImage},
+		{"a client that requests bytes beyond the end", []Client{wget}, nil, nil, wget, furthest, oldImage},
+		{"a client that began with the new", nil, []Client{wget}, nil, wget, inside, newImage},
+		{"a client that began with the old and then with the new", []Client{wget}, []Client{wget}, nil, wget, inside, newImage},
+		{"a client that is remembered over a restart", []Client{wget}, nil, restart, wget, inside, oldImage},
 		{"each of two behind an address (1)", []Client{wget}, []Client{curl}, nil, wget, inside, oldImage},
 		{"each of two behind an address (2)", []Client{wget}, []Client{curl}, nil, curl, inside, newImage},
 		{"another program at an address that began once", []Client{wget}, nil, nil, curl, inside, oldImage},
@@ -80,9 +80,9 @@ func TestWhichImageAResumeGets(t *testing.T) {
 		{"one whose snapshot is lost, in the slot", []Client{wget}, nil, lose, wget, inside, refused},
 		{"another program where the snapshot is lost", []Client{wget}, nil, lose, curl, before, refused},
 		{"another program where one of two is lost", []Client{wget}, []Client{curl}, lose, aria, inside, refused},
-		{"one who began with the new when the old is lost", []Client{wget}, []Client{curl}, lose, curl, inside, newImage},
-		{"one who began on the base before", []Client{wget}, nil, changeBase, wget, inside, oldImage},
-		{"one who began on the base before, near the beginning", []Client{wget}, nil, changeBase, wget, 1, oldImage},
+		{"a client that began with the new when the old is lost", []Client{wget}, []Client{curl}, lose, curl, inside, newImage},
+		{"a client that began on the base before", []Client{wget}, nil, changeBase, wget, inside, oldImage},
+		{"a client that began on the base before, near the beginning", []Client{wget}, nil, changeBase, wget, 1, oldImage},
 		{"a stranger after a change of base, before the slot", []Client{wget}, nil, changeBase, abroad, 1, refused},
 		{"a stranger after a change of base, in the slot", []Client{wget}, nil, changeBase, abroad, inside, refused},
 	} {
@@ -125,14 +125,14 @@ func TestARequestAtTheStart(t *testing.T) {
 		t.Errorf("a short range of a stranger: %v (%v)", got, err)
 	}
 	if got, err := s.Resume(t.Context(), abroad, name("notepat"), inside); got != s.new {
-		t.Errorf("and then he resumes: %v (%v)", got, err)
+		t.Errorf("and then the client resumes: %v (%v)", got, err)
 	}
 	s.drop(s.old, byOperator)
 	if got, err := s.Continue(t.Context(), wget, name("notepat")); got != s.new {
 		t.Errorf("a short range when the old is lost: %v (%v)", got, err)
 	}
 	if got, err := s.Resume(t.Context(), wget, name("notepat"), inside); got != s.new {
-		t.Errorf("and then he resumes: %v (%v)", got, err)
+		t.Errorf("and then the client resumes: %v (%v)", got, err)
 	}
 }
 
