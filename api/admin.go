@@ -25,34 +25,35 @@ import (
 	"aesthetic.computer/isofs/quota"
 )
 
-// Admin is what the operator's addresses, below /admin/, need.
+// Admin has the operator's actions for the addresses below /admin/.
 type Admin struct {
-	// Key returns the key that opens them. With "", or nil, they are closed.
+	// Key returns the key that opens them. With "", or a nil Key, they are
+	// closed.
 	Key func() string
-	// SetBase opens the base published at an address and makes it the catalog's.
-	SetBase func(ctx context.Context, address string) error
-	// Follow looks at the channel that is followed and makes its base the
+	// SetBase opens the base published at an address and makes it the
 	// catalog's.
+	SetBase func(ctx context.Context, address string) error
+	// Follow reads the channel and makes its base the catalog's.
 	Follow func(ctx context.Context) error
 	// Now is the clock, time.Now if nil.
 	Now func() time.Time
 }
 
 const (
-	// maxAdminBody is what a request may say.
+	// maxAdminBody bounds the body of a request, in bytes.
 	maxAdminBody = 64 << 10
-	// wrongKept is how many addresses with wrong keys are remembered.
+	// wrongKept is the number of addresses with wrong keys that are remembered.
 	wrongKept = 4096
 )
 
-// wrongTries is how often an address may be wrong about the key.
+// wrongTries bounds the wrong keys from one address.
 var wrongTries = quota.Quota{Burst: 5, Every: 10 * time.Second}
 
 // An admin answers the operator.
 type admin struct {
 	*server
 	Admin
-	mu    sync.Mutex // held from the look into wrong to the entry in it
+	mu    sync.Mutex // held between the look into wrong and the entry in it
 	wrong *quota.Buckets
 }
 
@@ -66,14 +67,13 @@ func newAdmin(s *server, c Admin) *admin {
 	return &admin{server: s, Admin: c, wrong: quota.New(wrongTries, wrongKept, c.Now)}
 }
 
-// fields are what a request says.
+// fields are those of a request.
 type fields map[string]string
 
-// An action is one thing that an operator may have done. What it returns is
-// the answer's JSON.
+// An action is one action of the operator. Its result is the answer's JSON.
 type action struct {
 	name  string
-	knows []string // fields
+	knows []string // names of its fields
 	do    func(context.Context, fields) (any, error)
 }
 
@@ -94,36 +94,36 @@ func (a *admin) handler() http.Handler {
 	return mux
 }
 
-// answering sends none of the headers that let pages elsewhere read answers:
-// they have no business here.
+// answering sends no CORS headers: pages of other sites have no use for the
+// answers.
 func (a *admin) answering(do action) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		from := clientOf(r).Address
 		if r.Method != http.MethodPost {
 			w.Header().Set("Allow", http.MethodPost)
-			a.refuse(w, &statusError{http.StatusMethodNotAllowed, "ask with POST"})
+			a.refuse(w, &statusError{http.StatusMethodNotAllowed, "use POST"})
 			return
 		}
 		if err := a.admit(w, r, from); err != nil {
 			a.refuse(w, err)
 			return
 		}
-		said, err := readFields(w, r, do.knows)
+		given, err := readFields(w, r, do.knows)
 		var answer any
 		if err == nil {
-			answer, err = do.do(r.Context(), said)
+			answer, err = do.do(r.Context(), given)
 		}
 		if err != nil {
-			a.Log.Warn("admin", "do", do.name, "with", said.words(), "from", from, "err", err)
+			a.Log.Warn("admin", "do", do.name, "with", given.words(), "from", from, "err", err)
 			a.refuse(w, err)
 			return
 		}
-		a.Log.Info("admin", "do", do.name, "with", said.words(), "from", from)
+		a.Log.Info("admin", "do", do.name, "with", given.words(), "from", from)
 		writeAdmin(w, http.StatusOK, answer)
 	})
 }
 
-// admit reports why a request may not be answered.
+// admit returns the reason to refuse a request, or nil.
 func (a *admin) admit(w http.ResponseWriter, r *http.Request, from string) error {
 	key := a.Key()
 	if key == "" {
@@ -145,7 +145,7 @@ func (a *admin) admit(w http.ResponseWriter, r *http.Request, from string) error
 	return &statusError{http.StatusUnauthorized, "Unauthorized"}
 }
 
-// keyOf is the key that a request has, "" if it has none.
+// keyOf is the key in a request, or "".
 func keyOf(r *http.Request) string {
 	if key := r.Header.Get("X-Oven-Os-Key"); key != "" {
 		return key
@@ -157,14 +157,14 @@ func keyOf(r *http.Request) string {
 	return strings.TrimSpace(key)
 }
 
-// sameKey takes the same time wherever the two differ, and however long they
+// sameKey takes the same time wherever a and b differ, and however long they
 // are.
 func sameKey(a, b string) bool {
 	x, y := sha256.Sum256([]byte(a)), sha256.Sum256([]byte(b))
 	return subtle.ConstantTimeCompare(x[:], y[:]) == 1
 }
 
-// refuse answers with an error. The operator is told all that it says.
+// refuse answers with an error. The operator gets its full text.
 func (a *admin) refuse(w http.ResponseWriter, err error) {
 	reply := replyTo(err)
 	if reply.status == http.StatusBadGateway || is[*catalog.BusyError](err) || is[*bundle.BusyError](err) {
@@ -179,18 +179,18 @@ func writeAdmin(w http.ResponseWriter, status int, body any) {
 	h.Set("Cache-Control", "no-store")
 	h.Set("X-Content-Type-Options", "nosniff")
 	w.WriteHeader(status)
-	_ = json.NewEncoder(w).Encode(body) // the client may be gone
+	_ = json.NewEncoder(w).Encode(body) // the client may have left
 }
 
 func badRequest(format string, args ...any) error {
 	return &statusError{http.StatusBadRequest, fmt.Sprintf(format, args...)}
 }
 
-// readFields reads a form or an object of JSON. It knows no other fields than
-// those that it is told, and each once.
+// readFields reads a form or a JSON object. It accepts only the known fields,
+// and each once.
 func readFields(w http.ResponseWriter, r *http.Request, known []string) (fields, error) {
 	if r.URL.RawQuery != "" {
-		return nil, badRequest("say it in the body, not behind the address, where logs would keep it")
+		return nil, badRequest("send the fields in the body; logs keep the address")
 	}
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxAdminBody))
 	if _, tooLarge := errors.AsType[*http.MaxBytesError](err); tooLarge {
@@ -202,24 +202,24 @@ func readFields(w http.ResponseWriter, r *http.Request, known []string) (fields,
 	if len(body) == 0 {
 		return fields{}, nil
 	}
-	var said fields
+	var given fields
 	switch media, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type")); media {
 	case "application/x-www-form-urlencoded":
-		said, err = parseForm(string(body))
+		given, err = parseForm(string(body))
 	case "application/json":
-		said, err = parseObject(body)
+		given, err = parseObject(body)
 	default:
 		return nil, &statusError{http.StatusUnsupportedMediaType, "the body is neither application/x-www-form-urlencoded nor application/json"}
 	}
 	if err != nil {
 		return nil, err
 	}
-	for name := range said {
+	for name := range given {
 		if !slices.Contains(known, name) {
-			return nil, badRequest("%.40q is not understood here; what is: %s", name, strings.Join(known, ", "))
+			return nil, badRequest("unknown field %.40q; use: %s", name, strings.Join(known, ", "))
 		}
 	}
-	return said, nil
+	return given, nil
 }
 
 func parseForm(body string) (fields, error) {
@@ -227,14 +227,14 @@ func parseForm(body string) (fields, error) {
 	if err != nil {
 		return nil, badRequest("the form cannot be read: %v", err)
 	}
-	said := fields{}
+	given := fields{}
 	for name, values := range form {
 		if len(values) > 1 {
 			return nil, badRequest("%.40q is given %d times", name, len(values))
 		}
-		said[name] = values[0]
+		given[name] = values[0]
 	}
-	return said, nil
+	return given, nil
 }
 
 func parseObject(body []byte) (fields, error) {
@@ -242,21 +242,21 @@ func parseObject(body []byte) (fields, error) {
 	if err := json.Unmarshal(body, &object); err != nil {
 		return nil, badRequest("the JSON cannot be read: %v", err)
 	}
-	said := fields{}
+	given := fields{}
 	for name, value := range object {
 		switch v := value.(type) {
 		case string:
-			said[name] = v
+			given[name] = v
 		case bool, float64:
-			said[name] = fmt.Sprint(v)
+			given[name] = fmt.Sprint(v)
 		default:
 			return nil, badRequest("%.40q is neither a text nor a number nor true or false", name)
 		}
 	}
-	return said, nil
+	return given, nil
 }
 
-// words are the fields for the log, an address without its password.
+// words are the fields for the log. An address loses its password.
 func (f fields) words() string {
 	var words []string
 	for name, value := range f {
@@ -269,7 +269,7 @@ func (f fields) words() string {
 	return strings.Join(words, " ")
 }
 
-// piece is the field of that name.
+// piece is the name in the field piece.
 func (f fields) piece() (piece.Name, error) {
 	if f["piece"] == "" {
 		return piece.Name{}, badRequest("piece is missing")
@@ -299,8 +299,8 @@ func newSnapshotData(s catalog.Listed) snapshotData {
 }
 
 // refresh fetches a piece's bundle now.
-func (a *admin) refresh(ctx context.Context, said fields) (any, error) {
-	name, err := said.piece()
+func (a *admin) refresh(ctx context.Context, given fields) (any, error) {
+	name, err := given.piece()
 	if err != nil {
 		return nil, err
 	}
@@ -318,14 +318,14 @@ func (a *admin) refresh(ctx context.Context, said fields) (any, error) {
 }
 
 // drop forgets a snapshot, or all of a piece.
-func (a *admin) drop(_ context.Context, said fields) (any, error) {
-	id := said["snapshot"]
-	if (id == "") == (said["piece"] == "") {
-		return nil, badRequest("say either piece or snapshot")
+func (a *admin) drop(_ context.Context, given fields) (any, error) {
+	id := given["snapshot"]
+	if (id == "") == (given["piece"] == "") {
+		return nil, badRequest("give either piece or snapshot")
 	}
 	ids := []string{id}
 	if id == "" {
-		name, err := said.piece()
+		name, err := given.piece()
 		if err != nil {
 			return nil, err
 		}
@@ -338,26 +338,26 @@ func (a *admin) drop(_ context.Context, said fields) (any, error) {
 	return map[string][]string{"dropped": ids}, nil
 }
 
-// snapshots lists them, of one piece or of all.
-func (a *admin) snapshots(_ context.Context, said fields) (any, error) {
+// snapshots lists those of one piece, or all.
+func (a *admin) snapshots(_ context.Context, given fields) (any, error) {
 	list := make([]snapshotData, 0)
 	for _, s := range a.Catalog.List() {
-		if said["piece"] == "" || s.Piece().String() == said["piece"] {
+		if given["piece"] == "" || s.Piece().String() == given["piece"] {
 			list = append(list, newSnapshotData(s))
 		}
 	}
 	return map[string][]snapshotData{"snapshots": list}, nil
 }
 
-// prune forgets what is superseded.
-func (a *admin) prune(_ context.Context, said fields) (any, error) {
+// prune forgets superseded snapshots.
+func (a *admin) prune(_ context.Context, given fields) (any, error) {
 	prune := a.Catalog.Prune
-	switch said["all"] {
+	switch given["all"] {
 	case "", "0", "false":
 	case "1", "true":
 		prune = a.Catalog.PruneAll
 	default:
-		return nil, badRequest("all is %.40q; say 1 or 0", said["all"])
+		return nil, badRequest("all is %.40q; use 1 or 0", given["all"])
 	}
 	n := prune()
 	return map[string]int{"forgotten": n, "kept": a.Catalog.Stats().Snapshots}, nil

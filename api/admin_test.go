@@ -25,9 +25,9 @@ type adminRig struct {
 	*rig
 	key  string
 	now  time.Time
-	base string // the address that was set last
+	base string // the latest address of SetBase
 
-	followed  int // looks at the channel
+	followed  int // calls of Follow
 	followErr error
 }
 
@@ -110,19 +110,19 @@ func TestAdminKey(t *testing.T) {
 			t.Errorf("%s: the log has the key: %s", name, r.log)
 		}
 	}
-	// Without a key nothing opens, not even an empty one.
+	// Without a configured key all is closed, even to an empty key.
 	r := newAdminRig(t)
 	for _, header := range []string{"X-Oven-Os-Key: ", "X-Oven-Os-Key: " + testKey, "X-None: 1"} {
 		r.key = ""
 		wantJSON(t, r.send("POST", "drop", urlForm, "piece=notepat", header), 503)
 	}
-	// A new key counts from now on, and the old one no more.
+	// A new key counts at once, and the old one no longer.
 	r.key = "another key, also long enough"
 	wantJSON(t, r.send("POST", "snapshots", urlForm, "", "X-Oven-Os-Key: "+testKey), 401)
 	wantJSON(t, r.post("snapshots", ""), 200)
 }
 
-// Nobody tries keys for long, and nobody is kept out by what others try.
+// After a few wrong keys an address must wait. Other addresses need not.
 func TestWrongKeysAreRationed(t *testing.T) {
 	r := newAdminRig(t)
 	wrong := func(address string) int {
@@ -147,7 +147,7 @@ func TestWrongKeysAreRationed(t *testing.T) {
 	wantJSON(t, r.post("snapshots", ""), 200) // another address
 	r.now = r.now.Add(10 * time.Second)
 	wantJSON(t, r.post("snapshots", "", "X-Real-IP: 192.0.2.66"), 200)
-	// Right ones cost nothing.
+	// Right keys cost nothing.
 	for range 20 {
 		wantJSON(t, r.post("snapshots", ""), 200)
 	}
@@ -166,15 +166,15 @@ func TestAdminRefuses(t *testing.T) {
 		"no such action":      {"POST", "nothing", urlForm, "", 404, "nothing at this address"},
 		"below an action":     {"POST", "refresh/x", urlForm, "", 404, "nothing at this address"},
 		"in the address":      {"POST", "refresh?piece=notepat", urlForm, "", 400, "in the body"},
-		"unknown field":       {"POST", "refresh", urlForm, "piece=notepat&color=red", 400, `"color" is not understood here; what is: piece`},
-		"another's field":     {"POST", "refresh", urlForm, "snapshot=1", 400, "not understood"},
+		"unknown field":       {"POST", "refresh", urlForm, "piece=notepat&color=red", 400, `unknown field "color"; use: piece`},
+		"another's field":     {"POST", "refresh", urlForm, "snapshot=1", 400, "unknown field"},
 		"given twice":         {"POST", "refresh", urlForm, "piece=a&piece=b", 400, "2 times"},
 		"broken form":         {"POST", "refresh", urlForm, "piece=%zz", 400, "cannot be read"},
 		"broken JSON":         {"POST", "refresh", "application/json", "{", 400, "cannot be read"},
 		"more than JSON":      {"POST", "refresh", "application/json", `{"piece":"notepat"}{}`, 400, "cannot be read"},
 		"a list":              {"POST", "refresh", "application/json", `["piece"]`, 400, "cannot be read"},
 		"a nested object":     {"POST", "refresh", "application/json", `{"piece":{}}`, 400, "neither a text"},
-		"unknown in JSON":     {"POST", "refresh", "application/json", `{"Piece":"notepat"}`, 400, "not understood"},
+		"unknown in JSON":     {"POST", "refresh", "application/json", `{"Piece":"notepat"}`, 400, "unknown field"},
 		"no type":             {"POST", "refresh", "", "piece=notepat", 415, "neither"},
 		"another type":        {"POST", "refresh", "text/plain", "piece=notepat", 415, "neither"},
 		"too long":            {"POST", "refresh", urlForm, "piece=" + strings.Repeat("a", maxAdminBody), 413, "65536"},
@@ -239,7 +239,8 @@ func TestAdminActions(t *testing.T) {
 		t.Errorf("all snapshots: %v", all)
 	}
 
-	// The old one is read, and then it is not; the clock of the catalog stands.
+	// While a client reads the old snapshot it stays, and afterwards it goes.
+	// The catalog's clock stands still.
 	if got := wantJSON(t, r.post("prune", ""), 200); got["forgotten"] != 0.0 || got["kept"] != 3.0 {
 		t.Errorf("prune: %v", got)
 	}
@@ -275,8 +276,8 @@ func TestAdminActions(t *testing.T) {
 	}
 }
 
-// Whoever asks for names that nobody knows is told when to come again, at each
-// address that leads to the oven.
+// At each address that leads to the oven, a client with too many new names gets
+// a Retry-After.
 func TestNewNamesAreRationed(t *testing.T) {
 	r := newRig(t, catalog.Limits{NewNames: quota.Quota{Burst: 2, Every: 7 * time.Second}})
 	for i := range 2 {
@@ -301,8 +302,8 @@ func TestNewNamesAreRationed(t *testing.T) {
 	}
 }
 
-// What is told of an answer is its route and not its address, of which there
-// would be too many.
+// Observe gets the route and not the address, as there would be too many
+// addresses.
 func TestObserve(t *testing.T) {
 	r := newAdminRig(t)
 	r.current("notepat", 0)
@@ -328,7 +329,8 @@ func TestObserve(t *testing.T) {
 	}
 }
 
-// TestAdminChannel: the channel is looked at, and why that failed is told.
+// TestAdminChannel: the action reads the channel, and its answer says why that
+// failed.
 func TestAdminChannel(t *testing.T) {
 	r := newAdminRig(t)
 	if got := wantJSON(t, r.post("channel", ""), 200); got["changed"] != false || got["sha256"] != emptyBase().Manifest.SHA256.String() || r.followed != 1 {

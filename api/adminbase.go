@@ -5,23 +5,23 @@ import (
 	"net/http"
 )
 
-// base makes new images on another one.
-func (a *admin) base(ctx context.Context, said fields) (any, error) {
-	if said["address"] == "" {
+// base makes new images on another base.
+func (a *admin) base(ctx context.Context, given fields) (any, error) {
+	if given["address"] == "" {
 		return nil, badRequest("address is missing: the folder or URL that has manifest.json and base.iso")
 	}
 	if a.SetBase == nil {
 		return nil, &statusError{http.StatusNotImplemented, "the base cannot be changed here"}
 	}
 	before := a.Catalog.Base().SHA256
-	if err := a.SetBase(ctx, said["address"]); err != nil {
+	if err := a.SetBase(ctx, given["address"]); err != nil {
 		return nil, err
 	}
 	return a.baseNow(before,
 		"new images are made on this base from now on; downloads that began keep theirs. A restart goes back to --base: change that too"), nil
 }
 
-// channel looks at the channel at once.
+// channel reads the channel at once.
 func (a *admin) channel(ctx context.Context, _ fields) (any, error) {
 	if a.Follow == nil {
 		return nil, &statusError{http.StatusNotImplemented, "there is no channel here"}

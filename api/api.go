@@ -1,10 +1,9 @@
-// Package api is isofs over HTTP: it answers what a web server cannot know by
-// itself, which snapshot a request means, and hands the bytes back to nginx by
-// X-Accel-Redirect into the mount.
+// Package api is isofs over HTTP. It decides which snapshot a request means,
+// and nginx sends the bytes: X-Accel-Redirect leads into the mount.
 //
-// It is meant to listen on a unix socket behind the configuration of package
-// nginx, whose X-Real-IP it trusts. It leaves out ranges, validators and
-// limits, which are nginx's, and serves no byte of an image.
+// It listens on a unix socket behind the configuration of package nginx, and
+// trusts that one's X-Real-IP. nginx does ranges, validators and limits. This
+// package sends no byte of an image.
 package api
 
 import (
@@ -16,54 +15,54 @@ import (
 	"aesthetic.computer/isofs/catalog"
 )
 
-// Config of the handler.
+// Config configures the handler.
 type Config struct {
 	Catalog *catalog.Catalog
 	Log     *slog.Logger
 	// Healthy reports why the mount cannot be used, or nil.
 	Healthy func() error
-	// Admin is for the operator's addresses; without a Key they are closed.
+	// Admin is for the operator's addresses. Without a Key they are closed.
 	Admin Admin
-	// Observe is told of each answer: the route, which is one of a few, and the
-	// status. It may be nil.
+	// Observe gets the route and the status of each answer. There are only a
+	// few routes. It may be nil.
 	Observe func(route string, status int)
-	// Ready tells what serving depends on. It must not wait for anything.
+	// Ready returns the state of what serving depends on. It must not wait.
 	Ready func() []Check
-	// PublicURL is what absolute links begin with; "": what the client asked.
+	// PublicURL begins absolute links. "": the address of the request.
 	PublicURL string
-	// BaseURL returns the folder of the base, if the public may know it. It may be
-	// nil.
+	// BaseURL returns the folder of the base, if it is public. It may be nil.
 	BaseURL func() string
-	// Watchers bounds the streams at once; 0: 500. Watched is told of each that
-	// begins (1) and ends (-1); it may be nil.
+	// Watchers bounds the streams at once; 0: 500. Watched gets 1 when one
+	// begins and -1 when one ends; it may be nil.
 	Watchers int
 	Watched  func(more int)
 	// Stopping is closed when the streams have to end.
 	Stopping <-chan struct{}
-	// Instance is what /healthz names in a header, InstanceHeader, so that a
-	// server can tell its own answer from that of another; "" is none.
+	// Instance is the value of InstanceHeader in /healthz, so that a server can
+	// recognize its own answer. "": no header.
 	Instance string
-	// Trust returns what people check images by now; nil: nothing is signed.
+	// Trust returns the present keys and signatures. nil: nothing is signed.
 	Trust func() *Trust
 }
 
-// mountPrefix is where nginx has the mount's s directory, for redirects only.
+// mountPrefix is the address of the mount's directory s in nginx, for redirects
+// only.
 const mountPrefix = "/_mount/"
 
 // methods are those that this package answers.
 const methods = "GET, HEAD, OPTIONS"
 
 const (
-	// corsHeaders are those that a page elsewhere may send.
+	// corsHeaders are those that a page of another site may send.
 	corsHeaders = "Content-Type, Range, If-Range, If-Match, If-None-Match, If-Modified-Since, If-Unmodified-Since, Want-Digest"
-	// exposed are those that it may see, beside the few that all may.
+	// exposed are those that such a page may read, beside the few that all may.
 	exposed = "Accept-Ranges, Content-Disposition, Content-Length, Content-Range, Digest, ETag, Link, Location, Repr-Digest, Retry-After, X-Isofs-Snapshot"
 )
 
 type server struct {
 	Config
 	pages    *pages
-	watchers chan struct{} // one is in it for each stream
+	watchers chan struct{} // has one entry per stream
 	sums     sums
 }
 
@@ -84,7 +83,7 @@ func New(c Config) http.Handler {
 	mux.Handle("GET /healthz", s.answer(s.health))
 	mux.Handle("GET /readyz", s.answerJSON(s.ready))
 	mux.Handle("GET /os", s.answerJSON(s.os))
-	mux.Handle("GET /api/os", s.answerJSON(s.os)) // as aesthetic.computer calls it
+	mux.Handle("GET /api/os", s.answerJSON(s.os)) // the path on aesthetic.computer
 	mux.Handle("GET /os-status", s.answerJSON(s.osStatus))
 	s.registerTrust(mux)
 	mux.Handle("GET /s/{id}/preview", s.answer(s.preview))
@@ -111,27 +110,27 @@ func New(c Config) http.Handler {
 	}))
 }
 
-// errNothingHere is the answer at an address that no image can have.
+// errNothingHere is the answer at an address that is not an image's.
 var errNothingHere = &statusError{http.StatusNotFound, "there is nothing at this address; images are named like /notepat-os.iso"}
 
-// A handler answers, or says why it does not.
+// A handler answers, or returns why it does not.
 type handler func(http.ResponseWriter, *http.Request) error
 
-// answer is a handler of addresses that people and download clients ask.
+// answer wraps a handler for people and download programs.
 func (s *server) answer(h handler) http.Handler { return s.answerIn(asText, h) }
 
-// answerJSON is a handler of addresses that programs ask.
+// answerJSON wraps a handler for programs.
 func (s *server) answerJSON(h handler) http.Handler { return s.answerIn(asJSON, h) }
 
-// answerIn turns what a handler returns into a response: the one place where
-// errors become HTTP. The form is for clients that do not say what they accept.
+// answerIn turns a handler's result into a response. Only here do errors become
+// HTTP. The form is for clients that do not say what they accept.
 func (s *server) answerIn(f form, h handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		// Images are public: pages and emulators elsewhere may read them.
+		// Images are public: pages and emulators of other sites may read them.
 		w.Header().Set("Access-Control-Allow-Origin", "*")
 		err := h(w, r)
 		if err == nil || r.Context().Err() != nil {
-			return // answered, or there is nobody to answer
+			return // answered, or the client has left
 		}
 		reply := replyTo(err)
 		if reply.status >= 500 {
@@ -141,12 +140,12 @@ func (s *server) answerIn(f form, h handler) http.Handler {
 	})
 }
 
-// InstanceHeader is in the answers of /healthz: one value for each run of a
-// server.
+// InstanceHeader is in the answers of /healthz, with one value for each run of
+// a server.
 const InstanceHeader = "X-Isofs-Instance"
 
-// health answers whether images can be read. Why not is for the operator's
-// log, since the address is public.
+// health answers whether images can be read. The address is public, so only the
+// operator's log has the reason.
 func (s *server) health(w http.ResponseWriter, r *http.Request) error {
 	if s.Healthy != nil {
 		if err := s.Healthy(); err != nil {
@@ -159,12 +158,12 @@ func (s *server) health(w http.ResponseWriter, r *http.Request) error {
 	}
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	w.Header().Set("Cache-Control", "no-store")
-	_, _ = w.Write([]byte("ok\n")) // the client may be gone
+	_, _ = w.Write([]byte("ok\n")) // the client may have left
 	return nil
 }
 
-// options answers a browser that asks whether a page elsewhere may send Range
-// and its conditions.
+// options answers a browser's question whether a page of another site may send
+// Range and conditions.
 func (s *server) options(w http.ResponseWriter, _ *http.Request) error {
 	h := w.Header()
 	h.Set("Allow", methods)
@@ -175,9 +174,10 @@ func (s *server) options(w http.ResponseWriter, _ *http.Request) error {
 	return nil
 }
 
-// clientOf is the address of the client. nginx overwrites X-Real-IP with what it knows. A
-// machine changes the lower half of its IPv6 address day by day, and a whole
-// household has one IPv4 address: so an IPv6 client is known by its network.
+// clientOf identifies the client by its address. nginx sets X-Real-IP. A
+// machine changes the lower half of its IPv6 address day by day, while a whole
+// household has one IPv4 address. So an IPv6 client is identified by its
+// network.
 func clientOf(r *http.Request) catalog.Client {
 	address := r.Header.Get("X-Real-IP")
 	if ip, err := netip.ParseAddr(address); err == nil {

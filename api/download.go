@@ -12,8 +12,8 @@ import (
 	"aesthetic.computer/isofs/piece"
 )
 
-// bySnapshot answers /s/<id>/<file>: nginx asks for the headers of a whole
-// download, and for the words of a 404.
+// bySnapshot answers /s/<id>/<file>. nginx requests the headers of a whole
+// download, and the text of a 404.
 func (s *server) bySnapshot(w http.ResponseWriter, r *http.Request) error {
 	file, suffix := splitSidecar(r.PathValue("file"))
 	snap, err := s.Catalog.ByID(r.PathValue("id"))
@@ -30,8 +30,8 @@ func (s *server) bySnapshot(w http.ResponseWriter, r *http.Request) error {
 	return s.hand(w, r, download{snap, file, suffix}, "public, max-age=31536000, immutable")
 }
 
-// byName answers /<piece>-os.iso, /<piece>-piece.img and their sidecars with the
-// snapshot that this request means.
+// byName answers /<piece>-os.iso, /<piece>-piece.img and their sidecars with
+// the snapshot that the request means.
 func (s *server) byName(w http.ResponseWriter, r *http.Request) error {
 	file, suffix := splitSidecar(r.PathValue("file"))
 	name, err := piece.ParseFileName(file)
@@ -52,10 +52,10 @@ func (s *server) byName(w http.ResponseWriter, r *http.Request) error {
 	return s.hand(w, r, download{snap, file, suffix}, "no-cache")
 }
 
-// chooseSlot finds the snapshot of which a request for a slot alone by its plain
-// name gets the slot. The memory of what clients began with is of images; here a
-// resume is answered if its validator says of what, and else refused: no part of
-// a slot is like that of another snapshot.
+// chooseSlot finds the snapshot for a slot's file by its plain name. The
+// catalog remembers only downloads of images. So a resume needs a validator
+// that names its snapshot, and otherwise fails: two snapshots have no part of
+// the slot in common.
 func (s *server) chooseSlot(r *http.Request, name piece.Name, suffix string) (*catalog.Snapshot, error) {
 	if suffix == "" {
 		if validator, ok := validatorOf(r.Header); ok {
@@ -66,15 +66,14 @@ func (s *server) chooseSlot(r *http.Request, name piece.Name, suffix string) (*c
 			}
 		} else if want := parseRange(r.Header.Get("Range")); r.Method != http.MethodHead && want.start > 0 {
 			return nil, &statusError{http.StatusPreconditionFailed, "a part of " + name.SlotFileName() +
-				" has to be asked for with If-Range, or at the snapshot's own address, which the header Link of the whole names"}
+				" needs If-Range, or the snapshot's own address, which the header Link of the whole file names"}
 		}
 	}
 	return s.Catalog.Current(r.Context(), name)
 }
 
-// choose finds the snapshot that a request for a plain name means. What a
-// client already has decides, so that the bytes of one download are of one
-// image (DESIGN.md, invariant 3).
+// choose finds the snapshot for a plain name. The client's parts decide, so
+// that one download has the bytes of one image (DESIGN.md, invariant 3).
 func (s *server) choose(r *http.Request, name piece.Name, suffix string) (*catalog.Snapshot, error) {
 	ctx, who := r.Context(), clientOf(r)
 	if suffix != "" {
@@ -82,9 +81,9 @@ func (s *server) choose(r *http.Request, name piece.Name, suffix string) (*catal
 	}
 	want := parseRange(r.Header.Get("Range"))
 	if r.Header.Get("Want-Digest") != "" && want.everything() {
-		// aria2, which begins also the rest of a download with a request for all
-		// of it, only to read the headers; the ranges that follow have to be of
-		// the image that it has a part of.
+		// aria2 begins also the rest of a download with a request for the whole
+		// file, and reads only the headers. Its next ranges must be of the
+		// image that it has a part of.
 		return s.Catalog.Continue(ctx, who, name)
 	}
 	if r.Method == http.MethodHead {
@@ -94,9 +93,9 @@ func (s *server) choose(r *http.Request, name piece.Name, suffix string) (*catal
 		return s.Catalog.Begin(ctx, who, name)
 	}
 	if validator, ok := validatorOf(r.Header); ok {
-		// The validator says which image the client has. If that is kept, nginx
-		// will find the validator right and send the range; else it finds it
-		// wrong, and sends all (If-Range) or nothing.
+		// The validator says which image the client has. If that image is kept,
+		// nginx accepts the validator and sends the range. Otherwise nginx
+		// rejects it, and sends the whole file (If-Range) or nothing.
 		if t, ok := validatorTime(validator); ok {
 			if snap, err := s.Catalog.At(name, t); err == nil {
 				return snap, nil
@@ -110,16 +109,16 @@ func (s *server) choose(r *http.Request, name piece.Name, suffix string) (*catal
 	return s.Catalog.Resume(ctx, who, name, want.start)
 }
 
-// A download is the file of a snapshot that a request gets.
+// A download is one file of a snapshot.
 type download struct {
 	snap   *catalog.Snapshot
-	file   string // of the image, or of what is in its slot
-	suffix string // of a sidecar of it; "" for the file itself
+	file   string // of the image, or of its slot
+	suffix string // of a sidecar; "" for the file itself
 }
 
-// hand sets the headers that nginx cannot know and sends it to the file.
-// Content-Disposition it knows: and were it set here, nginx would save the
-// text that says why an image cannot be read under the image's name.
+// hand sets the headers that nginx cannot compute, and redirects nginx to the
+// file. nginx sets Content-Disposition. If it were set here, nginx would save
+// an error's text under the image's name.
 func (s *server) hand(w http.ResponseWriter, r *http.Request, d download, caching string) error {
 	snap, file, suffix := d.snap, d.file, d.suffix
 	suffixes := snap.Suffixes()
@@ -135,7 +134,7 @@ func (s *server) hand(w http.ResponseWriter, r *http.Request, d download, cachin
 	h.Set("X-Isofs-Snapshot", snap.ID())
 	h.Set("Cache-Control", caching)
 	if suffix != "" {
-		// nginx types it by its suffix.
+		// nginx sets the type by the suffix.
 		h.Set("X-Accel-Redirect", mountPrefix+snap.ID()+"/"+file+"."+suffix)
 		return nil
 	}
@@ -166,12 +165,12 @@ func (s *server) hand(w http.ResponseWriter, r *http.Request, d download, cachin
 	return nil
 }
 
-// firstRead is the most that is read of what nginx will send.
+// firstRead bounds the bytes that readable reads.
 const firstRead = 4 << 10
 
-// readable reads the first bytes that nginx will send. Once nginx begins to read
-// it can only break the connection off, before its first byte too, and no
-// client can tell that from a network that fails.
+// readable reads the first bytes that nginx will send. When nginx itself fails
+// to read, it can only close the connection, even before its first byte.
+// Clients take that for a failed network.
 func readable(r *http.Request, at time.Time, open func() (*catalog.Handle, error)) error {
 	h, err := open()
 	if err != nil {
@@ -185,8 +184,7 @@ func readable(r *http.Request, at time.Time, open func() (*catalog.Handle, error
 	if n == 0 {
 		return nil // 416
 	}
-	// As much as nginx will read next, up to what makes a cache fetch a block
-	// without a word.
+	// firstRead is enough: the cache fetches and compares the whole block.
 	if got, err := h.ReadAtContext(r.Context(), make([]byte, min(n, firstRead)), first); err != nil && got == 0 {
 		return &unreadableError{err}
 	}
@@ -194,7 +192,8 @@ func readable(r *http.Request, at time.Time, open func() (*catalog.Handle, error
 }
 
 // splitSidecar splits "notepat-os.iso.sha256" into the image's name and the
-// sidecar's suffix, "" for the image itself; the same for the slot's.
+// sidecar's suffix, "" for the image itself. It does the same for a slot's
+// file.
 func splitSidecar(s string) (file, suffix string) {
 	for _, ext := range []string{"-os.iso.", "-piece.img."} {
 		i := strings.LastIndex(s, ext)

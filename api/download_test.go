@@ -18,8 +18,8 @@ func TestWhichSnapshotARequestGets(t *testing.T) {
 	const (
 		whole   = "" // the path of the image
 		sum     = ".sha256"
-		known   = "Wget/1.21" // began with the old snapshot
-		unknown = "curl/7.88" // is at another address, too
+		known   = "Wget/1.21" // began the old snapshot
+		unknown = "curl/7.88" // is also at another address
 	)
 	inSlot := fmt.Sprintf("Range: bytes=%d-", slotStart)
 	beforeSlot := fmt.Sprintf("Range: bytes=%d-", slotStart-1)
@@ -29,7 +29,7 @@ func TestWhichSnapshotARequestGets(t *testing.T) {
 		headers      string // separated by "; "
 		want         string // old, new, or a status
 	}{
-		// A beginning gets what there is now.
+		// A beginning gets the present snapshot.
 		{"GET", whole, known, "", "new"},
 		{"GET", whole, known, "Range: bytes=0-", "new"},
 		{"GET", whole, known, "Range: items=5-", "new"},
@@ -37,7 +37,7 @@ func TestWhichSnapshotARequestGets(t *testing.T) {
 		{"HEAD", whole, known, "", "new"},
 		{"HEAD", whole, known, inSlot, "new"},
 		{"GET", whole, unknown, "", "new"},
-		// A resume without a validator gets what the client began with.
+		// A resume without a validator gets the snapshot that the client began.
 		{"GET", whole, known, inSlot, "old"},
 		{"GET", whole, known, beforeSlot, "old"},
 		{"GET", whole, known, "Range: bytes=1-1", "old"},
@@ -50,7 +50,7 @@ func TestWhichSnapshotARequestGets(t *testing.T) {
 		{"GET", whole, unknown, inSlot, "412"},
 		{"GET", whole, unknown, "Range: bytes=0-5,70000-70001", "412"},
 		{"GET", whole, unknown, "Range: bytes=-1", "412"},
-		// What may begin a download or be one of many in it.
+		// Requests that may begin a download or continue one.
 		{"GET", whole, known, "Range: bytes=0-1023", "old"},
 		{"GET", whole, unknown, "Range: bytes=0-1023", "new"},
 		{"GET", whole, known, "Range: bytes=5", "old"}, // nginx: 416
@@ -58,7 +58,7 @@ func TestWhichSnapshotARequestGets(t *testing.T) {
 		{"HEAD", sum, known, "", "old"},
 		{"GET", sum, unknown, "", "new"},
 		{"GET", sum, known, "Range: bytes=0-", "old"},
-		// A validator says which it is, whoever the client is.
+		// A validator decides, for any client.
 		{"GET", whole, unknown, inSlot + "; If-Range: OLD-ETAG", "old"},
 		{"GET", whole, unknown, inSlot + "; If-Range: NEW-ETAG", "new"},
 		{"GET", whole, known, inSlot + "; If-Range: NEW-ETAG", "new"},
@@ -66,12 +66,12 @@ func TestWhichSnapshotARequestGets(t *testing.T) {
 		{"GET", whole, unknown, inSlot + "; If-Match: OLD-ETAG", "old"},
 		{"GET", whole, unknown, inSlot + "; If-Unmodified-Since: OLD-DATE", "old"},
 		{"GET", whole, unknown, "Range: bytes=0-5; If-Range: OLD-ETAG", "old"},
-		// nginx finds these wrong, and sends the new one whole.
+		// nginx rejects these, and sends the whole new file.
 		{"GET", whole, known, inSlot + "; If-Range: W/OLD-ETAG", "new"},
 		{"GET", whole, known, inSlot + `; If-Range: "0-0"`, "new"},
 		{"GET", whole, known, inSlot + "; If-Range: garbage", "new"},
 		{"GET", whole, known, inSlot + "; If-Range: Sun, 06 Nov 1994 08:49:37 GMT", "new"},
-		// And these say nothing.
+		// And these name no image.
 		{"GET", whole, known, inSlot + "; If-Match: *", "old"},
 		{"GET", whole, known, inSlot + "; If-None-Match: NEW-ETAG", "old"},
 		{"GET", whole, known, "If-Range: OLD-ETAG", "new"},
@@ -88,11 +88,11 @@ func TestWhichSnapshotARequestGets(t *testing.T) {
 			headers = append(headers, "X-Real-IP: 198.51.100.7")
 		}
 		if c.headers != "" {
-			said := strings.NewReplacer(
+			list := strings.NewReplacer(
 				"OLD-ETAG", etag(snapshots["old"]), "NEW-ETAG", etag(snapshots["new"]),
 				"OLD-DATE", snapshots["old"].Time().Format(http.TimeFormat),
 			).Replace(c.headers)
-			headers = append(headers, strings.Split(said, "; ")...)
+			headers = append(headers, strings.Split(list, "; ")...)
 		}
 		got := r.ask(c.method, "/notepat-os.iso"+c.path, headers...)
 		row := fmt.Sprintf("%s %s of %s with %q", c.method, c.path, c.agent, c.headers)
@@ -106,12 +106,12 @@ func TestWhichSnapshotARequestGets(t *testing.T) {
 	}
 }
 
-// A short range at the start may begin a download anew: so it gets the current
-// image, where the image that its client had is lost and a resume is refused.
+// A short range at the start may begin a new download. So it gets the current
+// image even where the client's image is lost and a resume is refused.
 func TestAProbeWhenTheImageIsLost(t *testing.T) {
 	r := newRig(t, catalog.Limits{})
 	old := r.current("notepat", 0)
-	r.ask("HEAD", "/notepat-os.iso") // which does not open it
+	r.ask("HEAD", "/notepat-os.iso") // HEAD does not open the image
 	current := r.current("notepat", 1)
 	if err := os.Remove(filepath.Join(r.dir, "bundles", old.Bundle().String()+".html")); err != nil {
 		t.Fatal(err)
@@ -143,7 +143,7 @@ func TestHeadersOfAnImage(t *testing.T) {
 				"Digest":           "SHA-256=" + digest,
 				"Repr-Digest":      "sha-256=:" + digest + ":",
 				"Content-Type":     "application/octet-stream",
-				// nginx says it, see hand.
+				// nginx sets it, see hand.
 				"Content-Disposition":         "",
 				"Cache-Control":               caching,
 				"Link":                        "<" + unique + `>; rel="canonical", <` + unique + `.sha256>; rel="describedby"`,
@@ -179,7 +179,7 @@ func TestHeadersOfASidecar(t *testing.T) {
 	}
 }
 
-// What is in the slot alone is a file too, with a digest of its own.
+// The slot is a file too, with its own digest.
 func TestSlotAlone(t *testing.T) {
 	r := newRig(t, catalog.Limits{})
 	old := r.current("notepat", 0)
@@ -214,7 +214,7 @@ func TestSlotAlone(t *testing.T) {
 		{"/notepat-piece.img.sha256", "", current.ID()},
 		{"/notepat-piece.img", "Range: bytes=5-", "412"},
 		{"/notepat-piece.img", "Range: bytes=5-; If-Range: " + tag, old.ID()},
-		{"/notepat-piece.img", `Range: bytes=5-; If-Range: "1-1"`, current.ID()}, // nginx sends all of it
+		{"/notepat-piece.img", `Range: bytes=5-; If-Range: "1-1"`, current.ID()}, // nginx sends the whole file
 		{"/s/" + old.ID() + "/other-piece.img", "", "404"},
 		{"/s/" + old.ID() + "/notepat-piece.img.zip", "", "404"},
 		{"/-x-piece.img", "", "400"},
@@ -232,7 +232,7 @@ func TestSlotAlone(t *testing.T) {
 	}
 }
 
-// What nginx puts into X-Accel-Redirect is safe in a path, whatever the piece.
+// X-Accel-Redirect has a safe path for every piece.
 func TestNamesOfPieces(t *testing.T) {
 	r := newRig(t, catalog.Limits{})
 	for piece, file := range map[string]string{
@@ -247,7 +247,7 @@ func TestNamesOfPieces(t *testing.T) {
 }
 
 func TestClients(t *testing.T) {
-	for said, want := range map[string]string{
+	for address, want := range map[string]string{
 		"192.0.2.1":                   "192.0.2.1",
 		"::ffff:192.0.2.1":            "192.0.2.1",
 		"2001:db8:1:2:3:4:5:6":        "2001:db8:1:2::",
@@ -257,9 +257,9 @@ func TestClients(t *testing.T) {
 		"":                            "",
 		"not an address\x00 whatever": "not an address\x00 whatever",
 	} {
-		r := &http.Request{Header: http.Header{"X-Real-Ip": {said}, "User-Agent": {"x"}}}
+		r := &http.Request{Header: http.Header{"X-Real-Ip": {address}, "User-Agent": {"x"}}}
 		if got := clientOf(r); got != (catalog.Client{Address: want, Agent: "x"}) {
-			t.Errorf("%q is %v, want %q", said, got, want)
+			t.Errorf("%q is %v, want %q", address, got, want)
 		}
 	}
 }
@@ -276,14 +276,14 @@ func (s torn) ReadAt(p []byte, off int64) (int, error) {
 	return s.Source.ReadAt(p, off)
 }
 
-// TestTheFirstByteCanBeRead: what nginx could only break off is refused in
-// words, whichever byte is the first that it would send.
+// TestTheFirstByteCanBeRead: where nginx could only close the connection, the
+// answer is an error's text. It holds for any first byte.
 func TestTheFirstByteCanBeRead(t *testing.T) {
 	r := newRig(t, catalog.Limits{})
 	r.config.Base.Bytes = torn{r.config.Base.Bytes}
 	r.reopen()
 	s := r.current("notepat", 0)
-	r.ask("HEAD", "/notepat-os.iso") // whoever began may go on in the slot
+	r.ask("HEAD", "/notepat-os.iso") // any client that began may continue in the slot
 	for _, path := range []string{"/notepat-os.iso", "/s/" + s.ID() + "/notepat-os.iso"} {
 		for header, want := range map[string]int{
 			"": 200, "bytes=0-": 200, "bytes=999-": 200, "bytes=1000-": 503, "bytes=1500-1600": 503, "bytes=1999-": 503, "bytes=2000-": 200,

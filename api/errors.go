@@ -16,8 +16,8 @@ import (
 	"aesthetic.computer/isofs/piece"
 )
 
-// A statusError is an answer that has its status already, and words that a
-// stranger may read.
+// A statusError is an answer with its status, and a text that strangers may
+// read.
 type statusError struct {
 	status int
 	text   string
@@ -26,44 +26,47 @@ type statusError struct {
 func (e *statusError) Error() string { return e.text }
 
 // An unreadableError says that an image cannot be read at the moment, as when
-// its base's origin does not answer. nginx has the same status for what it cannot open.
+// its base's origin does not answer. nginx uses the same status for a file that
+// it cannot open.
 type unreadableError struct{ err error }
 
 func (e *unreadableError) Error() string {
 	return fmt.Sprintf("read the image: %v", e.err)
 }
 
-// Unwrap gives the cause.
+// Unwrap returns the cause.
 func (e *unreadableError) Unwrap() error { return e.err }
 
 // A reply is what a client gets for an error.
 type reply struct {
 	status int
-	// text has no path or address of the machine: it is that of an error that is
-	// known to have none, and never that of what the error is wrapped in.
+	// text has no path or address of the machine. It comes from an error that
+	// is known to have none, never from the errors around that one.
 	text string
-	// retry is after how many seconds it may help to try again; 0: it does not help.
+	// retry is the number of seconds to wait before the next try. 0: another
+	// try does not help.
 	retry int
 }
 
-// defaultRetry is when a client may try again if the error does not say it.
+// defaultRetry is the wait for an error that does not name one.
 const defaultRetry = 30 * time.Second
 
 // replies map errors to HTTP: the special cases, and after them the kinds of
-// package fault that they wrap. The first row that fits counts.
+// package fault. The first matching row counts.
 var replies = []struct {
 	is     func(error) bool
 	status int
-	// text is the error's own if it is empty. Where retry is true it goes on with
-	// when to try again.
+	// text is the error's own if it is empty. If retry is true, the time to try
+	// again follows it.
 	text  string
 	retry bool
 }{
 	{is[*usageError], http.StatusBadRequest, "", false},
 	{is[*bundle.TooLargeError], http.StatusRequestEntityTooLarge, "", false},
-	// Not 416: wget and curl take that for "already complete" and keep the part.
+	// Not 416: wget and curl take that for "already complete" and keep the
+	// part.
 	{is[*catalog.StaleError], http.StatusPreconditionFailed, "", false},
-	{is[*catalog.LimitError], http.StatusTooManyRequests, "too many pieces were asked for that are not known here", true},
+	{is[*catalog.LimitError], http.StatusTooManyRequests, "too many requests for new pieces", true},
 	{is[*catalog.BusyError], http.StatusServiceUnavailable, "the server is busy fetching other pieces", true},
 	{is[*bundle.BusyError], http.StatusServiceUnavailable, "the oven, which packs the pieces, is busy", true},
 	{is[*bundle.TimeoutError], http.StatusGatewayTimeout, "the oven, which packs the pieces, takes too long", true},
@@ -109,7 +112,7 @@ func replyTo(err error) reply {
 	return reply{http.StatusInternalServerError, "something went wrong here; the operator's log says what", 0}
 }
 
-// ownText is the text of the errors that a stranger may read.
+// ownText is the text of an error that strangers may read.
 func ownText(err error) string {
 	if e, ok := errors.AsType[*usageError](err); ok {
 		return e.text
@@ -121,7 +124,7 @@ func ownText(err error) string {
 	return e.Error()
 }
 
-// retryAfter is how many seconds a client waits before it tries again, at least one.
+// retryAfter is the number of seconds a client should wait, at least one.
 func retryAfter(err error) int {
 	wait := defaultRetry
 	if paused, ok := errors.AsType[*catalog.PausedError](err); ok {
@@ -134,7 +137,7 @@ func retryAfter(err error) int {
 	return max(1, int(math.Ceil(wait.Seconds())))
 }
 
-// A form is how an error is written.
+// A form is the format of an error.
 type form int
 
 const (
@@ -144,7 +147,7 @@ const (
 )
 
 // formOf is the form that a client wants: a page for a browser, JSON for a
-// program that asks for it, else the one that is usual at the address.
+// program that accepts it, else the usual form of the address.
 func formOf(r *http.Request, usual form) form {
 	accept := r.Header.Get("Accept")
 	switch {
@@ -182,7 +185,7 @@ func (s *server) writeError(w http.ResponseWriter, r *http.Request, usual form, 
 		}
 		h.Set("Content-Type", "application/json")
 		w.WriteHeader(status)
-		_ = json.NewEncoder(w).Encode(body) // the client may be gone
+		_ = json.NewEncoder(w).Encode(body) // the client may have left
 	default:
 		h.Set("Content-Type", "text/plain; charset=utf-8")
 		w.WriteHeader(status)
@@ -190,8 +193,7 @@ func (s *server) writeError(w http.ResponseWriter, r *http.Request, usual form, 
 	}
 }
 
-// nameMissing gives an error that says that there is no such piece words that
-// name it.
+// nameMissing puts the piece's name into an error that says it does not exist.
 func nameMissing(name piece.Name, err error) error {
 	if !is[*catalog.StaleError](err) && !is[*unreadableError](err) && errors.Is(err, fault.NotFound) {
 		return &statusError{http.StatusNotFound, fmt.Sprintf("there is no piece named %s", name)}

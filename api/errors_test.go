@@ -19,8 +19,8 @@ import (
 
 const secret = "/srv/secret"
 
-// The three forms of each error: its status, its Retry-After, and words that
-// give away nothing of the machine.
+// The three forms of each error: its status, its Retry-After, and a text
+// without secrets of the machine.
 func TestErrors(t *testing.T) {
 	name, err := piece.ParseName("notepat")
 	if err != nil {
@@ -96,10 +96,10 @@ func TestAStaleResume(t *testing.T) {
 
 func TestAFullHouse(t *testing.T) {
 	r := newRig(t, catalog.Limits{Builds: 1})
-	r.shop.gate, r.shop.begun = make(chan struct{}), make(chan string, 10)
+	r.shop.gate, r.shop.fetching = make(chan struct{}), make(chan string, 10)
 	done := make(chan *httptest.ResponseRecorder)
 	go func() { done <- r.ask("GET", "/notepat-os.iso") }()
-	<-r.shop.begun
+	<-r.shop.fetching
 	got := r.ask("GET", "/other-os.iso")
 	if seconds, err := strconv.Atoi(got.Header().Get("Retry-After")); got.Code != 503 || err != nil || seconds < 1 || seconds > 30 {
 		t.Errorf("%d, Retry-After %q", got.Code, got.Header().Get("Retry-After"))
@@ -110,9 +110,9 @@ func TestAFullHouse(t *testing.T) {
 	}
 }
 
-func TestNobodyToAnswer(t *testing.T) {
+func TestNoClientToAnswer(t *testing.T) {
 	r := newRig(t, catalog.Limits{})
-	r.shop.gate, r.shop.begun = make(chan struct{}), make(chan string, 1)
+	r.shop.gate, r.shop.fetching = make(chan struct{}), make(chan string, 1)
 	ctx, leave := context.WithCancel(t.Context())
 	req := httptest.NewRequestWithContext(ctx, "GET", "/notepat-os.iso", nil)
 	w := httptest.NewRecorder()
@@ -121,7 +121,7 @@ func TestNobodyToAnswer(t *testing.T) {
 		defer close(done)
 		r.handler.ServeHTTP(w, req)
 	}()
-	<-r.shop.begun
+	<-r.shop.fetching
 	leave()
 	<-done
 	defer close(r.shop.gate)
@@ -145,7 +145,7 @@ func TestMethods(t *testing.T) {
 	}
 }
 
-// Paths that no client means well with. None may reach the mount.
+// Paths of hostile clients. None may reach the mount.
 func TestOddPaths(t *testing.T) {
 	r := newRig(t, catalog.Limits{})
 	s := r.current("notepat", 0)

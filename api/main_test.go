@@ -50,18 +50,18 @@ func emptyBase() image.Base {
 	}}
 }
 
-// made is when the first bundle of every piece was made.
+// made is the time of the first bundle of every piece.
 var made = time.Date(2026, 11, 2, 0, 0, 0, 0, time.UTC)
 
-// A shop is a source with the pieces of a map, each of which changes when its
-// number does.
+// A shop is a source with the pieces of a map. A piece changes when its number
+// does.
 type shop struct {
-	mu     sync.Mutex
-	pieces map[string]int
-	title  string
-	err    error
-	gate   chan struct{}
-	begun  chan string
+	mu       sync.Mutex
+	pieces   map[string]int
+	title    string
+	err      error
+	gate     chan struct{}
+	fetching chan string
 }
 
 func (s *shop) set(change func()) {
@@ -72,10 +72,10 @@ func (s *shop) set(change func()) {
 
 func (s *shop) Fetch(_ context.Context, name piece.Name, w io.Writer, limit int64) (bundle.Info, error) {
 	s.mu.Lock()
-	gate, begun := s.gate, s.begun
+	gate, fetching := s.gate, s.fetching
 	s.mu.Unlock()
-	if begun != nil {
-		begun <- name.String()
+	if fetching != nil {
+		fetching <- name.String()
 		<-gate
 	}
 	s.mu.Lock()
@@ -108,10 +108,10 @@ func (s *shop) Names(context.Context) (names []piece.Name, err error) {
 	return names, nil
 }
 
-func (s *shop) Changed(_ context.Context, name piece.Name, had bundle.Info, _ time.Duration) bool {
+func (s *shop) Changed(_ context.Context, name piece.Name, info bundle.Info, _ time.Duration) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return !had.ModTime.Equal(made.Add(time.Duration(s.pieces[name.String()]) * time.Minute))
+	return !info.ModTime.Equal(made.Add(time.Duration(s.pieces[name.String()]) * time.Minute))
 }
 
 // A rig is the handler over a catalog.
@@ -123,7 +123,7 @@ type rig struct {
 	shop    *shop
 	log     *strings.Builder
 	dir     string // of the catalog
-	sick    error  // what Healthy says
+	sick    error  // the result of Healthy
 }
 
 func newRig(t *testing.T, limits catalog.Limits) *rig {
@@ -148,7 +148,7 @@ func (r *rig) open() {
 	r.handler = New(Config{Catalog: r.catalog, Log: r.config.Log, Healthy: func() error { return r.sick }})
 }
 
-// reopen is a start after a stop.
+// reopen closes the catalog and opens it again.
 func (r *rig) reopen() {
 	r.t.Helper()
 	if err := r.catalog.Close(); err != nil {
@@ -186,7 +186,7 @@ func (r *rig) current(name string, n int) *catalog.Snapshot {
 	return s
 }
 
-// losesItsBundle removes what a snapshot is made of.
+// losesItsBundle removes the stored bundle of a snapshot.
 func (r *rig) losesItsBundle(s *catalog.Snapshot) {
 	r.t.Helper()
 	if err := os.Remove(filepath.Join(r.dir, "bundles", s.Bundle().String()+".html")); err != nil {
@@ -194,12 +194,12 @@ func (r *rig) losesItsBundle(s *catalog.Snapshot) {
 	}
 }
 
-// etag is what nginx makes of a snapshot (ngx_http_set_etag).
+// etag is nginx's ETag of a snapshot (ngx_http_set_etag).
 func etag(s *catalog.Snapshot) string {
 	return fmt.Sprintf(`"%x-%x"`, s.Time().Unix(), s.Size())
 }
 
-// askHost is the page at / for a client that calls us by this name.
+// askHost returns the page at / for a client that sends this Host.
 func (r *rig) askHost(host string) string {
 	req := httptest.NewRequest("GET", "/", nil)
 	req.Host = host

@@ -6,14 +6,15 @@ import (
 	"aesthetic.computer/isofs/catalog"
 )
 
-// observed tells the catalog which client a request is of, and Config.Observe how it ended.
+// observed puts the client's address into the context, for the catalog, and
+// calls Config.Observe with the answer.
 func (s *server) observed(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		r = r.WithContext(catalog.AskedBy(r.Context(), clientOf(r).Address))
 		answer := &observedWriter{ResponseWriter: w, status: http.StatusOK}
 		next.ServeHTTP(answer, r)
 		if s.Observe != nil {
-			// The mux has noted its pattern, of which there are a handful.
+			// The mux has set its pattern, and there are only a few.
 			s.Observe(r.Pattern, answer.status)
 		}
 	})
@@ -30,5 +31,5 @@ func (w *observedWriter) WriteHeader(status int) {
 	w.ResponseWriter.WriteHeader(status)
 }
 
-// Unwrap is for http.ResponseController, by which streams flush.
+// Unwrap is for http.ResponseController: streams flush by it.
 func (w *observedWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }

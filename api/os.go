@@ -11,11 +11,11 @@ import (
 	"aesthetic.computer/isofs/piece"
 )
 
-// The most that a piece may be packed for, as the flag --density has it.
+// maxDensity is the greatest pixel density, as for the flag --density.
 const maxDensity = 16
 
 // A usageError is a request to /os that cannot be understood. Its answer shows
-// how to ask.
+// the right form.
 type usageError struct{ text string }
 
 func (e *usageError) Error() string { return e.text }
@@ -24,18 +24,18 @@ func misused(format string, args ...any) error {
 	return &usageError{fmt.Sprintf(format, args...)}
 }
 
-// usage is what the oven says, too.
+// usage is the same as the oven's.
 var usage = map[string]string{"kidlisp": "/os?code=39j", "javascript": "/os?piece=notepat"}
 
-// An order is what a request to /os asks for.
+// An order is a parsed request to /os.
 type order struct {
 	name   piece.Name
 	stream bool
 }
 
-// os answers /os?piece=notepat: with a redirect to the image, or with the
-// events of its making. A part of an image that is asked for here is the same
-// snapshot's as the part before, as with the plain names.
+// os answers /os?piece=notepat with a redirect to the image, or with the events
+// of its build. A request for a part gets the snapshot of the part before, as
+// with the plain names.
 func (s *server) os(w http.ResponseWriter, r *http.Request) error {
 	h := w.Header()
 	h.Set("Access-Control-Allow-Methods", methods)
@@ -62,7 +62,7 @@ func (s *server) os(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// parseOrder reads the query. What is wrong with it is a *usageError.
+// parseOrder reads the query. Its errors are *usageError.
 func (s *server) parseOrder(r *http.Request) (order, error) {
 	query, err := url.ParseQuery(r.URL.RawQuery)
 	if err != nil {
@@ -83,36 +83,36 @@ func (s *server) parseOrder(r *http.Request) (order, error) {
 	if err := s.checkBase(query.Get("flavor"), query.Get("arch")); err != nil {
 		return order{}, err
 	}
-	if said := query.Get("density"); said != "" {
-		density, err := strconv.Atoi(said)
+	if text := query.Get("density"); text != "" {
+		density, err := strconv.Atoi(text)
 		if err != nil || density < 1 || density > maxDensity {
-			return order{}, misused("Invalid density %.40q. Use a number from 1 to %d.", said, maxDensity)
+			return order{}, misused("Invalid density %.40q. Use a number from 1 to %d.", text, maxDensity)
 		}
 		o.name = s.Catalog.NameAt(o.name, density)
 	}
 	return o, nil
 }
 
-// orderedName reads piece= or code=, of which piece wins.
+// orderedName reads piece= or code=. piece wins.
 func orderedName(query url.Values) (piece.Name, error) {
-	said := query.Get("piece")
-	if code := query.Get("code"); said == "" && code != "" {
-		said = "$" + strings.TrimPrefix(code, "$")
+	text := query.Get("piece")
+	if code := query.Get("code"); text == "" && code != "" {
+		text = "$" + strings.TrimPrefix(code, "$")
 	}
-	if said == "" {
+	if text == "" {
 		return piece.Name{}, misused("Missing 'code' or 'piece' parameter.")
 	}
-	name, err := piece.ParseName(said)
+	name, err := piece.ParseName(text)
 	if err != nil {
 		return piece.Name{}, misused("%v", err)
 	}
 	return name, nil
 }
 
-// archNames are what architectures are called elsewhere.
+// archNames are other names of architectures.
 var archNames = map[string]string{"x86_64": "amd64", "x86-64": "amd64", "aarch64": "arm64"}
 
-// checkBase refuses a base that is not the one that there is.
+// checkBase refuses a base other than the present one.
 func (s *server) checkBase(flavor, arch string) error {
 	has := s.Catalog.Base()
 	if flavor != "" && flavor != has.Flavor {
@@ -127,8 +127,8 @@ func (s *server) checkBase(flavor, arch string) error {
 	return nil
 }
 
-// address is what links to us begin with: where the operator says that we are,
-// else where the client believes us to be.
+// address begins links to this server: the PublicURL, or the address that the
+// client sees.
 func (s *server) address(r *http.Request) string {
 	if s.PublicURL != "" {
 		return strings.TrimRight(s.PublicURL, "/")
@@ -136,7 +136,7 @@ func (s *server) address(r *http.Request) string {
 	return addressOf(r)
 }
 
-// snapshotPath is the path that means this snapshot for ever.
+// snapshotPath is the snapshot's own path. It never means another one.
 func snapshotPath(snap *catalog.Snapshot) string { return "/s/" + snap.ID() + "/" + snap.FileName() }
 
 // linksOf is the Link header of an image: its own address, and its sidecars'.

@@ -50,7 +50,7 @@ func TestOSRedirects(t *testing.T) {
 	}
 }
 
-func TestOSIsToldWhereItIs(t *testing.T) {
+func TestOSKnowsItsAddress(t *testing.T) {
 	r := newRig(t, catalog.Limits{})
 	r.current("notepat", 0)
 	r.handler = New(Config{Catalog: r.catalog, PublicURL: "https://oven.example/images/"})
@@ -101,7 +101,8 @@ func TestOSMisused(t *testing.T) {
 	}
 }
 
-// The statuses of what goes wrong behind, by name, by /os and as an event.
+// The statuses of failures behind this package, by name, by /os and as an
+// event.
 func TestOSErrors(t *testing.T) {
 	name, err := piece.ParseName("notepat")
 	if err != nil {
@@ -137,7 +138,7 @@ func TestOSErrors(t *testing.T) {
 	}
 }
 
-// A download that is resumed by /os goes on with the image that it began with.
+// A download that resumes by /os continues the image that it began.
 func TestOSResumes(t *testing.T) {
 	r := newRig(t, catalog.Limits{})
 	old := r.current("notepat", 0)

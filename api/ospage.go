@@ -13,23 +13,23 @@ import (
 	"aesthetic.computer/isofs/piece"
 )
 
-// pagePrefix begins the addresses of the pages of pieces: /os:notepat, as it is
-// said on aesthetic.computer. It is no segment of a path, so that the mux knows
-// no pattern for it.
+// pagePrefix begins the addresses of the pages of pieces: /os:notepat, as on
+// aesthetic.computer. It ends inside a segment of the path, for which the mux
+// has no pattern.
 const pagePrefix = "/os:"
 
-// pagePath is where the page of a piece is. A canonical name needs no escape.
+// pagePath is the path of a piece's page. A canonical name needs no escape.
 func pagePath(name piece.Name) string { return pagePrefix + name.String() }
 
-// osPage is what the page of a piece shows. All of it is known at once: what
-// takes time is asked for by the page's script, by GET /os.
+// osPage is the data of a piece's page. It is available at once. The page's
+// script requests slow data by GET /os.
 type osPage struct {
 	Name    piece.Name
-	Title   string // the bundle's own, "" if there is none to tell
+	Title   string // the bundle's own, or ""
 	Query   string // of GET /os
 	Address string // of this server
 	URL     string // of this page
-	Image   string // URL of the image: the snapshot's if one is known
+	Image   string // URL of the image: the snapshot's if there is one
 	Known   *facts
 	QR      template.HTML
 	Base    string
@@ -43,19 +43,20 @@ type facts struct {
 	Preview    string
 	Made       string
 	Signed     bool
-	Beside     []string // suffixes of what else lies beside the image
+	Beside     []string // suffixes of the other files beside the image
 }
 
-// osPage answers /os:<piece>. It asks nobody, so that the page is there at once.
+// osPage answers /os:<piece>. It does not ask the source, so the page comes at
+// once.
 func (s *server) osPage(w http.ResponseWriter, r *http.Request) error {
-	said := strings.TrimPrefix(r.URL.Path, pagePrefix)
+	text := strings.TrimPrefix(r.URL.Path, pagePrefix)
 	w.Header().Set("Cache-Control", "no-cache")
-	if said == "" {
+	if text == "" {
 		w.Header().Set("Location", "/")
 		w.WriteHeader(http.StatusFound)
 		return nil
 	}
-	name, err := piece.ParseName(said)
+	name, err := piece.ParseName(text)
 	if err != nil {
 		return &statusError{http.StatusBadRequest, err.Error()}
 	}
@@ -116,12 +117,12 @@ func (p *osPage) Long() string {
 	return ""
 }
 
-// Etcher is the link that opens the image in balenaEtcher, which registers the
-// scheme etcher:// and takes what follows for the image (its lib/gui/etcher.ts).
-// It can be a plain URL, of which browsers that follow the URL standard drop
-// the second colon; percent-encoded it is found to be a URL, and then fetched
-// without being decoded (source-selector.tsx, lib/util/source-metadata.ts). An
-// encoded object with the URL in it is what all versions since 1.7 decode.
+// Etcher is the link that opens the image in balenaEtcher. Etcher registers the
+// scheme etcher:// and takes the rest for the image (its lib/gui/etcher.ts). A
+// plain URL fails: browsers that follow the URL standard drop the second colon.
+// A percent-encoded URL fails too: Etcher fetches it without decoding it
+// (source-selector.tsx, lib/util/source-metadata.ts). All versions since 1.7
+// decode an encoded object with the URL in it.
 func (p *osPage) Etcher() (template.URL, error) {
 	image, err := json.Marshal(map[string]string{"url": p.Image})
 	if err != nil {

@@ -49,18 +49,18 @@ func TestOSPageAddresses(t *testing.T) {
 	}
 }
 
-// The page is there at once: its source is not asked. Of a piece that is known
-// it has everything, without its script.
-func TestOSPageAsksNobody(t *testing.T) {
+// The page comes at once, without a request to the source. For a known piece it
+// has all the data without its script.
+func TestOSPageAsksNoSource(t *testing.T) {
 	r := newRig(t, catalog.Limits{})
-	r.shop.begun = make(chan string) // who fetched would wait for ever
+	r.shop.fetching = make(chan string) // a fetch would wait for ever
 	body := r.ask("GET", "/os:notepat").Body.String()
 	if !strings.Contains(body, `href="/notepat-os.iso" download`) || strings.Contains(body, "<iframe") {
 		t.Errorf("of an unknown piece: %s", body)
 	}
-	r.shop.begun = nil
+	r.shop.fetching = nil
 	s := r.current("notepat", 5)
-	r.shop.set(func() { r.shop.pieces["notepat"], r.shop.begun = 6, make(chan string) })
+	r.shop.set(func() { r.shop.pieces["notepat"], r.shop.fetching = 6, make(chan string) })
 	body = r.ask("GET", "/os:notepat", "X-Forwarded-Proto: https").Body.String()
 	path := "/s/" + s.ID() + "/notepat-os.iso"
 	for _, want := range []string{
@@ -75,11 +75,11 @@ func TestOSPageAsksNobody(t *testing.T) {
 	if strings.Contains(body, ".asc") {
 		t.Error("it tells of a signature, and there is none")
 	}
-	// Gone from its source: nothing is promised.
-	r.shop.set(func() { delete(r.shop.pieces, "notepat"); r.shop.begun = nil })
+	// The source has lost the piece: the page promises nothing.
+	r.shop.set(func() { delete(r.shop.pieces, "notepat"); r.shop.fetching = nil })
 	r.ask("GET", "/notepat-os.iso")
 	if body := r.ask("GET", "/os:notepat").Body.String(); strings.Contains(body, s.ID()) {
-		t.Error("of a piece that is gone it has the last image")
+		t.Error("of a piece that its source lost it has the last image")
 	}
 }
 
@@ -104,7 +104,8 @@ func TestPreview(t *testing.T) {
 			h.Get("ETag") != `"`+s.Bundle().String()+`"` || h.Get("Content-Length") != "4" || h.Get("Connection-Allowlist") != "()" {
 			t.Errorf("%q: %d, %v, %q", headers, got.Code, h, got.Body)
 		}
-		// All that keeps a stranger's page from being one of ours, and from the network.
+		// The policies that keep a stranger's page from our origin, and from
+		// the network.
 		policy := map[string]string{}
 		for _, directive := range strings.Split(h.Get("Content-Security-Policy"), "; ") {
 			name, value, _ := strings.Cut(directive, " ")
@@ -151,7 +152,7 @@ func TestPreviewOfADamagedBundle(t *testing.T) {
 	if b, err := r.current("notepat", 7).OpenBundle(); err != nil {
 		t.Error(err)
 	} else if text, err := io.ReadAll(b); string(text) != "<p>7" || err != nil || b.Close() != nil {
-		t.Errorf("fetched anew it is %q (%v)", text, err)
+		t.Errorf("fetched again it is %q (%v)", text, err)
 	}
 }
 

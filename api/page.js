@@ -152,7 +152,7 @@
   const again = ' It is tried again by itself.';
   const help = {
     0: ['Connection lost', 'The server cannot be reached, or the connection broke.', 'Look whether you are online.' + again],
-    400: ['That is no piece', '', 'Look at the name in the address, and at the names on the page of all pieces.'],
+    400: ['That is not a piece', '', 'Look at the name in the address, and at the names on the page of all pieces.'],
     404: ['No such piece', `There is no piece named ${piece}.`, 'Check the spelling; upper and lower case matter. A piece has to be published before it can be booted.'],
     413: ['Too large', `The bundle of ${piece} is too large for an image.`, 'Whoever made the piece has to make it smaller: pictures and sounds weigh the most.'],
     429: ['Too many at once', 'You asked for more than this server gives one address at a time.', 'Other downloads of yours may have to end first.' + again],

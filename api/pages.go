@@ -37,8 +37,9 @@ func newPages() *pages {
 			"script": func() template.JS { return template.JS(pageJS) },
 			"draw":   draw,
 		}).ParseFS(pageFiles, "*.html")),
-		// Its own style and script, which are in it and known by their digest; a
-		// form and requests to itself; previews in a frame; and nothing else.
+		// A page may use its own inline style and script, by their digests. It
+		// may send a form and requests to this server, and show previews in a
+		// frame. It may do nothing else.
 		policy: "default-src 'none'; style-src " + hashOf(styleCSS) + "; script-src " + hashOf(pageJS) +
 			"; connect-src 'self'; frame-src 'self'; img-src data:; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
 	}
@@ -63,24 +64,24 @@ func (p *pages) write(w http.ResponseWriter, name string, status int, data any) 
 	h.Set("X-Content-Type-Options", "nosniff")
 	h.Set("Referrer-Policy", "no-referrer")
 	w.WriteHeader(status)
-	_, _ = w.Write(out.Bytes()) // the client may be gone
+	_, _ = w.Write(out.Bytes()) // the client may have left
 	return nil
 }
 
-// problem is what the page of an error shows.
+// problem is the data of an error's page.
 type problem struct {
 	Status int
 	Title  string
 	Text   string
-	Again  string // path at which to begin anew, if that helps
-	Names  bool   // whether to say what names look like
+	Again  string // path at which to begin again, if that helps
+	Names  bool   // whether to show what names look like
 }
 
 func newProblem(status int, text string, err error) problem {
 	p := problem{Status: status, Title: "That did not work", Text: text}
 	switch status {
 	case http.StatusBadRequest:
-		p.Title, p.Names = "That is no piece", true
+		p.Title, p.Names = "That is not a piece", true
 	case http.StatusNotFound:
 		p.Title, p.Names = "Nothing here", true
 	case http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:

@@ -12,7 +12,7 @@ import (
 	"aesthetic.computer/isofs/catalog"
 )
 
-// A page's own style and script are all that its policy allows.
+// A page's policy allows exactly its own style and script.
 func TestThePolicyFitsThePages(t *testing.T) {
 	r := newRig(t, catalog.Limits{})
 	r.current("$39j", 0)
@@ -84,7 +84,7 @@ func TestAnEmptyIndex(t *testing.T) {
 	}
 }
 
-// What a stranger says comes back as text, and into a shell not at all.
+// A page shows a stranger's input as text, and leaves it out of shell commands.
 func TestPagesEscape(t *testing.T) {
 	r := newRig(t, catalog.Limits{})
 	for _, host := range []string{`"><script>alert(1)</script>`, "evil;rm -rf ~", "a'b", "a b", "$(reboot)", "a\nb"} {
@@ -106,22 +106,22 @@ func TestPagesEscape(t *testing.T) {
 
 func TestTheFormFindsAPiece(t *testing.T) {
 	r := newRig(t, catalog.Limits{})
-	for said, want := range map[string]string{
+	for query, want := range map[string]string{
 		"notepat": "/os:notepat", "%40Jeffrey%2Ftone": "/os:@jeffrey/tone", "+%2439j+": "/os:$39j", "os:notepat": "/os:notepat",
 	} {
-		if got := r.ask("GET", "/?piece="+said); got.Code != 303 || got.Header().Get("Location") != want {
-			t.Errorf("%s: %d to %q, want %q", said, got.Code, got.Header().Get("Location"), want)
+		if got := r.ask("GET", "/?piece="+query); got.Code != 303 || got.Header().Get("Location") != want {
+			t.Errorf("%s: %d to %q, want %q", query, got.Code, got.Header().Get("Location"), want)
 		}
 	}
-	for said, want := range map[string]int{"": 200, "+": 200, "%2F%2Fevil.example": 400, "a%0d%0ab": 400, "..": 400} {
-		if got := r.ask("GET", "/?piece="+said); got.Code != want || got.Header().Get("Location") != "" {
-			t.Errorf("%q: %d to %q, want %d", said, got.Code, got.Header().Get("Location"), want)
+	for query, want := range map[string]int{"": 200, "+": 200, "%2F%2Fevil.example": 400, "a%0d%0ab": 400, "..": 400} {
+		if got := r.ask("GET", "/?piece="+query); got.Code != want || got.Header().Get("Location") != "" {
+			t.Errorf("%q: %d to %q, want %d", query, got.Code, got.Header().Get("Location"), want)
 		}
 	}
 }
 
 // TestSavePages writes the pages to the directory in ISOFS_PAGES, for a look by
-// hand; without it to one that is thrown away. Each has to be a page.
+// hand, or else to a temporary one. Each has to be a page.
 func TestSavePages(t *testing.T) {
 	dir := os.Getenv("ISOFS_PAGES")
 	if dir == "" {

@@ -8,8 +8,8 @@ import (
 	"rsc.io/qr"
 )
 
-// drawings are the pages' pictures, a character per pixel: # is drawn in the
-// colour of the text, o in the accent, . not at all.
+// drawings are the pages' pictures, a character per pixel: # has the colour of
+// the text, o the accent, . is empty.
 var drawings = map[string][]string{
 	"download": {
 		"......oo......",
@@ -77,7 +77,7 @@ var drawings = map[string][]string{
 	},
 }
 
-// draw returns a drawing as an SVG that says nothing to a screen reader.
+// draw returns a drawing as an SVG that screen readers skip.
 func draw(name string) (template.HTML, error) {
 	rows, ok := drawings[name]
 	if !ok {
@@ -92,7 +92,7 @@ func draw(name string) (template.HTML, error) {
 // quiet is the white border that a reader of QR codes needs, in modules.
 const quiet = 4
 
-// drawQR returns text, which is a URL, as a QR code in an SVG.
+// drawQR returns text, a URL, as a QR code in an SVG.
 func drawQR(text string) (template.HTML, error) {
 	code, err := qr.Encode(text, qr.M)
 	if err != nil {
@@ -104,8 +104,7 @@ func drawQR(text string) (template.HTML, error) {
 		size, template.HTMLEscapeString(text), runs(size, size, black))), nil
 }
 
-// runs is the path of all pixels that are on, a rectangle for each horizontal
-// run of them.
+// runs is the SVG path of all set pixels: a rectangle for each horizontal run.
 func runs(width, height int, on func(x, y int) bool) string {
 	var path strings.Builder
 	for y := range height {

@@ -7,26 +7,26 @@ import (
 	"strings"
 )
 
-// previewPolicy is what a bundle may do while it is looked at. It is a
-// stranger's page at our address: the sandbox gives it an origin of its own,
-// that of nobody, without our cookies, storage, frames around it or windows;
-// and of the network it has nothing. What is in the bundle itself, inline or as
-// data: and blob:, it may use, since that is all it has when it boots.
+// previewPolicy bounds what a bundle may do in a preview. It is a stranger's
+// page at our address. The sandbox gives it an opaque origin, without our
+// cookies, storage, frames and windows, and without the network. It may use
+// what the bundle has inline or as data: and blob:, as it has only that when it
+// boots.
 const previewPolicy = "sandbox allow-scripts; default-src 'none'; " +
 	"script-src 'unsafe-inline' 'unsafe-eval' data: blob:; worker-src data: blob:; style-src 'unsafe-inline' data: blob:; " +
 	"img-src data: blob:; media-src data: blob:; font-src data: blob:; connect-src data: blob:; " +
 	"form-action 'none'; base-uri 'none'; frame-ancestors 'self'"
 
-// previewConnections is the list of servers that a preview may connect to by
-// any means: none. It also ends what no policy can, WebRTC and connections made
-// in advance, in browsers that know it (Chromium since 152).
+// previewConnections lists the servers that a preview may connect to by any
+// means: none. No policy can stop WebRTC and early connections. This header
+// does, in browsers that support it (Chromium since 152).
 const previewConnections = "()"
 
-// previewPath is where a snapshot's bundle is shown.
+// previewPath is the path of a snapshot's preview.
 func previewPath(id string) string { return "/s/" + id + "/preview" }
 
-// preview shows the bundle of a snapshot, inside a page of ours and nowhere
-// else: a window of its own could go wherever the bundle sends it.
+// preview shows the bundle of a snapshot in a frame of our page only. In its
+// own window a bundle could navigate anywhere.
 func (s *server) preview(w http.ResponseWriter, r *http.Request) error {
 	h := w.Header()
 	h.Set("Content-Security-Policy", previewPolicy)
@@ -48,23 +48,23 @@ func (s *server) preview(w http.ResponseWriter, r *http.Request) error {
 	b, err := snap.OpenBundle()
 	if err != nil {
 		s.Log.Warn("preview failed", "piece", snap.Piece(), "snapshot", snap.ID(), "err", err)
-		return s.noPreview(w, replyTo(err).status, "the bundle cannot be read; load the page again to have it fetched again")
+		return s.noPreview(w, replyTo(err).status, "the bundle cannot be read; load the page again, and isofs fetches it again")
 	}
 	defer b.Close()
 	h.Set("Content-Type", "text/html; charset=utf-8")
-	// The bytes are for ever, the policy above may change with a release.
+	// The bytes never change, but the policy above may change with a release.
 	h.Set("Cache-Control", "public, max-age=3600")
 	h.Set("ETag", fmt.Sprintf(`"%s"`, snap.Bundle()))
 	http.ServeContent(w, r, "", snap.Time(), b)
 	return nil
 }
 
-// noPreview says so in plain text: a page would refuse to be framed.
+// noPreview answers in plain text: browsers refuse to frame an error page.
 func (s *server) noPreview(w http.ResponseWriter, status int, text string) error {
 	h := w.Header()
 	h.Set("Cache-Control", "no-store")
 	h.Set("Content-Type", "text/plain; charset=utf-8")
 	w.WriteHeader(status)
-	_, _ = io.WriteString(w, strings.ToUpper(text[:1])+text[1:]+".\n") // the client may be gone
+	_, _ = io.WriteString(w, strings.ToUpper(text[:1])+text[1:]+".\n") // the client may have left
 	return nil
 }

@@ -8,30 +8,30 @@ import (
 	"time"
 )
 
-// A wanted is what a Range header asks for, as far as it matters for choosing
-// a snapshot. It must never take for a beginning what nginx takes for a resume.
+// A wanted is the part of a Range header that decides about a snapshot. It must
+// never take for a beginning what nginx takes for a resume.
 type wanted struct {
 	// partial is true if nginx may answer with a part, or with 416.
 	partial bool
-	// start is the highest first byte of all ranges; a suffix range has no
-	// first byte that is known, so it counts as the end. 0 if nginx will not
+	// start is the highest first byte of all ranges. A suffix range counts as
+	// the end, as its first byte is not known. start is 0 if nginx will not
 	// understand the header.
 	start int64
 	// openEnd is true for a single range without an end.
 	openEnd bool
 }
 
-// everything reports whether that is the whole file: no range, or the one
-// that Etcher sends.
+// everything reports whether that is the whole file: no range, or the one that
+// Etcher sends.
 func (w wanted) everything() bool { return !w.partial || w.start == 0 && w.openEnd }
 
 // rangeUnit begins a Range header, in any case (RFC 9110, section 14.1).
 const rangeUnit = "bytes="
 
 // parseRange reads a Range header (RFC 9110, section 14.2) as leniently as
-// nginx does, with spaces around the numbers. Without the header, and with
-// another unit, it is the whole file; what cannot be read is a part from 0 on,
-// since nginx answers with 416 and the client has what it had.
+// nginx does, with spaces around the numbers. A missing header or another unit
+// means the whole file. A malformed header means a part from 0 on: nginx
+// answers with 416, and the client keeps its part.
 func parseRange(header string) wanted {
 	if len(header) <= len(rangeUnit) || !strings.EqualFold(header[:len(rangeUnit)], rangeUnit) {
 		return wanted{}
@@ -66,8 +66,8 @@ func parseSpec(spec string) (start int64, openEnd, ok bool) {
 	return start, last == "", err == nil
 }
 
-// firstSent returns the bytes [first, first+n) of a file of that size which
-// nginx sends first for a Range header: those of its first range. n is 0 if nginx
+// firstSent returns the bytes [first, first+n) that nginx sends first for a
+// Range header: those of its first range. size is the file's. n is 0 if nginx
 // sends none.
 func firstSent(header string, size int64) (first, n int64) {
 	if !parseRange(header).partial {
@@ -91,16 +91,16 @@ func firstSent(header string, size int64) (first, n int64) {
 	return first, max(0, end+1-first)
 }
 
-// isNumber reports whether s has digits only; strconv also takes signs.
+// isNumber reports whether s has digits only. strconv also accepts signs.
 func isNumber(s string) bool {
 	return s != "" && strings.Trim(s, "0123456789") == ""
 }
 
-// validatorOf returns the condition by which a request names the image that
-// its client has parts of, if it has one.
+// validatorOf returns the condition that names the image of the client's parts,
+// if there is one.
 func validatorOf(h http.Header) (validator string, ok bool) {
 	for _, key := range []string{"If-Range", "If-Match", "If-Unmodified-Since"} {
-		// "If-Match: *" names none.
+		// "If-Match: *" names no image.
 		if v := strings.TrimSpace(h.Get(key)); v != "" && v != "*" {
 			return v, true
 		}
@@ -108,8 +108,8 @@ func validatorOf(h http.Header) (validator string, ok bool) {
 	return "", false
 }
 
-// validatorTime returns the modification time in a validator that nginx made:
-// an ETag of time and size in hexadecimal, or a date.
+// validatorTime returns the modification time in a validator from nginx: an
+// ETag of time and size in hexadecimal, or a date.
 func validatorTime(v string) (time.Time, bool) {
 	if t, err := http.ParseTime(v); err == nil {
 		return t, true

@@ -16,7 +16,7 @@ func TestParseRange(t *testing.T) {
 	for header, want := range map[string]wanted{
 		"":                           {},
 		"bytes":                      {},
-		"bytes=":                     {}, // nginx: as if it were not there
+		"bytes=":                     {}, // nginx ignores it
 		"bites=0-5":                  {},
 		"lines=5-":                   {},
 		"bytes=0-":                   open(0),
@@ -73,7 +73,7 @@ func FuzzParseRange(f *testing.F) {
 	for _, seed := range []string{"bytes=0-", "bytes=5-9", "bytes=-5", "bytes=0-1,5-", "Bytes= 5 - 9 ", "bytes=5-x", "items=5-"} {
 		f.Add(seed)
 	}
-	// What nginx takes for a range from a byte on (ngx_http_range_parse).
+	// A range with a first byte, as nginx reads it (ngx_http_range_parse).
 	ranges := regexp.MustCompile(`(?i)^bytes=( *\d* *- *\d* *)(, *\d* *- *\d* *)*$`)
 	f.Fuzz(func(t *testing.T, header string) {
 		got := parseRange(header)

@@ -8,15 +8,16 @@ import (
 	"aesthetic.computer/isofs/catalog"
 )
 
-// A Check is one thing that serving depends on, as it was found a moment ago.
+// A Check is the state of one thing that serving depends on, as of a moment
+// ago.
 type Check struct {
 	Name string // "mount", "base", "nginx"
 	OK   bool
 	Text string // for strangers: no paths and no addresses
 }
 
-// ready answers whether clients should be sent here: 200 or 503, and which
-// check failed. It looks at nothing itself, so it never waits.
+// ready answers 200 if a load balancer should send clients here, or 503 and the
+// check that failed. It only reports known states, so it never waits.
 func (s *server) ready(w http.ResponseWriter, _ *http.Request) error {
 	type found struct {
 		OK   bool   `json:"ok"`
@@ -40,7 +41,7 @@ func (s *server) ready(w http.ResponseWriter, _ *http.Request) error {
 	return writeJSON(w, status, body)
 }
 
-// buildData is a build as the oven told of its own.
+// buildData is a build, with the fields of the oven's status.
 type buildData struct {
 	BuildID   string      `json:"buildId"`
 	Target    string      `json:"target"`
@@ -54,7 +55,7 @@ type buildData struct {
 	Time      string      `json:"time"`
 }
 
-// osStatus answers /os-status: what is being fetched, and what was.
+// osStatus answers /os-status with the present and past builds.
 func (s *server) osStatus(w http.ResponseWriter, r *http.Request) error {
 	body := struct {
 		Active   int         `json:"activeBuildCount"`
@@ -97,6 +98,6 @@ func writeJSON(w http.ResponseWriter, status int, body any) error {
 	h.Set("Cache-Control", "no-store")
 	h.Set("X-Content-Type-Options", "nosniff")
 	w.WriteHeader(status)
-	_, _ = w.Write(append(data, '\n')) // the client may be gone
+	_, _ = w.Write(append(data, '\n')) // the client may have left
 	return nil
 }

@@ -15,24 +15,25 @@ import (
 )
 
 const (
-	// heartbeat is how often a stream says something. nginx gives up a silent
-	// one after two minutes, and what lies between may be less patient.
+	// heartbeat is the longest silence of a stream. nginx ends a silent one
+	// after two minutes, and other proxies may be less patient.
 	heartbeat = 15 * time.Second
-	// warmBytes of the image are fetched before a stream calls it ready, so that
-	// the download starts at once; warmTime bounds all but the first block.
+	// warmBytes of the image are fetched before a stream calls it ready, so
+	// that the download starts at once. warmTime bounds all except the first
+	// block.
 	warmBytes = 1 << 20
 	warmTime  = 10 * time.Second
-	// defaultWatchers is how many streams there may be at once.
+	// defaultWatchers bounds the streams at once.
 	defaultWatchers = 500
-	// mostEvents is more than one stream has, heartbeats aside.
+	// mostEvents is more than the events of a stream, without heartbeats.
 	mostEvents = 16
 )
 
 // errStopping ends the streams when the server stops.
 var errStopping = &statusError{http.StatusServiceUnavailable, "the server is being restarted; try again in a few seconds"}
 
-// steps are the stages of a stream, in order. One that has nothing to do is
-// left out: of an image that is there already nothing is made.
+// steps are the stages of a stream, in order. A stream leaves out a stage
+// without work, as for an image that already exists.
 var steps = []string{"name", "bundle", "volume", "digest", "warm", "done"}
 
 // signedSteps are those of a server that signs.
@@ -73,7 +74,7 @@ type timingsData struct {
 	Bundle int64 `json:"bundle"`
 	Volume int64 `json:"volume"`
 	Digest int64 `json:"digest"`
-	// Signature is there where images are signed.
+	// Signature is set if images are signed.
 	Signature int64 `json:"signature,omitempty"`
 	Warm      int64 `json:"warm"`
 	Total     int64 `json:"total"`
@@ -86,8 +87,8 @@ func newTimings(t catalog.Timings, warm, total time.Duration) timingsData {
 // errorData is the data of an error event.
 type errorData struct {
 	Error  string `json:"error"`
-	Status int    `json:"status"` // that an answer without a stream would have
-	// RetryAfter is that of such an answer, in seconds; 0 if it has none.
+	Status int    `json:"status"` // of the same answer without a stream
+	// RetryAfter is that of such an answer, in seconds, or 0.
 	RetryAfter int `json:"retryAfter,omitempty"`
 }
 
@@ -96,7 +97,7 @@ func newErrorData(err error) errorData {
 	return errorData{Error: reply.text, Status: reply.status, RetryAfter: reply.retry}
 }
 
-// stream answers with the events of an image's making, as they happen.
+// stream answers with the events of an image's build, as they happen.
 func (s *server) stream(w http.ResponseWriter, r *http.Request, name piece.Name) error {
 	select {
 	case s.watchers <- struct{}{}:
@@ -116,7 +117,7 @@ func (s *server) stream(w http.ResponseWriter, r *http.Request, name piece.Name)
 	}
 	ctx, cancel := context.WithCancel(r.Context())
 	defer cancel()
-	// With room for all, so that who tells of them never waits for the client.
+	// With room for all events, so that follow never waits for the client.
 	events := make(chan event, mostEvents)
 	address := s.address(r)
 	go s.follow(ctx, name, address, events)
@@ -124,12 +125,12 @@ func (s *server) stream(w http.ResponseWriter, r *http.Request, name piece.Name)
 	return nil
 }
 
-// relay writes events to the client until the last one, and something in
-// between so that the connection does not look dead.
+// relay writes events to the client until the last one. Heartbeats between them
+// keep the connection alive.
 func (s *server) relay(ctx context.Context, w http.ResponseWriter, events <-chan event) {
 	flush := http.NewResponseController(w).Flush
 	if flush() != nil {
-		return // there is nobody
+		return // the client has left
 	}
 	beat := time.NewTicker(heartbeat)
 	defer beat.Stop()
@@ -152,8 +153,8 @@ func (s *server) relay(ctx context.Context, w http.ResponseWriter, events <-chan
 	}
 }
 
-// writeEvent writes a frame: two lines, of which clients want exactly these
-// beginnings, and an empty one. The JSON has no line breaks.
+// writeEvent writes a frame: two lines and an empty one. Clients match the
+// beginnings of the lines exactly. The JSON has no line breaks.
 func writeEvent(w io.Writer, e event) error {
 	data, err := json.Marshal(e.data)
 	if err != nil {
@@ -163,8 +164,8 @@ func writeEvent(w io.Writer, e event) error {
 	return err
 }
 
-// follow has the image made, or joins its making, and tells of it. It never
-// waits for who reads the events.
+// follow starts the image's build, or joins it, and sends its events. It never
+// waits for the client.
 func (s *server) follow(ctx context.Context, name piece.Name, address string, events chan<- event) {
 	start := time.Now()
 	all := steps
@@ -215,7 +216,8 @@ func (s *server) follow(ctx context.Context, name piece.Name, address string, ev
 	}}
 }
 
-// errorOf is the event of an error, and puts it into the log if it is ours.
+// errorOf is the event of an error. If the fault is ours, it goes to the log
+// too.
 func (s *server) errorOf(name piece.Name, err error) errorData {
 	err = nameMissing(name, err)
 	data := newErrorData(err)
@@ -225,9 +227,8 @@ func (s *server) errorOf(name piece.Name, err error) errorData {
 	return data
 }
 
-// warm has the beginning of an image fetched and verified. It fails if the
-// image cannot be read; of a base that is merely slow the first block is
-// enough.
+// warm fetches and verifies the beginning of an image. It fails if the image
+// cannot be read. If the base is only slow, the first block is enough.
 func (s *server) warm(ctx context.Context, snap *catalog.Snapshot) error {
 	h, err := snap.Open()
 	if err != nil {
@@ -236,7 +237,7 @@ func (s *server) warm(ctx context.Context, snap *catalog.Snapshot) error {
 	defer h.Close()
 	end := min(warmBytes, snap.Size())
 	h.Prefetch(0, end)
-	// A part of each block: it is fetched and compared whole.
+	// A few bytes of each block: the cache fetches and compares whole blocks.
 	block := max(snap.Base().BlockSize, 4096)
 	part := make([]byte, min(firstRead, end))
 	if _, err := h.ReadAtContext(ctx, part, 0); err != nil {

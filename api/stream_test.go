@@ -22,7 +22,7 @@ type frame struct {
 }
 
 // framesOf reads a stream as the prompt of aesthetic.computer does: by lines,
-// a literal "event: " and then a literal "data: ", and nothing else.
+// with a literal "event: " and then a literal "data: ".
 func framesOf(t *testing.T, got *httptest.ResponseRecorder) (frames []frame) {
 	t.Helper()
 	if h := got.Header(); got.Code != 200 || h.Get("Content-Type") != "text/event-stream" || h.Get("Cache-Control") != "no-cache" || h.Get("X-Accel-Buffering") != "no" || h.Get("Connection") != "keep-alive" {
@@ -112,7 +112,7 @@ func TestFrame(t *testing.T) {
 	}
 }
 
-// The image is read before it is called ready.
+// The image is read before an event calls it ready.
 func TestAnImageThatCannotBeRead(t *testing.T) {
 	r := newRig(t, catalog.Limits{})
 	s := r.current("notepat", 0)
@@ -124,7 +124,7 @@ func TestAnImageThatCannotBeRead(t *testing.T) {
 	}
 }
 
-// watching is a client that may leave; it returns what it got when it ends.
+// watching is a client that may leave. It returns the stream up to its end.
 func (r *rig) watching(ctx context.Context) <-chan *httptest.ResponseRecorder {
 	done := make(chan *httptest.ResponseRecorder, 1)
 	go func() {
@@ -135,10 +135,10 @@ func (r *rig) watching(ctx context.Context) <-chan *httptest.ResponseRecorder {
 	return done
 }
 
-// held is a rig whose shop does not give its bundles out before the gate opens.
+// held is a rig whose shop gives out no bundle before the gate opens.
 func held(t *testing.T) *rig {
 	r := newRig(t, catalog.Limits{})
-	r.shop.gate, r.shop.begun = make(chan struct{}), make(chan string, 10)
+	r.shop.gate, r.shop.fetching = make(chan struct{}), make(chan string, 10)
 	return r
 }
 
@@ -146,7 +146,7 @@ func TestHeartbeats(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := held(t)
 		done := r.watching(t.Context())
-		<-r.shop.begun
+		<-r.shop.fetching
 		time.Sleep(4*heartbeat + time.Second)
 		close(r.shop.gate)
 		got := <-done
@@ -161,15 +161,15 @@ func TestHeartbeats(t *testing.T) {
 	})
 }
 
-// Who leaves takes neither the making nor a place with him.
+// A client that leaves does not end the build, and frees its place.
 func TestWatchersComeAndGo(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := held(t)
 		const most = 3
 		r.handler = New(Config{Catalog: r.catalog, Watchers: most})
 		ctx, leave := context.WithCancel(t.Context())
-		gone, stays := r.watching(ctx), r.watching(t.Context())
-		<-r.shop.begun
+		leaving, stays := r.watching(ctx), r.watching(t.Context())
+		<-r.shop.fetching
 		late := r.watching(t.Context())
 		synctest.Wait()
 		refused := r.ask("GET", "/os?piece=notepat&format=stream")
@@ -177,7 +177,7 @@ func TestWatchersComeAndGo(t *testing.T) {
 			t.Errorf("one too many: %d, %v, %s", refused.Code, refused.Header(), refused.Body)
 		}
 		leave()
-		<-gone
+		<-leaving
 		again := r.watching(t.Context())
 		synctest.Wait()
 		close(r.shop.gate)
@@ -187,7 +187,7 @@ func TestWatchersComeAndGo(t *testing.T) {
 				t.Errorf("%v", frames)
 			}
 		}
-		if len(r.shop.begun) != 0 {
+		if len(r.shop.fetching) != 0 {
 			t.Error("it was fetched twice")
 		}
 		r.catalog.Close()
@@ -200,7 +200,7 @@ func TestAStopEndsStreams(t *testing.T) {
 		stopping := make(chan struct{})
 		r.handler = New(Config{Catalog: r.catalog, Stopping: stopping})
 		done := r.watching(t.Context())
-		<-r.shop.begun
+		<-r.shop.fetching
 		close(stopping)
 		frames := framesOf(t, <-done)
 		if last := frames[len(frames)-1]; last.kind != "error" || last.data["status"] != float64(503) {

@@ -10,22 +10,24 @@ import (
 	"time"
 )
 
-// Trust is what people check images by. The zero value is of a server that
+// Trust is what people check images by. The zero value is for a server that
 // signs nothing.
 type Trust struct {
-	// PublicKeys is what gpg --import reads.
+	// PublicKeys is the input of gpg --import.
 	PublicKeys []byte
-	// Directory are the files of a web key directory, by domain and name:
+	// Directory has the files of a web key directory, by domain and name:
 	// "example.org/iy9q119eutrkn8s1mk4r39qejnbu3n5q".
 	Directory map[string][]byte
-	// Sign returns the detached signature of a text, made at a time.
+	// Sign returns the detached signature of a text. The time is that of the
+	// signature.
 	Sign func(text []byte, at time.Time) ([]byte, error)
 }
 
-// directoryPrefix is where a web key directory is (RFC draft-koch-openpgp-webkey-service).
+// directoryPrefix begins the paths of a web key directory (RFC
+// draft-koch-openpgp-webkey-service).
 const directoryPrefix = "/.well-known/openpgpkey/"
 
-// sums is what SHA256SUMS was last, and its signature.
+// sums is the latest SHA256SUMS, with its signature.
 type sums struct {
 	mu        sync.Mutex // guards all below
 	by        *Trust
@@ -33,7 +35,7 @@ type sums struct {
 	signature []byte
 }
 
-// registerTrust adds the addresses by which images are checked.
+// registerTrust adds the addresses that serve keys, sums and signatures.
 func (s *server) registerTrust(mux *http.ServeMux) {
 	mux.Handle("GET /SHA256SUMS", s.answer(s.sha256sums))
 	mux.Handle("GET /SHA256SUMS.asc", s.answer(s.sumsSignature))
@@ -41,8 +43,8 @@ func (s *server) registerTrust(mux *http.ServeMux) {
 	mux.Handle("GET "+directoryPrefix+"{path...}", s.answer(s.keyDirectory))
 }
 
-// sumsNow lists the images that the plain names mean now, for sha256sum -c, and
-// when the latest of them was made. It asks nobody for a piece.
+// sumsNow lists the present images of the plain names, for sha256sum -c, and
+// when the latest of them was made. It does not ask the source.
 func (s *server) sumsNow(r *http.Request) (text []byte, at time.Time) {
 	for _, name := range s.Catalog.Pieces(r.Context()) {
 		snap := s.Catalog.Known(name)
@@ -62,7 +64,7 @@ func (s *server) sha256sums(w http.ResponseWriter, r *http.Request) error {
 	return writeTrust(w, "text/plain; charset=utf-8", text)
 }
 
-// sumsSignature signs what SHA256SUMS says now.
+// sumsSignature signs the present SHA256SUMS.
 func (s *server) sumsSignature(w http.ResponseWriter, r *http.Request) error {
 	by := s.trust()
 	if by.Sign == nil {
@@ -76,8 +78,8 @@ func (s *server) sumsSignature(w http.ResponseWriter, r *http.Request) error {
 	return writeTrust(w, "application/pgp-signature", signature)
 }
 
-// signed returns the signature of a text, the one of before if text and keys
-// are the same.
+// signed returns the signature of a text. It is the earlier one if text and
+// keys are the same.
 func (c *sums) signed(text []byte, at time.Time, by *Trust) ([]byte, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -92,7 +94,7 @@ func (c *sums) signed(text []byte, at time.Time, by *Trust) ([]byte, error) {
 	return signature, nil
 }
 
-// trust is that of now.
+// trust returns the present Trust.
 func (s *server) trust() *Trust {
 	if s.Trust == nil {
 		return &Trust{}
@@ -111,9 +113,9 @@ func (s *server) publicKeys(w http.ResponseWriter, _ *http.Request) error {
 	return writeTrust(w, "application/pgp-keys", keys)
 }
 
-// keyDirectory answers both forms of a web key directory: below the host of the
-// address's domain, hu/<hash>, and below openpgpkey.<domain>, <domain>/hu/<hash>;
-// and for either a policy, which is empty.
+// keyDirectory answers both forms of a web key directory. One is hu/<hash>,
+// below the host of the address's domain. The other is <domain>/hu/<hash>,
+// below openpgpkey.<domain>. Either has an empty policy.
 func (s *server) keyDirectory(w http.ResponseWriter, r *http.Request) error {
 	parts := strings.Split(r.PathValue("path"), "/")
 	domain := ""
@@ -139,6 +141,6 @@ func writeTrust(w http.ResponseWriter, kind string, content []byte) error {
 	h.Set("Content-Length", strconv.Itoa(len(content)))
 	h.Set("Cache-Control", "no-cache")
 	h.Set("X-Content-Type-Options", "nosniff")
-	_, _ = w.Write(content) // the client may be gone
+	_, _ = w.Write(content) // the client may have left
 	return nil
 }

@@ -9,12 +9,12 @@ import (
 	"aesthetic.computer/isofs/catalog"
 )
 
-// What SHA256SUMS says is what its signature is of, and it is signed anew only
-// when it says something else.
+// The signature matches SHA256SUMS. A new one is made only when the sums
+// change.
 func TestSums(t *testing.T) {
 	r := newRig(t, catalog.Limits{})
 	if got := r.ask("GET", "/SHA256SUMS"); got.Code != 200 || got.Body.String() != "" {
-		t.Errorf("nobody asked for a piece yet: %d %q", got.Code, got.Body)
+		t.Errorf("before the first request for a piece: %d %q", got.Code, got.Body)
 	}
 	signed := 0
 	trust := &Trust{

@@ -10,13 +10,13 @@ import (
 	"aesthetic.computer/isofs/fault"
 )
 
-// DebianRelease is the release of Debian that the flavor debian is made of.
+// DebianRelease is the release of Debian in the flavor debian.
 const DebianRelease = "trixie"
 
-// archiveKeyring holds the keys that Debian's archive is signed with.
+// archiveKeyring has the keys of Debian's archive.
 const archiveKeyring = "/usr/share/keyrings/debian-archive-keyring.gpg"
 
-// An archive is where Debian's packages come from.
+// An archive is a source of Debian's packages.
 type archive struct {
 	main, security string // addresses; security may be ""
 }

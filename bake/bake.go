@@ -1,25 +1,24 @@
 // Package bake makes base images: bootable disks with an empty slot, and their
 // manifests.
 //
-// The flavor tiny is a complete base of some 60 MB, made in seconds of a few
-// of Debian's own packages: shim, GRUB and kernel as Debian signed them, and
-// an initramfs of busybox that mounts the two other partitions, says what it
-// found in the slot, and stays. It is what the tests boot, and the least
-// machine on which a slot can be seen to arrive.
+// The flavor tiny is a complete base of some 60 MB. A bake makes it in seconds
+// from a few of Debian's own packages: shim, GRUB and kernel as Debian signed
+// them. Its initramfs of busybox mounts the two other partitions, prints what
+// it found in the slot, and stays. The tests boot it. It is the smallest
+// machine that can show a slot.
 //
 // A bake of it is reproducible: the same packages and options give the same
 // bytes. It needs no root, installs nothing, mounts nothing and uses no loop
 // device.
 //
 // The flavor debian is the base that people boot: a splash, then the piece
-// fullscreen in a browser. Its recipe is in kiosk/. It needs root, in name
-// spaces of its own.
+// fullscreen in a browser. Its recipe is in kiosk/. It needs root, in separate
+// name spaces.
 //
-// Killed at any moment a bake leaves files in its work directory only, which
-// the next one there clears or goes on with, and half a version in the output
-// never.
+// A bake that is killed leaves files only in its work directory. The next bake
+// there clears or continues them. It never leaves half a version in the output.
 //
-// The package leaves out signing and publishing.
+// Other packages sign and publish.
 package bake
 
 import (
@@ -34,9 +33,9 @@ import (
 	"aesthetic.computer/isofs/fault"
 )
 
-// DefaultEpoch is the time of a base that is given none: 2026-11-01 00:00:00
-// UTC, in Unix seconds. It is a constant and not the clock, so that two bakes
-// agree; raise it, or pass another, for a base with a later version.
+// DefaultEpoch is the default time of a base: 2026-11-01 00:00:00 UTC, in Unix
+// seconds. It is a constant and not the clock, so that two bakes agree. Raise
+// it, or pass another, for a base with a later version.
 const DefaultEpoch = 1793491200
 
 // DefaultKernelPackage is Debian's kernel for virtual machines: virtio, NVMe
@@ -65,16 +64,16 @@ type TinyOptions struct {
 	OutDir string
 	// Version is YYYY-MM-DD or YYYY-MM-DD.N; empty: the day of SourceDateEpoch.
 	Version string
-	// Arch is the architecture as Debian calls it; empty, or "amd64".
+	// Arch is Debian's name of the architecture; empty, or "amd64".
 	Arch string
 	// KernelPackage is a kernel image or a metapackage that depends on one;
 	// empty: DefaultKernelPackage.
 	KernelPackage string
-	// SourceDateEpoch is every time in the image, in Unix seconds from 1980
+	// SourceDateEpoch is the only time in the image, in Unix seconds from 1980
 	// (the first year of FAT) on; 0: DefaultEpoch.
 	SourceDateEpoch int64
-	// Progress is told how far a stage is: bytes in "download" and "index",
-	// steps in others. May be nil.
+	// Progress, if not nil, gets the progress of a stage: bytes in "download"
+	// and "index", steps in others.
 	Progress func(stage string, done, total int64)
 	// Log may be nil.
 	Log *slog.Logger
@@ -85,8 +84,8 @@ type Result struct {
 	Dir       string // OutDir/<flavor>/<arch>/<version>
 	Image     string // path of base.iso
 	Manifest  *base.Manifest
-	Packages  []Package // what the base is made of
-	Unchanged bool      // the same base was there already and was left alone
+	Packages  []Package // contents of the base
+	Unchanged bool      // the same base existed, and was left alone
 }
 
 // The stages of a bake, as Progress names them.
@@ -102,10 +101,10 @@ const (
 
 // Tiny bakes the flavor tiny. See the package's comment.
 //
-// Errors: fault.Invalid for options or directories that cannot be used, and
-// for a version that is there with other bytes; fault.NotFound for missing
-// tools and packages, with the command that gets them; fault.Corrupt for a
-// package that is not what the package list says; fault.Unavailable for a
+// Errors are fault.Invalid for unusable options or directories, and for a
+// version that exists with other bytes. They are fault.NotFound for missing
+// tools and packages, with the command that gets them, and fault.Corrupt for a
+// package that differs from the package list. They are fault.Unavailable for a
 // failing download or tool, a full disk, a work directory in use, and ctx.
 func Tiny(ctx context.Context, o TinyOptions) (*Result, error) {
 	if err := o.complete(); err != nil {
@@ -129,8 +128,8 @@ func Tiny(ctx context.Context, o TinyOptions) (*Result, error) {
 }
 
 // absolute makes paths independent of the current directory, since the programs
-// that a bake runs have others. It is done once, where options come in; empty
-// ones stay.
+// of a bake run in others. It is called once, for the options. Empty paths
+// stay.
 func absolute(paths ...*string) error {
 	for _, path := range paths {
 		if *path == "" {
@@ -167,7 +166,7 @@ func (o *TinyOptions) complete() error {
 		o.KernelPackage = DefaultKernelPackage
 	}
 	if !packageName.MatchString(o.KernelPackage) {
-		return fmt.Errorf("kernel package %.60q is no name of a Debian package: %w", o.KernelPackage, fault.Invalid)
+		return fmt.Errorf("kernel package %.60q is not the name of a Debian package: %w", o.KernelPackage, fault.Invalid)
 	}
 	if o.SourceDateEpoch == 0 {
 		o.SourceDateEpoch = DefaultEpoch
@@ -187,7 +186,7 @@ func (o *TinyOptions) complete() error {
 	return base.CheckVersion(o.Version)
 }
 
-// time is every time in the image.
+// time is the only time in the image.
 func (o *TinyOptions) time() time.Time { return time.Unix(o.SourceDateEpoch, 0).UTC() }
 
 // A job is one bake: options, tools and a scratch directory.
@@ -203,7 +202,7 @@ func (j *job) path(name ...string) string {
 }
 
 func (j *job) bake(ctx context.Context) (*Result, error) {
-	// First what can fail for good, then the download.
+	// First the checks that can fail for good, then the download.
 	out, err := openOutput(filepath.Join(j.OutDir, Flavor, j.Arch, j.Version))
 	if err != nil {
 		return nil, err
@@ -228,7 +227,7 @@ func (j *job) bake(ctx context.Context) (*Result, error) {
 	return &Result{Dir: out.dir, Image: filepath.Join(out.dir, ImageName), Manifest: m, Packages: packages, Unchanged: unchanged}, nil
 }
 
-// contents makes what goes into the image.
+// contents makes the contents of the image.
 func (j *job) contents(ctx context.Context, root string, packages []Package) (*hybrid, error) {
 	baseID := j.baseID(packages)
 	initrd, err := j.initramfs(ctx, root)
@@ -258,7 +257,7 @@ func (j *job) contents(ctx context.Context, root string, packages []Package) (*h
 	}, nil
 }
 
-// baseID is the line by which a booted machine tells its base.
+// baseID is the line that names the base on a booted machine.
 func (j *job) baseID(packages []Package) string {
 	id := fmt.Sprintf("%s %s %s", Flavor, j.Version, j.Arch)
 	for _, p := range packages {

@@ -22,7 +22,8 @@ import (
 	"aesthetic.computer/isofs/integration/testkit"
 )
 
-// Packages are kept here between runs of the tests; empty: downloaded for each.
+// workDir keeps packages between runs of the tests. If it is empty, each run
+// downloads them.
 var workDir = flag.String("bake.work", "", "work directory to keep")
 
 var discard = slog.New(slog.DiscardHandler)
@@ -72,9 +73,10 @@ func run(t *testing.T, name string, args ...string) string {
 	return string(out)
 }
 
-// Two bakes in different places, at different times, in different time zones and
-// under different umasks give the same bytes, for everybody to read, and the tools that know best find nothing wrong with
-// them. That they boot is TestMatrix's, and of images with a piece integration's.
+// Two bakes in different places, at different times, in different time zones
+// and under different umasks give the same bytes. All users can read the files,
+// and the tools for these formats find no fault. TestMatrix boots them, and
+// package integration boots images with a piece.
 func TestTiny(t *testing.T) {
 	var stages []string
 	first := bakeTiny(t, TinyOptions{OutDir: t.TempDir(), Progress: func(stage string, done, total int64) {
@@ -92,7 +94,7 @@ func TestTiny(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// A work directory elsewhere, with the packages of the first.
+	// Another work directory, with the packages of the first.
 	other := t.TempDir()
 	if err := os.CopyFS(filepath.Join(other, "debs"), os.DirFS(filepath.Join(debs, "debs"))); err != nil {
 		t.Fatal(err)
@@ -131,7 +133,7 @@ func firstDifference(a, b []byte) int {
 	return i
 }
 
-// checkLayout looks at the GPT, and at the manifest beside the image.
+// checkLayout checks the GPT, and the manifest beside the image.
 func checkLayout(t *testing.T, r *Result, image []byte) {
 	t.Helper()
 	data, err := os.ReadFile(filepath.Join(r.Dir, ManifestName))
@@ -160,7 +162,7 @@ func checkLayout(t *testing.T, r *Result, image []byte) {
 	}
 }
 
-// checkPartitions asks each file system's own tools.
+// checkPartitions checks each file system with its own tools.
 func checkPartitions(t *testing.T, r *Result, image []byte) {
 	t.Helper()
 	dir := t.TempDir()
@@ -197,7 +199,7 @@ func checkPartitions(t *testing.T, r *Result, image []byte) {
 }
 
 // testAgain publishes into the same folder: an equal base is left alone, a
-// damaged image is healed, and another base under the same version refused.
+// damaged image is healed, and another base under the same version is refused.
 func testAgain(t *testing.T, first *Result, image []byte) {
 	publish := func(m *base.Manifest) (bool, error) {
 		out, err := openOutput(first.Dir)
@@ -255,7 +257,7 @@ func TestTinyRefuses(t *testing.T) {
 		{"version", TinyOptions{WorkDir: dir, OutDir: dir, Version: "new"}, fault.Invalid, `version "new"`},
 		{"epoch", TinyOptions{WorkDir: dir, OutDir: dir, SourceDateEpoch: 1}, fault.Invalid, "in the year 1970"},
 		{"kernel option", TinyOptions{WorkDir: dir, OutDir: dir, KernelPackage: "-o=x"}, fault.Invalid, "no name of a Debian package"},
-		{"unknown kernel", TinyOptions{WorkDir: dir, OutDir: dir, KernelPackage: "linux-image-of-nobody"}, fault.NotFound, "apt-get update"},
+		{"unknown kernel", TinyOptions{WorkDir: dir, OutDir: dir, KernelPackage: "linux-image-of-no-archive"}, fault.NotFound, "apt-get update"},
 		{"output is a file", TinyOptions{WorkDir: dir, OutDir: file}, fault.Invalid, file},
 		{"work is a file", TinyOptions{WorkDir: filepath.Join(file, "x"), OutDir: dir}, fault.Invalid, file},
 		{"output not writable", TinyOptions{WorkDir: dir, OutDir: "/proc/isofs"}, nil, "/proc/isofs"},
@@ -281,7 +283,7 @@ func TestOneBakeAtATime(t *testing.T) {
 	if _, err := Tiny(t.Context(), TinyOptions{WorkDir: dir, OutDir: t.TempDir()}); fault.Kind(err) != fault.Unavailable || !strings.Contains(err.Error(), "another bake works in "+dir) {
 		t.Errorf("got %v", err)
 	}
-	// As a killed bake leaves it: unlocked, with a scratch directory.
+	// The state after a killed bake: unlocked, with a scratch directory.
 	w.lock.Close()
 	if err := os.WriteFile(filepath.Join(w.scratch, "half"), nil, 0o644); err != nil {
 		t.Fatal(err)
@@ -317,7 +319,7 @@ func TestParseURIs(t *testing.T) {
 	}
 }
 
-// GNU cpio reads what the kernel will.
+// GNU cpio reads the archive as the kernel will.
 func TestInitramfsArchive(t *testing.T) {
 	cpio := testkit.NeedTool(t, "cpio", "cpio")
 	j := &job{TinyOptions: TinyOptions{Version: "2026-11-01", SourceDateEpoch: DefaultEpoch}}

@@ -17,15 +17,17 @@ import (
 	"aesthetic.computer/isofs/integration/testkit"
 )
 
-// Boots cost much on an emulated machine, those of Secure Boot, and with a kernel for
-// real machines those by SATA and USB, a minute each. `make boot-matrix` asks for them.
+// Boots are slow on an emulated machine. Secure Boot takes a minute each, and
+// so do SATA and USB with a kernel for real machines. `make boot-matrix`
+// includes them.
 var matrix = flag.Bool("bake.matrix", false, "boot every way, and bake every form of a live root")
 
-// bootPatience is a limit and not a measure: 10 to 30 s on a quiet machine.
+// bootPatience is a limit and not a measure: a boot takes 10 to 30 s on a quiet
+// machine.
 const bootPatience = 300 * time.Second
 
-// boot starts a machine with the image and returns what it says, up to the
-// expected line. Emulated, since a /dev/kvm that is there need not run guests.
+// boot starts a machine with the image and returns its output, up to the
+// expected line. It emulates, since an existing /dev/kvm may not run guests.
 func boot(t *testing.T, image, as, firmware, expect string) *boottest.Result {
 	t.Helper()
 	r, err := boottest.Run(t.Context(), boottest.Options{
@@ -45,32 +47,32 @@ func boot(t *testing.T, image, as, firmware, expect string) *boottest.Result {
 	return r
 }
 
-// A way is how an image is booted, and what the machine says of it.
+// A way is a way to boot an image, and the machine's output.
 type way struct {
 	as, firmware string
-	says         string // of the line ISOFS-MEDIUM
+	says         string // in the line ISOFS-MEDIUM
 }
 
-// testBoots boots r in the ways and compares what the machine says with what
-// was baked.
+// testBoots boots r in the ways, and compares the machine's output with the
+// bake.
 func testBoots(t *testing.T, r *Result, ways ...way) {
 	for _, w := range ways {
 		t.Run(w.firmware+" "+w.as, func(t *testing.T) {
-			var said []string
+			var lines []string
 			for _, line := range boot(t, r.Image, w.as, w.firmware, "^ISOFS-OK$").Serial {
 				if strings.HasPrefix(line, "ISOFS-") {
-					said = append(said, line)
+					lines = append(lines, line)
 				}
 			}
-			checkSaid(t, said, w.says)
+			checkLines(t, lines, w.says)
 		})
 	}
 }
 
-func checkSaid(t *testing.T, said []string, medium string) {
+func checkLines(t *testing.T, lines []string, medium string) {
 	t.Helper()
 	id := "tiny 2026-11-01 amd64 "
-	for i, line := range said {
+	for i, line := range lines {
 		if strings.TrimSpace(line) != line {
 			t.Errorf("line %d ends in a space: %q", i+1, line)
 		}
@@ -84,14 +86,14 @@ func checkSaid(t *testing.T, said []string, medium string) {
 		`ISOFS-JSON {"base":"` + id,
 		"ISOFS-OK",
 	} {
-		if i >= len(said) || !strings.HasPrefix(said[i], want) {
-			t.Errorf("line %d: want %q; the machine said:\n%s", i+1, want, strings.Join(said, "\n"))
+		if i >= len(lines) || !strings.HasPrefix(lines[i], want) {
+			t.Errorf("line %d: want %q; the machine printed:\n%s", i+1, want, strings.Join(lines, "\n"))
 			break
 		}
 	}
 }
 
-// The ways that the kernel for virtual machines knows.
+// The ways of the kernel for virtual machines.
 var (
 	virtualWays = []way{
 		{"disk", "uefi", "medium=disk device=/dev/vda2 firmware=uefi secureboot=off"},
@@ -103,7 +105,7 @@ var (
 		{"disk", "secureboot", "medium=disk device=/dev/vda2 firmware=uefi secureboot=on"},
 		{"virtio-cd", "secureboot", "medium=cd device=/dev/sr0 firmware=uefi secureboot=on"},
 	}
-	// What real machines have, with a kernel for them.
+	// The hardware of real machines, with a kernel for it.
 	realWays = []way{
 		{"usb", "uefi", "medium=disk device=/dev/sda2 firmware=uefi secureboot=off"},
 		{"sata", "uefi", "medium=disk device=/dev/sda2 firmware=uefi secureboot=off"},
@@ -115,29 +117,29 @@ var (
 	}
 )
 
-// A kernel with one bit changed is one that nobody signed.
+// A kernel with one bit changed has no valid signature.
 func testUnsigned(t *testing.T, r *Result, image []byte) {
 	kernel, ok := r.Manifest.BootFile("kernel")
 	if !ok {
 		t.Fatal("no kernel in the manifest")
 	}
-	// In the compressed part, where no header is that a loader looks at.
+	// In the compressed part, outside of any header that a loader reads.
 	image[kernel.Offset+kernel.Length/2] ^= 1
 	path := filepath.Join(t.TempDir(), "unsigned.iso")
 	if err := os.WriteFile(path, image, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	said := boot(t, path, "disk", "secureboot", "bad shim signature").Serial
-	if strings.Contains(strings.Join(said, "\n"), "ISOFS-BOOT") {
-		t.Errorf("the machine started it:\n%s", strings.Join(said, "\n"))
+	lines := boot(t, path, "disk", "secureboot", "bad shim signature").Serial
+	if strings.Contains(strings.Join(lines, "\n"), "ISOFS-BOOT") {
+		t.Errorf("the machine started it:\n%s", strings.Join(lines, "\n"))
 	}
 }
 
-// All ways, with Secure Boot and the kernel for real machines, and the flavor fedora:
-// some ten minutes.
+// All ways, with Secure Boot and the kernel for real machines, and the flavor
+// fedora: some ten minutes.
 func TestMatrix(t *testing.T) {
 	if !*matrix {
-		t.Skip("asked for by -bake.matrix, as make boot-matrix does")
+		t.Skip("only with -bake.matrix, as in make boot-matrix")
 	}
 	cloud := bakeTiny(t, TinyOptions{OutDir: t.TempDir()})
 	testBoots(t, cloud, append(virtualWays, secureWays...)...)

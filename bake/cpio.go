@@ -6,8 +6,8 @@ import (
 )
 
 // A cpioWriter makes an archive in the format "newc", which the kernel unpacks
-// (kernel documentation, driver-api/early-userspace/buffer-format). Owner and
-// inode numbers are set here, so the archive depends on the calls alone.
+// (kernel documentation, driver-api/early-userspace/buffer-format). It sets
+// owner and inode numbers, so the archive depends only on the calls.
 type cpioWriter struct {
 	buf   bytes.Buffer
 	inode int
@@ -27,8 +27,8 @@ const (
 // device is the number of a character device.
 type device struct{ major, minor int }
 
-// add appends an entry; names have no leading slash. The data of a link is
-// where it points.
+// add appends an entry; names have no leading slash. The data of a link is its
+// target.
 func (w *cpioWriter) add(name string, mode int, dev device, data []byte) {
 	w.inode++
 	links := 1

@@ -15,10 +15,10 @@ import (
 // FlavorDebian is the flavor in the manifests that Debian writes.
 const FlavorDebian = "debian"
 
-// DebianNeeds says what a bake of the flavor debian takes.
+// DebianNeeds describes what a bake of the flavor debian needs.
 const DebianNeeds = "It downloads some 360 MB, once, needs 5 GB of disk in the work directory, and takes 10 to 20 minutes."
 
-// debianSpace is the disk that it needs, in bytes.
+// debianSpace is the disk space that it needs, in bytes.
 const debianSpace = 5 << 30
 
 // DebianOptions are the inputs of Debian.
@@ -30,23 +30,24 @@ type DebianOptions struct {
 	OutDir string
 	// Version is YYYY-MM-DD or YYYY-MM-DD.N; empty: the day of SourceDateEpoch.
 	Version string
-	// Mirror is the address of Debian's archive; empty: the one that this
-	// machine's apt uses.
+	// Mirror is the address of Debian's archive; empty: that of this machine's
+	// apt.
 	Mirror string
-	// SourceDateEpoch is every time in the image; 0: DefaultEpoch.
+	// SourceDateEpoch is the only time in the image; 0: DefaultEpoch.
 	SourceDateEpoch int64
-	// Trust are the keys by which pieces must be signed; none: they need not be.
+	// Trust are the keys that must sign pieces. Without keys, pieces need no
+	// signature.
 	Trust TrustKey
-	// Progress is told how far a stage is. May be nil.
+	// Progress, if not nil, gets the progress of a stage.
 	Progress func(stage string, done, total int64)
 	// Log may be nil.
 	Log *slog.Logger
 }
 
 // Debian bakes the flavor debian, the base that people boot: splash, then the
-// piece fullscreen in a browser. The long steps, which are the root file system
-// and its compression, are kept in the work directory by a hash of the recipe:
-// a bake that was ended in the middle goes on at the step that it was in.
+// piece fullscreen in a browser. The long steps make the root file system and
+// compress it. Their results stay in the work directory under a hash of the
+// recipe. The next bake continues at the step in which one was stopped.
 //
 // Errors are as those of Tiny.
 func Debian(ctx context.Context, o DebianOptions) (*Result, error) {
@@ -95,8 +96,8 @@ func Debian(ctx context.Context, o DebianOptions) (*Result, error) {
 	return r, nil
 }
 
-// findDebianTools finds what the root file system is made with, beside the
-// tools of every bake.
+// findDebianTools finds the tools that make the root file system, beside those
+// of every bake.
 func findDebianTools() (map[string]string, error) {
 	tools := map[string]string{"mmdebstrap": "mmdebstrap", "unshare": "util-linux", "tar": "tar", "xz": "xz-utils"}
 	maps.Copy(tools, toolPackages)
@@ -111,8 +112,8 @@ type debianJob struct {
 	*job
 	recipe    *recipe
 	archive   archive
-	installed string // folder of the installed packages, of this list
-	steps     string // folder of the other long steps' results, of this recipe
+	installed string // the folder of the installed packages, of this list
+	steps     string // the folder of the other long steps' results, of this recipe
 }
 
 func (d *debianJob) bake(ctx context.Context) (*Result, error) {
@@ -151,7 +152,7 @@ func (d *debianJob) bake(ctx context.Context) (*Result, error) {
 	return &Result{Dir: out.dir, Image: filepath.Join(out.dir, ImageName), Manifest: m, Packages: packages, Unchanged: unchanged}, nil
 }
 
-// contents makes what goes into the image.
+// contents makes the contents of the image.
 func (d *debianJob) contents(ctx context.Context, tree, erofs string) (*hybrid, error) {
 	live, err := d.liveVolume(ctx, erofs)
 	if err != nil {

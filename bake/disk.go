@@ -24,26 +24,26 @@ const (
 	gptTail = 5 * 4096
 )
 
-// An identity tells the bases of different flavors apart: GUIDs and the number
-// of the ESP's FAT have it. It is a constant of the flavor and not of a bake, as
-// a machine boots one of ours.
+// An identity is different for each flavor. The GUIDs and the number of the
+// ESP's FAT contain it. It is a constant of the flavor and not of a bake, as a
+// machine boots only one of our sticks.
 type identity uint16
 
-// guid returns the disk's for 0, and that of partition n.
+// guid returns the GUID of the disk for 0, and of partition n.
 func (id identity) guid(n int) string {
 	return fmt.Sprintf("15050F00-%04X-4000-8000-%012d", uint16(id), n)
 }
 
-// fatID is the volume id of the ESP, by which GRUB finds it.
+// fatID is the volume id of the ESP. GRUB finds it by this.
 func (id identity) fatID() uint32 { return 0x15050f5a + uint32(id) }
 
-// A partition is one of the image's, with its contents.
+// A partition is a partition of the image, with its contents.
 type partition struct {
 	name     string
 	typ      gpt.Type
 	contents io.ReaderAt
 	size     int64
-	file     string // contents are this file's if not ""
+	file     string // has the contents if not ""
 }
 
 func espPartition(file string) partition {
@@ -113,8 +113,8 @@ func (p partition) writeTo(w io.WriterAt, off int64) (int64, error) {
 	return info.Size(), copySparse(w, off, f, info.Size())
 }
 
-// copySparse copies n bytes of r to w at off, leaving out blocks of zeroes.
-// w must be zero there.
+// copySparse copies n bytes of r to w at off, without blocks of zeroes. w must
+// be zero there.
 func copySparse(w io.WriterAt, off int64, r io.ReaderAt, n int64) error {
 	buf, zero := make([]byte, 64<<10), make([]byte, 64<<10)
 	for at := int64(0); at < n; at += int64(len(buf)) {
@@ -132,7 +132,7 @@ func copySparse(w io.WriterAt, off int64, r io.ReaderAt, n int64) error {
 	return nil
 }
 
-// An edition is what a manifest says of where a base comes from.
+// An edition is the part of a manifest about the base's source.
 type edition struct {
 	flavor string
 	fedora string // the release; "" for other flavors
@@ -154,7 +154,7 @@ func (j *job) index(ctx context.Context, image *os.File, e edition) (*base.Manif
 	})
 }
 
-// assemble writes the image, makes its manifest, and gives both their names.
+// assemble writes the image, makes its manifest, and publishes both.
 func (j *job) assemble(ctx context.Context, out *output, disk *hybrid, e edition) (m *base.Manifest, unchanged bool, err error) {
 	j.Progress(stageImage, 0, 1)
 	image, err := disk.write(ctx, j.run, j.scratch, out.temp(ImageName))

@@ -11,24 +11,24 @@ import (
 	"aesthetic.computer/isofs/fault"
 )
 
-// The ESP's identity and geometry. One sector a cluster is what makes so small
-// a partition a FAT32: it needs 65,525 clusters.
+// The ESP's identity and geometry. A FAT32 needs 65,525 clusters, so a cluster
+// of so small a partition has one sector.
 const (
 	espLabel   = "BOOT"
 	espMinSize = 34 << 20
 	espReserve = 4 << 20 // FATs and directories
 )
 
-// An espFile is a file of the ESP and where it comes from.
+// An espFile is a file of the ESP with its source.
 type espFile struct {
 	path   string // in the ESP
 	source string // a pattern that one file matches; "": data
 	data   []byte
 }
 
-// esp writes the EFI system partition and returns its path. Files are added
-// one by one in a fixed order to an empty FAT, so each is contiguous, and the
-// bytes do not depend on the order in which this machine lists a folder.
+// esp writes the EFI system partition and returns its path. It adds files one
+// by one in a fixed order to an empty FAT. So each is contiguous, and the bytes
+// do not depend on the order in which this machine lists a folder.
 func (h *hybrid) esp(ctx context.Context, run *runner, scratch string) (path string, err error) {
 	files := slices.Concat(h.bootChain(), []espFile{{path: h.folder() + "/grub.cfg", data: h.config}}, h.files)
 	size := int64(espReserve)
@@ -44,7 +44,7 @@ func (h *hybrid) esp(ctx context.Context, run *runner, scratch string) (path str
 	if err := sparseFile(path, roundUp(max(size, espMinSize), partitionAlign)); err != nil {
 		return "", err
 	}
-	// --invariant must come before -i, or it sets the volume id itself.
+	// --invariant must come before -i, as it sets the volume id too.
 	if _, err := run.output(ctx, scratch, "mkfs.vfat", "--invariant", "-i", fmt.Sprintf("%08x", h.id.fatID()), "-n", espLabel,
 		"-F", "32", "-s", "1", "-S", "512", "-R", "32", "-f", "2", "-h", fmt.Sprint(espStart/sectorSize), path); err != nil {
 		return "", err
@@ -60,21 +60,21 @@ func (h *hybrid) esp(ctx context.Context, run *runner, scratch string) (path str
 	return path, nil
 }
 
-// bootChain is what the firmware starts.
+// bootChain has the files that the firmware starts.
 func (h *hybrid) bootChain() []espFile {
 	if h.chain != nil {
 		return h.chain
 	}
 	return []espFile{
 		{path: "/EFI/BOOT/BOOTX64.EFI", source: h.root + "/usr/lib/shim/shimx64.efi.signed"},
-		// grubx64 and not gcdx64: this one looks for its configuration on the
-		// disk that it came from, that one on any with a certain file.
+		// grubx64 looks for its configuration on the disk that it came from.
+		// gcdx64 would take it from any disk with a certain file.
 		{path: "/EFI/BOOT/grubx64.efi", source: h.root + "/usr/lib/grub/x86_64-efi-signed/grubx64.efi.signed"},
 	}
 }
 
-// espFolders lists the folders that the files are in, as mmd wants them: each
-// behind the one that it is in.
+// espFolders lists the folders of the files in mmd's order: each behind its
+// parent.
 func espFolders(files []espFile) (folders []string) {
 	for _, f := range files {
 		for i, c := range f.path {

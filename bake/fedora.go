@@ -16,40 +16,41 @@ import (
 // FlavorFedora is the flavor in the manifests that Fedora writes.
 const FlavorFedora = "fedora"
 
-// FedoraNeeds says what a bake of the flavor fedora takes.
+// FedoraNeeds describes what a bake of the flavor fedora needs.
 const FedoraNeeds = "It needs root, nine times the ISO's size and 2 GB of disk in the work directory (some 25 GB for Fedora Workstation), and is expected to take 20 to 40 minutes."
 
 // FedoraOptions are the inputs of Fedora.
 type FedoraOptions struct {
 	// LiveISO is the path of a Fedora Live ISO.
 	LiveISO string
-	// What LiveISO must be. One of SHA256 and Checksum is demanded.
+	// Want is the expected digest of LiveISO. SHA256 or Checksum must be set.
 	Want ISODigest
 	// NoInstall refuses a root without the packages of the recipe, instead of
 	// installing them.
 	NoInstall bool
-	// The rest is as for the flavor debian. Its Mirror is where erofs-utils are
-	// taken from if those of this machine are too old.
+	// The rest is as for the flavor debian. If this machine's erofs-utils are
+	// too old, they come from Mirror.
 	DebianOptions
 }
 
 // A fedoraJob is one bake of the flavor fedora.
 type fedoraJob struct {
 	*job
-	iso       string // path of the ISO, whose digest was compared
+	iso       string // path of the ISO, after its digest was compared
 	release   release
 	noInstall bool
 	mirror    string
 	recipe    *recipe
-	steps     string // folder of the long steps' results, of this recipe and this ISO
+	steps     string // the folder of the long steps' results, of this recipe and this ISO
 }
 
-// Fedora bakes the flavor fedora: the root file system of a Fedora Live ISO with the
-// session of the flavor debian laid over it, and Fedora's own boot chain. Long steps
-// are kept in the work directory by a hash over recipe and ISO.
+// Fedora bakes the flavor fedora: the root file system of a Fedora Live ISO
+// under the session of the flavor debian, and Fedora's own boot chain. The
+// results of the long steps stay in the work directory under a hash over recipe
+// and ISO.
 //
-// Errors are as those of Tiny; an ISO that is not the one demanded or that is
-// damaged is fault.Corrupt.
+// Errors are as those of Tiny. An ISO that is damaged, or not the expected one,
+// is fault.Corrupt.
 func Fedora(ctx context.Context, o FedoraOptions) (*Result, error) {
 	r, err := fedora(ctx, o)
 	if err != nil {
@@ -101,11 +102,11 @@ func fedora(ctx context.Context, o FedoraOptions) (*Result, error) {
 	return f.bake(ctx)
 }
 
-// fedoraFormat stands for the way in which the steps are made: another way,
-// another folder.
+// fedoraFormat changes with the way in which the steps are made, and so does
+// their folder.
 const fedoraFormat = "1"
 
-// findFedoraTools finds what an ISO and its root are read with, beside the tools
+// findFedoraTools finds the tools that read an ISO and its root, beside those
 // of every bake.
 func findFedoraTools(keyring bool) (map[string]string, error) {
 	tools := map[string]string{
@@ -119,8 +120,8 @@ func findFedoraTools(keyring bool) (map[string]string, error) {
 	return findToolsIn(searchPath(), tools)
 }
 
-// fedoraRecipe is the recipe of the flavor debian with what is Debian's in it
-// replaced by Fedora's.
+// fedoraRecipe is the recipe of the flavor debian, with Fedora's parts instead
+// of Debian's.
 func fedoraRecipe() (*recipe, error) {
 	r, err := kioskRecipe()
 	if err != nil {
@@ -191,17 +192,17 @@ func (f *fedoraJob) bake(ctx context.Context) (*Result, error) {
 	return &Result{Dir: out.dir, Image: filepath.Join(out.dir, ImageName), Manifest: m, Packages: packages, Unchanged: unchanged}, nil
 }
 
-// fedoraPrefix is where GRUB as Fedora installs it looks for its configuration.
-// The one of Fedora's ISOs looks beside itself.
+// fedoraPrefix is where Fedora's installed GRUB looks for its configuration.
+// The GRUB of Fedora's ISOs looks beside itself.
 const fedoraPrefix = "/EFI/fedora"
 
-// contents makes what goes into the image.
+// contents makes the contents of the image.
 func (f *fedoraJob) contents(ctx context.Context, root, erofs string) (*hybrid, error) {
 	config, err := kioskFiles.ReadFile("kiosk/fedora/grub.cfg")
 	if err != nil {
 		return nil, err
 	}
-	// GRUB for BIOS is signed by nobody, so it need not be Fedora's.
+	// GRUB for BIOS has no signature, so it need not be Fedora's.
 	modules, err := f.biosPackage(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("get GRUB for BIOS: %w", err)

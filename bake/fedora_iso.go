@@ -21,19 +21,19 @@ import (
 // stageVerify is the first stage of a bake of the flavor fedora.
 const stageVerify = "verify the ISO"
 
-// An ISODigest says which ISO is meant.
+// An ISODigest identifies the expected ISO.
 type ISODigest struct {
 	// SHA256 is 64 hex digits; or
 	SHA256 string
-	// Checksum is the path of a file with lines as sha256sum --tag writes them, as
-	// Fedora's CHECKSUM files have.
+	// Checksum is the path of a file with lines of sha256sum --tag, as in
+	// Fedora's CHECKSUM files.
 	Checksum string
-	// Keyring is the path of a keyring by which the signature around the lines of
-	// Checksum is checked, for gpgv; "": that signature is not looked at.
+	// Keyring is the path of gpgv's keyring for the signature around the lines
+	// of Checksum. "": the signature is not checked.
 	Keyring string
 }
 
-// check refuses what says nothing or too much.
+// check refuses a digest with too few or too many fields.
 func (d ISODigest) check() error {
 	switch {
 	case d.SHA256 == "" && d.Checksum == "":
@@ -49,7 +49,7 @@ func (d ISODigest) check() error {
 	return nil
 }
 
-// verifyISO compares the ISO with what is wanted, and returns its digest.
+// verifyISO compares the ISO with the expected digest, and returns its digest.
 func (j *job) verifyISO(ctx context.Context, path string, d ISODigest) (string, error) {
 	want := strings.ToLower(d.SHA256)
 	if d.Checksum != "" {
@@ -83,12 +83,13 @@ func (j *job) verifyISO(ctx context.Context, path string, d ISODigest) (string, 
 	}
 	j.Progress(stageVerify, done, info.Size())
 	if got := hex.EncodeToString(h.Sum(nil)); got != want {
-		return "", fmt.Errorf("%s has sha256 %s, %s is demanded: download it again (wget -c goes on with a part of it): %w", path, got, want, fault.Corrupt)
+		return "", fmt.Errorf("%s has sha256 %s, %s is demanded: download it again (wget -c continues a part of it): %w", path, got, want, fault.Corrupt)
 	}
 	return want, nil
 }
 
-// readChecksums reads the CHECKSUM file; if a keyring is given, what of it is signed.
+// readChecksums reads the CHECKSUM file. With a keyring it returns only the
+// signed part.
 func (j *job) readChecksums(ctx context.Context, d ISODigest) ([]byte, error) {
 	path := d.Checksum
 	if d.Keyring != "" {
@@ -105,7 +106,7 @@ func (j *job) readChecksums(ctx context.Context, d ISODigest) ([]byte, error) {
 	return io.ReadAll(io.LimitReader(f, 1<<20))
 }
 
-// checksumLine is one of `sha256sum --tag`.
+// checksumLine is a line of `sha256sum --tag`.
 var checksumLine = regexp.MustCompile(`^SHA256 \((.+)\) = ([0-9A-Fa-f]{64})$`)
 
 // findChecksum finds the digest of the file name.
@@ -127,7 +128,7 @@ func findChecksum(text []byte, name string) (digest string, err error) {
 	}
 	switch {
 	case len(names) == 0:
-		return "", fmt.Errorf("it has no line such as SHA256 (%s) = ...: it is no CHECKSUM file: %w", name, fault.Invalid)
+		return "", fmt.Errorf("it has no line such as SHA256 (%s) = ...: it is not a CHECKSUM file: %w", name, fault.Invalid)
 	case digest == "":
 		return "", fmt.Errorf("it does not name %s, only %.300s; an ISO that was renamed needs its name back: %w", name, strings.Join(names, ", "), fault.NotFound)
 	}
@@ -150,7 +151,7 @@ func readVolume(path string) (label string, size int64, err error) {
 		return "", 0, fmt.Errorf("read the ISO %s: %w: %w", path, fault.Invalid, err)
 	}
 	if p[0] != 1 || string(p[1:6]) != "CD001" {
-		return "", 0, fmt.Errorf("%s is no ISO 9660: pass a Fedora Live ISO: %w", path, fault.Invalid)
+		return "", 0, fmt.Errorf("%s is not an ISO 9660: pass a Fedora Live ISO: %w", path, fault.Invalid)
 	}
 	return strings.TrimSpace(string(p[40:72])), info.Size(), nil
 }
@@ -160,8 +161,8 @@ type release struct{ major, full string }
 
 var releaseInName = regexp.MustCompile(`-(\d{2,3})(-(\d+\.\d+))?(\.|$)`)
 
-// releaseOf reads the release off the ISO's name or, where that is another one,
-// its label.
+// releaseOf reads the release from the ISO's name, or from its label if the
+// file has another name.
 func releaseOf(name, label string) release {
 	name = strings.TrimSuffix(name, ".iso")
 	for _, text := range []string{name, label} {
@@ -177,12 +178,13 @@ func releaseOf(name, label string) release {
 	return release{}
 }
 
-// osRelease reads what system a root is, and compares it with the ISO's name.
+// osRelease reads the name of the root's system, and compares it with the ISO's
+// name.
 func (r release) osRelease(tree string) (string, error) {
 	values := map[string]string{}
 	text, err := readFirst(tree, "usr/lib/os-release", "etc/os-release")
 	if err != nil {
-		return "", fmt.Errorf("the root file system in the ISO has no os-release: it is no Fedora: %w: %w", fault.Invalid, err)
+		return "", fmt.Errorf("the root file system in the ISO has no os-release: it is not a Fedora: %w: %w", fault.Invalid, err)
 	}
 	for lines := bufio.NewScanner(strings.NewReader(string(text))); lines.Scan(); {
 		key, value, _ := strings.Cut(lines.Text(), "=")
@@ -206,12 +208,12 @@ func (f *fedoraJob) unpackISO(ctx context.Context, dir string) error {
 		return fmt.Errorf("copy the files out of the ISO %s: %w", f.iso, err)
 	}
 	if _, err := os.Stat(filepath.Join(dir, squashfsPath)); err != nil {
-		return fmt.Errorf("the ISO %s has no %s: it is no live system; Fedora's installers are none: %w", f.iso, squashfsPath, fault.NotFound)
+		return fmt.Errorf("the ISO %s has no %s: it is not a live system, and neither are Fedora's installers: %w", f.iso, squashfsPath, fault.NotFound)
 	}
 	return nil
 }
 
-// bootFile finds a file under dir, whatever case its name is in.
+// bootFile finds a file under dir, in upper or lower case.
 func bootFile(dir, name string) (path string, err error) {
 	entries, err := os.ReadDir(dir)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {

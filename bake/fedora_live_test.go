@@ -15,11 +15,11 @@ import (
 	"aesthetic.computer/isofs/integration/testkit"
 )
 
-// A liveISO is how the tests make a Live ISO.
+// A liveISO describes a Live ISO for a test.
 type liveISO struct {
 	format  string                          // "squashfs", "erofs", "ext4" in a squashfs, "" for a file of noise
 	lacking []string                        // packages that are not installed
-	dnf     string                          // what dnf does
+	dnf     string                          // the script of dnf
 	change  func(t *testing.T, root string) // of the root file system
 	after   func(t *testing.T, tree string) // of the ISO's files
 }
@@ -37,8 +37,8 @@ func fedoraNeeds(t *testing.T) {
 	}
 }
 
-// debianParts unpacks what the root of the test is made of: kernel, busybox, shim,
-// and modules for a GRUB that looks where Fedora's looks.
+// debianParts unpacks the parts of the test's root: kernel, busybox, shim, and
+// modules for a GRUB that looks where Fedora's looks.
 func debianParts(t *testing.T) (j *job, root string) {
 	t.Helper()
 	tools, err := findTools()
@@ -81,16 +81,16 @@ func put(t *testing.T, mode fs.FileMode, text string, path ...string) string {
 	return name
 }
 
-// fakes are Fedora's programs, as far as the bake calls them. What a package is
-// installed as is a file.
+// fakes are Fedora's programs, as far as the bake calls them. An installed
+// package is a file.
 var fakes = map[string]string{
 	"rpm":     "case $1 in -qa) for p in /var/lib/test/*; do echo \"${p##*/} 1.0-1\"; done ;; *) [ -e \"/var/lib/test/$3\" ] ;; esac",
 	"useradd": "echo \"$*\" >/etc/test-useradd", "systemctl": "echo \"$*\" >>/etc/test-systemctl",
 	"dracut": "for to; do :; done; echo \"$*\" >/etc/test-dracut; cp /usr/lib/test-initrd \"$to\"",
 }
 
-// makeRoot makes a root file system that is as small as can be, and that boots
-// to the lines of the flavor tiny.
+// makeRoot makes a minimal root file system, which boots to the lines of the
+// flavor tiny.
 func (l liveISO) makeRoot(t *testing.T, j *job, parts string) (root string) {
 	t.Helper()
 	root = t.TempDir()
@@ -134,8 +134,8 @@ func (l liveISO) makeRoot(t *testing.T, j *job, parts string) (root string) {
 	return root
 }
 
-// putKernel puts Debian's kernel where Fedora has its own, and the initrd of the
-// flavor tiny, which the dracut of the test "makes".
+// putKernel puts Debian's kernel in the place of Fedora's. The initrd is that
+// of the flavor tiny, which the dracut of the test "makes".
 func (l liveISO) putKernel(t *testing.T, j *job, parts, root string) {
 	t.Helper()
 	tree, err := openModules(parts)
@@ -169,7 +169,8 @@ func (l liveISO) putKernel(t *testing.T, j *job, parts, root string) {
 	put(t, 0o644, "", root, "usr/lib/modules/6.1-test/modules.builtin")
 }
 
-// putOddities puts what an unpacking forgets first into root/odd.
+// putOddities puts files with rare properties into root/odd, which an unpacking
+// may lose.
 func putOddities(t *testing.T, root string) {
 	t.Helper()
 	odd := filepath.Join(root, "odd")
@@ -193,7 +194,8 @@ func putOddities(t *testing.T, root string) {
 	}
 }
 
-// describeTree tells all of a tree that a file system keeps, a line each.
+// describeTree describes all that a file system keeps of a tree, a line per
+// file.
 func describeTree(t *testing.T, root string) (lines []string) {
 	t.Helper()
 	first := map[uint64]string{}

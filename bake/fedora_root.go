@@ -20,16 +20,16 @@ const (
 	stageUnpack = "unpack the live system"
 )
 
-// root makes the root file system, and beside it what boots it:
+// root makes the root file system, and beside it the files that boot it:
 //
-//	tree/               the root, without what is in /boot
+//	tree/               the root, without the contents of /boot
 //	efi/                shim and GRUB of the ISO
 //	vmlinuz initrd.img
 //	packages            name and version of each
 //	release             Fedora's, such as 43-1.6
 //
-// All of it is one step, as a tree that was changed halfway cannot be gone on
-// with. What dnf downloaded stays in the work directory.
+// It is one step, as no bake can continue a half-changed tree. The downloads of
+// dnf stay in the work directory.
 func (f *fedoraJob) root(ctx context.Context) (dir string, err error) {
 	dir = filepath.Join(f.steps, "root")
 	if err := f.erofsTools(ctx); err != nil {
@@ -67,9 +67,9 @@ func (f *fedoraJob) root(ctx context.Context) (dir string, err error) {
 	return dir, err
 }
 
-// unpackLive unpacks what is in LiveOS/squashfs.img: the root file system, or an
-// ext4 with it, which was Fedora's way until 2024. Owners, modes, links and
-// extended attributes stay, SELinux's labels and capabilities among them.
+// unpackLive unpacks LiveOS/squashfs.img: the root file system, or an ext4 with
+// it, as in Fedora until 2024. Owners, modes, links and extended attributes
+// stay, with SELinux's labels and capabilities.
 func (f *fedoraJob) unpackLive(ctx context.Context, image, tree string) error {
 	if err := f.unpackImage(ctx, image, tree); err != nil {
 		return err
@@ -102,8 +102,8 @@ const (
 	formatExt4     format = "ext4"
 )
 
-// formatOf knows a file system by its magic number. One that says it is larger
-// than its file is refused.
+// formatOf recognizes a file system by its magic number. It refuses one that
+// claims to be larger than its file.
 func formatOf(path string) (format, error) {
 	f, err := os.Open(path)
 	if err != nil {
@@ -137,7 +137,7 @@ func formatOf(path string) (format, error) {
 	return found, nil
 }
 
-// unpackImage unpacks a file system into tree, which is made.
+// unpackImage unpacks a file system into tree, which it makes.
 func (f *fedoraJob) unpackImage(ctx context.Context, image, tree string) error {
 	kind, err := formatOf(image)
 	if err != nil {
@@ -146,8 +146,9 @@ func (f *fedoraJob) unpackImage(ctx context.Context, image, tree string) error {
 	switch kind {
 	case formatSquashfs:
 		_, err = f.run.output(ctx, f.scratch, "unsquashfs", "-n", "-strict-errors", "-d", tree, image)
-	// fsck.erofs --extract loses capabilities, as it sets the owner behind them;
-	// debugfs loses all extended attributes and makes two files of a hard link.
+	// fsck.erofs --extract loses capabilities, as it sets the owner afterwards.
+	// debugfs loses all extended attributes, and makes two files of a hard
+	// link.
 	case formatEROFS:
 		err = f.copyMounted(ctx, tree, f.erofsCommand("erofsfuse", image))
 	case formatExt4:
@@ -160,15 +161,15 @@ func (f *fedoraJob) unpackImage(ctx context.Context, image, tree string) error {
 	return err
 }
 
-// copyMounted copies what FUSE mounts by a command to tree. The mount is in a
-// name space that ends with the copy.
+// copyMounted copies to tree the file system that a FUSE command mounts. The
+// mount is in a name space that ends with the copy.
 func (f *fedoraJob) copyMounted(ctx context.Context, tree string, command []string) error {
 	const script = `at=$1 tree=$2 cp=$3; shift 3; mkdir -p "$at" "$tree" && "$@" "$at" && "$cp" -dR --preserve=mode,ownership,timestamps,links,xattr "$at/." "$tree/"`
 	_, err := f.run.output(ctx, f.scratch, "unshare", slices.Concat(unshared, []string{"sh", "-c", script, "sh", f.path("mounted"), tree, f.run.tools["cp"]}, command)...)
 	return err
 }
 
-// inRoot runs root.sh in name spaces of its own.
+// inRoot runs root.sh in separate name spaces.
 func (f *fedoraJob) inRoot(ctx context.Context, verb, tree string, args ...string) (string, error) {
 	script := f.path("root.sh")
 	if err := os.WriteFile(script, f.recipe.finish, 0o755); err != nil {
@@ -177,7 +178,7 @@ func (f *fedoraJob) inRoot(ctx context.Context, verb, tree string, args ...strin
 	return f.run.output(ctx, f.scratch, "unshare", slices.Concat(unshared, []string{"sh", script, verb, tree}, args)...)
 }
 
-// install installs what the recipe names and the root has not.
+// install installs the packages of the recipe that the root lacks.
 func (f *fedoraJob) install(ctx context.Context, tree string) error {
 	f.Progress(stageInstall, 0, 1)
 	out, err := f.inRoot(ctx, "missing", tree, f.recipe.packages...)
@@ -204,8 +205,8 @@ func (f *fedoraJob) install(ctx context.Context, tree string) error {
 	return nil
 }
 
-// findKernel finds the one kernel of the root, and its release. In a root without
-// the kernel's file it is the one that the ISO boots.
+// findKernel finds the one kernel of the root, and its release. If the root
+// lacks the kernel's file, it is the one that the ISO boots.
 func findKernel(tree, iso string) (path, release string, err error) {
 	modules, err := filepath.Glob(filepath.Join(tree, "usr/lib/modules/*/modules.builtin"))
 	if err != nil {
@@ -226,7 +227,7 @@ func findKernel(tree, iso string) (path, release string, err error) {
 	return "", "", fmt.Errorf("no kernel found: neither usr/lib/modules/%[1]s/vmlinuz nor boot/vmlinuz-%[1]s in the root, nor one in the ISO: %[2]w", release, fault.NotFound)
 }
 
-// finish lays the recipe over the root and takes out what boots it.
+// finish lays the recipe over the root and moves out the files that boot it.
 func (f *fedoraJob) finish(ctx context.Context, dir, tree, iso string) error {
 	f.Progress(stageRootfs, 0, 1)
 	kernel, release, err := findKernel(tree, iso)
@@ -257,9 +258,9 @@ func (f *fedoraJob) finish(ctx context.Context, dir, tree, iso string) error {
 	return nil
 }
 
-// compressors chooses what mkfs.erofs compresses with, of what the kernel with
-// this configuration reads: zstd, as LZMA is smaller but unpacks several times
-// slower. One that is not known reads LZ4.
+// compressors returns the compressor of mkfs.erofs, which the kernel with this
+// configuration must read. zstd comes first, as LZMA is smaller but unpacks
+// several times slower. An unknown kernel reads LZ4.
 func compressors(config string) (string, error) {
 	has := func(option string) bool {
 		return strings.Contains("\n"+config, "\n"+option+"=y") || strings.Contains("\n"+config, "\n"+option+"=m")
@@ -295,9 +296,9 @@ func (f *fedoraJob) compress(ctx context.Context, root string) (path string, err
 	return filepath.Join(dir, "rootfs.erofs"), nil
 }
 
-// erofsTools sees to an erofsfuse and an mkfs.erofs that know all ways to compress, as those
-// from 1.8 on do: this machine's, or those of the Debian release that the flavor debian is
-// made of, unpacked in the work directory.
+// erofsTools finds an erofsfuse and an mkfs.erofs with all compressors, as from
+// version 1.8 on. They are this machine's, or those of the flavor debian's
+// release, unpacked in the work directory.
 func (f *fedoraJob) erofsTools(ctx context.Context) error {
 	if own, err := findToolsIn(searchPath(), map[string]string{"erofsfuse": "erofsfuse"}); err == nil {
 		help, err := f.run.output(ctx, f.scratch, "mkfs.erofs", "--help")
@@ -337,7 +338,7 @@ func (f *fedoraJob) erofsTools(ctx context.Context) error {
 	return nil
 }
 
-// erofsCommand is the command of a tool of those that erofsTools found.
+// erofsCommand is the command line of a tool that erofsTools found.
 func (f *fedoraJob) erofsCommand(tool string, args ...string) []string {
 	loader := f.run.tools["ld.so"]
 	if loader == "" {

@@ -26,9 +26,9 @@ func TestFindChecksum(t *testing.T) {
 		t.Errorf("got %s, %v", got, err)
 	}
 	for text, want := range map[string]string{
-		"":                                "it is no CHECKSUM file",
-		sum + "  " + name + "\n":          "it is no CHECKSUM file",
-		"SHA256 (" + name + ") = abcd":    "it is no CHECKSUM file",
+		"":                                "it is not a CHECKSUM file",
+		sum + "  " + name + "\n":          "it is not a CHECKSUM file",
+		"SHA256 (" + name + ") = abcd":    "it is not a CHECKSUM file",
 		"SHA256 (other.iso) = " + sum:     "it does not name " + name + ", only other.iso",
 		line + line[:len(line)-2] + "f\n": "two checksums",
 	} {
@@ -38,7 +38,7 @@ func TestFindChecksum(t *testing.T) {
 	}
 }
 
-// With a keyring only what is signed by it counts.
+// With a keyring only the signed lines count.
 func TestSignedChecksums(t *testing.T) {
 	gpg, gpgv := testkit.NeedTool(t, "gpg", "gpg"), testkit.NeedTool(t, "gpgv", "gpgv")
 	home, err := os.MkdirTemp("", "gpg") // gpg-agent's socket wants a short path
@@ -131,12 +131,12 @@ func TestFedoraRecipe(t *testing.T) {
 	}
 }
 
-// A root of each form comes out as it went in, with the session laid over it; the
-// image is one that tools find nothing wrong with. That one boots is TestMatrix's.
+// A root of each form comes out unchanged, with the session laid over it, and
+// tools find no fault in the image. TestMatrix boots one.
 func TestFedora(t *testing.T) {
 	fedoraNeeds(t)
 	j, parts := debianParts(t)
-	formats := []string{"erofs"} // that of Fedora 42 and later
+	formats := []string{"erofs"} // Fedora 42 and later
 	if *matrix {
 		formats = append(formats, "squashfs", "ext4")
 	}
@@ -145,7 +145,7 @@ func TestFedora(t *testing.T) {
 	}
 }
 
-// bakeFedora bakes a Live ISO whose root is of that form, and looks into the base.
+// bakeFedora bakes a Live ISO whose root has that form, and checks the base.
 func bakeFedora(t *testing.T, j *job, parts, format string) *Result {
 	t.Helper()
 	l := liveISO{format: format, lacking: []string{"cage", "chromium"}, dnf: "echo \"$*\" >/etc/test-dnf; touch /var/lib/test/cage /var/lib/test/chromium"}
@@ -162,7 +162,7 @@ func bakeFedora(t *testing.T, j *job, parts, format string) *Result {
 	return r
 }
 
-// checkFedoraImage looks into the image.
+// checkFedoraImage checks the image.
 func checkFedoraImage(t *testing.T, r *Result, root string) {
 	t.Helper()
 	f, err := os.Open(r.Image)
@@ -202,7 +202,7 @@ func checkFedoraImage(t *testing.T, r *Result, root string) {
 	}
 }
 
-// unpackLiveOf unpacks the EROFS of an image by the tools that the bake got.
+// unpackLiveOf unpacks the EROFS of an image with the tools of the bake.
 func unpackLiveOf(t *testing.T, r *Result) (tree string) {
 	t.Helper()
 	dir := t.TempDir()
@@ -232,13 +232,13 @@ func unpackLiveOf(t *testing.T, r *Result) (tree string) {
 	if err := f.unpackImage(t.Context(), erofs, tree); err != nil {
 		t.Fatal(err)
 	}
-	// The judge of the file system itself.
+	// fsck.erofs checks the file system itself.
 	command := f.erofsCommand("fsck.erofs", erofs)
 	run(t, command[0], command[1:]...)
 	return tree
 }
 
-// nothingLeft looks for what an ended bake must not leave.
+// nothingLeft looks for leftovers that a stopped bake must not leave.
 func nothingLeft(t *testing.T, work string) {
 	t.Helper()
 	mounts, err := os.ReadFile("/proc/self/mounts")
@@ -261,7 +261,7 @@ func nothingLeft(t *testing.T, work string) {
 	}
 }
 
-// What is wrong is said, and leaves nothing.
+// An error names each fault of the input, and the bake leaves nothing.
 func TestFedoraBadInput(t *testing.T) {
 	fedoraNeeds(t)
 	j, parts := debianParts(t)
@@ -278,7 +278,7 @@ func TestFedoraBadInput(t *testing.T) {
 		kind   error
 		want   string
 	}{
-		"no LiveOS":      {liveISO{after: remove("LiveOS")}, nil, fault.NotFound, "has no /LiveOS/squashfs.img: it is no live system"},
+		"no LiveOS":      {liveISO{after: remove("LiveOS")}, nil, fault.NotFound, "has no /LiveOS/squashfs.img: it is not a live system"},
 		"unknown format": {liveISO{}, nil, fault.Invalid, "squashfs.img is neither EROFS nor squashfs nor ext4"},
 		"unknown inner format": {liveISO{format: "squashfs", change: func(t *testing.T, root string) {
 			put(t, 0o644, strings.Repeat("noise", 1000), root, "LiveOS/rootfs.img")
@@ -308,7 +308,7 @@ func TestFedoraBadInput(t *testing.T) {
 		"dnf fails": {liveISO{format: "squashfs", lacking: []string{"cage"}, dnf: "echo no network >&2; exit 1"}, nil, fault.Unavailable, "no network"},
 		"not an ISO": {liveISO{}, func(t *testing.T, o *FedoraOptions) {
 			put(t, 0o644, strings.Repeat("no ISO", 10000), o.LiveISO)
-		}, fault.Invalid, "is no ISO 9660"},
+		}, fault.Invalid, "is not an ISO 9660"},
 		"wrong checksum": {liveISO{}, func(_ *testing.T, o *FedoraOptions) {
 			o.Want = ISODigest{SHA256: strings.Repeat("0", 64)}
 		}, fault.Corrupt, "is demanded: download it again"},
@@ -337,8 +337,8 @@ func TestFedoraBadInput(t *testing.T) {
 	}
 }
 
-// A bake that is ended while it installs leaves neither mounts nor processes, and
-// the next one makes the base.
+// A bake that is stopped while it installs leaves neither mounts nor processes,
+// and the next one makes the base.
 func TestFedoraEnded(t *testing.T) {
 	fedoraNeeds(t)
 	j, parts := debianParts(t)

@@ -13,8 +13,8 @@ import (
 )
 
 // A hybrid is an image that boots as a disk and as a CD-ROM, by UEFI, with
-// Secure Boot or without, and by BIOS: one file, and the same bytes are read
-// each time. It is the assembly of every flavor.
+// Secure Boot or without, and by BIOS. It is one file, and each way reads the
+// same bytes. Every flavor is assembled so.
 //
 //	0          MBR with GRUB's boot code, GPT       disk, BIOS
 //	32 KiB     ISO 9660: El Torito, GRUB for BIOS   CD-ROM
@@ -23,22 +23,22 @@ import (
 //	           p3 FEDAC-PIECE, ext4: the slot
 //	           backup GPT
 //
-// However GRUB was started, it ends with the configuration in p1 and with p1 as
-// its root. Started from a CD-ROM or by BIOS it has the whole disk as its root,
-// reads the ISO 9660, and there a configuration that leads on to p1. Linux looks
-// for no partitions on a CD-ROM: the initramfs has to (losetup -P, or the
-// offsets in the GPT).
+// In all ways GRUB ends with the configuration in p1 and with p1 as its root.
+// From a CD-ROM or by BIOS it starts with the whole disk as its root and reads
+// the ISO 9660. The configuration there leads to p1. Linux does not look for
+// partitions on a CD-ROM. The initramfs has to (losetup -P, or the offsets in
+// the GPT).
 type hybrid struct {
-	root   string      // where hybridPackages are unpacked
+	root   string      // the folder with the unpacked hybridPackages
 	files  []espFile   // of p1 beside the boot chain: kernel, initrd
 	config []byte      // GRUB's, with p1 as its root
-	prefix string      // where it is in p1; "": grubPrefix
-	chain  []espFile   // of p1, what the firmware starts; nil: Debian's, of root
+	prefix string      // its folder in p1; "": grubPrefix
+	chain  []espFile   // the files of p1 that the firmware starts; nil: Debian's, of root
 	live   string      // path of p2's contents
 	slot   *extent.Map // p3's contents
 	volume string      // name of the ISO 9660: A-Z, 0-9 and _
 	id     identity    // another for each flavor
-	time   time.Time   // every time in p1 and in the ISO 9660, in UTC
+	time   time.Time   // the only time in p1 and in the ISO 9660, in UTC
 }
 
 // The identities of the flavors.
@@ -52,12 +52,12 @@ const (
 // Secure Boot accepts, and GRUB for BIOS.
 var hybridPackages = []string{"grub-efi-amd64-signed", "grub-pc-bin", "shim-signed"}
 
-// grubPrefix is where GRUB as Debian signed it looks for its configuration on
-// the volume that it came from. GRUB for BIOS is told the same.
+// grubPrefix is where GRUB as Debian signed it looks for its configuration, on
+// the volume that it came from. GRUB for BIOS gets the same prefix.
 const grubPrefix = "/EFI/debian"
 
-// coreModules are in GRUB for BIOS, which loads none from the disk: what a
-// configuration may use, be it with a picture.
+// coreModules are in GRUB for BIOS, which loads none from the disk. They are
+// all that a configuration may use, with a picture or without.
 var coreModules = []string{
 	"biosdisk", "part_gpt", "part_msdos", "iso9660", "fat", "ext2",
 	"normal", "configfile", "search", "search_fs_uuid", "search_fs_file", "search_label",
@@ -86,7 +86,7 @@ func (h *hybrid) write(ctx context.Context, run *runner, scratch, path string) (
 	return f, nil
 }
 
-// biosCore makes GRUB for BIOS of the unpacked modules.
+// biosCore makes GRUB for BIOS from the unpacked modules.
 func (h *hybrid) biosCore(ctx context.Context, run *runner, scratch string) ([]byte, error) {
 	path := filepath.Join(scratch, "eltorito.img")
 	args := append([]string{"-O", "i386-pc-eltorito", "-d", h.biosModules(), "-p", h.folder(), "-o", path}, coreModules...)
@@ -96,13 +96,13 @@ func (h *hybrid) biosCore(ctx context.Context, run *runner, scratch string) ([]b
 	return os.ReadFile(path)
 }
 
-// folder is where GRUB's configuration is in p1.
+// folder is the folder of GRUB's configuration in p1.
 func (h *hybrid) folder() string { return cmp.Or(h.prefix, grubPrefix) }
 
 func (h *hybrid) biosModules() string { return filepath.Join(h.root, "usr/lib/grub/i386-pc") }
 
 // writeShell writes the MBR's code and the ISO 9660 into the image, around the
-// tables that are there.
+// existing tables.
 func (h *hybrid) writeShell(f *os.File, core []byte) error {
 	info, err := f.Stat()
 	if err != nil {
@@ -128,8 +128,8 @@ func (h *hybrid) writeShell(f *os.File, core []byte) error {
 	return err
 }
 
-// stub is the configuration on the ISO 9660. It tries the disk that it came
-// from first, so that of two sticks in one machine each boots its own.
+// stub is the configuration on the ISO 9660. It first tries the disk that it
+// came from, so that of two sticks in one machine each boots its own.
 func (h *hybrid) stub() []byte {
 	id := h.id.fatID()
 	return fmt.Appendf(nil, "search --no-floppy --fs-uuid --set=root --hint=$root,gpt1 %04X-%04X\nconfigfile %s/grub.cfg\n", id>>16, id&0xffff, h.folder())

@@ -41,14 +41,14 @@ func (j *job) initramfs(ctx context.Context, root string) (path string, err erro
 	return path + ".gz", nil
 }
 
-// archive lays out the initramfs. Modules are flat, and /modules/order says in
-// which order they are loaded.
+// archive lays out the initramfs. Modules are in one folder, and /modules/order
+// has the order in which they are loaded.
 func (j *job) archive(busybox []byte, modules []module) []byte {
 	w := &cpioWriter{epoch: j.SourceDateEpoch}
 	for _, dir := range []string{"base", "bin", "dev", "etc", "live", "modules", "piece", "proc", "sys", "tmp"} {
 		w.add(dir, modeDir, device{}, nil)
 	}
-	// The kernel opens it for the first program, before devtmpfs is there.
+	// The kernel opens it for the first program, before devtmpfs exists.
 	w.add("dev/console", modeCharRW, device{5, 1}, nil)
 	w.add("bin/busybox", modeProg, device{}, busybox)
 	w.add("bin/sh", modeLink, device{}, []byte("busybox"))
@@ -63,8 +63,8 @@ func (j *job) archive(busybox []byte, modules []module) []byte {
 	return w.bytes()
 }
 
-// readFirst reads the first of the files that exists under root: where a
-// package keeps them differs between releases of Debian.
+// readFirst reads the first of the files that exists under root: its place in a
+// package differs between releases of Debian.
 func readFirst(root string, names ...string) (data []byte, err error) {
 	for _, name := range names {
 		if data, err = os.ReadFile(filepath.Join(root, name)); err == nil {

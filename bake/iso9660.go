@@ -10,20 +10,20 @@ import (
 	"aesthetic.computer/isofs/fault"
 )
 
-// An isoVolume is the ISO 9660 file system in the room before the first partition,
-// which makes the disk a CD-ROM as well (ECMA-119; El Torito 1.0). It has four
-// folders and three files, and says of itself that it takes the whole disk:
-// firmware that finds no length for the EFI boot image takes what is left.
+// An isoVolume is the ISO 9660 file system in the room before the first
+// partition, which makes the disk a CD-ROM as well (ECMA-119; El Torito 1.0).
+// It has four folders and three files. It claims the length of the whole disk:
+// firmware that finds no length for the EFI boot image reads up to the end.
 type isoVolume struct {
 	volume string    // its name
-	time   time.Time // of all there
+	time   time.Time // of all files
 	total  int64     // bytes of the whole image
 	core   []byte    // GRUB for BIOS, as grub-mkimage makes it for a CD-ROM
 	stub   []byte    // the configuration that GRUB reads there
 }
 
-// Sectors of 2048 bytes, and what is in them. What lies before is the system
-// area, which holds the MBR and the GPT.
+// Sectors of 2048 bytes, with their contents. Before them is the system area,
+// with the MBR and the GPT.
 const (
 	isoSector     = 2048
 	isoPrimary    = 16 // volume descriptors
@@ -31,7 +31,7 @@ const (
 	isoTerminator = 18
 	isoPathsLE    = 19
 	isoPathsBE    = 20
-	isoCatalog    = 21 // what can be booted
+	isoCatalog    = 21 // the list of boot images
 	isoRoot       = 22 // folders, a sector each
 	isoBoot       = 23
 	isoEFI        = 24
@@ -40,21 +40,21 @@ const (
 	isoCore       = 27 // to the end
 )
 
-// Offsets in GRUB's images that name a sector of 512 bytes: where the rest of
-// it begins. The first 2048 bytes are the CD-ROM's own start; the disk's is in
-// the MBR and goes on behind those.
+// Offsets in GRUB's images of the sector, of 512 bytes, where the rest begins.
+// The first 2048 bytes are the CD-ROM's own start. The disk's start is in the
+// MBR, and continues behind those.
 const (
 	mbrCodeSize  = 440
 	mbrNextBlock = 0x1b0
 	coreInfo     = 8                // the boot information table
 	coreNext     = isoSector + 500  // in GRUB's first block, which loads the others
-	coreMinSize  = isoSector + 2048 // far below any
+	coreMinSize  = isoSector + 2048 // far below any real size
 )
 
-// volumeName is what ECMA-119 allows.
+// volumeName matches the names that ECMA-119 allows.
 var volumeName = regexp.MustCompile(`^[A-Z0-9_]{1,32}$`)
 
-// check refuses what does not fit.
+// check refuses parts that do not fit.
 func (s *isoVolume) check() error {
 	if !volumeName.MatchString(s.volume) {
 		return fmt.Errorf("volume name %.60q is not 1 to 32 of A-Z, 0-9 and _: %w", s.volume, fault.Invalid)
@@ -120,7 +120,7 @@ func (s *isoVolume) describe(p []byte) {
 	p[881] = 1
 }
 
-// An isoEntry is a file or folder as its folder lists it.
+// An isoEntry is an entry of a folder: a file or a folder.
 type isoEntry struct {
 	name   string
 	sector int
@@ -133,7 +133,7 @@ func isoFolder(name string, sector int) isoEntry {
 }
 
 // folder lists the entries, which are sorted by name, behind the folder itself
-// and the one that it is in.
+// and its parent.
 func (s *isoVolume) folder(self, parent int, entries ...isoEntry) (list []byte) {
 	for _, e := range append([]isoEntry{isoFolder("\x00", self), isoFolder("\x01", parent)}, entries...) {
 		list = append(list, s.record(e)...)
@@ -158,8 +158,7 @@ func (s *isoVolume) record(e isoEntry) []byte {
 	return r
 }
 
-// pathTable lists all folders once more, each with the number of the one that
-// it is in.
+// pathTable lists all folders again, each with the number of its parent.
 func pathTable(order binary.ByteOrder) (table []byte) {
 	for _, d := range []struct {
 		name   string
@@ -176,9 +175,10 @@ func pathTable(order binary.ByteOrder) (table []byte) {
 	return table
 }
 
-// bootCatalog writes what can be booted: GRUB for BIOS, and the EFI system
-// partition for UEFI. Its length does not fit into 16 bits; zero stands for all
-// to the end of the CD-ROM (UEFI specification 2.10, section 13.3.2.1).
+// bootCatalog writes the list of boot images: GRUB for BIOS, and the EFI system
+// partition for UEFI. The partition's length does not fit into 16 bits. Zero
+// means all to the end of the CD-ROM (UEFI specification 2.10, section
+// 13.3.2.1).
 func bootCatalog(p []byte) {
 	const (
 		bootable, efi, lastSection = 0x88, 0xef, 0x91
@@ -189,7 +189,7 @@ func bootCatalog(p []byte) {
 	le.PutUint16(p[28:], 1<<16-1-signature) // the entry's words add up to zero
 	le.PutUint16(p[30:], signature)
 	p[32] = bootable
-	le.PutUint16(p[38:], 4) // BIOS loads 2048 bytes, and these the rest
+	le.PutUint16(p[38:], 4) // BIOS loads 2048 bytes, and these load the rest
 	le.PutUint32(p[40:], isoCore)
 	p[64], p[65] = lastSection, efi
 	le.PutUint16(p[66:], 1)
@@ -197,7 +197,7 @@ func bootCatalog(p []byte) {
 	le.PutUint32(p[104:], espStart/isoSector)
 }
 
-// bootableCore is the core that knows where it lies.
+// bootableCore is the core with its own place filled in.
 func (s *isoVolume) bootableCore() []byte {
 	// Whole words, for the sum.
 	core := append([]byte(nil), s.core...)
@@ -218,7 +218,7 @@ func (s *isoVolume) bootableCore() []byte {
 }
 
 // masterBoot is the code with which BIOS starts the image as a disk: GRUB's
-// own, told where the rest is.
+// own, with the place of the rest filled in.
 func masterBoot(image []byte) ([]byte, error) {
 	if len(image) != sectorSize {
 		return nil, fmt.Errorf("GRUB's boot sector has %d bytes, not %d: %w", len(image), sectorSize, fault.Invalid)
@@ -228,7 +228,7 @@ func masterBoot(image []byte) ([]byte, error) {
 	return code, nil
 }
 
-// Numbers that are there in both orders of bytes.
+// Numbers that are written in both byte orders.
 func putBoth32(p []byte, n uint32) {
 	binary.LittleEndian.PutUint32(p, n)
 	binary.BigEndian.PutUint32(p[4:], n)

@@ -14,7 +14,7 @@ import (
 	"aesthetic.computer/isofs/integration/testkit"
 )
 
-// testVolume is a volume around a GRUB that is none.
+// testVolume is a volume around a fake GRUB.
 func testVolume() *isoVolume {
 	return &isoVolume{
 		volume: "ISOFS_TEST",
@@ -25,7 +25,7 @@ func testVolume() *isoVolume {
 	}
 }
 
-// The same inputs give the same bytes, for ever.
+// The same inputs give the same bytes in every version of isofs.
 func TestShellIsTheSameForEver(t *testing.T) {
 	data, err := testVolume().bytes()
 	if err != nil {
@@ -42,7 +42,7 @@ func sha256Sum(data []byte) []byte {
 	return sum[:]
 }
 
-// xorriso and isoinfo read back what was written.
+// xorriso and isoinfo read back the written files.
 func TestShellIsReadBack(t *testing.T) {
 	xorriso, isoinfo := testkit.NeedTool(t, "xorriso", "xorriso"), testkit.NeedTool(t, "isoinfo", "genisoimage")
 	s := testVolume()
@@ -93,7 +93,7 @@ func TestShellRefuses(t *testing.T) {
 	}
 }
 
-// checkShell asks what knows disks and CD-ROMs what a baked image is.
+// checkShell checks a baked image with tools for disks and CD-ROMs.
 func checkShell(t *testing.T, r *Result) {
 	t.Helper()
 	out := run(t, testkit.NeedTool(t, "xorriso", "xorriso"), "-indev", r.Image, "-report_el_torito", "plain", "-report_system_area", "plain")

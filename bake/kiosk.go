@@ -17,23 +17,23 @@ import (
 	"aesthetic.computer/isofs/fault"
 )
 
-// kioskFiles are the recipe of the flavor debian: packages, finish.sh, kiosk.sh,
-// customize.sh and root/, which is laid over the root file system.
+// kioskFiles are the recipe of the flavor debian: packages, finish.sh,
+// kiosk.sh, customize.sh and root/, which is laid over the root file system.
 //
 //go:embed all:kiosk
 var kioskFiles embed.FS
 
-// A recipe is what the root file system of the flavor debian is made of, beside
+// A recipe has the inputs of the flavor debian's root file system, beside
 // Debian's packages.
 type recipe struct {
 	packages  []string          // names, sorted
-	session   []byte            // the script that sets up what the session needs
-	customize []byte            // the script that calls it, and changes the root once all is in it
-	finish    []byte            // the script that calls that
+	session   []byte            // the script that sets up the session
+	customize []byte            // the script that calls it, and changes the complete root
+	finish    []byte            // the script that calls that one
 	files     map[string][]byte // by path in the root
 }
 
-// kioskRecipe reads the embedded recipe and draws what is drawn.
+// kioskRecipe reads the embedded recipe and draws its pictures.
 func kioskRecipe() (*recipe, error) {
 	list, err := kioskFiles.ReadFile("kiosk/packages")
 	if err != nil {
@@ -73,8 +73,8 @@ func kioskRecipe() (*recipe, error) {
 	return r, nil
 }
 
-// parsePackageList reads a list of packages: one a line, and behind each why it
-// is there.
+// parsePackageList reads a list of packages: one a line, with the reason for
+// it.
 func parsePackageList(list []byte) (names []string, err error) {
 	n := 0
 	for line := range strings.Lines(string(list)) {
@@ -85,7 +85,7 @@ func parsePackageList(list []byte) (names []string, err error) {
 		case name == "":
 			continue
 		case !packageName.MatchString(name):
-			return nil, fmt.Errorf("package list, line %d: %.60q is no name of a Debian package: %w", n, name, fault.Invalid)
+			return nil, fmt.Errorf("package list, line %d: %.60q is not the name of a Debian package: %w", n, name, fault.Invalid)
 		case strings.TrimSpace(reason) == "":
 			return nil, fmt.Errorf("package list, line %d: no reason is given for %s: %w", n, name, fault.Invalid)
 		case slices.Contains(names, name):
@@ -107,8 +107,8 @@ func (r *recipe) paths() []string {
 	return paths
 }
 
-// installHash is over all that the installed packages depend on beside the
-// state of the archive: what was made of the same list can be used again.
+// installHash is a hash over all inputs of the installed packages, except the
+// state of the archive. A result with the same hash can be used again.
 func (r *recipe) installHash(inputs ...string) string {
 	h := sha256.New()
 	for _, s := range append(inputs, r.packages...) {
@@ -117,7 +117,7 @@ func (r *recipe) installHash(inputs ...string) string {
 	return hex.EncodeToString(h.Sum(nil)[:8])
 }
 
-// hash is over all that the root file system depends on, likewise.
+// hash is a hash over all inputs of the root file system, likewise.
 func (r *recipe) hash(inputs ...string) string {
 	h := sha256.New()
 	for _, s := range append(inputs, r.packages...) {
@@ -142,7 +142,7 @@ func (r *recipe) writeScripts(dir string) (customize string, err error) {
 	)
 }
 
-// write lays the recipe's files out under dir. A file that begins as a script
+// write writes the recipe's files under dir. A file that begins as a script
 // does is a program.
 func (r *recipe) write(dir string, t time.Time) error {
 	for _, path := range r.paths() {
@@ -152,7 +152,7 @@ func (r *recipe) write(dir string, t time.Time) error {
 		}
 		err := os.MkdirAll(filepath.Dir(name), 0o755)
 		if err == nil {
-			// Chmod also, whatever the umask of this process is.
+			// Chmod too: the umask of this process may differ.
 			err = errors.Join(os.WriteFile(name, r.files[path], mode), os.Chmod(name, mode), os.Chtimes(name, t, t))
 		}
 		if err != nil {

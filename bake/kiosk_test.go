@@ -51,8 +51,7 @@ func TestPackageList(t *testing.T) {
 	}
 }
 
-// The same recipe has the same hash, and nothing that it is made of can change
-// without another.
+// The same recipe has the same hash. A change of any input changes the hash.
 func TestRecipeHash(t *testing.T) {
 	_, r := layOut(t)
 	_, again := layOut(t)
@@ -78,7 +77,8 @@ func TestRecipeHash(t *testing.T) {
 	if _, twice := hashes[r.hash("y")]; twice {
 		t.Error("the inputs are not in the hash")
 	}
-	// What is laid over the packages does not have them installed anew.
+	// A change of the files laid over the packages does not install the
+	// packages again.
 	installed := r.installHash("x")
 	r.files["etc/x"] = nil
 	if r.installHash("x") != installed {
@@ -105,7 +105,7 @@ func TestRecipeFiles(t *testing.T) {
 			t.Errorf("%s has mode %v and time %v, want %v", path, info.Mode(), info.ModTime(), want)
 		}
 	}
-	// plymouth says nothing of a key that it does not know, and shows nothing.
+	// plymouth ignores an unknown key without a message, and shows nothing.
 	for _, key := range []string{"\nModuleName=script\n", "\n[script]\n", "\nScriptFile=/usr/share/plymouth/themes/isofs/isofs.script\n"} {
 		if !strings.Contains(string(r.files["usr/share/plymouth/themes/isofs/isofs.plymouth"]), key) {
 			t.Errorf("the theme has no %q", key)
@@ -123,7 +123,7 @@ func TestRecipeFiles(t *testing.T) {
 	}
 }
 
-// What systemd says of the units, with the programs that they start in place.
+// systemd checks the units, with the programs that they start in place.
 func TestUnits(t *testing.T) {
 	analyze := testkit.NeedTool(t, "systemd-analyze", "systemd")
 	root, r := layOut(t)
@@ -155,8 +155,7 @@ func TestUnits(t *testing.T) {
 	}
 }
 
-// A unit that is there and that nobody enables is forgotten; so is a flavor that
-// does not set up the session.
+// A unit must be enabled, and a flavor must set up the session.
 func TestUnitsAreEnabled(t *testing.T) {
 	fedora, err := fedoraRecipe()
 	if err != nil {
@@ -184,9 +183,9 @@ func TestUnitsAreEnabled(t *testing.T) {
 	}
 }
 
-// kioskPiece runs the script that looks at the slot and returns where it leads
-// the server, and what it says on the serial port.
-func kioskPiece(t *testing.T, slot map[string]string, env ...string) (shown, said string) {
+// kioskPiece runs the script that checks the slot. It returns the folder that
+// the server shows, and the output on the serial port.
+func kioskPiece(t *testing.T, slot map[string]string, env ...string) (shown, output string) {
 	t.Helper()
 	root, _ := layOut(t)
 	dir := t.TempDir()
@@ -227,8 +226,8 @@ func TestKioskPiece(t *testing.T) {
 		return "{\n  \"piece\": \"notepat\",\n  \"bundleSha256\": \"" + sum + "\",\n  \"bundleSize\": 16\n}\n"
 	}
 	for name, c := range map[string]struct {
-		slot        map[string]string
-		shown, said string
+		slot          map[string]string
+		shown, output string
 	}{
 		"a piece":          {map[string]string{"piece.html": page, "piece.json": about(sum)}, "piece", line},
 		"a damaged piece":  {map[string]string{"piece.html": page, "piece.json": about(strings.Repeat("0", 64))}, "damaged", line + "ISOFS-JSON " + strings.TrimSpace(strings.ReplaceAll(about(strings.Repeat("0", 64)), "\n", " ")) + "\r\nISOFS-FAIL piece.html is not what piece.json says"},
@@ -239,9 +238,9 @@ func TestKioskPiece(t *testing.T) {
 		"a name with tabs": {map[string]string{"piece.html": page, "piece.json": "{\"piece\":\"a\tb\"}"}, "piece", "ISOFS-PIECE ab sha256="},
 	} {
 		t.Run(name, func(t *testing.T) {
-			shown, said := kioskPiece(t, c.slot)
-			if shown != c.shown || !strings.HasPrefix(said, c.said) {
-				t.Errorf("shows %s and says %q; want %s and %q", shown, said, c.shown, c.said)
+			shown, output := kioskPiece(t, c.slot)
+			if shown != c.shown || !strings.HasPrefix(output, c.output) {
+				t.Errorf("shows %s and prints %q; want %s and %q", shown, output, c.shown, c.output)
 			}
 		})
 	}
@@ -299,7 +298,7 @@ func TestStep(t *testing.T) {
 	}
 }
 
-// What a killed bake left goes at once, what another recipe made when this one
+// Leftovers of a killed bake go at once, those of another recipe when this one
 // is done.
 func TestPruneSteps(t *testing.T) {
 	dir := t.TempDir()
@@ -327,9 +326,9 @@ func TestPruneSteps(t *testing.T) {
 	}
 }
 
-// session runs one try with programs of ours instead of compositor and browser,
-// and returns what it says. The compositor is the text of a script.
-func session(t *testing.T, compositor string, env ...string) (said, run string) {
+// session runs one try with programs of the test instead of compositor and
+// browser, and returns its output. The compositor is the text of a script.
+func session(t *testing.T, compositor string, env ...string) (output, run string) {
 	t.Helper()
 	root, _ := layOut(t)
 	dir := t.TempDir()
@@ -340,7 +339,7 @@ func session(t *testing.T, compositor string, env ...string) (said, run string) 
 			t.Fatal(err)
 		}
 	}
-	// sleep does not: the session's seconds pass at once.
+	// This sleep does not wait: the session's seconds pass at once.
 	for name, text := range map[string]string{"cage": compositor, "sleep": "exit 0"} {
 		if err := os.WriteFile(filepath.Join(bin, name), []byte("#!/bin/sh\n"+text+"\n"), 0o755); err != nil {
 			t.Fatal(err)
@@ -373,10 +372,10 @@ func TestSession(t *testing.T) {
 		"the fourth time":     {"exit 9", []string{"TRIES=3", "ISOFS_REST=7"}, []string{"has not shown this piece, three times", "Ctrl+Alt+F2", "giving up for 7 s"}, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
-			said, run := session(t, c.compositor, c.env...)
+			output, run := session(t, c.compositor, c.env...)
 			for _, want := range c.want {
-				if !strings.Contains(said, want) {
-					t.Errorf("no %q in:\n%s", want, said)
+				if !strings.Contains(output, want) {
+					t.Errorf("no %q in:\n%s", want, output)
 				}
 			}
 			tries, _ := os.ReadFile(filepath.Join(run, "tries"))

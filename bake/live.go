@@ -10,8 +10,8 @@ import (
 	"aesthetic.computer/isofs/fault"
 )
 
-// FEDAC-LIVE holds one file. That of tiny is small, but it is found and mounted
-// as that of a base of gigabytes is.
+// FEDAC-LIVE has one file. That of tiny is small, but machines find and mount
+// it like that of a base of gigabytes.
 const (
 	liveMinSize = 4 << 20
 	liveReserve = 2 << 20 // inodes, directories, superblocks
@@ -20,11 +20,11 @@ const (
 	erofsUUID   = "15050f00-0000-4000-8000-0000000e05f5"
 )
 
-// squashfsPath is where a live system keeps its root, whatever its format.
+// squashfsPath is where a live system keeps its root, in any format.
 const squashfsPath = "/LiveOS/squashfs.img"
 
-// liveFeatures spells all features out: defaults differ between releases of
-// e2fsprogs. No journal, as nobody writes to it.
+// liveFeatures lists all features: defaults differ between releases of
+// e2fsprogs. It has no journal, as no program writes to the partition.
 const liveFeatures = "none,extent,filetype,64bit,sparse_super,large_file,huge_file,dir_nlink,extra_isize,metadata_csum"
 
 // live writes the partition FEDAC-LIVE of tiny and returns its path.
@@ -49,7 +49,8 @@ func (j *job) liveVolume(ctx context.Context, rootfs string) (path string, err e
 		return "", err
 	}
 	path = j.path("live.img")
-	// For bitmaps, copies of the superblock and extents a thousandth is more than enough.
+	// A thousandth is more than enough for bitmaps, copies of the superblock,
+	// and extents.
 	size := info.Size() + info.Size()/1000 + liveReserve
 	if err := sparseFile(path, roundUp(max(size, liveMinSize), partitionAlign)); err != nil {
 		return "", err
@@ -59,7 +60,7 @@ func (j *job) liveVolume(ctx context.Context, rootfs string) (path string, err e
 		"-E", "hash_seed="+liveUUID+",lazy_itable_init=0,nodiscard,root_owner=0:0", path); err != nil {
 		return "", err
 	}
-	// mke2fs -d would copy the file's change time, which nobody can set.
+	// mke2fs -d would copy the file's change time, which no program can set.
 	for _, request := range []string{"mkdir /LiveOS", "write squashfs.img " + squashfsPath} {
 		if _, err := j.run.output(ctx, j.scratch, "debugfs", "-w", "-R", request, path); err != nil {
 			return "", err
@@ -82,7 +83,7 @@ func (j *job) rootfs(ctx context.Context, baseID string) (string, error) {
 	if err := os.WriteFile(file, []byte(baseID+"\n"), 0o644); err != nil {
 		return "", err
 	}
-	// Whatever the umask of this process is.
+	// The umask of this process may differ.
 	if err := os.Chmod(dir, 0o755); err != nil {
 		return "", err
 	}
@@ -93,7 +94,7 @@ func (j *job) rootfs(ctx context.Context, baseID string) (string, error) {
 	return j.path("rootfs.erofs"), err
 }
 
-// readBack compares what is in the volume: debugfs exits with 0 when it fails.
+// readBack compares the file in the volume: debugfs exits with 0 when it fails.
 func (j *job) readBack(ctx context.Context, volume, rootfs string) error {
 	if _, err := j.run.output(ctx, j.scratch, "debugfs", "-R", "dump "+squashfsPath+" readback", volume); err != nil {
 		return err

@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// checkModes finds what of a bake's output others cannot read.
+// checkModes finds files of a bake's output that others cannot read.
 func checkModes(t *testing.T, dir string) {
 	t.Helper()
 	n := 0

@@ -16,12 +16,12 @@ import (
 	"aesthetic.computer/isofs/fault"
 )
 
-// neededModules must be there, as files or built into the kernel: without one
-// of them no machine can show its slot.
+// neededModules must exist, as files or in the kernel: without one of them no
+// machine can show its slot.
 var neededModules = []string{"virtio_pci", "virtio_blk", "crc32c_generic", "ext4", "loop", "erofs"}
 
-// wantedModules are taken if the kernel has them: other disks, USB sticks and
-// keyboards. Order is the order of loading.
+// wantedModules are loaded if the kernel has them: other disks, USB sticks and
+// keyboards. The order is that of loading.
 var wantedModules = []string{
 	"crc32c_intel", "virtio_scsi", "nvme", "ahci", "ata_piix", "xen_blkfront", "hv_storvsc",
 	"xhci_pci", "ehci_pci", "ohci_pci", "uas", "usb_storage", "mmc_block", "sdhci_pci",
@@ -34,7 +34,7 @@ type moduleTree struct {
 	builtin map[string]bool
 }
 
-// openModules reads lib/modules/<release>, of which there must be one.
+// openModules reads lib/modules/<release>. There must be exactly one.
 func openModules(root string) (*moduleTree, error) {
 	releases, err := filepath.Glob(filepath.Join(root, "lib/modules/*"))
 	if more, _ := filepath.Glob(filepath.Join(root, "usr/lib/modules/*")); len(releases) == 0 {
@@ -67,8 +67,8 @@ func isModule(path string) bool {
 	return strings.HasSuffix(path, ".ko") || strings.HasSuffix(path, ".ko.xz")
 }
 
-// moduleName is how the kernel calls the module in a file: "-" and "_" are
-// the same to it.
+// moduleName is the kernel's name of the module in a file: "-" and "_" are the
+// same to it.
 func moduleName(path string) string {
 	name := strings.TrimSuffix(strings.TrimSuffix(filepath.Base(path), ".xz"), ".ko")
 	return strings.ReplaceAll(name, "-", "_")

@@ -59,8 +59,8 @@ func TestModules(t *testing.T) {
 	}
 }
 
-// checkOrder looks at the modules of the real kernel: none before one that it
-// needs, none twice, and those that the initramfs cannot do without.
+// checkOrder checks the modules of the real kernel: none before one that it
+// needs, none twice, and no missing one that the initramfs needs.
 func checkOrder(t *testing.T, list []module, builtin map[string]bool) {
 	t.Helper()
 	loaded := map[string]bool{}
@@ -89,8 +89,8 @@ func checkOrder(t *testing.T, list []module, builtin map[string]bool) {
 	}
 }
 
-// The kernel that the bake downloaded, and the same with its modules packed
-// as newer releases of Debian have them.
+// The kernel that the bake downloaded, and the same with its modules packed as
+// in newer releases of Debian.
 func TestModulesOfTheRealKernel(t *testing.T) {
 	kernels, err := filepath.Glob(filepath.Join(debs, "debs", "linux-image-*_amd64.deb"))
 	if err != nil || len(kernels) == 0 {

@@ -18,24 +18,25 @@ import (
 	"aesthetic.computer/isofs/fault"
 )
 
-// A Package is a Debian package that a base is made of.
+// A Package is a Debian package in a base.
 type Package struct {
 	Name    string
 	Version string
-	File    string // its name in the cache, as apt calls it
+	File    string // apt's file name, as in the cache
 	Size    int64  // bytes
 	SHA256  string // 64 hex digits, from the signed package list
 }
 
-// packageName is a name by Debian's policy (section 5.6.1).
+// packageName matches names by Debian's policy (section 5.6.1).
 var packageName = regexp.MustCompile(`^[a-z0-9][a-z0-9+.-]{1,99}$`)
 
-// fixedPackages are needed beside the kernel: the first program, and what boots.
+// fixedPackages are needed beside the kernel: the first program, and the boot
+// chain.
 var fixedPackages = append([]string{"busybox-static"}, hybridPackages...)
 
-// fetch resolves the packages and sees to it that all are in the cache. The
-// cache is by name, which has the version in it, and checked by hash, so a
-// download that was cut off is had again and a finished one is not.
+// fetch resolves the packages, and downloads those that the cache lacks. The
+// cache is by name, which includes the version, and checked by hash. So an
+// interrupted download is repeated and a finished one is not.
 func (j *job) fetch(ctx context.Context) ([]Package, error) {
 	j.Progress(stagePackages, 0, 1)
 	kernel, err := j.kernelPackage(ctx)
@@ -107,8 +108,8 @@ func (j *job) resolve(ctx context.Context, names []string) ([]Package, error) {
 	return packages, nil
 }
 
-// parseURIs reads what apt-get --print-uris prints, one package a line:
-// 'URI' file size SHA256:hash. The file is name_version_arch.deb.
+// parseURIs reads the output of apt-get --print-uris, one package a line: 'URI'
+// file size SHA256:hash. The file is name_version_arch.deb.
 func parseURIs(out string) (map[string]Package, error) {
 	found := map[string]Package{}
 	for line := range strings.Lines(out) {
@@ -134,10 +135,10 @@ func parseURIs(out string) (map[string]Package, error) {
 	return found, nil
 }
 
-// debs is where packages are kept between bakes.
+// debs is the path of a package in the cache.
 func (j *job) debs(file string) string { return filepath.Join(j.WorkDir, "debs", file) }
 
-// download puts p into the cache unless it is there, whole.
+// download puts p into the cache, if the cache lacks it or has it damaged.
 func (j *job) download(ctx context.Context, p Package) error {
 	if err := checkFile(j.debs(p.File), p); err == nil {
 		return nil
@@ -147,8 +148,8 @@ func (j *job) download(ctx context.Context, p Package) error {
 	if err := os.MkdirAll(j.debs(""), 0o755); err != nil {
 		return err
 	}
-	// Sandboxing off: apt's own user cannot write to our directory, and apt
-	// would say so at length and then do the same.
+	// No sandbox: apt's own user cannot write to our directory. apt would print
+	// a long warning and then do the same.
 	_, err := j.run.output(ctx, j.scratch, "apt-get", "-q", "-o", "APT::Sandbox::User=root", "-o", "Acquire::Retries=2",
 		"download", p.Name+":"+j.Arch+"="+p.Version)
 	if err != nil {
@@ -160,7 +161,7 @@ func (j *job) download(ctx context.Context, p Package) error {
 	return os.Rename(j.path(p.File), j.debs(p.File))
 }
 
-// checkFile compares a downloaded file with what the package list says.
+// checkFile compares a downloaded file with the package list.
 func checkFile(path string, p Package) error {
 	f, err := os.Open(path)
 	if err != nil {
@@ -191,7 +192,7 @@ func (j *job) extract(ctx context.Context, packages []Package) (root string, err
 	return root, nil
 }
 
-// aptHint says what to do about what apt complains of most.
+// aptHint adds a hint to the most frequent errors of apt.
 func aptHint(err error) error {
 	var tool *toolError
 	if !errors.As(err, &tool) {

@@ -69,8 +69,8 @@ func checkCalls(t *testing.T, here, calls string, want ...string) {
 	}
 }
 
-// Tools run in another folder than the bake: what they are given is absolute,
-// though the folders that the bake is given are relative, as in the Makefile.
+// Tools run in another folder than the bake. So their paths are absolute,
+// though the bake's own folders are relative, as in the Makefile.
 func TestRelativePaths(t *testing.T) {
 	t.Run("debian", func(t *testing.T) {
 		here, calls := fakeTools(t, "mmdebstrap", "unshare", "tar", "xz")
@@ -109,7 +109,8 @@ func TestRelativePaths(t *testing.T) {
 	})
 	t.Run("tiny", func(t *testing.T) {
 		fakeTools(t)
-		// The first tool of all ends it; the work directory is made by then.
+		// The first tool of all ends the bake; the work directory exists by
+		// then.
 		_, err := Tiny(t.Context(), TinyOptions{WorkDir: "the-work", OutDir: "the-bases"})
 		if err == nil || !strings.Contains(err.Error(), "apt-cache is the last one") {
 			t.Errorf("got %v", err)
@@ -117,7 +118,7 @@ func TestRelativePaths(t *testing.T) {
 	})
 }
 
-// A tool that lies in a relative folder of PATH could not be started from another folder.
+// A tool in a relative folder of PATH could not be started from another folder.
 func TestRelativePATH(t *testing.T) {
 	t.Setenv("PATH", "bin:.::/usr/bin")
 	if got := searchPath(); !slices.Equal(got, []string{"/usr/bin", "/usr/sbin", "/sbin"}) {

@@ -20,11 +20,11 @@ const (
 	stageCompress = "compress"
 )
 
-// A step is the folder of a finished long step, or of one that is being made.
-// It takes its name when it is whole, so what is there can be used.
+// A step is the folder of a long step. The folder gets its name when it is
+// whole, so an existing one can be used.
 type step struct{ dir string }
 
-// do makes the step unless it is there: make is given a folder to fill.
+// do makes the step unless it exists: make fills a folder.
 func (s step) do(make func(dir string) error) error {
 	if _, err := os.Stat(s.dir); err == nil {
 		return nil
@@ -43,13 +43,14 @@ func (s step) do(make func(dir string) error) error {
 	return os.Rename(tmp, s.dir)
 }
 
-// pruneSteps removes what killed bakes left in the folder dir, and if all is set
-// also the steps of other recipes than the ones in keep: each is some 2 GB.
+// pruneSteps removes leftovers of killed bakes in the folder dir. If all is
+// set, it also removes the steps of other recipes than those in keep: each is
+// some 2 GB.
 func pruneSteps(dir string, all bool, keep ...string) {
 	recipes, _ := filepath.Glob(filepath.Join(dir, "*"))
 	for _, r := range recipes {
 		if all && !slices.Contains(keep, r) {
-			_ = os.RemoveAll(r) // what cannot go now goes with the next bake
+			_ = os.RemoveAll(r) // what cannot be removed now, the next bake removes
 			continue
 		}
 		parts, _ := filepath.Glob(filepath.Join(r, "*.tmp"))
@@ -64,7 +65,7 @@ func pruneSteps(dir string, all bool, keep ...string) {
 //	installed.tar
 //	packages       name and version of each
 //
-// It is the longest step, and the same for all that is laid over it.
+// It is the longest step, and independent of the files laid over it.
 func (d *debianJob) install(ctx context.Context) (dir string, err error) {
 	dir = filepath.Join(d.installed, "install")
 	d.Progress(stageInstall, 0, installPhases)
@@ -91,17 +92,17 @@ func (d *debianJob) install(ctx context.Context) (dir string, err error) {
 	return dir, err
 }
 
-// installFormat stands for the way of installing: another way, another folder.
+// installFormat changes with the way of installing, and so does the folder.
 const installFormat = "1"
 
-// installPhases is how many phases mmdebstrap tells of ("I: ..."), roughly.
+// installPhases is roughly how many phases mmdebstrap prints ("I: ...").
 const installPhases = 12
 
-// unshared begins the command of unshare(1): what runs so has its mounts in name
-// spaces of its own, and it and all its children end with this process. So
-// nothing stays mounted, whatever ends the bake. Mounts of isofs are let go of
-// first: a copy in another name space would keep them alive, and a server that
-// unmounts would wait for as long as the bake takes.
+// unshared begins the command of unshare(1). A command that runs so has its
+// mounts in separate name spaces, and ends with this process, together with all
+// its children. So nothing stays mounted, however the bake ends. Mounts of
+// isofs are released first. A copy in another name space would keep them alive,
+// and a server that unmounts would wait until the bake ends.
 var unshared = []string{
 	"--mount", "--propagation", "private", "--pid", "--fork", "--kill-child", "--mount-proc",
 	"sh", "-c", `umount -l -a -t fuse.isofs 2>/dev/null; exec "$@"`, "sh",
@@ -119,12 +120,12 @@ func (d *debianJob) mmdebstrap(out string) ([]string, error) {
 		}
 	}
 	args := slices.Concat(unshared, []string{
-		// The initrd is made when all is there that goes into it, and once.
+		// The initrd is made once, when all its contents exist.
 		"env", "INITRD=No", "TMPDIR=" + d.scratch, d.run.tools["mmdebstrap"],
 		"--variant=minbase", "--architectures=" + d.Arch, "--format=tar", "--include=" + strings.Join(d.recipe.packages, ","),
 		"--aptopt=APT::Install-Recommends false", "--aptopt=Acquire::Retries 3",
 		"--dpkgopt=path-exclude=/usr/share/man/*", "--dpkgopt=path-exclude=/usr/share/info/*", "--dpkgopt=path-exclude=/usr/share/locale/*",
-		// Packages stay in the work directory, also those of a bake that was killed.
+		// Packages stay in the work directory, also those of a killed bake.
 		"--skip=essential/unlink,download/empty",
 		`--setup-hook=mkdir -p "$1/var/cache/apt/archives" && mount --bind ` + archives + ` "$1/var/cache/apt/archives"`,
 		`--customize-hook=umount "$1/var/cache/apt/archives"`,
@@ -134,8 +135,8 @@ func (d *debianJob) mmdebstrap(out string) ([]string, error) {
 	return append(args, d.archive.lines()...), nil
 }
 
-// rootfsTar lays the recipe over the packages of the folder installed. It makes the root file
-// system in a tar, and beside it what boots it:
+// rootfsTar lays the recipe over the packages of the folder installed. It makes
+// the root file system in a tar, and beside it the files that boot it:
 //
 //	rootfs.tar
 //	tree/        boot/, usr/lib/shim, usr/lib/grub
@@ -160,15 +161,15 @@ func (d *debianJob) rootfsTar(ctx context.Context, installed string) (dir string
 	return dir, nil
 }
 
-// erofsFiles are mkfs.erofs of the release, its loader and libraries: the one of
-// this machine may know fewer ways to compress.
+// erofsFiles are mkfs.erofs of the release, its loader and libraries: this
+// machine's mkfs.erofs may have fewer compressors.
 var erofsFiles = []string{
 	"./usr/bin/mkfs.erofs", "./usr/lib64/ld-linux-x86-64.so.2", "./usr/lib/x86_64-linux-gnu/ld-linux-x86-64.so.2",
 	"./usr/lib/x86_64-linux-gnu/lib[ceglmpsuz]*.so.[0-9]*",
 }
 
-// How roots that people boot are compressed. What was measured is in
-// bench/RESULTS.md; both are inputs of the hash by which a result is kept.
+// The compression of roots that people boot. The measurements are in
+// bench/RESULTS.md. Both are inputs of the hash that names a result.
 const (
 	erofsZstd    = "zstd,level=12"
 	erofsCluster = "524288" // bytes that are compressed together, at most
@@ -205,7 +206,7 @@ func (d *debianJob) compress(ctx context.Context, rootfs string) (path string, e
 	return filepath.Join(dir, "rootfs.erofs"), nil
 }
 
-// packageVersions reads what the base is made of.
+// packageVersions reads the list of a base's packages.
 func packageVersions(path string) (found []Package, err error) {
 	data, err := os.ReadFile(path)
 	if err != nil {

@@ -11,10 +11,10 @@ import (
 	"aesthetic.computer/isofs/extent"
 )
 
-// slotSize is what the image contract gives a piece: 20 MiB, in bytes.
+// slotSize is the image contract's size of a slot: 20 MiB, in bytes.
 const slotSize = 20 << 20
 
-// placeholderHTML is shown by a base that nobody put a piece into.
+// placeholderHTML is the page of a base without a piece.
 //
 //go:embed placeholder.html
 var placeholderHTML []byte

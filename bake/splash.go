@@ -17,9 +17,9 @@ func dotCover(x, y int) float64 {
 	return min(max(radius-math.Hypot(dx, dy), 0), 1)
 }
 
-// splashDot draws the dot of the boot splash, of which the theme in
-// kiosk/root makes a wave: a disc with a soft edge that is brighter at its top.
-// Drawn and not kept, as it is smaller so.
+// splashDot draws the dot of the boot splash: a disc with a soft edge, brighter
+// at its top. The theme in kiosk/root makes a wave of dots. The code that draws
+// it is smaller than the picture.
 func splashDot() ([]byte, error) {
 	img := image.NewNRGBA(image.Rect(0, 0, dotSize, dotSize))
 	for y := range dotSize {
@@ -32,9 +32,9 @@ func splashDot() ([]byte, error) {
 	return out.Bytes(), err
 }
 
-// splashDotTemplate is the dot for a piece that has colours of its own: a PNG
-// without its palette, which /usr/lib/isofs/splash writes between the two parts.
-// Its 16 colours differ in their opacity only, which is in the second.
+// splashDotTemplate is the dot for a piece with its own colours: a PNG without
+// its palette, which /usr/lib/isofs/splash writes between the two parts. Its 16
+// colours differ only in their opacity, which is in the second part.
 func splashDotTemplate() (head, tail []byte, err error) {
 	palette := make(color.Palette, 16)
 	for i := range palette {

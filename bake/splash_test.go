@@ -18,15 +18,15 @@ import (
 	isofsimage "aesthetic.computer/isofs/image"
 )
 
-// A splashed is what the script that looks at the splash of a slot left.
+// A splashed is the result of the script that checks the splash of a slot.
 type splashed struct {
-	told, said string // to plymouth; on the serial port
-	css        string
-	dot        []byte
-	picture    []byte
+	commands, serial string // to plymouth; on the serial port
+	css              string
+	dot              []byte
+	picture          []byte
 }
 
-// kioskSplash runs that script with a plymouth that notes what it is told.
+// kioskSplash runs that script with a plymouth that notes its arguments.
 func kioskSplash(t *testing.T, slot map[string]string) (s splashed) {
 	t.Helper()
 	root, _ := layOut(t)
@@ -42,7 +42,7 @@ func kioskSplash(t *testing.T, slot map[string]string) (s splashed) {
 			t.Fatal(err)
 		}
 	}
-	plymouth := "#!/bin/sh\nprintf '%s|' \"$@\" >>" + dir + "/told\nexit 1\n" // one that is gone
+	plymouth := "#!/bin/sh\nprintf '%s|' \"$@\" >>" + dir + "/told\nexit 1\n" // as if plymouth had ended
 	if err := os.WriteFile(filepath.Join(bin, "plymouth"), []byte(plymouth), 0o755); err != nil {
 		t.Fatal(err)
 	}
@@ -61,7 +61,7 @@ func kioskSplash(t *testing.T, slot map[string]string) (s splashed) {
 		return data
 	}
 	s = splashed{
-		told: string(read("told")), said: string(read("serial")), css: string(read("run/splash/splash.css")),
+		commands: string(read("told")), serial: string(read("serial")), css: string(read("run/splash/splash.css")),
 		dot: read("run/splash/dot.png"), picture: read("run/splash/picture.png"),
 	}
 	left, _ := filepath.Glob(filepath.Join(dir, "*"))
@@ -108,9 +108,9 @@ func TestKioskSplash(t *testing.T) {
 	sum := fmt.Sprintf("%x", sha256.Sum256([]byte(picture)))
 	colored := "update|--status=isofs-splash 12071f 090311 d"
 	for name, c := range map[string]struct {
-		slot       map[string]string
-		told, said string
-		picture    string
+		slot             map[string]string
+		commands, serial string
+		picture          string
 	}{
 		"colours":          {map[string]string{"piece.json": splashJSON(t, ownColors, "")}, colored + "-|", "12071f 090311 cf80d2 picture=-", ""},
 		"and a picture":    {map[string]string{"piece.json": splashJSON(t, ownColors, picture), "splash.png": picture}, colored + "p|", "12071f 090311 cf80d2 picture=" + sum, picture},
@@ -130,23 +130,23 @@ func TestKioskSplash(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := kioskSplash(t, c.slot)
-			if c.said != "" {
-				c.said = "ISOFS-SPLASH " + c.said + "\r\n"
+			if c.serial != "" {
+				c.serial = "ISOFS-SPLASH " + c.serial + "\r\n"
 			}
-			if s.told != c.told || s.said != c.said || string(s.picture) != c.picture {
-				t.Errorf("told %q, said %q, a picture of %d bytes; want %q, %q, %d", s.told, s.said, len(s.picture), c.told, c.said, len(c.picture))
+			if s.commands != c.commands || s.serial != c.serial || string(s.picture) != c.picture {
+				t.Errorf("commands %q, output %q, a picture of %d bytes; want %q, %q, %d", s.commands, s.serial, len(s.picture), c.commands, c.serial, len(c.picture))
 			}
-			if strings.Contains(s.css, "picture.png") != (c.picture != "") || (s.css != "") != (c.told != "") {
+			if strings.Contains(s.css, "picture.png") != (c.picture != "") || (s.css != "") != (c.commands != "") {
 				t.Errorf("the page has:\n%s", s.css)
 			}
-			if (len(s.dot) > 0) != strings.Contains(c.told, " d") {
+			if (len(s.dot) > 0) != strings.Contains(c.commands, " d") {
 				t.Errorf("a dot of %d bytes", len(s.dot))
 			}
 		})
 	}
 }
 
-// Pictures that isofs does not let through, put there by somebody else.
+// Pictures that isofs refuses, written to the slot by another program.
 func TestKioskSplashHostile(t *testing.T) {
 	header := func(width, height string) string {
 		return "\x89PNG\r\n\x1a\n\x00\x00\x00\x0dIHDR" + width + height + "\x08\x06\x00\x00\x00"
@@ -164,17 +164,17 @@ func TestKioskSplashHostile(t *testing.T) {
 		"too many bytes": drawnPNG(t, 10, 10) + strings.Repeat("x", 256<<10),
 	} {
 		s := kioskSplash(t, map[string]string{"piece.json": splashJSON(t, ownColors, picture), "splash.png": picture})
-		if len(s.picture) > 0 || !strings.HasSuffix(s.told, "d-|") {
-			t.Errorf("%s: told %q, a picture of %d bytes", name, s.told, len(s.picture))
+		if len(s.picture) > 0 || !strings.HasSuffix(s.commands, "d-|") {
+			t.Errorf("%s: commands %q, a picture of %d bytes", name, s.commands, len(s.picture))
 		}
 	}
 	good := drawnPNG(t, 1080, 1920)
 	if s := kioskSplash(t, map[string]string{"piece.json": splashJSON(t, ownColors, good), "splash.png": good}); string(s.picture) != good {
-		t.Errorf("a good one: told %q", s.told)
+		t.Errorf("a good one: commands %q", s.commands)
 	}
 }
 
-// The dot that the script makes is a PNG of the piece's colour.
+// The dot of the script is a PNG in the piece's colour.
 func TestKioskDot(t *testing.T) {
 	for _, c := range []color.NRGBA{{0xcf, 0x80, 0xd2, 255}, {0, 0, 0, 255}, {255, 255, 255, 255}, {0x0a, 0xff, 0x01, 255}} {
 		s := ownColors
@@ -192,7 +192,7 @@ func TestKioskDot(t *testing.T) {
 	}
 }
 
-// What isofs writes is what the script looks for.
+// isofs writes the files that the script looks for.
 func TestKioskSplashNames(t *testing.T) {
 	if isofsimage.PictureFile != "splash.png" {
 		t.Errorf("the picture is called %s", isofsimage.PictureFile)

@@ -20,7 +20,7 @@ import (
 	"aesthetic.computer/isofs/fault"
 )
 
-// toolPackages are the programs a bake runs, and the packages they are in.
+// toolPackages are the programs of a bake, with their packages.
 var toolPackages = map[string]string{
 	"apt-cache":  "apt",
 	"apt-get":    "apt",
@@ -32,18 +32,20 @@ var toolPackages = map[string]string{
 	"mkfs.erofs": "erofs-utils",
 	"mke2fs":     "e2fsprogs",
 	"debugfs":    "e2fsprogs",
-	// Not that of the downloaded package, which wants libraries.
+	// Not that of the downloaded package, which needs libraries.
 	"grub-mkimage": "grub-common",
 }
 
-// findTools returns the path of every tool of a bake. It looks into the sbin
-// folders too, which are not in everybody's PATH. One error names all that are missing.
+// findTools returns the path of every tool of a bake. It also looks into the
+// sbin folders, which some users lack in their PATH. One error names all
+// missing tools.
 func findTools() (map[string]string, error) {
 	return findToolsIn(searchPath(), toolPackages)
 }
 
-// searchPath is where tools are looked for: PATH, and the sbin folders. A relative
-// folder of PATH is left out, as tools run in another folder than this process.
+// searchPath has the folders of the tools: PATH, and the sbin folders. It
+// leaves out relative folders, as tools run in another folder than this
+// process.
 func searchPath() []string {
 	dirs := append(filepath.SplitList(os.Getenv("PATH")), "/usr/sbin", "/sbin")
 	return slices.DeleteFunc(dirs, func(dir string) bool { return !filepath.IsAbs(dir) })
@@ -72,8 +74,8 @@ func findToolsIn(dirs []string, toolPackages map[string]string) (map[string]stri
 		strings.Join(missing, ", "), strings.Join(slices.Compact(packages), " "), fault.NotFound)
 }
 
-// A runner runs tools in an environment in which their output depends on
-// their input alone.
+// A runner runs tools in an environment in which their output depends only on
+// their input.
 type runner struct {
 	tools map[string]string
 	epoch int64
@@ -93,16 +95,16 @@ func (e *toolError) Error() string {
 
 func (e *toolError) Unwrap() error { return e.err }
 
-// output runs a tool in dir and returns what it prints on standard output.
-// When ctx ends, the tool and all its children are killed.
+// output runs a tool in dir and returns its standard output. When ctx ends, the
+// tool and all its children are killed.
 func (r *runner) output(ctx context.Context, dir, tool string, args ...string) (string, error) {
 	var stdout bytes.Buffer
 	err := r.start(ctx, command{dir: dir, tool: tool, args: args, out: &stdout, progress: io.Discard})
 	return stdout.String(), err
 }
 
-// follow is output for a tool that shows its progress on standard error: each
-// line is passed to show.
+// follow is output for a tool that prints its progress on standard error: show
+// gets each line.
 func (r *runner) follow(ctx context.Context, dir string, show func(line string), tool string, args ...string) error {
 	read, write := io.Pipe()
 	shown := make(chan struct{})
@@ -111,7 +113,7 @@ func (r *runner) follow(ctx context.Context, dir string, show func(line string),
 		for lines := bufio.NewScanner(read); lines.Scan(); {
 			show(lines.Text())
 		}
-		_, _ = io.Copy(io.Discard, read) // of a line too long
+		_, _ = io.Copy(io.Discard, read) // of a line that is too long
 	}()
 	err := r.start(ctx, command{dir: dir, tool: tool, args: args, out: io.Discard, progress: write})
 	write.Close()
@@ -134,14 +136,15 @@ func (r *runner) start(ctx context.Context, c command) error {
 		"LC_ALL=C", "TZ=UTC",
 		fmt.Sprintf("SOURCE_DATE_EPOCH=%d", r.epoch),
 		fmt.Sprintf("E2FSPROGS_FAKE_TIME=%d", r.epoch),
-		// The defaults of this machine's administrator are no input.
+		// Without the defaults of this machine's administrator.
 		"MKE2FS_CONFIG=/dev/null", "MTOOLSRC=/dev/null",
 	)
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = io.MultiWriter(&stdout, c.out), io.MultiWriter(&stderr, c.progress)
-	// A group of its own, as apt-get downloads through children. And if this
-	// process is killed, so is the tool: the kernel does that when the thread
-	// ends that started it, so this goroutine keeps its thread.
+	// A separate process group, as apt-get downloads through children. The
+	// kernel kills the tool when the thread that started it ends. So this
+	// goroutine keeps its thread, and the tool ends when this process is
+	// killed.
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
@@ -162,8 +165,8 @@ func lastLines(s string, n int) string {
 	return strings.Join(lines[max(0, len(lines)-n):], "; ")
 }
 
-// kindOf gives an error of the system or of a tool one of the four kinds, and
-// says what can be done where that is known.
+// kindOf gives an error of the system or of a tool one of the four kinds, with
+// a hint if there is one.
 func kindOf(ctx context.Context, err error) error {
 	full := errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
 	var tool *toolError

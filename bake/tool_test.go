@@ -29,7 +29,7 @@ func TestFullDisk(t *testing.T) {
 	}
 }
 
-// A cancelled tool goes with its children, also one that holds the pipe.
+// A cancelled tool ends with its children, even a child that holds the pipe.
 func TestCancelKillsChildren(t *testing.T) {
 	pidFile := filepath.Join(t.TempDir(), "pid")
 	r := &runner{tools: map[string]string{"sh": "/bin/sh"}, log: discard}

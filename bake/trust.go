@@ -5,10 +5,10 @@ import (
 	"regexp"
 )
 
-// A TrustKey is whose signature the machine wants of the piece on its stick.
+// A TrustKey is a key that must sign the piece on the machine's stick.
 type TrustKey struct {
 	Keyring []byte // public OpenPGP keys, in armor
-	Name    string // of their owner, as it is said on the screen
+	Name    string // of their owner, for the screen
 }
 
 // trustPath is where the machine looks for the keys.
@@ -16,7 +16,7 @@ const trustPath = "etc/isofs/keyring.asc"
 
 var unsignedName = regexp.MustCompile(`<!--name-->.*<!--/name-->`)
 
-// trust has the machine want a signature of a piece.
+// trust makes the machine require a signature of a piece.
 func (r *recipe) trust(k TrustKey) {
 	if len(k.Keyring) == 0 {
 		return

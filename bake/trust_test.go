@@ -12,8 +12,8 @@ import (
 	"aesthetic.computer/isofs/integration/testkit"
 )
 
-// signers are two keys of gpg: what exports the first one's public part, and
-// what signs a text by either.
+// signers makes two keys with gpg. It returns the first one's public part, and
+// a function that signs a text by either.
 func signers(t *testing.T) (keyring string, sign func(user, text string) string) {
 	t.Helper()
 	gpg := testkit.NeedTool(t, "gpg", "gnupg")
@@ -46,8 +46,7 @@ func signers(t *testing.T) (keyring string, sign func(user, text string) string)
 	return keyring, func(user, text string) string { return run(text, "--local-user", user, "--detach-sign") }
 }
 
-// With a key in the base a piece is shown if it is signed by that key, and then
-// nothing but it.
+// With a key in the base, the machine shows only a piece that this key signed.
 func TestKioskWantsASignature(t *testing.T) {
 	keyring, sign := signers(t)
 	const page = "<title>x</title>"
@@ -57,8 +56,8 @@ func TestKioskWantsASignature(t *testing.T) {
 	right := about(page)
 	nothing := strings.Replace(right, "bundleSha256", "bundle", 1)
 	for name, c := range map[string]struct {
-		slot        map[string]string
-		shown, said string
+		slot          map[string]string
+		shown, output string
 	}{
 		"signed":             {map[string]string{"piece.html": page, "piece.json": right, "piece.json.asc": sign("us", right), "other.html": "?"}, "checked", "ISOFS-SIGNED "},
 		"not signed":         {map[string]string{"piece.html": page, "piece.json": right}, "unsigned", "ISOFS-FAIL piece.json is not signed by a key of this base"},
@@ -71,9 +70,9 @@ func TestKioskWantsASignature(t *testing.T) {
 		"nothing":            {nil, "placeholder", "ISOFS-FAIL no partition"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			shown, said := kioskPiece(t, c.slot, "ISOFS_KEYRING="+keyring)
-			if shown != c.shown || !strings.Contains(said, c.said) {
-				t.Errorf("shows %s and says %q; want %s and %q", shown, said, c.shown, c.said)
+			shown, output := kioskPiece(t, c.slot, "ISOFS_KEYRING="+keyring)
+			if shown != c.shown || !strings.Contains(output, c.output) {
+				t.Errorf("shows %s and prints %q; want %s and %q", shown, output, c.shown, c.output)
 			}
 		})
 	}

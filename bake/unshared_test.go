@@ -13,8 +13,8 @@ import (
 	"aesthetic.computer/isofs/integration/testkit"
 )
 
-// A server that unmounts does not wait for a bake: what a bake runs has no copy
-// of its mount.
+// A server that unmounts does not wait for a bake: the bake's tools have no
+// copy of its mount.
 func TestMountsOfIsofsAreLetGoOf(t *testing.T) {
 	testkit.NeedTool(t, "unshare", "util-linux")
 	device, err := os.OpenFile("/dev/fuse", os.O_RDWR, 0)
@@ -23,7 +23,7 @@ func TestMountsOfIsofsAreLetGoOf(t *testing.T) {
 	}
 	defer device.Close()
 	dir := t.TempDir()
-	// Nobody answers behind it, so nobody may look at it.
+	// No server answers behind this mount, so no process may look into it.
 	if err := unix.Mount("isofs", dir, "fuse.isofs", 0, fmt.Sprintf("fd=%d,rootmode=40000,user_id=0,group_id=0", device.Fd())); err != nil {
 		t.Fatal(err)
 	}

@@ -14,9 +14,9 @@ import (
 // SettingWork is the folder to work in, in errors (fault.SettingError).
 const SettingWork = "folder to work in"
 
-// workFolder returns the folder to work in, if none is named: in the user's cache
-// directory, and never in one that another user could have made, as a bake
-// takes packages and finished steps from there.
+// workFolder returns the default folder to work in. It is in the user's cache
+// directory, and never one that another user could have made: a bake uses the
+// packages and finished steps in it.
 func workFolder(named string) (string, error) {
 	if named != "" {
 		return named, nil
@@ -47,7 +47,7 @@ func workError(format string, a ...any) error {
 	return wrong
 }
 
-// owned returns what is wrong with a folder that exists and is another user's.
+// owned returns what is wrong with an existing folder of another user.
 func owned(dir string) error {
 	fi, err := os.Stat(dir)
 	if errors.Is(err, os.ErrNotExist) {

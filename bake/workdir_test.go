@@ -10,8 +10,8 @@ import (
 	"aesthetic.computer/isofs/fault"
 )
 
-// Without a home a bake does not work where others could have been first: not in /tmp, and
-// not in whatever folder this is.
+// Without a home, a bake does not work in a folder that another user may have
+// prepared: neither in /tmp nor in the current one.
 func TestNoHome(t *testing.T) {
 	mine := t.TempDir()
 	for name, c := range map[string]struct {
@@ -37,7 +37,8 @@ func TestNoHome(t *testing.T) {
 	if os.Geteuid() != 0 {
 		return
 	}
-	// Another user's: the folder, the one above, and a home that this user can change.
+	// Another user's: the folder, its parent, and a home that this user can
+	// change.
 	const nobody = 65534
 	for _, theirs := range []string{".cache/isofs/bake", ".cache/isofs", "."} {
 		home := t.TempDir()

@@ -22,10 +22,10 @@ type workspace struct {
 }
 
 // scratchPattern names scratch directories. Each bake has a new one: a tool
-// that outlives a killed bake for a moment still writes to the one before.
+// that outlives a killed bake for a moment still writes to the old one.
 const scratchPattern = "scratch-*"
 
-// openWorkspace takes dir, and clears what killed bakes left there.
+// openWorkspace takes dir, and clears the leftovers of killed bakes.
 func openWorkspace(dir string) (*workspace, error) {
 	ownModes.begin()
 	lock, err := lockDir(dir)
@@ -36,7 +36,7 @@ func openWorkspace(dir string) (*workspace, error) {
 	w := &workspace{lock: lock}
 	stale, _ := filepath.Glob(filepath.Join(dir, scratchPattern))
 	for _, s := range stale {
-		_ = os.RemoveAll(s) // what cannot go now goes with the next bake
+		_ = os.RemoveAll(s) // what cannot be removed now, the next bake removes
 	}
 	if w.scratch, err = os.MkdirTemp(dir, scratchPattern); err != nil {
 		w.close()
@@ -45,10 +45,10 @@ func openWorkspace(dir string) (*workspace, error) {
 	return w, nil
 }
 
-// A fileModes sees to it that what a bake makes is as readable as the bake says,
-// whoever runs it: modes of files go into images, from tools too (debugfs
-// copies them, dpkg and dracut make files of their own), and bases are for
-// others to read. The umask is the process's, so it is changed from the first
+// A fileModes makes the files of a bake as readable as the bake sets them, for
+// every user that runs it. Modes of files get into images, from tools too
+// (debugfs copies them, dpkg and dracut make files). Bases are for others to
+// read. The umask belongs to the process, so it is changed from the first
 // bake's beginning to the last one's end.
 type fileModes struct {
 	mu    sync.Mutex
@@ -107,7 +107,7 @@ type output struct {
 	lock *os.File
 }
 
-// openOutput takes dir and sees to it that files can be made there.
+// openOutput takes dir and checks that files can be made in it.
 func openOutput(dir string) (*output, error) {
 	lock, err := lockDir(dir)
 	if err != nil {
@@ -121,7 +121,7 @@ func openOutput(dir string) (*output, error) {
 	return o, nil
 }
 
-// temp is where a file is written before it takes its name.
+// temp is the path of a file before it gets its name.
 func (o *output) temp(name string) string { return filepath.Join(o.dir, "."+name+".tmp") }
 
 func (o *output) close() {
@@ -134,8 +134,8 @@ func (o *output) close() {
 }
 
 // publish gives the image and then the manifest their names. A version is
-// immutable: if it is there with the same bytes it is left alone, and with
-// others it is an error.
+// immutable: a version with the same bytes is left alone, and one with others
+// is an error.
 func (o *output) publish(m *base.Manifest) (unchanged bool, err error) {
 	data, err := m.Marshal()
 	if err != nil {
@@ -166,7 +166,7 @@ func (o *output) publish(m *base.Manifest) (unchanged bool, err error) {
 	return false, nil
 }
 
-// describe tells a present manifest's base.
+// describe describes the base of a present manifest.
 func describe(manifest []byte) string {
 	m, err := base.Parse(manifest)
 	if err != nil {
@@ -175,8 +175,8 @@ func describe(manifest []byte) string {
 	return "sha256 " + m.SHA256.String()
 }
 
-// holds reports whether the image that is there is the manifest's. A damaged
-// one is no reason to fail: it is replaced by the bytes it should have.
+// holds reports whether the present image is the manifest's. A damaged one is
+// not an error: publish replaces it.
 func (o *output) holds(m *base.Manifest) bool {
 	f, err := os.Open(filepath.Join(o.dir, ImageName))
 	if err != nil {
@@ -200,7 +200,7 @@ func writeSynced(path string, data []byte) error {
 	return errors.Join(err, f.Close())
 }
 
-// needSpace refuses to begin what would fill the disk under dir.
+// needSpace returns an error if the next step would fill the disk under dir.
 func needSpace(dir string, n int64) error {
 	var st syscall.Statfs_t
 	if err := syscall.Statfs(dir, &st); err != nil {

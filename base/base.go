@@ -1,33 +1,32 @@
 // Package base describes base images: the immutable, pre-baked disks that all
 // images of a version share.
 //
-// A base is known by its SHA-256 and described by a [Manifest], which says
-// where the slot is and gives the hash of every block, so that any block can
-// be checked by itself, and the hash states at the slot's start, so that the
-// digest of an image with another slot follows without reading the base.
-// [Index] makes a manifest of an image, [Parse] reads one and refuses what
-// contradicts itself, [Manifest.Verify] compares the two.
+// A base's SHA-256 names it, and a [Manifest] describes it. The manifest has
+// the place of the slot, and the hash of every block, so that any block can be
+// checked separately. It also has the hash states at the slot's start. From
+// them follows the digest of an image with another slot, without reading the
+// base. [Index] makes a manifest of an image. [Parse] reads one, and refuses
+// contradictions. [Manifest.Verify] compares an image with its manifest.
 //
 // A [Channel] names the versions of a base that are published.
 //
-// The package leaves out how a base is made (package bake), how its bytes are
-// fetched (package origin) and kept (package cache), how partitions are read
-// (package partition), and what goes into the slot (package image).
+// Other packages make bases (bake), fetch their bytes (origin), keep them
+// (cache), read partitions (partition), and fill the slot (image).
 package base
 
 import "encoding/hex"
 
-// SlotLabel is the ext4 volume label by which the slot is known, on the disk
-// here and in the machine that boots from it.
+// SlotLabel is the slot's ext4 volume label. The booting machine finds the slot
+// by it, too.
 const SlotLabel = "FEDAC-PIECE"
 
-// Sizes in bytes, and limits of what a manifest may claim. The limits are far
-// above any real base; they keep a hostile manifest from costing memory.
+// Sizes in bytes, and limits of a manifest. The limits are far above any real
+// base. They bound the memory that a hostile manifest can cost.
 const (
 	// BlockSize is the default unit of verification.
 	BlockSize = 256 << 10
-	// SlotAlignment divides the slot's start and size: volumes are made of
-	// 4 KiB blocks, and hash states need a multiple of 64.
+	// SlotAlignment divides the slot's start and size: volumes have 4 KiB
+	// blocks, and hash states need a multiple of 64.
 	SlotAlignment = 4096
 
 	MinSlotSize     = 1 << 20
@@ -35,11 +34,11 @@ const (
 	MaxTailSize     = 1 << 20
 	MaxImageSize    = 1 << 40
 	MaxManifestSize = 128 << 20
-	// MaxSignatureSize is that of the signature of a manifest or channel.
+	// MaxSignatureSize bounds the signature of a manifest or channel.
 	MaxSignatureSize = 64 << 10
 
 	minBlockSize = 4 << 10
-	maxBlockSize = 1 << 20 // what the cache fetches at once
+	maxBlockSize = 1 << 20 // the cache fetches a block at once
 	maxBlocks    = 1 << 20
 	maxBootFiles = 16
 	maxMirrors   = 16
@@ -56,15 +55,15 @@ type BootFile struct {
 	SHA256 Hash   `json:"sha256"`
 }
 
-// Midstates are hash states over [0, PiecePartitionOffset), which is a
-// multiple of 64 bytes, so a state is its chaining value alone.
+// Midstates are hash states over [0, PiecePartitionOffset). That is a multiple
+// of 64 bytes, so a state is only its chaining value.
 type Midstates struct {
 	SHA256 string `json:"sha256"` // 64 hex digits: H0..H7, big endian
 	SHA1   string `json:"sha1"`   // 40 hex digits: H0..H4, big endian
 }
 
-// A Manifest says all about one base. The names of its fields in JSON are
-// those that existing tools read.
+// A Manifest describes one base. Existing tools read its JSON by these field
+// names.
 type Manifest struct {
 	Version              string     `json:"version"` // YYYY-MM-DD or YYYY-MM-DD.N
 	Flavor               string     `json:"flavor"`
@@ -80,7 +79,7 @@ type Manifest struct {
 	Tail                 []byte     `json:"tail"` // base64: the bytes behind the slot (backup GPT)
 	BootFiles            []BootFile `json:"bootFiles,omitempty"`
 	Mirrors              []string   `json:"mirrors,omitempty"` // other addresses of the image
-	Zsync                *Zsync     `json:"zsync,omitempty"`   // bases of before have none
+	Zsync                *Zsync     `json:"zsync,omitempty"`   // older bases have none
 	Empty                []BlockRun `json:"empty,omitempty"`   // see EmptyBlocks
 	CreatedAt            string     `json:"createdAt"`         // RFC 3339, UTC
 }
@@ -105,7 +104,7 @@ func (m *Manifest) BootFile(name string) (f BootFile, ok bool) {
 	return BootFile{}, false
 }
 
-// A Hash is a SHA-256, written in JSON as 64 lower-case hex digits.
+// A Hash is a SHA-256. In JSON it is 64 lower-case hex digits.
 type Hash [32]byte
 
 // String returns the 64 hex digits.
@@ -117,7 +116,7 @@ func (h Hash) MarshalText() ([]byte, error) { return hex.AppendEncode(nil, h[:])
 // AppendText implements encoding.TextAppender.
 func (h Hash) AppendText(dst []byte) ([]byte, error) { return hex.AppendEncode(dst, h[:]), nil }
 
-// UnmarshalText implements encoding.TextUnmarshaler. It wants exactly 64
+// UnmarshalText implements encoding.TextUnmarshaler. It accepts only 64
 // lower-case digits, so that a hash has one spelling. Errors wrap
 // fault.Invalid.
 func (h *Hash) UnmarshalText(b []byte) error { return decodeHex(h[:], string(b)) }

@@ -9,14 +9,15 @@ import (
 	"aesthetic.computer/isofs/fault"
 )
 
-// Limits of what a channel may say.
+// Limits of a channel.
 const (
 	MaxChannelSize = 256 << 10
 	maxPrevious    = 100
 	maxRemoving    = 1000
 )
 
-// DefaultKeep is how many versions a channel keeps unless it is told another number.
+// DefaultKeep is how many versions a channel keeps unless --keep says
+// otherwise.
 const DefaultKeep = 3
 
 // MaxKeep is the most versions that a channel can keep.
@@ -29,9 +30,9 @@ type Entry struct {
 	Path    string `json:"path"`   // of its folder, below the root; VersionPath
 }
 
-// A Channel says which base of a flavor and architecture is the one to serve,
-// and which ones were before it. Each writing of it raises the revision, so
-// that no two are alike and the later one is known.
+// A Channel names the present base of a flavor and architecture, and the ones
+// before it. Each write raises the revision. So no two channels are alike, and
+// the later one can be recognized.
 type Channel struct {
 	Flavor    string  `json:"flavor"`
 	Arch      string  `json:"arch"`
@@ -39,15 +40,15 @@ type Channel struct {
 	UpdatedAt string  `json:"updatedAt"` // RFC 3339, UTC
 	Current   Entry   `json:"current"`
 	Previous  []Entry `json:"previous"` // the last one first
-	// Removing are versions that somebody deletes, or deleted. They must not be
-	// named any more, whether their files are still there or not.
+	// Removing are versions that a prune deletes, or deleted. The channel must
+	// not name them again, whether their files still exist or not.
 	Removing []string `json:"removing,omitempty"`
 }
 
 var channelFields = folded("flavor", "arch", "revision", "updatedAt", "current", "previous", "removing")
 
 // ParseChannel reads and validates a channel. It is as strict as Parse, and its
-// errors are of the same kinds.
+// errors have the same kinds.
 func ParseChannel(data []byte) (*Channel, error) {
 	if len(data) > MaxChannelSize {
 		return nil, fmt.Errorf("parse a channel: %d bytes, at most %d are allowed: %w", len(data), MaxChannelSize, fault.Invalid)
@@ -65,8 +66,8 @@ func ParseChannel(data []byte) (*Channel, error) {
 	return &c, nil
 }
 
-// Marshal writes the channel as indented JSON ending in a newline. One that
-// Validate refuses is refused here too.
+// Marshal writes the channel as indented JSON ending in a newline. It refuses a
+// channel that Validate refuses.
 func (c *Channel) Marshal() ([]byte, error) {
 	if err := c.Validate(); err != nil {
 		return nil, fmt.Errorf("write a channel: %w", err)
@@ -135,17 +136,17 @@ func (c *Channel) Names(version string) bool {
 	return slices.ContainsFunc(c.entries(), func(e Entry) bool { return e.Version == version })
 }
 
-// Entry is what a channel says of a manifest's base.
+// Entry is a channel's entry for the manifest's base.
 func (m *Manifest) Entry() Entry {
 	return Entry{m.Version, m.SHA256, VersionPath(m.Flavor, m.Arch, m.Version)}
 }
 
-// NewChannel is the first revision of a channel.
+// NewChannel returns the first revision of a channel.
 func NewChannel(m *Manifest, at time.Time) *Channel {
 	return (&Channel{Flavor: m.Flavor, Arch: m.Arch, Current: m.Entry()}).Next(at)
 }
 
-// Next is a copy of the channel as its following revision, to be changed.
+// Next returns a copy with the following revision, for the caller to change.
 func (c *Channel) Next(at time.Time) *Channel {
 	n := *c
 	n.Revision++
@@ -155,9 +156,9 @@ func (c *Channel) Next(at time.Time) *Channel {
 	return &n
 }
 
-// Move makes another version the current one. One that was a previous one takes
-// those before it with it, and what came after it is named no more: going back
-// twice goes back two versions. Any other puts the present one before it.
+// Move makes another version the current one. If it is a previous one, the
+// versions after it are no longer named: going back twice goes back two
+// versions. Otherwise the present one becomes the latest previous one.
 func (c *Channel) Move(to Entry) {
 	was := slices.IndexFunc(c.Previous, func(e Entry) bool { return e.Version == to.Version })
 	switch {
@@ -171,17 +172,17 @@ func (c *Channel) Move(to Entry) {
 	c.Current = to
 }
 
-// Keep shortens the channel to keep versions, and has in its Removing those
-// that are there but neither named any more nor among the keep newest: from now
-// on nobody may name them, and then they can be deleted. What was to be removed
-// before, and is there still, stays so.
+// Keep shortens the channel to keep versions. Of the existing versions,
+// Removing gets those that are neither named nor among the keep newest, and
+// those that it had before. A removed version must not be named again, and its
+// files can be deleted.
 func (c *Channel) Keep(keep int, there []string) {
 	c.Previous = c.Previous[:min(len(c.Previous), max(keep, 1)-1)]
 	newest := slices.SortedFunc(slices.Values(there), func(a, b string) int { return CompareVersions(b, a) })
-	begun := c.Removing
+	started := c.Removing
 	c.Removing = nil
 	for i, v := range newest {
-		if !c.Names(v) && (slices.Contains(begun, v) || i >= keep) && len(c.Removing) < maxRemoving {
+		if !c.Names(v) && (slices.Contains(started, v) || i >= keep) && len(c.Removing) < maxRemoving {
 			c.Removing = append(c.Removing, v)
 		}
 	}

@@ -68,7 +68,7 @@ func TestChannelKeeps(t *testing.T) {
 			[]string{"2026-11-05", "2026-11-04", "2026-11-03", "2026-11-02", "2026-11-01"}, "02 01", nil},
 		{"the tenth of a day is after the ninth", channelOf("2026-11-01.10"), nil, 1,
 			[]string{"2026-11-01.9", "2026-11-01.10", "2026-11-01"}, "01.10", []string{"2026-11-01.9", "2026-11-01"}},
-		{"what was begun goes on", channelOf("2026-11-02"), []string{"2026-11-01", "2026-10-01"}, 3,
+		{"a started removal continues", channelOf("2026-11-02"), []string{"2026-11-01", "2026-10-01"}, 3,
 			[]string{"2026-11-01", "2026-11-02"}, "02", []string{"2026-11-01"}},
 	} {
 		c.channel.Removing = c.removing

@@ -13,10 +13,10 @@ import (
 	"aesthetic.computer/isofs/partition"
 )
 
-// scanChunk is how much is read at a time; larger blocks are read whole.
+// scanChunk is the length of a read; larger blocks are read whole.
 const scanChunk = 4 << 20
 
-// A scan is all that is computed over an image, in one pass from its start.
+// A scan computes all digests of an image, in one pass from its start.
 type scan struct {
 	slotOff, slotEnd int64
 	blockSize        int64
@@ -25,8 +25,8 @@ type scan struct {
 	progress         func(done, total int64) // may be nil
 }
 
-// digests is what a scan finds. A midstate is "", and a boot hash or the tail
-// incomplete, if the bytes scanned end too early.
+// digests are the results of a scan. If the scanned bytes end too early, a
+// midstate is "", and a boot hash or the tail is incomplete.
 type digests struct {
 	whole  Hash
 	blocks []Hash
@@ -36,13 +36,13 @@ type digests struct {
 	zsync  []byte
 }
 
-// A lane computes one thing; each runs on a core of its own. take is called
-// for adjacent ranges of the image in order.
+// A lane computes one thing; each runs on a separate core. take gets adjacent
+// ranges of the image in order.
 type lane interface {
 	take(p []byte, off int64) error
 }
 
-// run reads [0, size) of r once. The next chunk is read while this is hashed.
+// run reads [0, size) of r once. It reads the next chunk while it hashes one.
 func (s *scan) run(ctx context.Context, r io.ReaderAt, size int64) (*digests, error) {
 	whole := &headLane{h: sha256.New(), split: s.slotOff, size: size}
 	blocks := &blockLane{size: s.blockSize}
@@ -144,7 +144,7 @@ func (l *headLane) take(p []byte, off int64) (err error) {
 	return nil
 }
 
-// A blockLane hashes each block. Chunks are whole blocks, but for the last.
+// A blockLane hashes each block. Chunks are whole blocks, except the last.
 type blockLane struct {
 	size   int64
 	hashes []Hash
@@ -175,7 +175,7 @@ func (l *spanLane) take(p []byte, off int64) error {
 	return nil
 }
 
-// overlap returns the part of p, which lies at off, that is inside s.
+// overlap returns the part of p inside s. p is at off in the image.
 func overlap(p []byte, off int64, s partition.Span) []byte {
 	from, to := clamp(s.Offset-off, len(p)), clamp(s.End()-off, len(p))
 	return p[from:max(from, to)]

@@ -9,20 +9,19 @@ import (
 	"aesthetic.computer/isofs/partition"
 )
 
-// A BlockRun is some of a manifest's blocks, in a row.
+// A BlockRun is a run of adjacent blocks of a manifest.
 type BlockRun struct {
 	First int `json:"first"`
 	Count int `json:"count"`
 }
 
-// maxEmptyRuns bounds the list; each run takes two blocks at least, itself and
-// the gap before the next one.
+// maxEmptyRuns bounds the list. Each run takes at least two blocks: one, and
+// the gap before the next run.
 const maxEmptyRuns = maxBlocks / 2
 
-// EmptyBlocks says of each block whether nobody would miss it: it is of zeroes,
-// and lies in the free space of a file system. A block of zeroes that is part
-// of a file or of a table is not empty: on a stick with other bytes there, the
-// file would be another.
+// EmptyBlocks reports for each block whether a stick may lack it: it is of
+// zeroes, and in the free space of a file system. A block of zeroes in a file
+// or a table is not empty: without it, a stick would have another file.
 func (m *Manifest) EmptyBlocks() []bool {
 	empty := make([]bool, len(m.Blocks))
 	for _, run := range m.Empty {
@@ -46,7 +45,7 @@ func (m *Manifest) validateEmpty() error {
 		if run.First < next || i > 0 && run.First == next {
 			return fmt.Errorf("empty: run %d begins at block %d, where the one before has not ended with a gap: %w", i, run.First, fault.Corrupt)
 		}
-		// Without a sum that could overflow.
+		// Written without a sum, which could overflow.
 		if whole := int(m.PiecePartitionOffset / m.BlockSize); run.First >= whole || run.Count > whole-run.First {
 			return fmt.Errorf("empty: run %d, %d blocks from %d on, does not lie before the slot, which has %d before it: %w", i, run.Count, run.First, whole, fault.Corrupt)
 		}
@@ -63,8 +62,8 @@ func (m *Manifest) validateEmpty() error {
 // zeroBlock is the hash of a whole block of zeroes.
 func (m *Manifest) zeroBlock() Hash { return sha256.Sum256(make([]byte, m.BlockSize)) }
 
-// findEmpty returns the whole blocks before the slot that are of zeroes and lie
-// in free, whose spans are in order.
+// findEmpty returns the whole blocks of zeroes before the slot that are in
+// free, whose spans are in order.
 func (m *Manifest) findEmpty(free []partition.Span) []BlockRun {
 	var runs []BlockRun
 	zero := m.zeroBlock()
@@ -86,7 +85,7 @@ func (m *Manifest) findEmpty(free []partition.Span) []BlockRun {
 	return runs
 }
 
-// verifyEmpty compares the list with the free space that the image has.
+// verifyEmpty compares the list with the image's free space.
 func (m *Manifest) verifyEmpty(free []partition.Span, diff *VerifyError) {
 	found := (&Manifest{
 		Blocks: m.Blocks, BlockSize: m.BlockSize, PiecePartitionOffset: m.PiecePartitionOffset, Empty: m.findEmpty(free),
@@ -98,8 +97,8 @@ func (m *Manifest) verifyEmpty(free []partition.Span, diff *VerifyError) {
 	}
 }
 
-// zeroes are compared with.
+// zeroes is what allZero compares with.
 var zeroes [maxBlockSize]byte
 
-// allZero reports whether p, of at most maxBlockSize bytes, has zeroes only.
+// allZero reports whether p, of at most maxBlockSize bytes, has only zeroes.
 func allZero(p []byte) bool { return bytes.Equal(p, zeroes[:len(p)]) }

@@ -8,8 +8,7 @@ import (
 	"aesthetic.computer/isofs/fault"
 )
 
-// ImageSHA256 returns the SHA-256 of the image that has the bytes of slot in
-// the slot, as ImageHash has it.
+// ImageSHA256 returns the digest of ImageHash.
 func (m *Manifest) ImageSHA256(slot io.Reader) (Hash, error) {
 	h, err := m.ImageHash(slot)
 	if err != nil {
@@ -18,16 +17,16 @@ func (m *Manifest) ImageSHA256(slot io.Reader) (Hash, error) {
 	return Hash(h.Sum(nil)), nil
 }
 
-// ImageHash returns a SHA-256 that has taken in the image that has the bytes of
-// slot in the slot: exactly PiecePartitionSize of them, or the error wraps
-// fault.Invalid. It reads nothing of the base. An error of the reader is
-// wrapped as it is, and as fault.Unavailable if it has no kind.
+// ImageHash returns a SHA-256 over the image with the bytes of slot in its
+// slot. These must be exactly PiecePartitionSize bytes, or the error wraps
+// fault.Invalid. It reads nothing of the base. A reader's error is wrapped with
+// its kind, or with fault.Unavailable.
 func (m *Manifest) ImageHash(slot io.Reader) (hash.Hash, error) {
 	h, err := m.ResumeSHA256()
 	if err != nil {
 		return nil, err
 	}
-	// One byte more than fits shows a slot that is too long.
+	// One byte more than fits shows that a slot is too long.
 	n, err := io.Copy(h, io.LimitReader(slot, m.PiecePartitionSize+1))
 	if err != nil {
 		return nil, fmt.Errorf("read the slot at byte %d of %d: %w", n, m.PiecePartitionSize, classify(err, fault.Unavailable))

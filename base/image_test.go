@@ -49,8 +49,8 @@ func TestMidstateAgainstHashingFromScratch(t *testing.T) {
 	}
 }
 
-// FIPS 180-4 gives the initial values, so the form of a midstate is checked
-// against the standard and not only against ourselves.
+// FIPS 180-4 gives the initial values. So the test checks the form of a
+// midstate against the standard, and not only against this package.
 func TestMidstateOfNothing(t *testing.T) {
 	got256, _ := midstate(sha256.New(), 0)
 	got1, _ := midstate(sha1.New(), 0)

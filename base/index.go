@@ -8,25 +8,25 @@ import (
 	"aesthetic.computer/isofs/partition"
 )
 
-// IndexOptions are the parts of a manifest that cannot be read off an image.
+// IndexOptions are the parts of a manifest that the image does not contain.
 type IndexOptions struct {
 	Version, Flavor, Fedora, Arch string
 	CreatedAt                     string                  // RFC 3339, UTC
 	BlockSize                     int64                   // bytes; 0: BlockSize
 	Mirrors                       []string                // other addresses of the image
 	Progress                      func(done, total int64) // may be nil
-	// Omitted is told what was found but left out of the manifest, and why:
-	// a fragmented initrd, an ESP that is no FAT32. May be nil.
+	// Omitted, if not nil, gets what the manifest leaves out, and why: a
+	// fragmented initrd, an ESP that is not a FAT32.
 	Omitted func(path, reason string)
 }
 
-// Index makes the manifest of a GPT image of size bytes, reading it once from
-// start to end (and the partition tables and the ESP's directories before).
+// Index makes the manifest of a GPT image of size bytes. It reads the partition
+// tables and the ESP's directories, and then the image once from start to end.
 //
-// The slot is the partition whose ext4 is labelled FEDAC-PIECE, from the
-// entry's first to its last LBA. An image that breaks the image contract, or
-// options that make no valid manifest, are fault.Invalid; a damaged or
-// truncated image is fault.Corrupt; a reader's error keeps its kind, or is
+// The slot is the partition whose ext4 has the label FEDAC-PIECE, from the
+// entry's first to its last LBA. An image that breaks the image contract is
+// fault.Invalid, and so are options that make no valid manifest. A damaged or
+// truncated image is fault.Corrupt. A reader's error keeps its kind, or is
 // fault.Unavailable.
 func Index(ctx context.Context, r io.ReaderAt, size int64, o IndexOptions) (*Manifest, error) {
 	if o.BlockSize == 0 {
@@ -77,7 +77,7 @@ func Index(ctx context.Context, r io.ReaderAt, size int64, o IndexOptions) (*Man
 	return m, nil
 }
 
-// scan is the pass that computes all that the manifest claims.
+// scan returns the pass that computes all digests of the manifest.
 func (m *Manifest) scan(progress func(done, total int64)) *scan {
 	s := &scan{slotOff: m.PiecePartitionOffset, slotEnd: m.SlotEnd(), blockSize: m.BlockSize, progress: progress}
 	for _, f := range m.BootFiles {

@@ -72,8 +72,8 @@ func TestIndexAgreesWithHashingFromScratch(t *testing.T) {
 	}
 }
 
-// The image of the golden manifest is made here, so a change of the manifest's
-// form or of any digest shows.
+// This test makes the image of the golden manifest, so a change of the
+// manifest's form or of any digest shows.
 func TestIndexGolden(t *testing.T) {
 	got, err := index(t, newImage(t, standardSize, standard()...)).Marshal()
 	if err != nil {
@@ -312,8 +312,8 @@ func FuzzBootFiles(f *testing.F) {
 	})
 }
 
-// The real tools make this image, and judge that the tables tests build on
-// are what sgdisk calls a GPT.
+// The real tools make this image. They confirm that the other tests use tables
+// that sgdisk accepts as a GPT.
 func TestIndexRealTools(t *testing.T) {
 	mke2fs, sgdisk := testkit.NeedTool(t, "mke2fs", "e2fsprogs"), testkit.NeedTool(t, "sgdisk", "gdisk")
 	dir := t.TempDir()
@@ -352,7 +352,7 @@ func TestIndexRealTools(t *testing.T) {
 	}
 }
 
-// Whatever the table says, Index returns; it never panics or hangs.
+// Index returns for any table; it never panics or hangs.
 func FuzzIndexTable(f *testing.F) {
 	d := newImage(f, standardSize, standard()...)
 	f.Add([]byte("EFI PART"), uint16(512))
@@ -361,7 +361,7 @@ func FuzzIndexTable(f *testing.F) {
 		saved := bytes.Clone(d.data[:mib])
 		defer copy(d.data, saved)
 		copy(d.data[int(at)%(34*512):34*512], patch)
-		// Right checksums, so that the patch is looked at.
+		// Right checksums, so that Index looks at the patch.
 		binary.LittleEndian.PutUint32(d.data[512+88:], crc32.ChecksumIEEE(d.data[1024:34*512]))
 		clear(d.data[512+16 : 512+20])
 		binary.LittleEndian.PutUint32(d.data[512+16:], crc32.ChecksumIEEE(d.data[512:512+92]))

@@ -27,8 +27,8 @@ const (
 	channelsDir = "channels"
 )
 
-// KindPath is the folder of all versions of a flavor for an architecture,
-// below the root of where they are published.
+// KindPath is the folder of all versions of a flavor and architecture, below
+// the root of a place where bases are published.
 func KindPath(flavor, arch string) string { return path.Join(basesDir, flavor, arch) }
 
 // VersionPath is the folder of one version.
@@ -44,16 +44,17 @@ func ChannelPath(flavor, arch string) string {
 	return path.Join(channelsDir, flavor+"-"+arch+".json")
 }
 
-// ChannelSignaturePath is the file of the signature of a channel, whose file has
-// the given content: channels/tiny-amd64.7-0123456789abcdef.asc. It is another
-// one for each content, so that none is ever with a channel that it is not of.
+// ChannelSignaturePath is the file of the signature of a channel whose file has
+// the given content: channels/tiny-amd64.7-0123456789abcdef.asc. Each content
+// has another one, so that a signature is never beside a channel that it does
+// not sign.
 func ChannelSignaturePath(c *Channel, content []byte) string {
 	sum := sha256.Sum256(content)
 	return fmt.Sprintf("%s/%s-%s.%d-%x%s", channelsDir, c.Flavor, c.Arch, c.Revision, sum[:8], signatureSuffix)
 }
 
-// SplitChannelSignature returns the revision whose signature a file is; ok is
-// false if it is none of this channel.
+// SplitChannelSignature returns the revision that a signature file is for. ok
+// is false if the file is not one of this channel.
 func SplitChannelSignature(name, flavor, arch string) (revision int64, ok bool) {
 	rest, mine := strings.CutPrefix(name, channelsDir+"/"+flavor+"-"+arch+".")
 	rest, isSignature := strings.CutSuffix(rest, signatureSuffix)
@@ -62,8 +63,8 @@ func SplitChannelSignature(name, flavor, arch string) (revision int64, ok bool) 
 	return revision, mine && isSignature && hasSum && err == nil && revision > 0
 }
 
-// SplitChannelPath takes the path or URL of a channel apart: what comes before
-// channels/<flavor>-<arch>.json, "." if nothing does, and the two names.
+// SplitChannelPath splits the path or URL of a channel: the part before
+// channels/<flavor>-<arch>.json, "." if that is empty, and the two names.
 func SplitChannelPath(address string) (root, flavor, arch string, err error) {
 	dir, file := path.Split(address)
 	name, isJSON := strings.CutSuffix(file, ".json")
@@ -90,6 +91,6 @@ func CompareVersions(a, b string) int {
 
 func versionNumber(v string) int {
 	_, digits, _ := strings.Cut(v, ".")
-	n, _ := strconv.Atoi(digits) // none is 0
+	n, _ := strconv.Atoi(digits) // no number is 0
 	return n
 }

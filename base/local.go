@@ -16,8 +16,9 @@ type Local struct {
 	manifestPath string
 }
 
-// OpenLocal opens a base: a folder that has ImageName, or the image. The manifest is
-// ManifestName beside it, unless one is named. The caller closes Image.
+// OpenLocal opens a base: a folder with ImageName in it, or the image. The
+// manifest is ManifestName beside it, unless the caller names one. The caller
+// closes Image.
 func OpenLocal(path, manifest string) (*Local, error) {
 	fi, err := os.Stat(path)
 	if err != nil {

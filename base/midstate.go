@@ -15,15 +15,15 @@ import (
 // The marshaled form that crypto/sha256 and crypto/sha1 share: a magic of four
 // bytes, the chaining value, the 64 bytes of an unfinished block, and the
 // number of bytes hashed, big endian. At a multiple of 64 the unfinished block
-// is empty, and what it holds does not matter.
+// is empty, and its bytes do not matter.
 const (
 	magicLen   = 4
 	hashBlock  = 64
 	counterLen = 8
 )
 
-// midstate returns the chaining value of h, to which off bytes were written,
-// in hex. h must be of crypto/sha256 or crypto/sha1, off a multiple of 64.
+// midstate returns the chaining value of h in hex, after off bytes. h must be
+// from crypto/sha256 or crypto/sha1, and off a multiple of 64.
 func midstate(h hash.Hash, off int64) (string, error) {
 	state, err := h.(encoding.BinaryMarshaler).MarshalBinary()
 	if err != nil {
@@ -35,12 +35,12 @@ func midstate(h hash.Hash, off int64) (string, error) {
 	return hex.EncodeToString(state[magicLen : magicLen+h.Size()]), nil
 }
 
-// resume makes the new hash h go on from chaining value mid at offset off.
+// resume sets the new hash h to chaining value mid at offset off.
 func resume(h hash.Hash, mid string, off int64) error {
 	if off < 0 || off%hashBlock != 0 {
 		return fmt.Errorf("offset %d is not a multiple of %d: %w", off, hashBlock, fault.Invalid)
 	}
-	// A fresh state gives the magic, whatever it is.
+	// A fresh state has the magic of its hash.
 	state, err := h.(encoding.BinaryMarshaler).MarshalBinary()
 	if err != nil {
 		return fmt.Errorf("marshal a new hash state: %w: %w", fault.Invalid, err)
@@ -55,10 +55,10 @@ func resume(h hash.Hash, mid string, off int64) error {
 	return nil
 }
 
-// ResumeSHA256 returns a SHA-256 that has taken in [0, PiecePartitionOffset)
-// of the base. Write the slot and the tail to it and it holds the digest of
-// the image; write the slot, the tail and a signature's trailer and it holds
-// what an OpenPGP signature signs. Errors wrap fault.Invalid.
+// ResumeSHA256 returns a SHA-256 over [0, PiecePartitionOffset) of the base.
+// After the slot and the tail it has the digest of the image. After the slot,
+// the tail and a signature's trailer it has the hash that an OpenPGP signature
+// signs. Errors wrap fault.Invalid.
 func (m *Manifest) ResumeSHA256() (hash.Hash, error) {
 	h := sha256.New()
 	if err := resume(h, m.Midstates.SHA256, m.PiecePartitionOffset); err != nil {
@@ -67,12 +67,12 @@ func (m *Manifest) ResumeSHA256() (hash.Hash, error) {
 	return h, nil
 }
 
-// ImageState returns the state of a hash that ImageHash returned, by which
-// ResumeImage has it again without reading anything. Errors wrap fault.Invalid.
+// ImageState returns the state of a hash from ImageHash. ResumeImage makes the
+// hash from it without reading anything. Errors wrap fault.Invalid.
 func (m *Manifest) ImageState(h hash.Hash) (string, error) { return midstate(h, m.TotalSize) }
 
-// ResumeImage returns a SHA-256 that has taken in a whole image, whose state
-// and digest are given. A state that is not of that digest is fault.Corrupt.
+// ResumeImage returns a SHA-256 over a whole image, from its state and digest.
+// A state with another digest is fault.Corrupt.
 func (m *Manifest) ResumeImage(state string, sum Hash) (hash.Hash, error) {
 	h := sha256.New()
 	if err := resume(h, state, m.TotalSize); err != nil {
@@ -84,7 +84,7 @@ func (m *Manifest) ResumeImage(state string, sum Hash) (hash.Hash, error) {
 	return h, nil
 }
 
-// ResumeSHA1 is ResumeSHA256 for SHA-1, which zsync files carry.
+// ResumeSHA1 is ResumeSHA256 for SHA-1, which zsync files contain.
 func (m *Manifest) ResumeSHA1() (hash.Hash, error) {
 	h := sha1.New()
 	if err := resume(h, m.Midstates.SHA1, m.PiecePartitionOffset); err != nil {

@@ -16,9 +16,10 @@ import (
 const maxDepth = 32
 
 // Parse reads and validates a manifest. Errors wrap fault.Invalid or
-// fault.Corrupt and name the field. Unknown fields are skipped, so that an
-// older isofs reads a newer manifest; what two JSON readers could take in two
-// ways (a field twice, or in other letters, or data behind the end) is refused.
+// fault.Corrupt and name the field. It skips unknown fields, so that an older
+// isofs reads a newer manifest. It refuses JSON that two readers could
+// understand differently: a field twice or in other letters, or data behind the
+// end.
 func Parse(data []byte) (*Manifest, error) {
 	if len(data) > MaxManifestSize {
 		return nil, fmt.Errorf("parse a manifest: %d bytes, at most %d are allowed: %w", len(data), MaxManifestSize, fault.Invalid)
@@ -36,9 +37,8 @@ func Parse(data []byte) (*Manifest, error) {
 	return &m, nil
 }
 
-// Marshal writes the manifest as indented JSON ending in a newline. It gives
-// the same bytes for the same manifest; a manifest that Validate refuses is
-// refused here too.
+// Marshal writes the manifest as indented JSON ending in a newline. The same
+// manifest gives the same bytes. It refuses a manifest that Validate refuses.
 func (m *Manifest) Marshal() ([]byte, error) {
 	if err := m.Validate(); err != nil {
 		return nil, fmt.Errorf("write a manifest: %w", err)
@@ -56,7 +56,7 @@ var fieldNames = folded(
 	"blockSize", "blocks", "midstates", "tail", "bootFiles", "mirrors", "zsync", "empty", "createdAt",
 )
 
-// folded are names by their folded name.
+// folded maps the folded form of each name to the name.
 func folded(names ...string) map[string]string {
 	all := map[string]string{}
 	for _, n := range names {
@@ -65,8 +65,8 @@ func folded(names ...string) map[string]string {
 	return all
 }
 
-// checkShape reads the JSON without meaning: one object, each field once, and
-// those of names written as there.
+// checkShape checks the form of the JSON: one object, each field once, and
+// fields of names spelled as there.
 func checkShape(data []byte, names map[string]string) error {
 	dec := json.NewDecoder(bytes.NewReader(data))
 	dec.UseNumber()
@@ -87,7 +87,7 @@ func checkShape(data []byte, names map[string]string) error {
 	return nil
 }
 
-// atOffset says where the decoder stopped.
+// atOffset adds to err where the decoder stopped.
 func atOffset(err error, dec *json.Decoder) error {
 	if errors.Is(err, io.EOF) {
 		err = fmt.Errorf("the object is cut off: %w", io.ErrUnexpectedEOF)
@@ -146,7 +146,8 @@ func checkValue(dec *json.Decoder, prefix string, depth int, names map[string]st
 	return err
 }
 
-// fold maps strings that encoding/json takes for the same field to one.
+// fold gives the same result for names that encoding/json takes for the same
+// field.
 func fold(s string) string {
 	return strings.Map(func(r rune) rune {
 		least := r

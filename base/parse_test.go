@@ -130,8 +130,8 @@ func TestParseRefuses(t *testing.T) {
 		{"boot file unhashed", boot(file("sha256", nil)), fault.Invalid, "sha256 of kernel is missing"},
 		{"mirror a path", mirrors("/srv/base.iso"), fault.Invalid, "mirrors: entry 0: not an absolute address"},
 		{"mirror a file URL", mirrors("https://h/base.iso", "file:///srv/base.iso"), fault.Invalid, "mirrors: entry 1"},
-		{"mirror with a password", mirrors("https://u:secret@h/base.iso"), fault.Invalid, "no place for a user or password"},
-		{"mirror with a user", mirrors("s3://u@bucket/base.iso"), fault.Invalid, "no place for a user or password"},
+		{"mirror with a password", mirrors("https://u:secret@h/base.iso"), fault.Invalid, "must not contain a user or password"},
+		{"mirror with a user", mirrors("s3://u@bucket/base.iso"), fault.Invalid, "must not contain a user or password"},
 		{"mirror without a host", mirrors("https:///base.iso"), fault.Invalid, "no host"},
 		{"mirror without a path", mirrors("https://h/"), fault.Invalid, "no path"},
 		{"mirror with a fragment", mirrors("https://h/base.iso#x"), fault.Invalid, "fragment"},
@@ -186,7 +186,8 @@ func TestParseRefuses(t *testing.T) {
 	}
 }
 
-// Mirrors survive being written and read; a manifest without has no such field.
+// Mirrors survive writing and reading. A manifest without mirrors does not have
+// the field.
 func TestMirrors(t *testing.T) {
 	m, err := Parse(golden(t))
 	if err != nil {
@@ -244,7 +245,7 @@ func TestParseRefusesText(t *testing.T) {
 }
 
 func FuzzParse(f *testing.F) {
-	// The least manifest that is valid: short, so that the fuzzer is fast.
+	// The smallest valid manifest: short, so that the fuzzer is fast.
 	least := Manifest{
 		Version: "2026-11-01", Flavor: "f", Arch: "a", CreatedAt: "2026-11-01T00:00:00Z",
 		PiecePartitionOffset: 4096, PiecePartitionSize: mib, TotalSize: mib + 4096,
@@ -279,7 +280,7 @@ func FuzzParse(f *testing.F) {
 			}
 			return
 		}
-		// What was accepted can be worked with.
+		// An accepted manifest can be used.
 		out, err := m.Marshal()
 		if err != nil {
 			t.Fatal(err)

@@ -8,15 +8,16 @@ import (
 	"aesthetic.computer/isofs/partition"
 )
 
-// A layout is what the partition table says of an image.
+// A layout has the partitions of an image, from its table.
 type layout struct {
 	slot  partition.Span
 	esps  []partition.Span // the EFI system partitions, in order
-	parts []partition.Span // those before the slot, in order
+	parts []partition.Span // the partitions before the slot, in order
 }
 
 // readLayout finds the slot and the ESPs of an image of size bytes. It refuses
-// what the image contract forbids, and any damage of either partition table.
+// an image that breaks the image contract, and any damage of either partition
+// table.
 func readLayout(r io.ReaderAt, size int64) (*layout, error) {
 	parts, err := partition.List(r, size)
 	if err != nil {

@@ -21,9 +21,9 @@ const (
 
 // memDisk is an image in memory that go-diskfs can write.
 type memDisk struct {
-	backend.File // nil: what go-diskfs must not call
+	backend.File // nil: go-diskfs must call none of these
 	data         []byte
-	size         int64 // what it says; a test may change it
+	size         int64 // the size that it reports; a test may change it
 }
 
 func newMemDisk(size int64) *memDisk { return &memDisk{data: make([]byte, size), size: size} }
@@ -107,7 +107,8 @@ func addFAT(t testing.TB, d *memDisk) *fat32.FileSystem {
 	return fs
 }
 
-// addFile appends content to a file of the FAT, making it if needed.
+// addFile appends content to a file of the FAT, and makes the file if
+// necessary.
 func addFile(t testing.TB, fs *fat32.FileSystem, path string, content []byte) {
 	t.Helper()
 	f, err := fs.OpenFile(path, os.O_CREATE|os.O_RDWR|os.O_APPEND)

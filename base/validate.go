@@ -12,15 +12,15 @@ import (
 	"aesthetic.computer/isofs/partition"
 )
 
-// Names become folders and parts of URLs, so they are kept narrow.
+// Names become folders and parts of URLs, so they have a small alphabet.
 var (
 	versionForm = regexp.MustCompile(`^\d{4}-\d{2}-\d{2}(\.[1-9]\d{0,5})?$`)
 	nameForm    = regexp.MustCompile(`^[a-z0-9_]+$`)
 )
 
-// Validate checks the manifest against itself. A field that can never be
-// right by itself is fault.Invalid, fields that contradict each other are
-// fault.Corrupt; the error names the field, and both values.
+// Validate checks the manifest against itself. A field that can never be right
+// is fault.Invalid. Fields that contradict each other are fault.Corrupt. The
+// error names the field, and both values.
 func (m *Manifest) Validate() error {
 	for _, check := range []func() error{
 		m.validateNames, m.validateSizes, m.validateSlot, m.validateHashes, m.validateBootFiles, m.validateMirrors,
@@ -33,8 +33,8 @@ func (m *Manifest) Validate() error {
 	return nil
 }
 
-// CheckVersion reports whether s is a version: a date, YYYY-MM-DD, perhaps
-// with ".N" for the further bases of that day. Errors wrap fault.Invalid.
+// CheckVersion reports whether s is a version: a date, YYYY-MM-DD, perhaps with
+// ".N" for the further bases of that day. Errors wrap fault.Invalid.
 func CheckVersion(s string) error {
 	if !versionForm.MatchString(s) {
 		return fmt.Errorf("version %.40q is not YYYY-MM-DD or YYYY-MM-DD.N (N from 1 on): %w", s, fault.Invalid)
@@ -85,7 +85,7 @@ func (m *Manifest) validateSizes() error {
 	return nil
 }
 
-// blockCount is how many blocks TotalSize makes.
+// blockCount is the number of blocks in TotalSize.
 func (m *Manifest) blockCount() int64 { return (m.TotalSize + m.BlockSize - 1) / m.BlockSize }
 
 func (m *Manifest) validateSlot() error {
@@ -171,7 +171,7 @@ func (m *Manifest) validateMirrors() error {
 }
 
 // checkMirror checks the address of an image. The errors do not repeat it,
-// since it may have what is secret.
+// since it may contain a secret.
 func checkMirror(address string) error {
 	if len(address) > maxAddress {
 		return fmt.Errorf("an address of %d bytes, at most %d are allowed", len(address), maxAddress)
@@ -183,7 +183,7 @@ func checkMirror(address string) error {
 	case u.Scheme != "http" && u.Scheme != "https" && u.Scheme != "s3":
 		return errors.New("not an absolute address of http, https or s3")
 	case u.User != nil:
-		return errors.New("a manifest is no place for a user or password")
+		return errors.New("a manifest must not contain a user or password")
 	case u.Hostname() == "" || strings.Trim(u.Path, "/") == "":
 		return errors.New("no host, or no path of an image")
 	case u.Fragment != "":

@@ -14,7 +14,7 @@ import (
 // fault.Corrupt.
 type VerifyError struct {
 	Findings []string // in order, at most maxFindings
-	More     int      // how many there were beside
+	More     int      // the number of further findings
 }
 
 // maxFindings is how many differences a VerifyError lists.
@@ -46,11 +46,13 @@ func (e *VerifyError) add(format string, args ...any) {
 
 // Verify compares the image with the manifest: the size, the GPT and the slot
 // in it, every block, the whole digest, the midstates, the tail, the boot
-// files, zsync's sums, and that what is said to be empty is free. It reads the whole image once, reports all that differs in a
-// *VerifyError, and goes on behind a difference. An image of another size is
-// compared as far as it goes.
+// files, and zsync's sums. It also checks that the empty blocks are free space.
+// It reads the whole image once, continues behind a difference, and reports all
+// of them in a *VerifyError. An image of another size is compared up to the
+// smaller size.
 //
-// Other errors: a manifest that Validate refuses, a reader that fails, ctx.
+// It returns other errors for a manifest that Validate refuses, a reader that
+// fails, and ctx.
 func (m *Manifest) Verify(ctx context.Context, r io.ReaderAt, size int64, progress func(done, total int64)) error {
 	if err := m.Validate(); err != nil {
 		return fmt.Errorf("verify base %s: %w", m.Version, err)
@@ -77,7 +79,8 @@ func (m *Manifest) Verify(ctx context.Context, r io.ReaderAt, size int64, progre
 	return nil
 }
 
-// verifyLayout compares what the GPT says. Only a failing reader is an error.
+// verifyLayout compares the slot's place with the GPT. Only a failing reader is
+// an error.
 func (m *Manifest) verifyLayout(r io.ReaderAt, size int64, diff *VerifyError) error {
 	l, err := readLayout(r, size)
 	switch {
@@ -94,8 +97,8 @@ func (m *Manifest) verifyLayout(r io.ReaderAt, size int64, diff *VerifyError) er
 	return nil
 }
 
-// verifyZsync compares the sums as far as they were computed. Where a block is
-// wrong, its sums are too: it is one finding, however many there are.
+// verifyZsync compares the sums as far as they were computed. A wrong block has
+// wrong sums, so all of them are one finding.
 func (m *Manifest) verifyZsync(d *digests, diff *VerifyError) {
 	if m.Zsync == nil {
 		return
@@ -113,7 +116,7 @@ func (m *Manifest) verifyZsync(d *digests, diff *VerifyError) {
 	}
 }
 
-// verifyDigests compares what was computed over the first scanned bytes.
+// verifyDigests compares the digests over the first scanned bytes.
 func (m *Manifest) verifyDigests(d *digests, scanned int64, diff *VerifyError) {
 	for i, want := range m.Blocks {
 		off, length := m.BlockRange(i)

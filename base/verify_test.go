@@ -20,7 +20,7 @@ func TestVerifyReports(t *testing.T) {
 	for _, tt := range []struct {
 		name   string
 		change func(*memDisk, *Manifest)
-		want   []string // what findings begin with, in order
+		want   []string // the beginnings of the findings, in order
 	}{
 		{"nothing", func(*memDisk, *Manifest) {}, nil},
 		{"first byte", flip(0), []string{"sha256: ", "block 0 (bytes 0..262143)", "midstates.sha256 at 4194304", "midstates.sha1", "zsync.sums: those of 1 blocks of 2048 bytes differ, first block 0:"}},
@@ -44,7 +44,7 @@ func TestVerifyReports(t *testing.T) {
 			[]string{"zsync.sums: those of 2 blocks of 2048 bytes differ, first block 0:"}},
 		{"no zsync", func(_ *memDisk, m *Manifest) { m.Zsync = nil }, nil},
 		{"nothing known to be empty", func(_ *memDisk, m *Manifest) { m.Empty = nil }, nil},
-		// A file whose blocks are of zeroes is no free space.
+		// A file whose blocks are of zeroes is not free space.
 		{"lying empty", func(d *memDisk, m *Manifest) {
 			clear(d.data[14*256<<10 : 15*256<<10])
 			*m = *index(t, d)

@@ -15,9 +15,9 @@ import (
 // maxZsyncSums bounds the sums of a manifest, in bytes: an image of 16 GB.
 const maxZsyncSums = 32 << 20
 
-// Zsync has the sums by which zsync finds blocks of an image in another one:
-// those of [0, PiecePartitionOffset), as zsyncmake writes them for a file of
-// TotalSize bytes. What comes behind, each image has of its own.
+// Zsync has the sums by which zsync finds blocks of an image in another one.
+// They are those of [0, PiecePartitionOffset), as zsyncmake writes them for a
+// file of TotalSize bytes. The bytes behind differ between images.
 type Zsync struct {
 	BlockSize     int64  `json:"blockSize"`
 	RsumBytes     int    `json:"rsumBytes"`
@@ -25,12 +25,13 @@ type Zsync struct {
 	Sums          []byte `json:"sums"` // base64; per block rsum, then checksum
 }
 
-// A ZsyncForm is how zsyncmake 0.6.2 writes the sums of a file of some length.
+// A ZsyncForm is the format of zsyncmake 0.6.2's sums for a file of some
+// length.
 type ZsyncForm struct {
 	BlockSize     int64 // bytes
-	SeqMatches    int   // blocks in a row that the client wants to match
-	RsumBytes     int   // of the 4 of the rolling sum, the last
-	ChecksumBytes int   // of the 16 of the MD4, the first
+	SeqMatches    int   // adjacent blocks that the client wants to match
+	RsumBytes     int   // of the rolling sum's 4, the last
+	ChecksumBytes int   // of the MD4's 16, the first
 }
 
 // ZsyncFormOf returns the form for a file of size bytes, more than one block.
@@ -39,9 +40,9 @@ func ZsyncFormOf(size int64) ZsyncForm {
 	if size < 100_000_000 {
 		f.BlockSize = 2048
 	}
-	// zsync's technical paper, "Checksum lengths": as few bits as let few blocks
-	// match by chance. All files here have more than one block, so the client
-	// always looks for two in a row.
+	// zsync's technical paper, "Checksum lengths": as few bits as possible with
+	// few blocks that match by chance. All files here have more than one block,
+	// so the client always looks for two adjacent ones.
 	length, blocks := math.Log2(float64(size)), math.Log2(float64(1+size/f.BlockSize))
 	rsum := (length + math.Log2(float64(f.BlockSize)) - 8.6) / 2 / 8
 	f.RsumBytes = min(4, max(2, int(math.Ceil(rsum))))
@@ -49,14 +50,15 @@ func ZsyncFormOf(size int64) ZsyncForm {
 	return f
 }
 
-// SumBytes is how many bytes the sums of one block take.
+// SumBytes is the length of one block's sums.
 func (f ZsyncForm) SumBytes() int { return f.RsumBytes + f.ChecksumBytes }
 
-// AppendSum appends the sums of one block to dst. A block that is short, the
-// last of a file, counts as filled up with zeroes.
+// AppendSum appends the sums of one block to dst. The last block of a file may
+// be short, and counts as filled up with zeroes.
 func (f ZsyncForm) AppendSum(dst, block []byte) []byte {
-	// The rolling sum: that of the bytes, and that of the bytes times their
-	// distance from the block's end. Zeroes behind the bytes add to neither.
+	// The rolling sum has two parts: the sum of the bytes, and the sum of the
+	// bytes times their distance from the block's end. Zeroes behind the bytes
+	// add to neither.
 	var a, b uint16
 	for i, c := range block {
 		a += uint16(c)
@@ -76,7 +78,7 @@ func (f ZsyncForm) AppendSum(dst, block []byte) []byte {
 }
 
 // ZsyncForm returns the form of the sums of images of this base, and whether
-// the manifest has those of its blocks.
+// the manifest has the sums.
 func (m *Manifest) ZsyncForm() (f ZsyncForm, ok bool) {
 	return ZsyncFormOf(m.TotalSize), m.Zsync != nil
 }
@@ -110,12 +112,13 @@ func (m *Manifest) validateZsync() error {
 	return nil
 }
 
-// A zsyncLane sums the blocks of [0, end). Chunks are whole blocks up to there.
+// A zsyncLane sums the blocks of [0, end). Up to there, chunks are whole
+// blocks.
 type zsyncLane struct {
 	form ZsyncForm
 	end  int64
 	sums []byte
-	zero []byte // the sums of a block of zeroes, of which a base has many
+	zero []byte // the sums of a block of zeroes; a base has many of these
 }
 
 func newZsyncLane(f ZsyncForm, end int64) *zsyncLane {

@@ -14,8 +14,8 @@ import (
 	"aesthetic.computer/isofs/integration/testkit"
 )
 
-// zsyncmake writes the zsync file of data, followed by zeroes up to size, and
-// returns its header and its sums.
+// zsyncmake runs zsyncmake on data followed by zeroes up to size. It returns
+// the header and the sums.
 func zsyncmake(t *testing.T, data []byte, size int64) (header string, sums []byte) {
 	t.Helper()
 	tool := testkit.NeedTool(t, "zsyncmake", "zsync")
@@ -37,7 +37,7 @@ func zsyncmake(t *testing.T, data []byte, size int64) (header string, sums []byt
 	return string(head), sums
 }
 
-// How many bytes zsyncmake takes depends on the length alone.
+// Only the length of the file decides how many bytes zsyncmake uses.
 func TestZsyncFormIsThatOfZsyncmake(t *testing.T) {
 	for _, size := range []int64{mib, 3*mib + 512, 31 << 20, 61886464, 99_999_744, 100_000_256, 300 << 20} {
 		f := ZsyncFormOf(size)
@@ -47,7 +47,7 @@ func TestZsyncFormIsThatOfZsyncmake(t *testing.T) {
 			t.Errorf("%d: got %q and %d bytes, zsyncmake %q", size, want, len(sums), header)
 		}
 	}
-	// As zsyncmake 0.6.2 did once, which takes half a minute.
+	// The result of a run of zsyncmake 0.6.2, which takes half a minute.
 	if f := ZsyncFormOf(3_000_000_000); f != (ZsyncForm{4096, 2, 3, 5}) {
 		t.Errorf("3 GB: %+v", f)
 	}
@@ -61,7 +61,7 @@ func TestZsyncSumsAreThoseOfZsyncmake(t *testing.T) {
 	if !bytes.Equal(m.Zsync.Sums, sums[:len(m.Zsync.Sums)]) || len(m.Zsync.Sums) != 2048*6 {
 		t.Errorf("the sums differ; there are %d bytes", len(m.Zsync.Sums))
 	}
-	// A short block at the end, and none of the bytes cut off.
+	// A short block at the end, and no bytes are cut off.
 	data := make([]byte, 1<<20+512)
 	_, _ = io.ReadFull(rand.NewChaCha8([32]byte{2}), data)
 	form := ZsyncFormOf(int64(len(data)))
@@ -74,7 +74,7 @@ func TestZsyncSumsAreThoseOfZsyncmake(t *testing.T) {
 	}
 }
 
-// Sums that would outgrow the manifest are left out of it.
+// A manifest leaves out sums that would make it too large.
 func TestZsyncIsBounded(t *testing.T) {
 	large := &Manifest{TotalSize: 1 << 35, PiecePartitionOffset: 1<<35 - 32*mib}
 	if large.addZsync(); large.Zsync != nil {

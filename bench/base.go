@@ -15,8 +15,8 @@ const (
 	pieces = 16
 )
 
-// prepare builds isofs, makes the base and the pieces unless they are there,
-// and composes one image as a file.
+// prepare builds isofs, makes the base and the pieces if they are missing, and
+// composes one image as a file.
 func (l *lab) prepare() error {
 	l.isofs = l.path("isofs")
 	if err := l.command("go", "build", "-o", l.isofs, "aesthetic.computer/isofs/cmd/isofs"); err != nil {
@@ -71,7 +71,7 @@ func (l *lab) makeBase(path string) error {
 	if _, err := io.CopyN(f, rand.NewChaCha8([32]byte{1}), slot-mib); err != nil {
 		return err
 	}
-	// What tells a slot from another partition: ext4's magic and label.
+	// The slot's ext4 magic and label, by which isofs finds it.
 	super := make([]byte, 1024)
 	binary.LittleEndian.PutUint16(super[0x38:], 0xef53)
 	copy(super[0x78:], "FEDAC-PIECE")

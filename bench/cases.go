@@ -51,8 +51,8 @@ func (l *lab) wanted(all []peer) []peer {
 	})
 }
 
-// warm measures what has been read before. Each system is checked against the
-// file first, which also warms it.
+// warm measures data that was read before. Each system is first compared with
+// the file, which also warms it.
 func (l *lab) warm(r *results) error {
 	all, err := l.peers()
 	if err != nil {
@@ -87,14 +87,14 @@ func (l *lab) warm(r *results) error {
 func (l *lab) warmRound(r *results, p peer) error {
 	one := func(n int) []string { return slices.Repeat(p.urls[:1], n) }
 	several := func(n int) []string {
-		if len(p.urls) == 1 { // the same bytes in one file: no page cache to duplicate
+		if len(p.urls) == 1 { // the same bytes in one file: the page cache has no duplicates
 			return one(n)
 		}
 		return p.urls[:n]
 	}
 	bytes := min(l.o.bytes, l.size) / p.part
-	// What a system keeps of the first piece alone may have been pushed out by
-	// the sixteen pieces of the round before.
+	// The sixteen pieces of the round before may have pushed out what a system
+	// keeps of the first piece.
 	if _, err := get(l.ctx, p.urls[0], bytes); err != nil {
 		return err
 	}
@@ -139,7 +139,7 @@ func measure(r *results, p peer, name string, bytes float64, do func() error) er
 
 func ms(d time.Duration) float64 { return d.Seconds() * 1000 }
 
-// coldCases downloads from an origin that is far away, by an isofs that has nothing.
+// coldCases downloads from a distant origin, by an isofs with an empty cache.
 func (l *lab) coldCases(r *results) error {
 	for _, c := range []struct {
 		name string

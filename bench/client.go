@@ -51,7 +51,7 @@ func get(ctx context.Context, address string, n int64) (time.Duration, error) {
 	return first, discard(conn.(*net.TCPConn), n-int64(in.Buffered()))
 }
 
-// discard drops exactly n bytes that come in.
+// discard drops exactly n incoming bytes.
 func discard(conn *net.TCPConn, n int64) error {
 	raw, err := conn.SyscallConn()
 	if err != nil {
@@ -91,7 +91,7 @@ func together(ctx context.Context, urls []string, n int64) (time.Duration, error
 	return longest, errors.Join(failed...)
 }
 
-// digest is the SHA-256 of all that a URL gives.
+// digest is the SHA-256 of a URL's whole body.
 func digest(ctx context.Context, address string) (string, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
 	if err != nil {

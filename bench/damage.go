@@ -12,11 +12,11 @@ import (
 	"slices"
 )
 
-// flips is how many bytes of a cache are changed on its disk.
+// flips is the number of bytes that are changed in a cache on disk.
 const flips = 16
 
-// damageCase changes bytes in the caches of isofs and of nginx while they are
-// stopped, starts them again, and counts the wrong bytes that each serves then.
+// damageCase stops isofs and nginx, changes bytes in their caches, starts them
+// again, and counts the wrong bytes that each serves.
 func (l *lab) damageCase(r *results) error {
 	origin, stopOrigin, err := serveFar(l.base, distance{})
 	if err != nil {
@@ -33,7 +33,7 @@ func (l *lab) damageCase(r *results) error {
 		return err
 	}
 	for _, system := range []struct {
-		cache string // what has its blocks
+		cache string // the folder of its blocks
 		serve func() (peer, error)
 	}{
 		{filepath.Join(dir, "state", "cache"), func() (peer, error) {
@@ -115,8 +115,8 @@ func flipByte(name string, off int64) error {
 	return err
 }
 
-// wrongBytes downloads all of the first piece and counts where it differs from
-// the composed file. One that is short is an error.
+// wrongBytes downloads the whole first piece and counts the differences from
+// the composed file. A short one is an error.
 func (l *lab) wrongBytes(ctx context.Context, address string) (wrong int64, err error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
 	if err != nil {

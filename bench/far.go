@@ -9,15 +9,15 @@ import (
 	"time"
 )
 
-// A distance is what lies between a client and its origin: a delay before each
+// A distance is the path between a client and its origin: a delay before each
 // answer, and bytes per second of each connection (0: no cap).
 type distance struct {
 	delay time.Duration
 	rate  float64
 }
 
-// burst is how much unused time a connection keeps. It makes up for sleeps
-// that last too long, which otherwise would halve the cap.
+// burst is how much unused time a connection keeps. It makes up for sleeps that
+// last too long, which otherwise would halve the cap.
 const burst = 50 * time.Millisecond
 
 // A line is the schedule of one connection.
@@ -28,7 +28,7 @@ type line struct {
 
 type lineKey struct{}
 
-// serveFar serves a folder from far away.
+// serveFar serves a folder as a distant origin.
 func serveFar(dir string, d distance) (address string, stop func(), err error) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

@@ -17,7 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A lab is where the systems run; clean ends and removes all of it.
+// A lab runs the systems; clean ends and removes all of it.
 type lab struct {
 	ctx   context.Context
 	dir   string // of this run
@@ -38,7 +38,7 @@ func (l *lab) clean() {
 	os.RemoveAll(l.dir)
 }
 
-// start runs a program until its end is asked for, or the lab's.
+// start runs a program until stop, or the end of the lab.
 func (l *lab) start(name string, args ...string) (pid int, stop func(), err error) {
 	cmd := exec.Command(name, args...)
 	cmd.Stderr = os.Stderr
@@ -49,7 +49,7 @@ func (l *lab) start(name string, args ...string) (pid int, stop func(), err erro
 	}
 	ended := make(chan struct{})
 	go func() {
-		_ = cmd.Wait() // how it ended is of no interest: it was told to
+		_ = cmd.Wait() // its status does not matter: stop ended it
 		close(ended)
 	}()
 	stop = func() {
@@ -82,7 +82,7 @@ func (l *lab) command(name string, args ...string) error {
 	return nil
 }
 
-// answers waits until the URL is answered with 200.
+// answers waits until the URL answers with 200.
 func (l *lab) answers(url string) error {
 	for range 600 {
 		if resp, err := http.Head(url); err == nil {

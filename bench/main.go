@@ -1,8 +1,8 @@
 // Command bench measures isofs beside other ways to serve the same image, in
 // one run and round by round, and writes a table, a chart and a list of goals.
 //
-// It leaves out the wire: all is loopback, without TLS. It imports nothing of
-// isofs; it runs its binary.
+// It does not measure a network: all connections are loopback, without TLS. It
+// runs the isofs binary and imports none of its packages.
 package main
 
 import (
@@ -59,7 +59,7 @@ func main() {
 	}
 }
 
-// run prepares a lab, measures in it and tells the results.
+// run prepares a lab, measures in it and prints the results.
 func run(ctx context.Context, o options) error {
 	// Not below the home of root, which isofs's user cannot enter.
 	dir, err := os.MkdirTemp("/var/tmp", "isofs-bench-")

@@ -14,12 +14,12 @@ import (
 	"time"
 )
 
-// hungOrders is how many clients wait for an oven that does not answer: as many
-// as there can be fetches.
+// hungOrders is how many clients wait for an oven that does not answer: the
+// greatest number of fetches.
 const hungOrders = 32
 
-// orders measures /os for a piece that is known, beside a small file of plain
-// nginx, and what an oven that hangs does to a download.
+// orders measures /os for a known piece, beside a small file of plain nginx. It
+// also measures the effect of a hanging oven on a download.
 func (l *lab) orders(r *results) error {
 	oven := newHungOven()
 	defer oven.close()
@@ -39,7 +39,7 @@ func (l *lab) orders(r *results) error {
 	defer plain.stop()
 	site := "http://" + hostOf(served.urls[0])
 	file := "http://" + hostOf(plain.urls[0]) + "/" + filepath.Base(small)
-	// Once for all that is done once; and the image is warm then.
+	// For the work of a first request, and to warm the image.
 	if _, err := get(l.ctx, served.urls[0], l.size); err != nil {
 		return err
 	}
@@ -70,7 +70,7 @@ func (l *lab) orders(r *results) error {
 }
 
 // besideHungOven downloads with and without clients that wait for the oven.
-// Which comes first changes from round to round.
+// Rounds alternate the order.
 func (l *lab) besideHungOven(r *results, url, site string, oven *hungOven, round int) error {
 	n := min(l.o.bytes, l.size)
 	download := func(peer string) error {
@@ -79,7 +79,7 @@ func (l *lab) besideHungOven(r *results, url, site string, oven *hungOven, round
 		r.add("a download", "MB/s", peer, float64(n)/1e6/time.Since(begin).Seconds())
 		return err
 	}
-	without := func() error { return download("nobody waits for the oven") }
+	without := func() error { return download("no client waits for the oven") }
 	beside := func() error {
 		release, err := oven.hang(l.ctx, site, round)
 		if err != nil {
@@ -94,7 +94,7 @@ func (l *lab) besideHungOven(r *results, url, site string, oven *hungOven, round
 	return errors.Join(beside(), without())
 }
 
-// A hungOven answers nobody before it is told to.
+// A hungOven answers no request before its gate opens.
 type hungOven struct {
 	*httptest.Server
 	reached chan struct{}
@@ -131,7 +131,7 @@ func (v *hungOven) close() {
 	v.Close()
 }
 
-// hang has clients wait for pieces that nobody has, until release.
+// hang makes clients wait for unknown pieces until release.
 func (v *hungOven) hang(ctx context.Context, site string, round int) (release func(), err error) {
 	ctx, leave := context.WithCancel(ctx)
 	transport := &http.Transport{DisableKeepAlives: true}
@@ -148,7 +148,8 @@ func (v *hungOven) hang(ctx context.Context, site string, round int) (release fu
 			}
 		})
 	}
-	// The oven is asked by four at a time; the others wait for their turn.
+	// The oven gets four requests at a time. The other clients wait for their
+	// turn.
 	for range 4 {
 		select {
 		case <-v.reached:
@@ -156,7 +157,7 @@ func (v *hungOven) hang(ctx context.Context, site string, round int) (release fu
 		}
 	}
 	return func() {
-		// The oven goes on hanging for those who come next.
+		// The oven keeps hanging for later requests.
 		done := make(chan struct{})
 		go func() { all.Wait(); close(done) }()
 		for {
@@ -174,8 +175,8 @@ func (v *hungOven) hang(ctx context.Context, site string, round int) (release fu
 	}, ctx.Err()
 }
 
-// latencies makes requests over so many connections that are kept open, and
-// returns how long each took.
+// latencies makes requests over that many open connections, and returns how
+// long each took.
 func latencies(ctx context.Context, url string, status, connections, requests int) ([]time.Duration, error) {
 	transport := &http.Transport{MaxIdleConnsPerHost: connections}
 	defer transport.CloseIdleConnections()
@@ -223,11 +224,11 @@ func percentile(sorted []time.Duration, p float64) time.Duration {
 	return sorted[min(int(p*float64(len(sorted))), len(sorted)-1)]
 }
 
-// ordersMarkdown is what orders found; empty if it was not measured.
+// ordersMarkdown has the results of orders, or is empty without them.
 func (r *results) ordersMarkdown() string {
 	if len(r.rows) == 0 {
 		return ""
 	}
 	return fmt.Sprintf("\n## /os\n\n%s\n- a download beside a hung oven, by one without: %.2f\n", r.table("plain nginx, a small file"),
-		r.ratio("a download", "MB/s", "32 wait for a hung oven", "nobody waits for the oven"))
+		r.ratio("a download", "MB/s", "32 wait for a hung oven", "no client waits for the oven"))
 }

@@ -12,7 +12,7 @@ import (
 // reader that puts a slot, held in memory, over a base.
 const overlayMode = "serve-overlay"
 
-// slotAt is where the slot of a bench base is: 21 MiB before the end.
+// slotAt is the slot's offset in a bench base: 21 MiB before the end.
 func slotAt(size int64) int64 { return size - 21*mib }
 
 // serveOverlay serves base with the slot of image.

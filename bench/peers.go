@@ -10,9 +10,9 @@ import (
 // A peer is one way to serve the image.
 type peer struct {
 	name string
-	urls []string // of different pieces; of one where the peer cannot tell pieces apart
-	pids []int    // whose processes and descendants are its server
-	// part is the divisor of the bytes that it is measured with, for slow peers.
+	urls []string // of different pieces; or of one, if the peer has only one
+	pids []int    // its server's processes, with all their descendants
+	// part divides the number of measured bytes, for slow peers.
 	part int64
 	stop func()
 }
@@ -56,7 +56,7 @@ func (l *lab) plain(name, mode string) (peer, error) {
 	return p, l.answers(p.urls[0])
 }
 
-// isofsServe starts isofs on a base that it has nothing of.
+// isofsServe starts isofs with an empty cache of a base.
 func (l *lab) isofsServe(name, profile, base string, more ...string) (peer, error) {
 	dir, err := os.MkdirTemp(l.dir, "isofs-")
 	if err != nil {
@@ -71,11 +71,11 @@ func (l *lab) isofsServe(name, profile, base string, more ...string) (peer, erro
 	}
 	stop := p.stop
 	p.stop = func() { stop(); os.RemoveAll(dir) }
-	// The first image is made by this; no byte of the base is read for it.
+	// This request makes the first image, and reads no byte of the base.
 	return p, l.answers(p.urls[0])
 }
 
-// isofsIn starts isofs with all that it keeps in dir. More must have --pieces.
+// isofsIn starts isofs with all its files in dir. more must have --pieces.
 func (l *lab) isofsIn(dir, name, profile, base string, more ...string) (peer, error) {
 	address, err := freeAddress()
 	if err != nil {
@@ -97,7 +97,7 @@ func (l *lab) isofsIn(dir, name, profile, base string, more ...string) (peer, er
 	return p, l.answers("http://" + address + "/healthz")
 }
 
-// sliceCache is nginx's own: slices of 1 MiB of an origin, kept on disk.
+// sliceCache is nginx's own cache: slices of 1 MiB of an origin, kept on disk.
 func (l *lab) sliceCache(origin, folder string) (peer, error) {
 	dir := l.path(folder)
 	p, err := l.nginx("nginx slice cache", "proxy_cache_path "+dir+" levels=1:2 keys_zone=s:10m max_size=8g use_temp_path=off;",
@@ -109,7 +109,7 @@ proxy_http_version 1.1; proxy_set_header Connection ""; proxy_cache_valid 200 20
 	return p, l.answers(p.urls[0])
 }
 
-// overlayPeer is the Go handler; behind it, nginx passes it on.
+// overlayPeers are the Go handler, and the same behind nginx.
 func (l *lab) overlayPeers() (direct, behind peer, err error) {
 	address, err := freeAddress()
 	if err != nil {
@@ -182,7 +182,7 @@ func (l *lab) behind(name, dir string, pid int) (peer, error) {
 	return p, nil
 }
 
-// check compares all that the peer serves with the file, once.
+// check compares each image of the peer with the file, once.
 func (l *lab) check(ctx context.Context, p peer, want string) error {
 	got, err := digest(ctx, p.urls[0])
 	if err == nil && got != want {

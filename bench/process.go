@@ -8,15 +8,15 @@ import (
 	"strings"
 )
 
-// tick is USER_HZ, which Linux fixes at 100 for what /proc shows.
+// tick is USER_HZ. Linux fixes it at 100 for /proc.
 const tick = 100.0
 
-// A usage is what processes used: seconds of CPU, and bytes of anonymous and
-// shared memory (mapped files are left out: they are page cache).
+// A usage has seconds of CPU, and bytes of anonymous and shared memory. Mapped
+// files do not count: they are page cache.
 type usage struct{ cpu, rss float64 }
 
-// used sums the processes and all their descendants, ended and waited-for
-// children included.
+// used sums the processes and all their descendants, with ended and waited-for
+// children.
 func used(roots []int) usage {
 	type process struct {
 		parent int
@@ -27,7 +27,7 @@ func used(roots []int) usage {
 	for _, path := range stats {
 		data, err := os.ReadFile(path)
 		if err != nil {
-			continue // it ended meanwhile
+			continue // it has ended
 		}
 		pid, _ := strconv.Atoi(filepath.Base(filepath.Dir(path)))
 		text := string(data)
@@ -62,7 +62,8 @@ func contains(list []int, n int) bool {
 	return false
 }
 
-// field reads one number in kB of a file of /proc, as bytes; 0 if it is not there.
+// field reads one number in kB of a file of /proc, as bytes; 0 if it is
+// missing.
 func field(path, name string) float64 {
 	data, err := os.ReadFile(path)
 	if err != nil {

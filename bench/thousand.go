@@ -8,12 +8,12 @@ import (
 	"time"
 )
 
-// many is how many pieces an isofs is to know.
+// many is the number of pieces in the case.
 const many = 1000
 
-// thousandCase asks one isofs for a thousand pieces, and compares what the
-// first and the last of them cost: the time to the first byte of an image that
-// nobody asked for before.
+// thousandCase requests a thousand pieces from one isofs, and compares the cost
+// of the first with that of the last: the time to the first byte of a new
+// image.
 func (l *lab) thousandCase(r *results) error {
 	dir, folder := l.path("thousand"), l.path("thousand-pieces")
 	for _, d := range []string{dir, folder} {
@@ -35,7 +35,8 @@ func (l *lab) thousandCase(r *results) error {
 	}
 	defer p.stop()
 	root := "http://" + hostOf(p.urls[0]) + "/"
-	// The first blocks of the base are there already: a new image is what is measured.
+	// The first blocks of the base are in the cache already: only the new image
+	// is measured.
 	if _, err := get(l.ctx, root+"t000-os.iso", mib); err != nil {
 		return err
 	}

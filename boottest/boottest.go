@@ -1,13 +1,13 @@
-// Package boottest boots an image in a machine of QEMU and judges what is seen:
+// Package boottest boots an image in a machine of QEMU and judges what appears:
 // lines on the serial port, and a color on the screen.
 //
-// It knows the ways in which an image must boot (package bake,
-// docs/design/image.md): as a stick, a disk or a CD-ROM, by UEFI, with Secure Boot or without, or
-// by BIOS. It says when the splash and when the piece came, keeps pictures of
-// the screen, and ends the machine in every case.
+// It boots an image in every way that it must support (package bake,
+// docs/design/image.md): as a stick, a disk or a CD-ROM, by UEFI, with Secure
+// Boot or without, or by BIOS. It reports when the splash and when the piece
+// appeared, keeps pictures of the screen, and ends the machine in every case.
 //
-// The package leaves out what a right picture looks like beyond one color, and
-// knows nothing of what is in the image but the lines that begin with ISOFS-.
+// It judges a picture only by one color, and reads only lines that begin with
+// ISOFS-.
 package boottest
 
 import (
@@ -27,16 +27,16 @@ import (
 )
 
 // Media are the ways to attach an image: a USB stick, a disk of virtio or SATA,
-// a CD-ROM drive of SATA or virtio. The kernel for clouds, which tiny has, knows
-// virtio only.
+// a CD-ROM drive of SATA or virtio. tiny has the kernel for clouds, which
+// supports only virtio.
 var Media = []string{"usb", "disk", "sata", "cd", "virtio-cd"}
 
-// Firmwares are what starts the image. With secureboot it is UEFI that has
+// Firmwares are the programs that start the image. secureboot is UEFI with
 // Microsoft's keys.
 var Firmwares = []string{"uefi", "secureboot", "bios"}
 
-// Accelerators are how the machine runs: by KVM, emulated (tcg), or by KVM if a
-// trial shows that it runs this image.
+// Accelerators are the ways to run the machine: by KVM, emulated (tcg), or by
+// KVM if a trial shows that it runs this image.
 var Accelerators = []string{"auto", "kvm", "tcg"}
 
 // Options are the inputs of Run.
@@ -50,10 +50,10 @@ type Options struct {
 	Expect   Expect
 	Shots    string // folder for pictures of the screen; "": none are kept
 
-	drives string // what QEMU is to call the image
+	drives string // QEMU's name of the image
 }
 
-// Expect is what must be seen. All that is set must be, in any order.
+// Expect is what must appear. All set fields must, in any order.
 type Expect struct {
 	Piece    string           // the name in the line ISOFS-JSON
 	Serial   []*regexp.Regexp // for each a line on the serial port; ISOFS-FAIL too, if it is expected
@@ -61,29 +61,29 @@ type Expect struct {
 	Fraction float64          // of the screen that has Color, above 0 up to 1
 }
 
-// A Result is what was seen. Times are seconds since the machine was started.
+// A Result is what appeared. Times are seconds since the start of the machine.
 type Result struct {
 	Image    string   `json:"image"`
 	As       string   `json:"as"`
 	Firmware string   `json:"firmware"`
 	Accel    string   `json:"accel"` // kvm or tcg
 	Passed   bool     `json:"passed"`
-	Reason   string   `json:"reason"` // why not; "" if passed
+	Reason   string   `json:"reason"` // why it failed; "" if passed
 	Times    Times    `json:"times"`
 	Checks   []Check  `json:"expected"`
 	Shots    []Shot   `json:"screenshots"`
 	Serial   []string `json:"serial"` // the lines that begin with ISOFS-, and the last others
 }
 
-// Times are when something was first seen, null if it was not.
+// Times are those of first appearances, or null.
 type Times struct {
-	Handover *float64 `json:"handover"` // the firmware starts what is on the image
-	Splash   *float64 `json:"splash"`   // the first picture after that; text is none
+	Handover *float64 `json:"handover"` // the firmware starts the image's loader
+	Splash   *float64 `json:"splash"`   // the first picture after that; text does not count
 	Piece    *float64 `json:"piece"`    // all that was expected
 	End      float64  `json:"end"`
 }
 
-// A Check is one thing that was expected.
+// A Check is one expectation.
 type Check struct {
 	What string   `json:"what"`
 	Seen *float64 `json:"seen"`
@@ -96,13 +96,13 @@ type Shot struct {
 	At   float64 `json:"at"`
 }
 
-// Run boots the image and watches until all that is expected was seen, the
-// machine says that it failed, or the time is over. A machine that does not show
-// it is a Result that has not passed, and no error.
+// Run boots the image and watches until all expectations are met, the machine
+// reports a failure, or the time is over. If the machine does not meet them,
+// the Result has not passed, and the error is nil.
 //
-// Errors: fault.Invalid for options that cannot be, fault.NotFound for an image,
-// QEMU or firmware that is not there, fault.Unavailable for a machine that
-// cannot be run, and ctx.
+// Errors are fault.Invalid for impossible options, fault.NotFound for a missing
+// image, QEMU or firmware, fault.Unavailable for a machine that cannot be run,
+// and ctx.
 func Run(ctx context.Context, o Options) (*Result, error) {
 	if err := o.complete(); err != nil {
 		return nil, fmt.Errorf("boot %s: %w", o.Image, err)
@@ -110,7 +110,8 @@ func Run(ctx context.Context, o Options) (*Result, error) {
 	if err := o.find(ctx); err != nil {
 		return nil, fmt.Errorf("boot %s: %w", o.Image, err)
 	}
-	// The machine dies with the thread that started it, so that one is kept.
+	// The machine dies with the thread that started it, so this goroutine keeps
+	// its thread.
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	dir, err := scratch()
@@ -128,14 +129,14 @@ func Run(ctx context.Context, o Options) (*Result, error) {
 	return r, nil
 }
 
-// maxSocket is how long the path of a socket may be (unix(7)), and what is put
-// behind the scratch directory for the monitor's.
+// maxSocket bounds the path of a socket (unix(7)). monitorTail follows the
+// scratch directory in it.
 const (
 	maxSocket   = 107
 	monitorTail = "/tcg-0123456789/qmp"
 )
 
-// scratch makes a directory for the machine's files, whose names QEMU gets.
+// scratch makes a directory for the machine's files. QEMU gets their names.
 func scratch() (string, error) {
 	tmp, err := filepath.Abs(os.TempDir())
 	if err != nil {
@@ -199,7 +200,7 @@ func (o *Options) complete() error {
 			*f.value = f.of[0]
 		}
 		if !slices.Contains(f.of, *f.value) {
-			return fmt.Errorf("%s %.40q is none of %s: %w", f.what, *f.value, strings.Join(f.of, ", "), fault.Invalid)
+			return fmt.Errorf("%s %.40q must be one of %s: %w", f.what, *f.value, strings.Join(f.of, ", "), fault.Invalid)
 		}
 	}
 	if o.Memory == 0 {

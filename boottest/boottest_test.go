@@ -34,7 +34,7 @@ func TestParsePPM(t *testing.T) {
 	}
 }
 
-// A QEMU that answers each line with the next of the answers.
+// A fake QEMU that answers each line with the next of the answers.
 func TestMonitor(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "qmp")
 	l, err := net.Listen("unix", path)
@@ -79,7 +79,7 @@ func TestMonitor(t *testing.T) {
 		t.Errorf("asked %q", got)
 	}
 	if err := m.execute("stop", nil); err == nil {
-		t.Error("no error from a QEMU that is gone")
+		t.Error("no error from a QEMU that has ended")
 	}
 }
 
@@ -116,8 +116,8 @@ func TestRunRefuses(t *testing.T) {
 	}
 }
 
-// A QEMU that is only a script: what it says on standard output is the serial
-// port, and it has no monitor.
+// A QEMU that is only a script: its standard output is the serial port, and it
+// has no monitor.
 func TestQEMUThatEndsAtOnce(t *testing.T) {
 	dir := t.TempDir()
 	fake := "#!/bin/sh\necho 'qemu: cannot do that' >&2\nexit 1\n"
@@ -135,7 +135,7 @@ func TestQEMUThatEndsAtOnce(t *testing.T) {
 	}
 }
 
-// Whoever gives up leaves no machine behind.
+// A cancelled Run leaves no machine behind.
 func TestTheMachineEndsWithTheTest(t *testing.T) {
 	dir := t.TempDir()
 	fifo := filepath.Join(dir, "pid")
@@ -187,7 +187,7 @@ func TestArguments(t *testing.T) {
 }
 
 func TestLongLinesDoNotBlock(t *testing.T) {
-	m := &machine{serial: make(chan string), gone: make(chan struct{})}
+	m := &machine{serial: make(chan string), stopped: make(chan struct{})}
 	r, w := io.Pipe()
 	go m.listen(r)
 	go func() {

@@ -16,17 +16,16 @@ import (
 	"aesthetic.computer/isofs/fault"
 )
 
-// answerPatience is for a server to say what it has.
+// answerPatience is the longest wait for a server's answer.
 const answerPatience = 30 * time.Second
 
-// isAddress tells an address from a path.
+// isAddress reports whether an image is an address, and not a path.
 func isAddress(image string) bool {
 	return strings.HasPrefix(image, "http://") || strings.HasPrefix(image, "https://")
 }
 
-// find looks whether the image can be booted, and sets what QEMU is to call it:
-// in a path that does not begin with a slash it takes what is before a colon
-// for a protocol.
+// find checks that the image exists, and sets QEMU's name for it. In a path
+// without a leading slash, QEMU takes the part before a colon for a protocol.
 func (o *Options) find(ctx context.Context) (err error) {
 	if isAddress(o.Image) {
 		o.drives = o.Image
@@ -53,8 +52,8 @@ func (o *Options) find(ctx context.Context) (err error) {
 	return f.Close()
 }
 
-// ask finds out whether a server has the image, and sends parts of it, which is
-// how QEMU reads.
+// ask checks that a server has the image, and sends parts of it, as QEMU reads
+// parts.
 func (o *Options) ask(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, answerPatience)
 	defer cancel()
@@ -63,7 +62,7 @@ func (o *Options) ask(ctx context.Context) error {
 		if e, ok := errors.AsType[*url.Error](err); ok {
 			err = e.Err // its own text repeats the address
 		}
-		return fmt.Errorf("that is no address: %w: %w", fault.Invalid, err)
+		return fmt.Errorf("that is not an address: %w: %w", fault.Invalid, err)
 	}
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {

@@ -18,7 +18,7 @@ import (
 	"aesthetic.computer/isofs/integration/testkit"
 )
 
-// What is no image is said at once, in words of our own.
+// A bad image fails at once, with our own message.
 func TestNoImage(t *testing.T) {
 	// A QEMU that waits for ever: no case below may start it.
 	dir := t.TempDir()
@@ -61,7 +61,7 @@ func TestNoImage(t *testing.T) {
 		server.URL + "/busy.iso":     {fault.Unavailable, "503 Service Unavailable"},
 		server.URL + "/whole.iso":    {fault.Invalid, "Accept-Ranges"},
 		"http://127.0.0.1:1/x.iso":   {fault.Unavailable, "ask the server"},
-		"http://[::1/x.iso":          {fault.Invalid, "no address"},
+		"http://[::1/x.iso":          {fault.Invalid, "not an address"},
 	} {
 		_, err := Run(ctx, Options{Image: image, Firmware: "bios", Accel: "tcg", Timeout: time.Minute, Expect: Expect{Piece: "x"}})
 		if fault.Kind(err) != c.kind || !strings.Contains(err.Error(), c.says) || strings.Contains(err.Error(), "QEMU") {
@@ -77,8 +77,8 @@ func TestNoImage(t *testing.T) {
 	}
 }
 
-// QEMU takes the beginning of some names for a protocol, and a comma for the end
-// of an option. A machine that shows nothing has started all the same.
+// QEMU takes the beginning of some names for a protocol, and a comma for the
+// end of an option. A machine that shows nothing has started all the same.
 func TestNamesForQEMU(t *testing.T) {
 	testkit.NeedTool(t, qemu, "qemu-system-x86")
 	t.Chdir(t.TempDir())

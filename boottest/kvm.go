@@ -10,12 +10,13 @@ import (
 // trialPatience is for a machine that is not emulated.
 const trialPatience = 15 * time.Second
 
-// system is what a kernel or its first programs write, and no firmware does.
+// system matches output of a kernel or its first programs, and none of a
+// firmware.
 var system = regexp.MustCompile(`ISOFS-|Linux version|\] systemd|systemd\[`)
 
-// kvmRuns tries whether this image's kernel runs by KVM. That /dev/kvm is there
-// and that firmware runs are no proof: kernels were seen to hang behind both.
-// An image that is silent on its serial port counts as one that does not run.
+// kvmRuns tests whether this image's kernel runs by KVM. An existing /dev/kvm
+// and a running firmware do not prove it: kernels have hung behind both. An
+// image that is silent on its serial port counts as one that does not run.
 func (o *Options) kvmRuns(ctx context.Context, dir string) bool {
 	if f, err := os.OpenFile("/dev/kvm", os.O_RDWR, 0); err != nil {
 		return false

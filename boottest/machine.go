@@ -21,18 +21,18 @@ import (
 
 const (
 	qemu = "qemu-system-x86_64"
-	// startPatience is for QEMU to make its monitor's socket.
+	// startPatience is the longest wait for QEMU's monitor socket.
 	startPatience = 30 * time.Second
 	// maxLine bounds a line of the serial port.
 	maxLine = 1 << 20
 )
 
-// A machine is a QEMU that runs.
+// A machine is a running QEMU.
 type machine struct {
 	cmd     *exec.Cmd
 	monitor *monitor
 	serial  chan string
-	gone    chan struct{} // closed when the machine is stopped
+	stopped chan struct{} // closed when the machine is stopped
 	dir     string
 	says    strings.Builder // QEMU's own complaints; complete after stop
 	once    sync.Once
@@ -52,12 +52,12 @@ func (o *Options) start(ctx context.Context, dir, accel string) (*machine, error
 	if err != nil {
 		return nil, err
 	}
-	m := &machine{dir: dir, serial: make(chan string), gone: make(chan struct{})}
+	m := &machine{dir: dir, serial: make(chan string), stopped: make(chan struct{})}
 	m.cmd = exec.Command(path, args...)
 	m.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	m.cmd.Stderr = &m.says
 	if tmp := os.Getenv("TMPDIR"); tmp != "" {
-		// It puts there what a disk forgets, by a name that must not be relative.
+		// QEMU puts temporary data of disks there, and needs an absolute path.
 		if tmp, err = filepath.Abs(tmp); err != nil {
 			return nil, err
 		}
@@ -92,12 +92,13 @@ func (o *Options) arguments(dir, accel string) ([]string, error) {
 	args = append(args, "-smp", "2", "-m", fmt.Sprint(o.Memory), "-nodefaults", "-vga", "std", "-display", "none",
 		"-nic", "none", "-no-reboot", "-serial", "stdio", "-monitor", "none",
 		"-qmp", "unix:"+escape(filepath.Join(dir, "qmp"))+",server=on,wait=off",
-		// A page wants a pointer and a keyboard.
+		// A page needs a pointer and a keyboard.
 		"-device", "qemu-xhci,id=usb", "-device", "usb-tablet,bus=usb.0", "-device", "usb-kbd,bus=usb.0")
 	return append(args, o.drive()...), nil
 }
 
-// drive attaches the image. Disks can be written, as real ones can, and forget it.
+// drive attaches the image. Disks accept writes, as real ones do, and lose them
+// at the end.
 func (o *Options) drive() []string {
 	drive := "if=none,id=image,format=raw,file=" + escape(o.drives)
 	disk, cd := drive+",snapshot=on", drive+",readonly=on,media=cdrom"
@@ -117,7 +118,7 @@ func (o *Options) drive() []string {
 // escape makes a text one value of QEMU's options.
 func escape(s string) string { return strings.ReplaceAll(s, ",", ",,") }
 
-// listen passes the lines of the serial port on.
+// listen passes on the lines of the serial port.
 func (m *machine) listen(console io.Reader) {
 	defer close(m.serial)
 	lines := bufio.NewScanner(console)
@@ -125,16 +126,16 @@ func (m *machine) listen(console io.Reader) {
 	for lines.Scan() {
 		select {
 		case m.serial <- lines.Text():
-		case <-m.gone:
+		case <-m.stopped:
 			return
 		}
 	}
-	// A line too long ends the scanner and must not block the machine.
+	// A line that is too long ends the scanner. It must not block the machine.
 	_, _ = io.Copy(io.Discard, console)
 }
 
-// connect waits for the monitor. Meanwhile nothing is lost: the serial port is
-// read line by line.
+// connect waits for the monitor. No output is lost in the meantime: listen
+// reads the serial port.
 func (m *machine) connect(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, startPatience)
 	defer cancel()
@@ -157,7 +158,7 @@ func (m *machine) connect(ctx context.Context) error {
 	}
 }
 
-// ended reports whether QEMU is gone.
+// ended reports whether QEMU has ended.
 func (m *machine) ended() bool {
 	state, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", m.cmd.Process.Pid))
 	_, after, _ := strings.Cut(string(state), ") ")
@@ -167,7 +168,7 @@ func (m *machine) ended() bool {
 // stop ends the machine, which has nothing to save.
 func (m *machine) stop() {
 	m.once.Do(func() {
-		close(m.gone)
+		close(m.stopped)
 		_ = m.cmd.Process.Kill()
 		_ = m.cmd.Wait()
 		if m.monitor != nil {
@@ -178,12 +179,12 @@ func (m *machine) stop() {
 
 func (m *machine) lines() <-chan string { return m.serial }
 
-// screenshot asks QEMU for the screen.
+// screenshot asks QEMU for a picture of the screen.
 func (m *machine) screenshot() (*screen, error) {
 	path := filepath.Join(m.dir, "screen.ppm")
 	if err := m.monitor.execute("screendump", map[string]any{"filename": path}); err != nil {
 		if m.ended() {
-			return nil, nil // the serial port says so too
+			return nil, nil // the end of the serial port shows it too
 		}
 		return nil, err
 	}
@@ -194,14 +195,14 @@ func (m *machine) screenshot() (*screen, error) {
 	return parsePPM(data)
 }
 
-// handedOver looks into what SeaBIOS writes to its debugging port.
+// handedOver looks for the message of SeaBIOS on its debugging port.
 func (m *machine) handedOver() bool {
 	data, _ := os.ReadFile(filepath.Join(m.dir, "bios"))
 	return strings.Contains(string(data), "Booting from ")
 }
 
-// complaint is the error of a QEMU that ended by itself, if it did not succeed:
-// the guest may have switched it off.
+// complaint is the error of a QEMU that ended by itself and failed. If it
+// succeeded, the guest may have switched it off.
 func (m *machine) complaint() error {
 	if m.cmd.ProcessState.Success() {
 		return nil
@@ -209,7 +210,7 @@ func (m *machine) complaint() error {
 	return errors.Join(m.refusal(), fmt.Errorf("QEMU ended: %s: %w", m.cmd.ProcessState, fault.Unavailable))
 }
 
-// refusal is what QEMU complains of.
+// refusal is an error with QEMU's complaint.
 func (m *machine) refusal() error {
 	says := strings.TrimSpace(m.says.String())
 	switch {
@@ -229,10 +230,11 @@ var ovmf = map[string][][2]string{
 		{"OVMF_CODE.secboot.fd", "OVMF_VARS.ms.fd"}},
 }
 
-// ovmfDir is where Debian keeps it.
+// ovmfDir is Debian's folder for it.
 const ovmfDir = "/usr/share/OVMF"
 
-// firmware are the arguments for the firmware, whose variables are copied to dir.
+// firmware returns the arguments for the firmware. It copies the firmware's
+// variables to dir.
 func (o *Options) firmware(dir string) ([]string, error) {
 	if o.Firmware == "bios" {
 		return []string{"-machine", "q35",
@@ -253,7 +255,7 @@ func (o *Options) firmware(dir string) ([]string, error) {
 		}
 		args := []string{"-machine", "q35"}
 		if o.Firmware == "secureboot" {
-			// Else the guest could change the variables.
+			// Otherwise the guest could change the variables.
 			args = []string{"-machine", "q35,smm=on", "-global", "driver=cfi.pflash01,property=secure,value=on"}
 		}
 		return append(args, "-drive", "if=pflash,format=raw,unit=0,readonly=on,file="+code,

@@ -8,17 +8,18 @@ import (
 	"time"
 )
 
-// A monitor speaks QMP with QEMU: a line of JSON each way, and events in
-// between, which are of no interest here.
+// A monitor speaks QMP with QEMU: a line of JSON each way. Events in between
+// are skipped.
 type monitor struct {
 	conn net.Conn
 	in   *bufio.Reader
 }
 
-// monitorPatience is how long QEMU may take for an answer, on a loaded machine.
+// monitorPatience is the longest wait for an answer of QEMU, on a loaded
+// machine.
 const monitorPatience = 30 * time.Second
 
-// dialMonitor connects to the socket and leaves the greeting behind.
+// dialMonitor connects to the socket and reads the greeting.
 func dialMonitor(path string) (*monitor, error) {
 	conn, err := net.Dial("unix", path)
 	if err != nil {
@@ -32,7 +33,7 @@ func dialMonitor(path string) (*monitor, error) {
 	return m, nil
 }
 
-// execute runs a command that returns nothing of interest.
+// execute runs a command and drops its result.
 func (m *monitor) execute(command string, arguments map[string]any) error {
 	request, err := json.Marshal(map[string]any{"execute": command, "arguments": arguments})
 	if arguments == nil {

@@ -19,16 +19,16 @@ type screen struct {
 	pixels        []byte
 }
 
-// maxPixels bounds what a picture may claim: 8K.
+// maxPixels bounds the size of a picture: 8K.
 const maxPixels = 8192 * 4320
 
-// parsePPM reads the format that QEMU writes: "P6", width, height, 255, pixels.
+// parsePPM reads QEMU's format: "P6", width, height, 255, pixels.
 func parsePPM(data []byte) (*screen, error) {
 	var s screen
 	var depth int
 	r := bufio.NewReader(bytes.NewReader(data))
 	if _, err := fmt.Fscanf(r, "P6\n%d %d\n%d\n", &s.width, &s.height, &depth); err != nil || depth != 255 {
-		return nil, fmt.Errorf("a screenshot that is no PPM of 8 bits (%v)", err)
+		return nil, fmt.Errorf("a screenshot that is not a PPM of 8 bits (%v)", err)
 	}
 	if s.width <= 0 || s.height <= 0 || s.width > maxPixels/s.height {
 		return nil, fmt.Errorf("a screenshot of %d x %d pixels", s.width, s.height)
@@ -40,8 +40,8 @@ func parsePPM(data []byte) (*screen, error) {
 	return &s, nil
 }
 
-// tolerance is by how much each part of a color may differ: scaling and color
-// management change the last bits.
+// tolerance is the greatest difference in each part of a color: scaling and
+// color management change the last bits.
 const tolerance = 8
 
 // fraction returns how much of the screen has a color.
@@ -68,11 +68,11 @@ func (s *screen) count(is func(r, g, b byte) bool) float64 {
 
 func near(a, b byte) bool { return max(a, b)-min(a, b) <= tolerance }
 
-// text reports whether the screen has the size of the PC's text modes, in
-// which BIOS, its boot loader and a kernel without a driver write.
+// text reports whether the screen has the size of the PC's text modes. BIOS,
+// its boot loader and a kernel without a driver write in these.
 func (s *screen) text() bool { return s.height == 400 && (s.width == 720 || s.width == 640) }
 
-// middle is the screen without what is near its edges.
+// middle is the screen without its edges.
 func (s *screen) middle() *screen {
 	m := &screen{width: s.width / 2, height: s.height / 2}
 	for y := s.height / 4; y < s.height/4+m.height; y++ {
@@ -82,9 +82,9 @@ func (s *screen) middle() *screen {
 	return m
 }
 
-// shows reports whether there is a picture, and not that of a firmware whose
-// last screen is given. The loader's and the firmware's own text does not count:
-// it is in lines at the top, and little.
+// shows reports whether there is a picture other than the firmware's, whose
+// last screen is given. Text of the loader and the firmware does not count: it
+// is only a few lines at the top.
 func (s *screen) shows(firmware *screen) bool {
 	if s.text() || s.lit() < splashLit {
 		return false
@@ -96,8 +96,8 @@ func (s *screen) shows(firmware *screen) bool {
 	return logo.lit() == 0 || !s.middle().equal(logo)
 }
 
-// splashLit is how much of a splash is not black. The one line that GRUB writes
-// before the kernel starts is a tenth of it.
+// splashLit is the least share of a splash that is not black. The one line of
+// GRUB before the kernel starts is a tenth of it.
 const splashLit = 0.005
 
 func (s *screen) equal(o *screen) bool {

@@ -11,35 +11,35 @@ import (
 	"time"
 )
 
-// A guest is what is watched; a machine of QEMU, but in tests.
+// A guest is the watched machine: QEMU, or a fake in tests.
 type guest interface {
 	lines() <-chan string         // of the serial port; closed when the machine ends
-	screenshot() (*screen, error) // what is on the screen
+	screenshot() (*screen, error) // a picture of the screen
 	handedOver() bool             // whether BIOS has started the boot loader
 }
 
-// How often the screen is looked at, and how often at most a changed one is kept.
+// How often the screen is checked, and how often at most a changed one is kept.
 const (
 	lookEvery = time.Second
 	keepEvery = 5 * time.Second
 	maxKept   = 100
 )
 
-// maxLines is how many lines of the serial port a result has that do not begin
-// with ISOFS-.
+// maxLines is how many other lines a result has, beside those that begin with
+// ISOFS-.
 const maxLines = 40
 
-// What is seen on the serial port whatever is expected.
+// Lines that every watch looks for.
 var (
 	handover = regexp.MustCompile(`BdsDxe: starting Boot`)
 	failure  = regexp.MustCompile(`ISOFS-FAIL.*|Kernel panic.*`)
 	escapes  = regexp.MustCompile(`\x1b\[[0-9;=?]*[a-zA-Z]`)
 )
 
-// ended is the reason when the machine is gone.
+// ended is the reason when the machine has ended.
 const ended = "the machine ended"
 
-// A watch is a boot as it is seen.
+// A watch is the state of a watched boot.
 type watch struct {
 	expect Expect
 	shots  string
@@ -51,7 +51,7 @@ type watch struct {
 	keptAt time.Time
 }
 
-// A check is one of what is expected; onLine or onScreen is nil.
+// A check is one expectation; onLine or onScreen is nil.
 type check struct {
 	onLine   func(string) bool
 	onScreen func(*screen) bool
@@ -90,8 +90,8 @@ func (w *watch) now() *float64 {
 	return &t
 }
 
-// watch follows the guest until all was seen ("") or it is known that it will
-// not be, and returns why. When ctx ends the reason is the caller's.
+// watch follows the guest until all expectations are met (""), or cannot be met
+// any more, and returns the reason. When ctx ends, the caller has the reason.
 func (w *watch) watch(ctx context.Context, g guest) (reason string, err error) {
 	tick := time.NewTicker(lookEvery)
 	defer tick.Stop()
@@ -121,7 +121,7 @@ func (w *watch) watch(ctx context.Context, g guest) (reason string, err error) {
 	}
 }
 
-// all reports whether all that is expected was seen.
+// all reports whether all expectations are met.
 func (w *watch) all() bool {
 	for _, c := range w.seen.Checks {
 		if c.Seen == nil {
@@ -131,7 +131,7 @@ func (w *watch) all() bool {
 	return true
 }
 
-// line takes note of a line of the serial port, and returns a reason to stop.
+// line processes a line of the serial port, and returns a reason to stop.
 func (w *watch) line(line string, g guest) string {
 	line = strings.TrimRight(escapes.ReplaceAllString(line, ""), "\r\n")
 	if handover.MatchString(line) {
@@ -144,14 +144,14 @@ func (w *watch) line(line string, g guest) string {
 		}
 	}
 	expected := slices.ContainsFunc(w.expect.Serial, func(e *regexp.Regexp) bool { return e.MatchString(line) })
-	if said := failure.FindString(line); said != "" && !expected {
-		return "the machine says " + said
+	if message := failure.FindString(line); message != "" && !expected {
+		return "the machine says " + message
 	}
 	return ""
 }
 
-// handOver notes that the firmware is done. If its logo is still there it is
-// known from now on.
+// handOver notes that the firmware is done. A logo that is still on the screen
+// counts as the firmware's from now on.
 func (w *watch) handOver(g guest) {
 	if w.seen.Times.Handover != nil {
 		return
@@ -162,7 +162,7 @@ func (w *watch) handOver(g guest) {
 	}
 }
 
-// keepLine keeps what begins with ISOFS-, and of the others the last.
+// keepLine keeps lines that begin with ISOFS-, and the last of the others.
 func (w *watch) keepLine(line string) {
 	if i := strings.Index(line, "ISOFS-"); i >= 0 {
 		line = line[i:]
@@ -211,12 +211,12 @@ func (w *watch) look(g guest) error {
 	return w.keep(s, "change")
 }
 
-// last keeps the screen with which it ends.
+// last keeps the final screen.
 func (w *watch) last(g guest, why string) error {
 	if s, err := g.screenshot(); err == nil && s != nil {
 		return w.keep(s, why)
 	}
-	return nil // the judgement is there without a picture
+	return nil // the result is complete without a picture
 }
 
 // keep writes a picture into the folder.
@@ -234,7 +234,7 @@ func (w *watch) keep(s *screen, why string) error {
 	return nil
 }
 
-// result is what was seen, with the reason why it was not all.
+// result is the state so far, with the reason for a failure.
 func (w *watch) result(reason string) *Result {
 	r := w.seen
 	r.Times.End = *w.now()

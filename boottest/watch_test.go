@@ -15,7 +15,7 @@ import (
 	"time"
 )
 
-// A script is a guest that does what it is told at certain times.
+// A script is a guest that runs given steps at given times.
 type script struct {
 	serial chan string
 	mu     sync.Mutex // of the rest
@@ -159,7 +159,8 @@ func TestWhatIsNotThePiece(t *testing.T) {
 	}
 }
 
-// A boot that is to fail is watched to the end of what is expected of it.
+// A boot with an expected failure is watched until all other expectations are
+// met.
 func TestAnExpectedFailure(t *testing.T) {
 	e := Expect{Serial: []*regexp.Regexp{regexp.MustCompile("^ISOFS-FAIL no partition"), regexp.MustCompile("^ISOFS-SHOWN")}}
 	r, _, err := follow(t, e, "", says("ISOFS-FAIL no partition"), says("ISOFS-SHOWN up=3"))

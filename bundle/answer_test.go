@@ -51,7 +51,7 @@ func TestOvenAnswers(t *testing.T) {
 		{"gzip", func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Encoding", "gzip")
 			writePage(w, page)
-		}, fault.Unavailable, "not asked for"},
+		}, fault.Unavailable, "did not request"},
 		{"less than its length", func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Length", fmt.Sprint(len(page)))
 			writePage(w, page[1:])
@@ -61,7 +61,7 @@ func TestOvenAnswers(t *testing.T) {
 			w.(http.Flusher).Flush()
 			panic(http.ErrAbortHandler)
 		}, fault.Unavailable, "EOF"},
-		{"no end that can be told", raw("HTTP/1.0 200 OK\r\nContent-Type: text/html\r\n\r\n" + page), fault.Unavailable, "Content-Length"},
+		{"an unknown end", raw("HTTP/1.0 200 OK\r\nContent-Type: text/html\r\n\r\n" + page), fault.Unavailable, "Content-Length"},
 		{"no HTTP", raw("SSH-2.0-OpenSSH\r\n\r\n"), fault.Unavailable, "malformed"},
 		{"nothing and hangs up", raw(""), fault.Unavailable, "EOF"},
 	}

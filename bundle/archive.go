@@ -20,21 +20,22 @@ import (
 // leftover begins the name of a file that is being written.
 const leftover = ".put-"
 
-// An Archive keeps bundles in a directory, each as "<sha256 in hex>.html" and
-// once, however many pieces have it; or pictures, as "….png". A file that is
-// named by a digest is whole and durable, whenever the machine stops. Nothing is
-// evicted: the caller must Remove. A directory belongs to one process. Safe for concurrent use.
+// An Archive keeps bundles in a directory as "<sha256 in hex>.html", or
+// pictures as "….png". Pieces with the same bundle share one file. A file with
+// a digest as its name is whole and durable, even after a power cut. Nothing is
+// evicted: the caller must Remove. A directory belongs to one process. Safe for
+// concurrent use.
 type Archive struct {
 	dir    string
 	suffix string // of the files
-	what   string // they are, in errors
+	what   string // the kind of file, in errors
 
 	mu       sync.Mutex
 	verified map[[32]byte]bool // compared with their digest since the process started
 }
 
-// OpenBundles returns the archive of bundles in dir, which is made if it does not
-// exist, and removes what a killed process left half-written. Errors wrap
+// OpenBundles returns the archive of bundles in dir. It makes dir if necessary,
+// and removes the unfinished files of a killed process. Errors wrap
 // fault.Unavailable.
 func OpenBundles(dir string) (*Archive, error) { return openArchive(dir, pageSuffix, "bundle") }
 
@@ -64,16 +65,16 @@ func (s *Archive) path(sum [32]byte) string {
 	return filepath.Join(s.dir, hex.EncodeToString(sum[:])+s.suffix)
 }
 
-// Put stores what fetch writes and returns the Info that fetch returns, once
-// the bundle is durable. It fails with fetch's error, with fault.Corrupt if the
-// bytes are not those of the Info, or with fault.Unavailable if they cannot be
-// stored; then nothing half-written remains.
+// Put stores the bytes from fetch, and returns fetch's Info when they are
+// durable. It fails with fetch's error, with fault.Corrupt if the bytes do not
+// match the Info, or with fault.Unavailable if they cannot be stored. Then no
+// unfinished file remains.
 func (s *Archive) Put(fetch func(w io.Writer) (Info, error)) (Info, error) {
 	f, err := os.CreateTemp(s.dir, leftover)
 	if err != nil {
 		return Info{}, s.diskError(err)
 	}
-	// After a rename neither does anything.
+	// After a rename neither has an effect.
 	defer os.Remove(f.Name())
 	defer f.Close()
 	disk := &diskWriter{f: f}
@@ -104,8 +105,8 @@ func (s *Archive) PutPicture(info Info) error {
 	return err
 }
 
-// keep gives f its lasting name. Over a file of that name, too: unless this
-// process has verified it, it may be damaged, and f is not.
+// keep renames f to its digest. It replaces a file of that name, unless this
+// process has verified that one: it may be damaged, and f is not.
 func (s *Archive) keep(f *os.File, info Info) error {
 	if err := f.Chmod(0o444); err != nil {
 		return err
@@ -124,7 +125,7 @@ func (s *Archive) keep(f *os.File, info Info) error {
 		return err
 	}
 	if err := syncDir(s.dir); err != nil {
-		return err // what has the name now is whole, and verified when it is opened
+		return err // the existing file is whole, and Open verifies it
 	}
 	s.verified[info.SHA256] = true
 	return nil
@@ -140,7 +141,7 @@ func syncDir(dir string) error {
 	return d.Sync()
 }
 
-// A diskWriter remembers its own failure, to tell it from its source's.
+// A diskWriter remembers its own failure, to separate it from its source's.
 type diskWriter struct {
 	f    *os.File
 	size int64
@@ -161,10 +162,10 @@ func (s *Archive) diskError(err error) error {
 	return fmt.Errorf("store a %s: %w: %w", s.what, fault.Unavailable, err)
 }
 
-// Open returns the bundle with that digest and its size in bytes; the caller
-// closes the file. The first Open since the process started reads all of it to
-// compare: on a mismatch it fails with fault.Corrupt and removes the file, so
-// that the next Put heals. A bundle that is not there is fault.NotFound.
+// Open returns the bundle with that digest and its size in bytes. The caller
+// closes the file. The first Open since the process started compares all of it.
+// On a mismatch it fails with fault.Corrupt and removes the file, so that the
+// next Put heals. A missing bundle is fault.NotFound.
 func (s *Archive) Open(sum [32]byte) (*os.File, int64, error) {
 	f, err := os.Open(s.path(sum))
 	if errors.Is(err, fs.ErrNotExist) {
@@ -181,8 +182,8 @@ func (s *Archive) Open(sum [32]byte) (*os.File, int64, error) {
 	return f, size, nil
 }
 
-// verify returns the size of f, which it leaves at its beginning. It reads
-// without the lock: two that come first both read, rather than all waiting.
+// verify returns the size of f, and seeks to its beginning. It reads without
+// the lock: two first callers both read, and no other caller waits.
 func (s *Archive) verify(f *os.File, sum [32]byte) (int64, error) {
 	fi, err := f.Stat()
 	if err != nil {
@@ -204,7 +205,8 @@ func (s *Archive) verify(f *os.File, sum [32]byte) (int64, error) {
 		s.verified[sum] = true
 		return fi.Size(), nil
 	}
-	// A Put may have healed it since it was opened: remove only what was read.
+	// A Put may have healed it since it was opened: remove only the file that
+	// was read.
 	if now, err := os.Stat(f.Name()); err == nil && os.SameFile(fi, now) {
 		if err := os.Remove(f.Name()); err != nil {
 			return 0, fmt.Errorf("verify %s: %w: it has other content; remove it by hand: %w", f.Name(), fault.Corrupt, err)
@@ -213,8 +215,8 @@ func (s *Archive) verify(f *os.File, sum [32]byte) (int64, error) {
 	return 0, fmt.Errorf("verify %s: %w: it had other content, and was removed to be fetched again", f.Name(), fault.Corrupt)
 }
 
-// Remove forgets a bundle. Files that are open stay readable; one that is not
-// there is no error. Errors wrap fault.Unavailable.
+// Remove forgets a bundle. Open files stay readable. A missing bundle is not an
+// error. Errors wrap fault.Unavailable.
 func (s *Archive) Remove(sum [32]byte) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -225,7 +227,8 @@ func (s *Archive) Remove(sum [32]byte) error {
 	return nil
 }
 
-// List returns the digests of all bundles, sorted. Errors wrap fault.Unavailable.
+// List returns the digests of all bundles, sorted. Errors wrap
+// fault.Unavailable.
 func (s *Archive) List() ([][32]byte, error) {
 	entries, err := os.ReadDir(s.dir)
 	if err != nil {
@@ -235,7 +238,7 @@ func (s *Archive) List() ([][32]byte, error) {
 	for _, entry := range entries {
 		stem, ok := strings.CutSuffix(entry.Name(), s.suffix)
 		sum, err := hex.DecodeString(stem)
-		// The comparison refuses upper case, which path would not find again.
+		// Upper case is refused: path would not find that name again.
 		if ok && err == nil && len(sum) == 32 && hex.EncodeToString(sum) == stem {
 			sums = append(sums, [32]byte(sum))
 		}

@@ -28,7 +28,7 @@ func mustOpen(t *testing.T, dir string) *Archive {
 	return s
 }
 
-// fetching returns what a source would do for Put.
+// fetching returns a source's function for Put.
 func fetching(body string) func(io.Writer) (Info, error) {
 	return func(w io.Writer) (Info, error) {
 		to := newSink(w, piece.Name{}, 1<<30)
@@ -71,7 +71,7 @@ func TestArchive(t *testing.T) {
 	if err != nil || info.SHA256 != sha256.Sum256([]byte(page)) || info.Title != "note & pat" {
 		t.Fatalf("%+v, %v", info, err)
 	}
-	for range 2 { // once more, known and after a restart
+	for range 2 { // again, known and after a restart
 		if _, err := s.Put(fetching(page)); err != nil {
 			t.Fatal(err)
 		}
@@ -181,7 +181,7 @@ func TestArchiveCorrupted(t *testing.T) {
 		if _, err := s.Put(fetching(page)); err != nil || readBundle(t, s, info.SHA256) != page {
 			t.Errorf("%s, not healed: %v", damage, err)
 		}
-		// A Put over a damaged file that nobody has opened heals, too.
+		// A Put over a damaged file that was never opened heals, too.
 		if err := do(s.path(info.SHA256)); err != nil {
 			t.Fatal(err)
 		}
@@ -196,7 +196,8 @@ func overwrite(path, content string) error {
 	return errors.Join(os.Chmod(path, 0o644), os.WriteFile(path, []byte(content), 0o644))
 }
 
-// A reader that found damage must not remove what a Put has healed meanwhile.
+// A reader that found damage must not remove a file that a Put has healed in
+// the meantime.
 func TestArchiveHealedWhileVerifying(t *testing.T) {
 	dir := t.TempDir()
 	s := mustOpen(t, dir)
@@ -255,8 +256,8 @@ func TestArchiveConcurrently(t *testing.T) {
 	}
 }
 
-// TestArchiveKilled has a process killed in the middle of a Put. The process is
-// this test again, told so by ARCHIVE_KILLED.
+// TestArchiveKilled kills a process in the middle of a Put. The process is this
+// test, with ARCHIVE_KILLED set.
 func TestArchiveKilled(t *testing.T) {
 	if dir := os.Getenv("ARCHIVE_KILLED"); dir != "" {
 		mustOpen(t, dir).Put(func(w io.Writer) (Info, error) {

@@ -1,10 +1,10 @@
-// Package bundle fetches the bundles of pieces (one HTML file each) from an
-// oven, a directory or the binary itself, and keeps them on disk under their
-// SHA-256.
+// Package bundle fetches the bundles of pieces from an oven, a directory or the
+// binary itself. Each bundle is one HTML file. It keeps them on disk under
+// their SHA-256.
 //
-// It leaves out when to fetch: refreshing, holding, retrying and forgetting are
-// the catalog's. It never looks into a bundle, apart from its <title> and what
-// its head says of a boot splash, and does not know what becomes of one (volumes and images).
+// The catalog decides when to fetch, refresh, keep, retry and forget. This
+// package reads only the <title> of a bundle, and the boot splash in its head.
+// It does nothing with volumes and images.
 package bundle
 
 import (
@@ -17,37 +17,39 @@ import (
 	"aesthetic.computer/isofs/piece"
 )
 
-// Info says what was fetched.
+// Info describes a fetched bundle.
 type Info struct {
 	SHA256  [32]byte
 	Size    int64     // bytes
-	ModTime time.Time // whole seconds, UTC: when the bundle was made, as its source tells it
+	ModTime time.Time // whole seconds, UTC: when the bundle was made, by its source
 	Title   string    // of the HTML's <title>, or the name; at most 100 runes, one line
-	Splash  Splash    // what its head, or a file beside it, says of one
-	// PNG is the picture of Splash, from Fetch; whoever stores it lets go of it.
+	Splash  Splash    // from its head, or from a file beside it
+	// PNG is the picture of Splash, from Fetch. The code that stores it clears
+	// the field.
 	PNG string
-	// Beside is by what the source knows again what lay beside the bundle.
+	// Beside identifies the files beside the bundle, in the source's terms.
 	Beside string
-	Note   string // what was left out of Splash and why, for the log
+	Note   string // the parts left out of Splash and why, for the log
 }
 
 // A Source has bundles: an oven, or a directory.
 type Source interface {
-	// Fetch writes the bundle of name to w, at most limit bytes of it.
-	// Errors wrap fault.NotFound, Unavailable or Invalid (*TooLargeError).
-	// On error w may have been written to.
+	// Fetch writes the bundle of name to w, at most limit bytes of it. Errors
+	// wrap fault.NotFound, Unavailable or Invalid (*TooLargeError). On error w
+	// may have been written to.
 	Fetch(ctx context.Context, name piece.Name, w io.Writer, limit int64) (Info, error)
-	// Names lists the pieces that are known without asking for each; an oven has none.
+	// Names lists the pieces that the source can list without work. An oven
+	// returns none.
 	Names(ctx context.Context) ([]piece.Name, error)
-	// Changed reports cheaply whether the bundle of name may be another than
-	// the one that had info: a directory looks at the file, an oven goes by age.
-	Changed(ctx context.Context, name piece.Name, had Info, age time.Duration) bool
+	// Changed reports cheaply whether the bundle of name may differ from the
+	// one with info. A directory looks at the file. An oven uses the age.
+	Changed(ctx context.Context, name piece.Name, info Info, age time.Duration) bool
 }
 
-// A Packer is a Source that has some bundles made when they are asked for, and
-// so can have them made for another pixel density (Name.WithDensity).
+// A Packer is a Source that packs some bundles on request, and so can pack them
+// for another pixel density (Name.WithDensity).
 type Packer interface {
-	// Packs reports whether the bundle of name would be one of these.
+	// Packs reports whether the source packs the bundle of name on request.
 	Packs(name piece.Name) bool
 }
 
@@ -63,11 +65,11 @@ func (e *TooLargeError) Error() string {
 
 func (e *TooLargeError) Unwrap() error { return fault.Invalid }
 
-// A BusyError says that the oven asked to be left alone for a while (HTTP 429
-// or 503). It wraps fault.Unavailable.
+// A BusyError says that the oven wants no requests for a while (HTTP 429 or
+// 503). It wraps fault.Unavailable.
 type BusyError struct {
 	Name  piece.Name
-	After time.Duration // what its Retry-After says, at most an hour; 0 if it says nothing
+	After time.Duration // from its Retry-After, at most an hour; 0 without one
 }
 
 func (e *BusyError) Error() string {
@@ -79,16 +81,16 @@ func (e *BusyError) Error() string {
 
 func (e *BusyError) Unwrap() error { return fault.Unavailable }
 
-// A TimeoutError says that the oven took longer than it may. It wraps
+// A TimeoutError says that the oven took longer than allowed. It wraps
 // fault.Unavailable.
 type TimeoutError struct {
 	Name piece.Name
-	Err  error // what waited
+	Err  error // the operation that waited
 }
 
 func (e *TimeoutError) Error() string {
 	return fmt.Sprintf("the oven takes too long to pack %s: %v", e.Name, e.Err)
 }
 
-// Unwrap gives the kind and the cause.
+// Unwrap returns the kind and the cause.
 func (e *TimeoutError) Unwrap() []error { return []error{fault.Unavailable, e.Err} }

@@ -7,9 +7,9 @@ import (
 	"strings"
 )
 
-// readColors reads one to three colours, of the background's top, its bottom and
-// the dots, and makes those that are not given of the first: the bottom darker,
-// the dots so that they are seen.
+// readColors reads one to three colours: the background's top, its bottom, and
+// the dots. It derives missing ones from the first: a darker bottom, and dots
+// with enough contrast.
 func readColors(text string) (top, bottom, dots string, err error) {
 	var colors []color.RGBA
 	for _, word := range colorWords(text) {
@@ -76,7 +76,7 @@ func readColor(word string) (color.RGBA, error) {
 	if n, ok := colorNames[word]; ok {
 		return rgb(n), nil
 	}
-	return color.RGBA{}, fmt.Errorf("%.40q is no colour of the forms #rgb, #rrggbb, rgb(r, g, b) or a name", word)
+	return color.RGBA{}, fmt.Errorf("%.40q is not a colour of the forms #rgb, #rrggbb, rgb(r, g, b) or a name", word)
 }
 
 // rgb is the colour of 0xRRGGBB.
@@ -106,7 +106,7 @@ func readRGB(text string) (color.RGBA, bool) {
 	return color.RGBA{R: v[0], G: v[1], B: v[2]}, true
 }
 
-// mix is c with so many percent of another colour in it.
+// mix returns c with the given percentage of another colour.
 func mix(c, with color.RGBA, percent int) color.RGBA {
 	one := func(a, b uint8) uint8 { return uint8((int(a)*(100-percent) + int(b)*percent) / 100) }
 	return color.RGBA{R: one(c.R, with.R), G: one(c.G, with.G), B: one(c.B, with.B)}

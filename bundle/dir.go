@@ -19,23 +19,22 @@ import (
 
 const (
 	pageSuffix = ".html"
-	// racy is how long after a change to a file a second one may leave the
-	// same size and the same second as its time.
+	// racy is the time after a change in which a second change may keep the
+	// size and the second of the time.
 	racy = 2 * time.Second
 )
 
-// errTorn says that a file was written to while it was read.
+// errTorn says that a program wrote to a file while isofs read it.
 var errTorn = errors.New("the file changed while it was read; put files in place by renaming them")
 
-// errTooLarge says that a file is larger than it may be.
+// errTooLarge says that a file is larger than allowed.
 var errTooLarge = errors.New("it is larger than it may be")
 
-// A Dir is a Source that has the HTML files of a directory. A file is called
-// like the image of its piece, with ".html" for "-os.iso": "notepat.html",
-// "at.jeffrey.tone.html", "kidlisp.39j.html". Other files, and directories in
-// it, are ignored, but "notepat.splash.png" beside it is the picture of its
-// splash. A symbolic link must stay within the directory.
-// Safe for concurrent use.
+// A Dir is a Source with the HTML files of a directory. A file has the name of
+// its piece's image, with ".html" for "-os.iso": "notepat.html",
+// "at.jeffrey.tone.html", "kidlisp.39j.html". "notepat.splash.png" beside it is
+// the picture of its splash. Other files are ignored, and so are directories. A
+// symbolic link must stay within the directory. Safe for concurrent use.
 type Dir struct {
 	path string
 	now  func() time.Time
@@ -47,26 +46,26 @@ var (
 	_ holder = (*Dir)(nil)
 )
 
-// NewDir returns the directory at path, which is opened anew for each call, so
-// that it may be replaced as a whole. Errors wrap fault.Invalid.
+// NewDir returns the directory at path. Each call opens path again, so that the
+// whole directory may be replaced. Errors wrap fault.Invalid.
 func NewDir(path string) (*Dir, error) {
 	fi, err := os.Stat(path)
 	if err != nil {
 		return nil, fmt.Errorf("directory of pieces: %w: %w", fault.Invalid, err)
 	}
 	if !fi.IsDir() {
-		return nil, fmt.Errorf("%w directory of pieces: %s is no directory", fault.Invalid, path)
+		return nil, fmt.Errorf("%w directory of pieces: %s is not a directory", fault.Invalid, path)
 	}
 	d := &Dir{path: path, now: time.Now}
 	d.open = d.openFile
 	return d, nil
 }
 
-// Fetch reads the file of name into memory before anything is written to w, as
-// a file that changes meanwhile has to be read again.
+// Fetch reads the file of name into memory before it writes to w. A file that
+// changes in the meantime has to be read again.
 func (d *Dir) Fetch(ctx context.Context, name piece.Name, w io.Writer, limit int64) (Info, error) {
 	if name.IsZero() {
-		return Info{}, fmt.Errorf("fetch a bundle: %w: no piece is named", fault.Invalid)
+		return Info{}, fmt.Errorf("fetch a bundle: %w: the name is empty", fault.Invalid)
 	}
 	info, err := d.fetch(ctx, newSink(w, name, limit))
 	if err != nil && fault.Kind(err) == nil {
@@ -78,7 +77,7 @@ func (d *Dir) Fetch(ctx context.Context, name piece.Name, w io.Writer, limit int
 	return info, nil
 }
 
-// fetch returns errors of no kind for what the operating system says.
+// fetch returns errors of the operating system without a kind.
 func (d *Dir) fetch(ctx context.Context, to *sink) (Info, error) {
 	for try := 1; ; try++ {
 		if err := ctx.Err(); err != nil {
@@ -104,8 +103,8 @@ func (d *Dir) fetch(ctx context.Context, to *sink) (Info, error) {
 	}
 }
 
-// addPicture looks for a picture beside the bundle of info, which takes the
-// place of one that the bundle has. One that is bad harms nobody.
+// addPicture looks for a picture beside the bundle of info. It replaces one in
+// the bundle. A bad picture is only noted.
 func (d *Dir) addPicture(name piece.Name, info Info) Info {
 	if info.Beside, info.ModTime = d.beside(name, info.ModTime); info.Beside == "" {
 		return info
@@ -124,8 +123,8 @@ func (d *Dir) addPicture(name piece.Name, info Info) Info {
 	return info
 }
 
-// beside returns by what the file of a picture is known again, "" if there is
-// none, and the later of its time and t, in whole seconds.
+// beside returns the identity of the picture's file, "" without one, and the
+// later of its time and t, in whole seconds.
 func (d *Dir) beside(name piece.Name, t time.Time) (string, time.Time) {
 	fi, err := d.stat(name.Stem() + splashInDir)
 	if err != nil {
@@ -137,7 +136,8 @@ func (d *Dir) beside(name piece.Name, t time.Time) (string, time.Time) {
 	return fmt.Sprintf("%d %d", fi.Size(), fi.ModTime().UnixNano()), t
 }
 
-// read returns the whole file, which had the same size and time before and after.
+// read returns the whole file, if it had the same size and time before and
+// after.
 func (d *Dir) read(file string, limit int64) ([]byte, time.Time, error) {
 	f, err := d.open(file)
 	if err != nil {
@@ -149,7 +149,7 @@ func (d *Dir) read(file string, limit int64) ([]byte, time.Time, error) {
 		return nil, time.Time{}, err
 	}
 	if !before.Mode().IsRegular() {
-		return nil, time.Time{}, fmt.Errorf("%w: it is no regular file", fault.NotFound)
+		return nil, time.Time{}, fmt.Errorf("%w: it is not a regular file", fault.NotFound)
 	}
 	if before.Size() > limit {
 		return nil, time.Time{}, errTooLarge
@@ -169,7 +169,7 @@ func (d *Dir) read(file string, limit int64) ([]byte, time.Time, error) {
 	return data.Bytes(), before.ModTime(), nil
 }
 
-// openFile opens a file, which may be anything but outside of d.
+// openFile opens a file of any kind within d.
 func (d *Dir) openFile(file string) (fs.File, error) {
 	root, err := os.OpenRoot(d.path)
 	if err != nil {
@@ -188,7 +188,7 @@ func sameFile(a, b fs.FileInfo) bool {
 	return a.Size() == b.Size() && a.ModTime().Equal(b.ModTime())
 }
 
-// Names lists the regular files, and links to such, that are called like a piece.
+// Names lists the regular files with a piece's name, and links to such files.
 func (d *Dir) Names(ctx context.Context) ([]piece.Name, error) {
 	names, err := d.list(ctx)
 	if err != nil {
@@ -229,31 +229,31 @@ func (d *Dir) list(ctx context.Context) ([]piece.Name, error) {
 	return names, nil
 }
 
-// Changed compares size and time of the file, and of the picture beside it, with
-// had. A file that cannot be
-// looked at may have changed; and so may one that had only just been written
-// when it was read, since a time in whole seconds does not show what followed.
-func (d *Dir) Changed(_ context.Context, name piece.Name, had Info, age time.Duration) bool {
+// Changed compares size and time of the file, and of the picture beside it,
+// with info. A file that cannot be examined may have changed. So may a file
+// that was written just before it was read, since a time in whole seconds does
+// not show a later write.
+func (d *Dir) Changed(_ context.Context, name piece.Name, info Info, age time.Duration) bool {
 	fi, err := d.stat(name.Stem() + pageSuffix)
 	if err != nil {
 		return true
 	}
 	beside, modTime := d.beside(name, fi.ModTime().UTC().Truncate(time.Second))
-	if fi.Size() != had.Size || !modTime.Equal(had.ModTime) || beside != had.Beside {
+	if fi.Size() != info.Size || !modTime.Equal(info.ModTime) || beside != info.Beside {
 		return true
 	}
-	settled := d.now().Add(-age).Sub(had.ModTime) // when it was read
+	settled := d.now().Add(-age).Sub(info.ModTime) // when it was read
 	return settled >= 0 && settled < racy
 }
 
-// holds reports whether there is anything called like name's file.
+// holds reports whether there is anything under the name of name's file.
 func (d *Dir) holds(name piece.Name) bool {
 	_, err := d.stat(name.Stem() + pageSuffix)
 	return !errors.Is(err, fs.ErrNotExist)
 }
 
-// stat returns fs.ErrNotExist for a file that is missing, not for a directory
-// that is: that one is expected back, and Fetch fails meanwhile.
+// stat returns fs.ErrNotExist for a missing file, not for a missing directory:
+// that one should come back, and Fetch fails until then.
 func (d *Dir) stat(file string) (fs.FileInfo, error) {
 	root, err := os.OpenRoot(d.path)
 	if err != nil {

@@ -61,7 +61,8 @@ func TestDirFetch(t *testing.T) {
 	}
 }
 
-// A directory as a person, or an attacker who may write to it, could leave it.
+// Files that a person could leave in the directory, or an attacker that may
+// write to it.
 func TestDirStrangeFiles(t *testing.T) {
 	d := dir(t, map[string]string{
 		"good.html": page, "empty.html": "", "README.md": "", "a b.html": page, ".html": page, "..html": page,
@@ -111,7 +112,7 @@ func TestDirStrangeFiles(t *testing.T) {
 	}
 }
 
-func TestDirGone(t *testing.T) {
+func TestDirMissing(t *testing.T) {
 	d := dir(t, map[string]string{"notepat.html": page})
 	notepat := mustName(t, "notepat")
 	if err := os.RemoveAll(d.path); err != nil {
@@ -133,7 +134,7 @@ func TestDirGone(t *testing.T) {
 	}
 }
 
-// A live file is written to by meddle while it is read.
+// A liveFile calls meddle while it is read, which writes to it.
 type liveFile struct {
 	*os.File
 	meddle func()
@@ -175,7 +176,7 @@ func TestDirTorn(t *testing.T) {
 	}
 }
 
-// A file that a writer never leaves alone is refused, or had whole.
+// A file under constant writing is refused, or read whole.
 func TestDirUnderWriter(t *testing.T) {
 	a, b := strings.Repeat("a", 1<<20), strings.Repeat("b", 1<<20+1)
 	d := dir(t, map[string]string{"live.html": a})
@@ -189,7 +190,7 @@ func TestDirUnderWriter(t *testing.T) {
 				if err != nil {
 					return
 				}
-				// In one write each, so that only a read between them is torn.
+				// One write each, so that only a read between them is torn.
 				f.WriteAt([]byte(content), 0)
 				f.Truncate(int64(len(content)))
 				f.Close()
@@ -214,7 +215,7 @@ func TestDirUnderWriter(t *testing.T) {
 func TestDirChanged(t *testing.T) {
 	d := dir(t, map[string]string{"live.html": page})
 	path, live := filepath.Join(d.path, "live.html"), mustName(t, "live")
-	had, err := d.Fetch(t.Context(), live, io.Discard, 1000)
+	info, err := d.Fetch(t.Context(), live, io.Discard, 1000)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -236,7 +237,7 @@ func TestDirChanged(t *testing.T) {
 		if err := tt.do(); err != nil {
 			t.Fatal(err)
 		}
-		if got := d.Changed(t.Context(), live, had, tt.age); got != tt.want {
+		if got := d.Changed(t.Context(), live, info, tt.age); got != tt.want {
 			t.Errorf("%s: changed %v, want %v", tt.when, got, tt.want)
 		}
 	}

@@ -17,9 +17,9 @@ import (
 //go:embed pieces/*.html
 var pieces embed.FS
 
-// embeddedTime is the ModTime of every embedded bundle, as go:embed keeps none
-// and the same binary must tell the same time everywhere. It marks no event:
-// bump it by hand with a change to a piece, for people who look at dates.
+// embeddedTime is the ModTime of every embedded bundle. go:embed keeps no
+// times, and the same binary must give the same time everywhere. The date has
+// no meaning: change it by hand with a piece, for people who look at dates.
 const embeddedTime = 1767225600 // 2026-01-01 00:00:00 UTC, seconds since 1970
 
 type embedded struct{}
@@ -29,15 +29,15 @@ var (
 	_ holder = embedded{}
 )
 
-// Embedded returns the pieces that are part of the binary. They need no
-// network, neither to be fetched nor to run. Their ModTime is a constant.
+// Embedded returns the pieces in the binary. Neither fetching nor running them
+// needs a network. Their ModTime is a constant.
 func Embedded() Source { return embedded{} }
 
 func (embedded) path(name piece.Name) string { return "pieces/" + name.Stem() + pageSuffix }
 
 func (e embedded) Fetch(ctx context.Context, name piece.Name, w io.Writer, limit int64) (Info, error) {
 	if name.IsZero() {
-		return Info{}, fmt.Errorf("fetch a bundle: %w: no piece is named", fault.Invalid)
+		return Info{}, fmt.Errorf("fetch a bundle: %w: the name is empty", fault.Invalid)
 	}
 	data, err := pieces.ReadFile(e.path(name))
 	if err != nil {
@@ -73,10 +73,10 @@ func (embedded) Names(context.Context) ([]piece.Name, error) {
 	return names, nil
 }
 
-// Changed compares the content: another binary may have made had.
-func (e embedded) Changed(_ context.Context, name piece.Name, had Info, _ time.Duration) bool {
+// Changed compares the content: info may come from another binary.
+func (e embedded) Changed(_ context.Context, name piece.Name, info Info, _ time.Duration) bool {
 	data, err := pieces.ReadFile(e.path(name))
-	return err != nil || sha256.Sum256(data) != had.SHA256
+	return err != nil || sha256.Sum256(data) != info.SHA256
 }
 
 func (e embedded) holds(name piece.Name) bool {

@@ -17,7 +17,7 @@ func TestEmbedded(t *testing.T) {
 	if err != nil || len(names) < 4 {
 		t.Fatalf("names %v, %v", names, err)
 	}
-	// What would make a piece reach out to the network, or need its directory.
+	// Text that would make a piece use the network, or need its directory.
 	reaches := regexp.MustCompile(`(?i)(https?:)?//[a-z0-9-]+\.[a-z]|<link rel="icon" href="[^d]|<link rel="[^i]|\bsrc\s*=|\bimport\b|@import|fetch\(|XMLHttpRequest|WebSocket|url\(`)
 	for _, name := range names {
 		var body bytes.Buffer

@@ -16,14 +16,14 @@ import (
 	"aesthetic.computer/isofs/piece"
 )
 
-// maxRedirects is how often an oven may send us on.
+// maxRedirects is how many redirects of an oven are followed.
 const maxRedirects = 3
 
 // OvenOptions tune an Oven. Zero fields mean the default.
 type OvenOptions struct {
-	Density       int              // of the pixels in the packed piece; 8
+	Density       int              // pixel density of the packed piece; 8
 	Refresh       time.Duration    // age from which a bundle counts as changed; 1 h
-	Timeout       time.Duration    // for a whole fetch, without waiting for others; 60 s
+	Timeout       time.Duration    // for a whole fetch, without the wait for other fetches; 60 s
 	HeaderTimeout time.Duration    // until the answer begins, which is after packing; 45 s
 	Concurrency   int              // fetches at once; 4
 	Now           func() time.Time // time.Now
@@ -54,9 +54,9 @@ func setDefault[T int | time.Duration](v *T, d T) {
 	}
 }
 
-// An Oven is a Source that has pieces packed by an oven's /pack-html, over
-// HTTP. It never retries and keeps nothing: both are the catalog's.
-// Safe for concurrent use.
+// An Oven is a Source that packs pieces by an oven's /pack-html, over HTTP. It
+// does not retry and stores nothing, as the catalog does both. Safe for
+// concurrent use.
 type Oven struct {
 	pack    string // the URL of /pack-html
 	options OvenOptions
@@ -69,8 +69,9 @@ var (
 	_ Packer = (*Oven)(nil)
 )
 
-// NewOven returns the oven at baseURL, such as "https://oven.aesthetic.computer".
-// It does not contact it. Errors wrap fault.Invalid.
+// NewOven returns the oven at baseURL, such as
+// "https://oven.aesthetic.computer". It does not contact it. Errors wrap
+// fault.Invalid.
 func NewOven(baseURL string, o OvenOptions) (*Oven, error) {
 	u, err := url.Parse(baseURL)
 	if err != nil {
@@ -89,7 +90,7 @@ func NewOven(baseURL string, o OvenOptions) (*Oven, error) {
 	transport := http.DefaultTransport.(*http.Transport).Clone()
 	transport.ResponseHeaderTimeout = o.HeaderTimeout
 	transport.MaxIdleConnsPerHost = o.Concurrency
-	// A body that was compressed on the way has no length to be checked against.
+	// A body that a proxy compressed has no length to check against.
 	transport.DisableCompression = true
 	return &Oven{
 		pack:    strings.TrimSuffix(u.String(), "/") + "/pack-html",
@@ -99,8 +100,8 @@ func NewOven(baseURL string, o OvenOptions) (*Oven, error) {
 	}, nil
 }
 
-// sameHost lets an oven move a path, but not send us elsewhere: neither to a
-// service inside our network nor from HTTPS to HTTP.
+// sameHost lets an oven move a path. It refuses other targets, such as a
+// service inside our network, and a change from HTTPS to HTTP.
 func sameHost(req *http.Request, via []*http.Request) error {
 	first := via[0].URL
 	if req.URL.Scheme != first.Scheme || req.URL.Host != first.Host {
@@ -112,10 +113,11 @@ func sameHost(req *http.Request, via []*http.Request) error {
 	return nil
 }
 
-// Fetch has name packed. Beside the errors of every Source there is *BusyError.
+// Fetch lets the oven pack name. Besides the errors of every Source it returns
+// *BusyError.
 func (v *Oven) Fetch(ctx context.Context, name piece.Name, w io.Writer, limit int64) (Info, error) {
 	if name.IsZero() {
-		return Info{}, fmt.Errorf("fetch a bundle: %w: no piece is named", fault.Invalid)
+		return Info{}, fmt.Errorf("fetch a bundle: %w: the name is empty", fault.Invalid)
 	}
 	select {
 	case v.slots <- struct{}{}:
@@ -133,7 +135,8 @@ func (v *Oven) Fetch(ctx context.Context, name piece.Name, w io.Writer, limit in
 	defer cancel()
 	info, err := v.fetch(ctx, newSink(w, name, limit))
 	if err != nil && fault.Kind(err) == nil {
-		// Nobody below classified it: the connection, the time-out or w.
+		// The code below gave it no kind: an error of the connection, the
+		// time-out or w.
 		if cause := context.Cause(ctx); cause != nil && !errors.Is(err, cause) {
 			err = fmt.Errorf("%w (%w)", cause, err)
 		}
@@ -145,8 +148,8 @@ func (v *Oven) Fetch(ctx context.Context, name piece.Name, w io.Writer, limit in
 	return info, nil
 }
 
-// unreachable gives what went wrong on the way its kind, and tells an oven that
-// takes too long from one that cannot be had.
+// unreachable gives a transport error its kind: *TimeoutError for an oven that
+// takes too long, otherwise fault.Unavailable.
 func unreachable(ctx context.Context, name piece.Name, err error) error {
 	if timeout, ok := errors.AsType[net.Error](err); ok && timeout.Timeout() || errors.Is(ctx.Err(), context.DeadlineExceeded) {
 		return &TimeoutError{name, err}
@@ -154,7 +157,7 @@ func unreachable(ctx context.Context, name piece.Name, err error) error {
 	return fmt.Errorf("%w: %w", fault.Unavailable, err)
 }
 
-// fetch returns errors of no kind for what goes wrong on the way.
+// fetch returns transport errors without a kind.
 func (v *Oven) fetch(ctx context.Context, to *sink) (Info, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, v.url(to.name), nil)
 	if err != nil {
@@ -186,7 +189,7 @@ func (v *Oven) fetch(ctx context.Context, to *sink) (Info, error) {
 	return to.info(madeAt(resp.Header, v.options.Now())), nil
 }
 
-// url asks for the plain bundle: a compressed one is a program that unpacks
+// url requests the plain bundle. A compressed one is a program that unpacks
 // itself at each start, and hides its title.
 func (v *Oven) url(name piece.Name) string {
 	key, value := name.Query()
@@ -201,11 +204,11 @@ func (v *Oven) url(name piece.Name) string {
 // Packs implements Packer.
 func (v *Oven) Packs(piece.Name) bool { return true }
 
-// Names returns nil: an oven packs what it is asked for and has no list.
+// Names returns nil: an oven packs on request and has no list.
 func (v *Oven) Names(context.Context) ([]piece.Name, error) { return nil, nil }
 
-// Changed goes by age alone. An oven stamps each bundle with the time, so that
-// the only way to ask is to fetch.
+// Changed looks only at the age. An oven stamps each bundle with the time, so
+// only a fetch could show a change.
 func (v *Oven) Changed(_ context.Context, _ piece.Name, _ Info, age time.Duration) bool {
 	return age > v.options.Refresh
 }

@@ -20,7 +20,7 @@ import (
 
 const page = "<!doctype html><title>note &amp; pat</title><p>hello"
 
-// noon is the time at which all ovens here are asked.
+// noon is the clock of all ovens here.
 func noon() time.Time { return time.Date(2026, 3, 1, 12, 0, 0, 999, time.UTC) }
 
 func mustName(t *testing.T, s string) piece.Name {
@@ -74,7 +74,7 @@ func TestOvenFetch(t *testing.T) {
 			t.Errorf("%s: %+v, %q; want %+v", tt.name, info, body.String(), want)
 		}
 		if got != "GET /api/pack-html?"+tt.query {
-			t.Errorf("%s was asked for with %s", tt.name, got)
+			t.Errorf("the request for %s was %s", tt.name, got)
 		}
 	}
 }
@@ -135,7 +135,7 @@ func TestOvenAnnouncedTooLarge(t *testing.T) {
 	}
 }
 
-// An oven that never ends: the time-out, or whoever waits, must end it.
+// An oven that never ends: the time-out or a leaving caller must end the fetch.
 func TestOvenHangs(t *testing.T) {
 	silent := func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }
 	dripping := func(w http.ResponseWriter, r *http.Request) {
@@ -176,7 +176,7 @@ func TestOvenHangs(t *testing.T) {
 			t.Errorf("cancelled: %v", err)
 		}
 		if _, ok := errors.AsType[*TimeoutError](err); ok {
-			t.Errorf("who leaves is told that the oven is slow: %v", err)
+			t.Errorf("a caller that leaves gets the error that the oven is slow: %v", err)
 		}
 	}
 }

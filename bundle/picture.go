@@ -9,8 +9,8 @@ import (
 	"image/png"
 )
 
-// What a picture may be: it lies in a slot of some MiB, and is unpacked into the
-// memory of whoever looks at it, here and in the machine that it is shown by.
+// Limits of a picture. It shares a slot of some MiB, and the server and the
+// booting machine unpack it into memory.
 const (
 	maxPicture     = 256 << 10 // bytes of the file
 	maxPictureSide = 1920
@@ -27,9 +27,9 @@ type picture struct {
 	sum  [32]byte
 }
 
-// readPicture checks that data is a PNG of a bearable size that unpacks, and
-// leaves out of it all but its pixels. The bytes that stay are those that were
-// there, so that they are the same whoever does it, with whatever compressor.
+// readPicture checks that data is a PNG within the limits that unpacks, and
+// keeps only what its pixels need. It copies the compressed bytes, so that
+// every version of isofs gives the same picture.
 func readPicture(data []byte) (picture, error) {
 	if len(data) > maxPicture {
 		return picture{}, errPictureSize
@@ -53,13 +53,13 @@ func readPicture(data []byte) (picture, error) {
 	return picture{data, sha256.Sum256(data)}, nil
 }
 
-// barePNG returns the chunks of a PNG that its pixels need. Texts, profiles and
-// times are nothing for a machine that is just starting, and its libpng need not
-// meet them.
+// barePNG returns the chunks of a PNG that its pixels need. A machine that is
+// just starting has no use for texts, profiles and times, and its libpng need
+// not parse them.
 func barePNG(data []byte) ([]byte, error) {
 	rest, ok := bytes.CutPrefix(data, []byte(pngSignature))
 	if !ok {
-		return nil, errors.New("it is no PNG")
+		return nil, errors.New("it is not a PNG")
 	}
 	bare := []byte(pngSignature)
 	for len(rest) >= 12 {

@@ -9,8 +9,8 @@ import (
 	"aesthetic.computer/isofs/piece"
 )
 
-// A sink passes a bundle on to w and notes on the way what its Info needs.
-// Not safe for concurrent use.
+// A sink copies a bundle to w, and collects the data of its Info. Not safe for
+// concurrent use.
 type sink struct {
 	w     io.Writer
 	name  piece.Name

@@ -15,16 +15,16 @@ import (
 // A holder is a Source that can tell cheaply whether it has a piece.
 type holder interface{ holds(piece.Name) bool }
 
-// chain is what Sources returns.
+// chain is the Source of Sources.
 type chain []Source
 
 // Sources tries several sources in order, such as a directory before an oven.
-// The first that has the piece answers. Only NotFound goes on to the next: a
-// source that fails must not let another one's piece of that name slip in.
+// The first with the piece answers. Only NotFound leads to the next: when a
+// source fails, another one's piece of that name must not take its place.
 //
-// Changed is asked of the source that would answer now. An oven cannot tell
-// that without packing, so whatever stands behind one is looked at again at
-// the oven's pace; and so is a piece that left the directory before it.
+// Changed asks the source that would answer now. An oven cannot tell without
+// packing. So the sources behind one are checked again at the oven's pace, and
+// so is a piece that left the directory before it.
 func Sources(sources ...Source) Source { return chain(slices.Clone(sources)) }
 
 func (c chain) Fetch(ctx context.Context, name piece.Name, w io.Writer, limit int64) (Info, error) {
@@ -35,14 +35,14 @@ func (c chain) Fetch(ctx context.Context, name piece.Name, w io.Writer, limit in
 			return info, err
 		}
 		if began.wrote {
-			// The next one's bytes would be appended to what is already there.
+			// The next one's bytes would be appended to those already written.
 			return Info{}, fmt.Errorf("a source gave up half way: %w: %v", fault.Unavailable, err)
 		}
 	}
-	return Info{}, fmt.Errorf("there is no piece named %s: %w in any of the places that are looked in", name, fault.NotFound)
+	return Info{}, fmt.Errorf("there is no piece named %s: %w in all sources", name, fault.NotFound)
 }
 
-// A witness knows whether anything was written.
+// A witness reports whether anything was written.
 type witness struct {
 	w     io.Writer
 	wrote bool
@@ -67,7 +67,7 @@ func (c chain) Names(ctx context.Context) ([]piece.Name, error) {
 	return slices.Compact(all), nil
 }
 
-// Packs is asked of the source that would answer now.
+// Packs asks the source that would answer now.
 func (c chain) Packs(name piece.Name) bool {
 	for _, s := range c {
 		if h, ok := s.(holder); ok && !h.holds(name) {
@@ -79,12 +79,12 @@ func (c chain) Packs(name piece.Name) bool {
 	return false
 }
 
-func (c chain) Changed(ctx context.Context, name piece.Name, had Info, age time.Duration) bool {
+func (c chain) Changed(ctx context.Context, name piece.Name, info Info, age time.Duration) bool {
 	for _, s := range c {
 		if h, ok := s.(holder); ok && !h.holds(name) {
 			continue
 		}
-		return s.Changed(ctx, name, had, age)
+		return s.Changed(ctx, name, info, age)
 	}
-	return true // nobody has it any more
+	return true // no source has it any more
 }

@@ -16,7 +16,8 @@ import (
 	"aesthetic.computer/isofs/piece"
 )
 
-// A fake source says one thing; it cannot tell what it holds, like an oven.
+// A fake source always gives the same answer. Like an oven, it cannot tell
+// which pieces it has.
 type fake struct {
 	body  string
 	err   error
@@ -36,7 +37,7 @@ func (f *fake) Changed(_ context.Context, _ piece.Name, _ Info, age time.Duratio
 }
 
 func TestSourcesInOrder(t *testing.T) {
-	gone := func() *fake { return &fake{err: fmt.Errorf("no: %w", fault.NotFound)} }
+	empty := func() *fake { return &fake{err: fmt.Errorf("no: %w", fault.NotFound)} }
 	ill := func() *fake { return &fake{err: fmt.Errorf("ill: %w", fault.Unavailable)} }
 	tests := []struct {
 		says    string
@@ -46,9 +47,9 @@ func TestSourcesInOrder(t *testing.T) {
 		asked   int
 	}{
 		{"the first that has it", []*fake{{body: "a"}, {body: "b"}}, "a", nil, 1},
-		{"the second, as the first has it not", []*fake{gone(), {body: "b"}, {body: "c"}}, "b", nil, 2},
-		{"a failure stops", []*fake{gone(), ill(), {body: "c"}}, "", fault.Unavailable, 2},
-		{"none has it", []*fake{gone(), gone()}, "", fault.NotFound, 2},
+		{"the second, as the first lacks it", []*fake{empty(), {body: "b"}, {body: "c"}}, "b", nil, 2},
+		{"a failure stops", []*fake{empty(), ill(), {body: "c"}}, "", fault.Unavailable, 2},
+		{"none has it", []*fake{empty(), empty()}, "", fault.NotFound, 2},
 		{"there are none", nil, "", fault.NotFound, 0},
 		{"not found, after all", []*fake{{body: "a", err: fault.NotFound}, {body: "b"}}, "a", fault.Unavailable, 1},
 	}
@@ -73,17 +74,17 @@ func TestSourcesChanged(t *testing.T) {
 	d := dir(t, map[string]string{"mine.html": page})
 	mine, theirs, notepat := mustName(t, "mine"), mustName(t, "theirs"), mustName(t, "notepat")
 	s := Sources(d, Embedded(), &fake{body: "packed"})
-	had := map[piece.Name]Info{}
+	fetched := map[piece.Name]Info{}
 	for _, n := range []piece.Name{mine, theirs, notepat} {
 		info, err := s.Fetch(t.Context(), n, io.Discard, 1<<20)
 		if err != nil {
 			t.Fatal(err)
 		}
-		had[n] = info
+		fetched[n] = info
 	}
 	check := func(when string, n piece.Name, age time.Duration, want bool) {
 		t.Helper()
-		if got := s.Changed(t.Context(), n, had[n], age); got != want {
+		if got := s.Changed(t.Context(), n, fetched[n], age); got != want {
 			t.Errorf("%s: %s changed %v, want %v", when, n, got, want)
 		}
 	}
@@ -98,7 +99,7 @@ func TestSourcesChanged(t *testing.T) {
 	}
 	check("the file went away", mine, 2*time.Hour, true)
 	s = Sources(d)
-	check("nobody has it", mine, time.Minute, true)
+	check("no source has it", mine, time.Minute, true)
 }
 
 func TestSourcesNames(t *testing.T) {
@@ -116,8 +117,8 @@ func TestSourcesNames(t *testing.T) {
 	}
 }
 
-// Whether a piece's bundle depends on the density is known by the source that
-// would answer.
+// The source that would answer decides whether a piece's bundle depends on the
+// density.
 func TestWhatIsPacked(t *testing.T) {
 	dir := t.TempDir()
 	if err := os.WriteFile(filepath.Join(dir, "here.html"), []byte("x"), 0o644); err != nil {
@@ -141,7 +142,7 @@ func TestWhatIsPacked(t *testing.T) {
 		{"elsewhere", []Source{folder, Embedded(), oven}, true},
 		{"elsewhere", []Source{folder, Embedded()}, false},
 		{"here", []Source{oven, folder}, true},
-		{"here", []Source{&fake{}, oven}, false}, // who cannot tell does not pack
+		{"here", []Source{&fake{}, oven}, false}, // a source that cannot tell does not pack
 	} {
 		p, ok := Sources(tt.sources...).(Packer)
 		if name := mustName(t, tt.piece); !ok || p.Packs(name) != tt.want || p.Packs(name.WithDensity(4)) != tt.want {

@@ -8,7 +8,7 @@ import (
 	"strings"
 )
 
-// What names a splash in the head of a bundle.
+// The names of a splash in the head of a bundle.
 const (
 	themeColor  = "theme-color"
 	splashMeta  = "isofs-splash"
@@ -17,34 +17,35 @@ const (
 	splashInDir = ".splash.png" // in place of ".html", in a directory
 )
 
-// splashRegion is how much of a bundle is kept to be looked at: a picture's tag
-// begins in the first titleRegion bytes of it, and ends in these.
+// splashRegion is the length of a bundle's beginning that is searched. A
+// picture's tag begins in the first titleRegion bytes, and ends within this
+// region.
 const splashRegion = titleRegion + maxPicture*4/3 + 4<<10
 
-// A Splash is what a booted machine shows until the piece is on the screen. The
-// zero Splash is none: the base shows its own.
+// A Splash is what a booted machine shows until the piece is on the screen.
+// With the zero Splash, the base shows its own.
 type Splash struct {
-	// The colours of the background's top and bottom and of what moves on it,
-	// "#rrggbb". There are all three or none.
+	// The colours of the background's top and bottom and of the moving dots,
+	// "#rrggbb". Either all three are set or none.
 	Top, Bottom, Dots string
-	// Picture is the SHA-256 of a PNG file and PictureSize its length in bytes, 0
-	// if there is none.
+	// Picture is the SHA-256 of a PNG file and PictureSize its length in bytes,
+	// or 0 without one.
 	Picture     [32]byte
 	PictureSize int64
 }
 
-// A finding is what a bundle, and the file beside it, say of a splash.
+// A finding is the splash in a bundle and in the file beside it.
 type finding struct {
 	splash Splash
 	png    string
-	notes  []string // what was left out, and why
+	notes  []string // the parts left out, and why
 }
 
 func (f *finding) note(what string, err error) {
 	f.notes = append(f.notes, fmt.Sprintf("%s left out: %v", what, err))
 }
 
-// colors takes the colours in text, unless there are some.
+// colors sets the colours in text, unless they are set already.
 func (f *finding) colors(what, text string) {
 	if text == "" || f.splash.Top != "" {
 		return
@@ -57,7 +58,7 @@ func (f *finding) colors(what, text string) {
 	f.splash.Top, f.splash.Bottom, f.splash.Dots = top, bottom, dots
 }
 
-// picture takes a picture in place of the one before.
+// picture replaces the picture.
 func (f *finding) picture(what string, data []byte) {
 	p, err := readPicture(data)
 	if err != nil {
@@ -67,8 +68,8 @@ func (f *finding) picture(what string, data []byte) {
 	f.png, f.splash.Picture, f.splash.PictureSize = string(p.data), p.sum, int64(len(p.data))
 }
 
-// findSplash looks for a splash in the head of a bundle. What is wrong with one
-// is noted and harms nobody.
+// findSplash looks for a splash in the head of a bundle. A bad part is left out
+// and noted.
 func findSplash(head []byte) (f finding) {
 	var theme, colors, picture string // the first of each
 	whole := tags(head, titleRegion, func(name string, attribute map[string]string) {
@@ -103,8 +104,8 @@ func findSplash(head []byte) (f finding) {
 
 func is(value, name string) bool { return strings.EqualFold(strings.TrimSpace(value), name) }
 
-// dataURL returns the bytes of the data: URL of a PNG, which may be a little
-// more than a picture may have.
+// dataURL returns the bytes of the data: URL of a PNG. They may be slightly
+// more than a picture's limit.
 func dataURL(url string) ([]byte, error) {
 	if len(url) < len(pngData) || !strings.EqualFold(url[:len(pngData)], pngData) {
 		return nil, errors.New("it is no " + pngData + "…")
@@ -113,14 +114,14 @@ func dataURL(url string) ([]byte, error) {
 	if len(url) > maxPicture*4/3+2 {
 		return nil, errPictureSize
 	}
-	data, err := base64.RawStdEncoding.DecodeString(url) // which steps over line breaks
+	data, err := base64.RawStdEncoding.DecodeString(url) // which skips line breaks
 	if err != nil {
 		return nil, err
 	}
 	return bytes.Clone(data), nil
 }
 
-// take notes what was found.
+// take copies the finding into the Info.
 func (i *Info) take(f finding) {
 	i.Splash, i.PNG, i.Note = f.splash, f.png, strings.Join(f.notes, "; ")
 }

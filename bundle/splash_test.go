@@ -41,14 +41,14 @@ func noisy(t testing.TB, width, height int) []byte {
 	return out.Bytes()
 }
 
-// chunk is one of a PNG.
+// chunk is a chunk of a PNG.
 func chunk(kind, data string) string {
 	out := binary.BigEndian.AppendUint32(nil, uint32(len(data)))
 	out = append(out, kind+data...)
 	return string(binary.BigEndian.AppendUint32(out, crc32.ChecksumIEEE(out[4:])))
 }
 
-// claiming is a PNG that says it is of that size, and ends there.
+// claiming is a PNG whose header has that size, without pixels.
 func claiming(width, height uint32) string {
 	header := binary.BigEndian.AppendUint32(binary.BigEndian.AppendUint32(nil, width), height)
 	return pngSignature + chunk("IHDR", string(header)+"\x08\x06\x00\x00\x00") + chunk("IDAT", "x") + chunk("IEND", "")
@@ -99,7 +99,7 @@ func TestSplashColors(t *testing.T) {
 
 func TestSplashPicture(t *testing.T) {
 	small, upright := drawn(t, 30, 20), drawn(t, 1080, 1920)
-	large := noisy(t, 250, 250) // 250 KB, of which the tag ends far behind where it begins
+	large := noisy(t, 250, 250) // 250 KB; its tag ends far behind its beginning
 	if len(large) < 240<<10 || len(large) > maxPicture {
 		t.Fatalf("the test's picture has %d bytes", len(large))
 	}
@@ -126,7 +126,7 @@ func TestSplashPicture(t *testing.T) {
 		"far too many bytes":   {linked(noisy(t, 300, 300)), nil, "does not end"},
 		"cut off":              {linked(small[:len(small)-1]), nil, "cut off"},
 		"a bit changed":        {linked(bytes.Replace(small, []byte("IDAT"), []byte("IDAU"), 1)), nil, "left out"},
-		"no PNG":               {linked([]byte("GIF89a")), nil, "no PNG"},
+		"no PNG":               {linked([]byte("GIF89a")), nil, "not a PNG"},
 		"no base64":            {`<link rel=isofs-splash href="data:image/png;base64,$(reboot)">`, nil, "left out"},
 		"an address":           {`<link rel=isofs-splash href="https://example.com/x.png">`, nil, "data:image/png"},
 		"another kind":         {`<link rel=isofs-splash href="data:image/svg+xml;base64,AAAA">`, nil, "data:image/png"},
@@ -149,8 +149,8 @@ func TestSplashPicture(t *testing.T) {
 	}
 }
 
-// A picture in a directory lies beside the bundle, and a change of it is one of
-// the piece.
+// A picture in a directory is beside the bundle. A change of the picture is a
+// change of the piece.
 func TestDirSplash(t *testing.T) {
 	one, two := drawn(t, 40, 30), drawn(t, 50, 30)
 	d := dir(t, map[string]string{"notepat.html": linked(two) + page})
@@ -167,16 +167,16 @@ func TestDirSplash(t *testing.T) {
 		}
 		return info
 	}
-	step := func(what string, had Info, change func() error, want []byte, note string) Info {
+	step := func(what string, before Info, change func() error, want []byte, note string) Info {
 		t.Helper()
 		if err := change(); err != nil {
 			t.Fatal(err)
 		}
-		if !d.Changed(t.Context(), name, had, 0) {
-			t.Errorf("%s: nobody notices", what)
+		if !d.Changed(t.Context(), name, before, 0) {
+			t.Errorf("%s: it counts as unchanged", what)
 		}
 		info := fetch()
-		if info.PNG != string(want) || !strings.Contains(info.Note, note) || info.SHA256 != had.SHA256 {
+		if info.PNG != string(want) || !strings.Contains(info.Note, note) || info.SHA256 != before.SHA256 {
 			t.Errorf("%s: a picture of %d bytes, want %d, note %q", what, len(info.PNG), len(want), info.Note)
 		}
 		return info
@@ -194,7 +194,7 @@ func TestDirSplash(t *testing.T) {
 	if !info.ModTime.Equal(later.Truncate(time.Second)) {
 		t.Errorf("time %v, want that of the picture, %v", info.ModTime, later)
 	}
-	info = step("no picture", info, write([]byte("no PNG")), two, "notepat.splash.png left out: it is no PNG")
+	info = step("no picture", info, write([]byte("no PNG")), two, "notepat.splash.png left out: it is not a PNG")
 	info = step("too large", info, write(noisy(t, 300, 300)), two, "larger than it may be")
 	info = step("another", info, write(drawn(t, 41, 30)), drawn(t, 41, 30), "")
 	step("gone", info, func() error { return os.Remove(path) }, two, "")
@@ -235,7 +235,7 @@ func FuzzSplash(f *testing.F) {
 	})
 }
 
-// The example in the documentation does what it says.
+// The example in the documentation works.
 func TestSplashInTheDocs(t *testing.T) {
 	docs, err := os.ReadFile("../docs/bases.md")
 	if err != nil {

@@ -9,11 +9,11 @@ import (
 // maxAttributes is how many attributes of a tag are read.
 const maxAttributes = 16
 
-// tags calls found with each <meta> and <link> of head that begins before limit
-// and is whole, up to the body. The names of attributes are in lower case, their
-// values without quotes and references; of two of a name the first counts. It
-// steps over what title steps over, and over the title. It is false if one does
-// not end in head.
+// tags calls found with each whole <meta> and <link> of head that begins before
+// limit, up to the body. The names of attributes are in lower case, their
+// values without quotes and references. The first of several attributes with
+// one name counts. tags skips the title, and all that title skips. It is false
+// if a tag does not end in head.
 func tags(head []byte, limit int, found func(name string, attributes map[string]string)) (whole bool) {
 	low := asciiLower(head)
 	for at := nextTag(low, 0); at >= 0 && at < limit; {
@@ -37,8 +37,8 @@ func tags(head []byte, limit int, found func(name string, attributes map[string]
 	return true
 }
 
-// readAttributes reads the attributes of a tag up to its ">", and returns what
-// lies behind that. It is negative if the tag does not end.
+// readAttributes reads the attributes of a tag up to its ">", and returns the
+// offset behind that. It is negative if the tag does not end.
 func readAttributes(b []byte) (attributes map[string]string, end int) {
 	attributes = map[string]string{}
 	at := 0
@@ -65,7 +65,7 @@ func readAttributes(b []byte) (attributes map[string]string, end int) {
 	}
 }
 
-// readValue reads what follows an attribute's name, which may be nothing.
+// readValue reads the value after an attribute's name, which may be empty.
 func readValue(b []byte) (value string, end int, whole bool) {
 	at := skip(b, " \t\r\n\f")
 	if at == len(b) || b[at] != '=' {
@@ -88,7 +88,7 @@ func readValue(b []byte) (value string, end int, whole bool) {
 	return string(b[at : at+n]), at + n, at+n < len(b)
 }
 
-// skip returns how many bytes of b are of those in set.
+// skip counts the bytes of b before the first one that is not in set.
 func skip(b []byte, set string) int {
 	return len(b) - len(bytes.TrimLeft(b, set))
 }

@@ -8,14 +8,14 @@ import (
 )
 
 const (
-	titleRegion = 64 << 10 // bytes of a bundle in which a title is looked for, and tags of a splash
+	titleRegion = 64 << 10 // bytes of a bundle in which the title and the splash's tags may begin
 	titleLength = 100      // runes of it that are kept
 )
 
 // title returns the text of the first <title> in head, on one line and without
 // control characters, or "".
 func title(head []byte) string {
-	low := asciiLower(head) // of the same length, so that offsets serve for both
+	low := asciiLower(head) // of the same length, so that offsets fit both
 	for at := nextTag(low, 0); at >= 0; at = nextTag(low, at+1) {
 		if rest := low[at:]; isTag(rest, "title") {
 			start := past(rest, ">")
@@ -29,9 +29,9 @@ func title(head []byte) string {
 	return ""
 }
 
-// nextTag returns the offset of the next tag from at on, or -1. It is no HTML
-// parser: it walks from "<" to "<" and steps over comments, scripts and styles,
-// which may speak of tags.
+// nextTag returns the offset of the next tag from at on, or -1. It is not an
+// HTML parser: it goes from "<" to "<" and skips comments, scripts and styles,
+// which may contain tags.
 func nextTag(low []byte, at int) int {
 	for {
 		open := bytes.IndexByte(low[at:], '<')
@@ -79,8 +79,8 @@ func asciiLower(b []byte) []byte {
 	return low
 }
 
-// oneLine folds white space, drops what could move a cursor or turn the
-// direction of the text around it, and cuts to limit runes.
+// oneLine folds white space, drops characters that could move a cursor or
+// change the text's direction, and cuts to limit runes.
 func oneLine(s string, limit int) string {
 	s = strings.ToValidUTF8(s, "\uFFFD")
 	s = strings.Map(func(r rune) rune {

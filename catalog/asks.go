@@ -13,14 +13,16 @@ import (
 	"aesthetic.computer/isofs/quota"
 )
 
-// asksKept is how many clients are told apart by their asking for new names.
+// asksKept is the number of clients that have a bucket of their requests for
+// new names.
 const asksKept = 8192
 
-// A LimitError says that too many names were asked for that nobody knows here,
-// by this client or by all together. It wraps fault.Unavailable.
+// A LimitError says that clients asked for too many names that this catalog
+// does not have: either this client, or all together. It wraps
+// fault.Unavailable.
 type LimitError struct {
 	RetryAfter time.Duration
-	// Client is true if it is this client that asked for too many.
+	// Client is true if this client asked for too many.
 	Client bool
 }
 
@@ -32,27 +34,28 @@ func (e *LimitError) Error() string {
 	return fmt.Sprintf("%s asked for too many pieces that are not known here; try again in %s", who, e.RetryAfter.Round(time.Second))
 }
 
-// Unwrap gives the kind.
+// Unwrap returns the kind.
 func (e *LimitError) Unwrap() error { return fault.Unavailable }
 
 type clientKey struct{}
 
-// AskedBy returns a context of requests by the client at an address, which is
-// what Limits.NewNames goes by. It travels in the context since all that a
-// client may call leads to the oven. Without one only Limits.AllNewNames holds.
+// AskedBy returns a context for the requests of the client at an address.
+// Limits.NewNames counts by this address. The context carries it because every
+// call of a client may lead to the oven. Without an address, only
+// Limits.AllNewNames holds.
 func AskedBy(ctx context.Context, address string) context.Context {
 	return context.WithValue(ctx, clientKey{}, address)
 }
 
-// asks bound how often the oven is asked for names that nobody knows here.
-// Each costs it a second of work, and only afterwards does it turn out whether
-// there is such a piece.
+// asks bound the requests to the oven for names that this catalog does not
+// have. Each costs the oven a second of work, and only then does the oven say
+// whether the piece exists.
 type asks struct {
-	mu        sync.Mutex // guards all below, and that a token is looked for in both and taken
+	mu        sync.Mutex // guards all below; held while a token is looked for in both buckets and taken
 	each, all *quota.Buckets
 	waiting   map[piece.Name]int
 
-	ofClient, ofAll, busy atomic.Uint64 // refused
+	ofClient, ofAll, busy atomic.Uint64 // refused requests
 }
 
 func newAsks(l Limits, now func() time.Time) *asks {
@@ -62,7 +65,7 @@ func newAsks(l Limits, now func() time.Time) *asks {
 	}
 }
 
-// change goes by the quotas of now, where they are not those of before.
+// change applies the quotas that differ from the earlier ones.
 func (a *asks) change(was, now Limits, clock func() time.Time) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -74,9 +77,9 @@ func (a *asks) change(was, now Limits, clock func() time.Time) {
 	}
 }
 
-// enter takes a token of the client and one of all together, or none of either:
-// who is refused takes nothing away from the others. Who waits for a name that
-// others wait for already makes no more work, and pays nothing.
+// enter takes one token of the client and one of all together, or none of
+// either: a refused client takes nothing from the others. A client pays nothing
+// if others already wait for the same name, as it makes no more work.
 func (a *asks) enter(ctx context.Context, name piece.Name) error {
 	client, known := ctx.Value(clientKey{}).(string)
 	const together = ""
@@ -112,16 +115,16 @@ func (a *asks) leave(name piece.Name) {
 	}
 }
 
-// mayAsk reports whether the source may be asked for a piece that is not
-// known. Only an oven's work is rationed, and who joins a fetch that is under
-// way makes no more of it. leave is called when nobody waits any longer.
+// mayAsk reports whether a client may ask the source for an unknown piece. Only
+// an oven's work is rationed, and a client that joins a fetch makes no more of
+// it. The caller calls leave when it no longer waits.
 func (c *Catalog) mayAsk(ctx context.Context, name piece.Name) (leave func(), err error) {
 	leave = func() {}
 	if p, ok := c.cfg.Source.(bundle.Packer); !ok || !p.Packs(name) {
 		return leave, nil
 	}
 	if stage, _ := c.builds.progress.of(name); stage != 0 {
-		return leave, nil // those who wait for it may have left
+		return leave, nil // the clients that began this fetch may have left
 	}
 	if err := c.asks.enter(ctx, name); err != nil {
 		return nil, fmt.Errorf("ask for %s: %w", keyOf(name), err)

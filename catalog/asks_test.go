@@ -12,14 +12,14 @@ import (
 	"aesthetic.computer/isofs/quota"
 )
 
-// refused is the limit that an error tells of, or nil.
+// refused returns the LimitError in an error, or nil.
 func refused(err error) *LimitError {
 	limit, _ := errors.AsType[*LimitError](err)
 	return limit
 }
 
-// One client asks for very many names that there are not: the oven hears of
-// its burst, and the others notice nothing.
+// One client asks for very many names of no piece. The oven gets as many
+// requests as the burst allows, and the other clients notice nothing.
 func TestAFloodOfNewNames(t *testing.T) {
 	r := newRig(t, Limits{MissingTime: time.Hour, NewNames: quota.Quota{Burst: 20, Every: 3 * time.Second}})
 	known := r.baked("known", "<p>1</p>")
@@ -39,7 +39,8 @@ func TestAFloodOfNewNames(t *testing.T) {
 	if n := r.source.count() - before; n != 20 {
 		t.Errorf("the oven was asked %d times", n)
 	}
-	// What costs the oven nothing is free, also for the one that floods.
+	// Requests that cost the oven nothing are free, also for the client that
+	// floods.
 	for what, piece := range map[string]string{"a known piece": "known", "one that is not packed": "embedded"} {
 		if _, err := r.Current(flooder, name(piece)); err != nil {
 			t.Errorf("%s: %v", what, err)
@@ -59,7 +60,7 @@ func TestAFloodOfNewNames(t *testing.T) {
 	if got := r.Stats(); got.RefusedClient != 9980 || got.RefusedAll != 0 || len(r.asks.waiting) != 0 {
 		t.Errorf("%+v, %d waiting", got, len(r.asks.waiting))
 	}
-	// And with time the first may ask again.
+	// Later the first client may ask again.
 	r.clock.add(3 * time.Second)
 	if _, err := r.Current(flooder, name("later")); !errors.Is(err, fault.NotFound) {
 		t.Errorf("3 s later: %v", err)
@@ -69,8 +70,8 @@ func TestAFloodOfNewNames(t *testing.T) {
 	}
 }
 
-// However many clients there are, and whoever comes by the mount and has no
-// address, the oven has a limit of its own.
+// The oven has its own limit, for any number of clients. Requests from the
+// mount have no address, and count too.
 func TestAFloodFromEverywhere(t *testing.T) {
 	r := newRig(t, Limits{AllNewNames: quota.Quota{Burst: 50, Every: time.Second}})
 	for i := range 1000 {
@@ -86,7 +87,7 @@ func TestAFloodFromEverywhere(t *testing.T) {
 	if r.source.count() != 50 {
 		t.Errorf("the oven was asked %d times", r.source.count())
 	}
-	// Who was refused by the common limit has kept what is his.
+	// A client that the common limit refuses keeps its own tokens.
 	for range 20 {
 		r.clock.add(time.Second)
 		if _, err := r.Current(AskedBy(t.Context(), "client 999"), name(fmt.Sprint("later", r.clock.Now().Unix()))); refused(err) != nil {
@@ -95,8 +96,8 @@ func TestAFloodFromEverywhere(t *testing.T) {
 	}
 }
 
-// A hundred who wait for one new piece cost what one costs.
-func TestWhoJoinsPaysNothing(t *testing.T) {
+// A hundred clients that wait for one new piece cost as much as one.
+func TestAClientThatJoinsPaysNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, Limits{NewNames: quota.Quota{Burst: 1, Every: time.Hour}})
 		r.source.bake("new", "<p>1</p>", epoch)
@@ -119,7 +120,7 @@ func TestWhoJoinsPaysNothing(t *testing.T) {
 	})
 }
 
-// A refresh by the operator is his own business.
+// The quotas do not count a refresh by the operator.
 func TestARefreshIsNotRationed(t *testing.T) {
 	r := newRig(t, Limits{NewNames: quota.Quota{Burst: 1, Every: time.Hour}, AllNewNames: quota.Quota{Burst: 1, Every: time.Hour}})
 	for i := range 5 {
@@ -131,8 +132,9 @@ func TestARefreshIsNotRationed(t *testing.T) {
 	}
 }
 
-// Who comes between another's asking and the beginning of its fetch joins, too.
-func TestWhoComesAtOncePaysNothing(t *testing.T) {
+// A client joins, too, if it comes between another's request and the start of
+// the fetch.
+func TestAClientThatComesAtOncePaysNothing(t *testing.T) {
 	hour := quota.Quota{Burst: 1, Every: time.Hour}
 	a := newAsks(Limits{NewNames: hour, AllNewNames: hour}, time.Now)
 	for range 3 {
@@ -147,6 +149,6 @@ func TestWhoComesAtOncePaysNothing(t *testing.T) {
 		a.leave(name("new"))
 	}
 	if refused(a.enter(t.Context(), name("new"))) == nil || len(a.waiting) != 0 {
-		t.Errorf("when nobody waits it is free; %d names are waited for", len(a.waiting))
+		t.Errorf("without waiting clients it is free; %d names are waited for", len(a.waiting))
 	}
 }

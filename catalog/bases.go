@@ -24,9 +24,9 @@ const (
 	saltFile    = "clients.salt"
 )
 
-// baseList is what images are made on, and what they ever were. The list tells
-// whether a client whose beginning nobody remembers may have begun with another
-// base.
+// baseList has the base of new images, and all bases that there ever were. A
+// client that the catalog does not remember may have begun with another of
+// them.
 type baseList struct {
 	path    string
 	current atomic.Pointer[image.Base]
@@ -35,8 +35,8 @@ type baseList struct {
 	all []base.Hash // in the file
 }
 
-// openBases reads the list of the catalog in dir: what is in its file, the
-// current base, and those of records, should the file be lost.
+// openBases reads the list of the catalog in dir. It adds the current base, and
+// the bases of records, in case the file was lost.
 func openBases(dir string, current image.Base, records []record) (*baseList, error) {
 	l := &baseList{path: filepath.Join(dir, basesFile)}
 	var err error
@@ -54,8 +54,8 @@ func openBases(dir string, current image.Base, records []record) (*baseList, err
 	return l, nil
 }
 
-// set makes images on another base from now on. The list has it before anybody
-// can have an image of it.
+// set makes new images on another base. The list has it before any client can
+// get an image of it.
 func (l *baseList) set(b image.Base) error {
 	if err := l.note(b.Manifest.SHA256); err != nil {
 		return err
@@ -64,14 +64,14 @@ func (l *baseList) set(b image.Base) error {
 	return nil
 }
 
-// several reports whether there ever was more than one.
+// several reports whether there was ever more than one base.
 func (l *baseList) several() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return len(l.all) > 1
 }
 
-// note writes down those of sums that the list lacks.
+// note adds to the file the sums that the list lacks.
 func (l *baseList) note(sums ...base.Hash) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()

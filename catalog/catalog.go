@@ -1,11 +1,10 @@
-// Package catalog knows which snapshot each piece has: it refreshes a piece
-// from its source of bundles, keeps the snapshots that clients still need, and
-// forgets the others. All that it knows is on disk, and comes back whole after
-// a kill at any moment.
+// Package catalog keeps the snapshot of each piece. It refreshes a piece from
+// its source of bundles, keeps the snapshots that clients still need, and
+// forgets the others. All of its state is on disk, and comes back whole after a
+// kill at any moment.
 //
-// It leaves out how images are composed (package image), how bundles are
-// fetched and stored (package bundle) and how bases are read; and it knows
-// nothing of mounts and HTTP.
+// Other packages compose images (image), fetch and store bundles (bundle) and
+// read bases. The catalog does nothing with mounts or HTTP.
 package catalog
 
 import (
@@ -26,25 +25,26 @@ import (
 	"aesthetic.computer/isofs/piece"
 )
 
-// Config says what a catalog is made of.
+// Config configures a catalog.
 type Config struct {
 	// Dir is the state directory. It belongs to one catalog at a time.
 	Dir string
-	// Base is what new snapshots are made on, until SetBase.
+	// Base is the base of new snapshots, until SetBase.
 	Base image.Base
-	// OpenBase opens an earlier base, for snapshots that were made on it; nil if
-	// there are none. It must not wait for the network. Snapshots of a base that
-	// is fault.NotFound are forgotten; with fault.Unavailable they are left out
-	// until the next start.
+	// OpenBase opens an earlier base, for the snapshots on it. It is nil if
+	// there are no earlier bases. It must not wait for the network. If it
+	// returns fault.NotFound, the catalog forgets the base's snapshots. If it
+	// returns fault.Unavailable, the catalog leaves them out until the next
+	// start.
 	OpenBase func(sha256 base.Hash) (image.Base, error)
 	// Source has the bundles.
 	Source bundle.Source
-	// Density is the pixel density that Source packs for by itself.
+	// Density is the pixel density that Source packs for by default.
 	Density int
-	// Sidecars make the small files beside an image; .sha256 is always there.
+	// Sidecars make the small files beside an image. .sha256 is always there.
 	Sidecars []SidecarMaker
-	// Signing returns what signs the piece.json of an image that is made now;
-	// nil: none is signed. If it fails, no new image is made.
+	// Signing returns what signs the piece.json of new images. nil: no image is
+	// signed. If it fails, no new image is made.
 	Signing func() (Signing, error)
 	Limits  Limits
 	Log     *slog.Logger
@@ -55,7 +55,7 @@ type Config struct {
 // A Catalog maps pieces to snapshots. It is safe for concurrent use.
 type Catalog struct {
 	cfg      Config
-	limits   atomic.Pointer[Limits] // of now: see SetLimits
+	limits   atomic.Pointer[Limits] // see SetLimits
 	disk     *ledger
 	bases    *baseList
 	shown    *index
@@ -66,15 +66,16 @@ type Catalog struct {
 	asks     *asks
 	builds   builds
 	closing  sync.Once
-	// forgotten counts snapshots, by why.
+	// forgotten counts snapshots by reason.
 	forgotten [reasons]atomic.Uint64
 }
 
-// errClosed is why a fetch ends that Close interrupts.
+// errClosed is the cause of a fetch's end when Close interrupts it.
 var errClosed = errors.New("the catalog is being closed")
 
-// Open opens the catalog in c.Dir, making it if need be. It needs no network.
-// A record that cannot be used is left out and reported in the log.
+// Open opens the catalog in c.Dir, and makes it if necessary. It needs no
+// network. It leaves out a record that cannot be used, and reports it in the
+// log.
 func Open(c Config) (*Catalog, error) {
 	if c.Base.Manifest == nil || c.Base.Bytes == nil || c.Source == nil {
 		return nil, fmt.Errorf("open the catalog: a base and a source of bundles are needed: %w", fault.Invalid)
@@ -116,13 +117,13 @@ func Open(c Config) (*Catalog, error) {
 	return cat, nil
 }
 
-// Close ends the fetches under way, waits for them, and closes what the
-// catalog holds open. Handles stay usable. Closing twice does nothing.
+// Close ends the current fetches, waits for them, and closes the catalog's
+// files. Handles stay usable. A second call does nothing.
 func (c *Catalog) Close() error {
 	var err error
 	c.closing.Do(func() {
 		c.builds.end(errClosed)
-		// With all turns taken no refresh runs, and none can begin.
+		// When this loop has all turns, no refresh runs and none can begin.
 		for range cap(c.builds.turns) {
 			c.builds.turns <- struct{}{}
 		}
@@ -132,8 +133,8 @@ func (c *Catalog) Close() error {
 	return err
 }
 
-// restoreAll fills the index from the records that were found on disk. One
-// that can never be used again is removed, and its time kept.
+// restoreAll fills the index from the records on disk. It removes a record that
+// can never be used again, and keeps its time.
 func (c *Catalog) restoreAll() {
 	for _, r := range c.disk.found {
 		s, err := c.restore(r)
@@ -144,7 +145,7 @@ func (c *Catalog) restoreAll() {
 			c.cfg.Log.Warn("snapshot left out until the next start", "id", r.ID, "piece", r.Piece, "err", err)
 			c.disk.spare(r)
 		default:
-			c.cfg.Log.Warn("snapshot forgotten, as it cannot be had any more", "id", r.ID, "piece", r.Piece, "err", err)
+			c.cfg.Log.Warn("snapshot forgotten, as it can no longer be opened", "id", r.ID, "piece", r.Piece, "err", err)
 			if err := c.disk.discard(r); err != nil {
 				c.cfg.Log.Warn("snapshot not removed", "id", r.ID, "err", err)
 			}
@@ -154,8 +155,8 @@ func (c *Catalog) restoreAll() {
 	c.clients.ids = nil
 }
 
-// restore makes the snapshot of a record, if its base and its bundle are still
-// to be had and this software gives it the same bytes.
+// restore makes the snapshot of a record. It fails if the base or the bundle is
+// missing, or if this version of isofs would make other bytes.
 func (c *Catalog) restore(r record) (*Snapshot, error) {
 	name, err := r.name()
 	if err != nil {
@@ -172,16 +173,17 @@ func (c *Catalog) restore(r record) (*Snapshot, error) {
 		return nil, err
 	}
 	if !c.disk.stored[r.Bundle] {
-		return nil, fmt.Errorf("its bundle %s is gone: %w", r.Bundle, fault.NotFound)
+		return nil, fmt.Errorf("its bundle %s is lost: %w", r.Bundle, fault.NotFound)
 	}
 	if r.Splash.HasPicture() && !c.disk.stored[r.Splash.Picture] {
-		return nil, fmt.Errorf("the picture of its splash, %s, is gone: %w", r.Splash.Picture, fault.NotFound)
+		return nil, fmt.Errorf("the picture of its splash, %s, is lost: %w", r.Splash.Picture, fault.NotFound)
 	}
 	s := newSnapshot(c, r, name, b)
-	// Nobody was told of it since the start, so that nobody is about to open it.
+	// No client has got its address since the start, so none is about to open
+	// it.
 	s.used = r.Made.Add(-justUsed)
 	if c.clients.has(r.ID) {
-		s.readers.add("") // their networks are not kept
+		s.readers.add("") // the networks are not on disk
 	}
 	return s, nil
 }
@@ -196,14 +198,13 @@ func (c *Catalog) baseOf(sum base.Hash) (image.Base, error) {
 	return c.cfg.OpenBase(sum)
 }
 
-// Base describes what new images are made on.
+// Base describes the base of new images.
 func (c *Catalog) Base() *base.Manifest { return c.bases.current.Load().Manifest }
 
-// SetBase makes new images on another base from now on: each piece has one as
-// soon as it is asked for again. What is being made is finished on the base that
-// it was begun on, and open images and kept snapshots stay what they are. The
-// catalog does not remember it: the next Open goes by its Config, which must be
-// able to open this one too.
+// SetBase makes new images on another base. A piece gets one at the next
+// request for it. Builds under way keep their base, and so do open images and
+// retained snapshots. The catalog does not store this setting: the next Open
+// uses its Config, and must be able to open this base too.
 func (c *Catalog) SetBase(b image.Base) error {
 	if b.Manifest == nil || b.Bytes == nil {
 		return fmt.Errorf("set the base: a manifest and bytes are needed: %w", fault.Invalid)
@@ -215,11 +216,12 @@ func (c *Catalog) SetBase(b image.Base) error {
 	return nil
 }
 
-// Density is the pixel density that pieces are packed for by default.
+// Density is the pixel density of pieces by default.
 func (c *Catalog) Density() int { return c.cfg.Density }
 
-// NameAt returns the name of a piece at a pixel density: the plain one, if that
-// is the default or the piece's bundle is not packed on demand.
+// NameAt returns the name of a piece at a pixel density. That is the plain
+// name, if the density is the default or the piece's bundle is not packed on
+// demand.
 func (c *Catalog) NameAt(name piece.Name, density int) piece.Name {
 	if p, ok := c.cfg.Source.(bundle.Packer); density != c.cfg.Density && ok && p.Packs(name) {
 		return name.WithDensity(density)
@@ -227,26 +229,26 @@ func (c *Catalog) NameAt(name piece.Name, density int) piece.Name {
 	return name
 }
 
-// BaseSummary says in a few words what new images are made on.
+// BaseSummary describes the base of new images in a few words.
 func (c *Catalog) BaseSummary() string {
 	m := c.Base()
 	return fmt.Sprintf("base %s %s for %s, %d MiB", m.Flavor, m.Version, m.Arch, m.TotalSize>>20)
 }
 
-// Pieces lists the pieces that are known: those of the source, if it can tell,
-// and those asked for before. Sorted.
+// Pieces lists the known pieces, sorted: those of the source, if it can list
+// them, and those requested before.
 func (c *Catalog) Pieces(ctx context.Context) []piece.Name {
 	names, err := c.cfg.Source.Names(ctx)
 	if err != nil {
 		c.cfg.Log.Warn("list the pieces of the source", "err", err)
 	}
-	// The source's slice may be its own.
+	// Concat copies, as the slice may belong to the source.
 	names = slices.Concat(names, c.shown.pieces())
 	slices.SortFunc(names, func(a, b piece.Name) int { return strings.Compare(a.String(), b.String()) })
 	return slices.Compact(names)
 }
 
-// ByID returns a retained snapshot. It never waits. fault.NotFound otherwise.
+// ByID returns a retained snapshot, or fault.NotFound. It never waits.
 func (c *Catalog) ByID(id string) (*Snapshot, error) {
 	if s := c.shown.find(id); s != nil {
 		return s, nil
@@ -254,10 +256,11 @@ func (c *Catalog) ByID(id string) (*Snapshot, error) {
 	return nil, fmt.Errorf("snapshot %.40q is not kept here, or never was: %w", id, fault.NotFound)
 }
 
-// Known returns the latest snapshot of a piece that is kept, or nil if none is
-// or its source has the piece no more. It never asks the source, nor waits.
+// Known returns the latest retained snapshot of a piece. It returns nil if
+// there is none, or if the source no longer has the piece. It neither asks the
+// source nor waits.
 func (c *Catalog) Known(name piece.Name) *Snapshot {
-	if s, gone := c.shown.newest(name); !gone {
+	if s, missing := c.shown.newest(name); !missing {
 		return s
 	}
 	return nil
@@ -266,13 +269,14 @@ func (c *Catalog) Known(name piece.Name) *Snapshot {
 // IDs lists the retained snapshots, sorted.
 func (c *Catalog) IDs() []string { return c.shown.ids() }
 
-// drop forgets a snapshot, and reports whether it was still retained. Those
-// who have it open can go on reading.
+// drop forgets a snapshot, and reports whether it was still retained. Its open
+// handles stay readable.
 func (c *Catalog) drop(s *Snapshot, why reason) bool {
 	c.disk.mu.Lock()
 	defer c.disk.mu.Unlock()
-	// It may have been forgotten, and even made again with the same id, since
-	// the caller looked: then the record is not that of s.
+	// Since the caller looked, another call may have forgotten it, and a build
+	// may have made it again with the same id. Then the record belongs to the
+	// new one.
 	if c.shown.find(s.record.ID) != s {
 		return false
 	}
@@ -284,7 +288,8 @@ func (c *Catalog) drop(s *Snapshot, why reason) bool {
 	c.shown.remove(s)
 	c.shelf.forget(s.record.ID)
 	if next, _ := c.shown.newest(s.piece); newest == s && next != nil {
-		// An older one is the newest now: nobody knows that the source has it.
+		// An older snapshot is the newest now. The source may not have its
+		// bundle.
 		next.unconfirm()
 	}
 	c.forgotten[why].Add(1)

@@ -23,46 +23,47 @@ import (
 	"github.com/hashicorp/golang-lru/v2/simplelru"
 )
 
-// agentsKept is how many user agents are told apart behind one address.
+// agentsKept is the number of user agents that have their own entry behind one
+// address.
 const agentsKept = 8
 
-// maxLine is more than a line of the file has.
+// maxLine is longer than any line of the file.
 const maxLine = 4 << 10
 
-// writePause is how long a client log that could not be written is left alone.
-// Each attempt writes all of it, and a disk that is full stays so for a while.
+// writePause is the pause after a failed write. Each attempt writes the whole
+// file, and a full disk usually stays full for a while.
 const writePause = 30 * time.Second
 
-// saltLength is the number of bytes of the salt that addresses are hashed with.
+// saltLength is in bytes. Addresses are hashed with the salt.
 const saltLength = 16
 
-// A clientLog remembers, for a client address and a piece, the snapshot that
-// each of its user agents began to download. It keeps no address, only a
-// salted hash. It is bounded, and appended to a file as it changes; the file
-// is written again when it is opened and when it has grown to four times what
-// is remembered. The appended lines are not synced: they survive a kill of the
-// process, and a power cut may take those of the last seconds.
+// A clientLog remembers the snapshot that each client began to download, by
+// address, piece and user agent. It keeps a salted hash instead of the address.
+// It is bounded. Changes are appended to a file. The file is rewritten when it
+// is opened, and when it has grown to four times the entries in memory. The
+// appended lines are not synced: they survive a kill of the process, but a
+// power cut may take those of the last seconds.
 type clientLog struct {
 	path string
 	salt []byte
 	now  func() time.Time
-	ids  map[string]bool // snapshots that clients had begun with at the start; nil later
+	ids  map[string]bool // snapshots that clients had begun before the start; nil later
 
 	mu      sync.Mutex // guards all below
 	file    *os.File
-	lines   int       // in file
-	torn    bool      // file may end with half a line, or lack one
-	retry   time.Time // when it is written again, if it is torn
+	lines   int       // in the file
+	torn    bool      // the file may end with half a line, or lack one
+	retry   time.Time // when to rewrite a torn file
 	entries int       // in known
 	known   *simplelru.LRU[string, []beginning]
 }
 
 // beginning is one agent's snapshot.
 type beginning struct {
-	// Agent is a hash; "" for one of more than agentsKept agents. Its snapshot
-	// stays known, so that none of the others' is taken for it.
+	// Agent is a hash. It is "" for an agent beyond agentsKept. Its snapshot
+	// stays in the list, so that it does not get another agent's.
 	Agent string `json:"agent"`
-	ID    string `json:"id"` // snapshot
+	ID    string `json:"id"` // of the snapshot
 }
 
 // clientLine is a line of the file.
@@ -94,14 +95,14 @@ func openClientLog(dir string, limit int, now func() time.Time) (*clientLog, err
 	defer l.mu.Unlock()
 	err = l.rewrite()
 	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
-		// What is known can be served from a full disk. The file stays as it is until
-		// there is room.
+		// A full disk still serves what is in memory. The file stays as it is
+		// until there is room.
 		return l, nil
 	}
 	return l, err
 }
 
-// readSalt reads the salt, making it at the first start.
+// readSalt reads the salt, and makes it at the first start.
 func readSalt(path string) ([]byte, error) {
 	salt, err := os.ReadFile(path)
 	if err == nil && len(salt) == saltLength {
@@ -120,8 +121,8 @@ func readSalt(path string) ([]byte, error) {
 	return salt, nil
 }
 
-// load reads the file. A line that a kill cut short is passed over, and so is
-// garbage of any length.
+// load reads the file. It skips a line that a kill cut short, and garbage of
+// any length.
 func (l *clientLog) load() error {
 	f, err := os.Open(l.path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -146,12 +147,12 @@ func (l *clientLog) load() error {
 	}
 }
 
-// has reports whether a client had begun with a snapshot before the start.
+// has reports whether a client had begun a snapshot before the start.
 func (l *clientLog) has(id string) bool { return l.ids[id] }
 
-// remember notes that a client begins with a snapshot. What could not be
-// written is written with one of the next, but no sooner than after writePause;
-// until then it is known, and remember has no error.
+// remember notes that a client begins a snapshot. If a write fails, a later
+// call writes the entry, at least writePause afterwards. Until then the entry
+// is in memory, and remember returns no error.
 func (l *clientLog) remember(who Client, name piece.Name, id string) error {
 	key, b := l.key(who.Address, name), beginning{l.agent(who.Agent), id}
 	l.mu.Lock()
@@ -161,15 +162,16 @@ func (l *clientLog) remember(who Client, name piece.Name, id string) error {
 	}
 	err := l.write(clientLine{key, b})
 	if l.torn {
-		// The file's last word on this client may be an older one, with which a start
-		// after this would mix two images. Without the file it refuses instead.
+		// The file's last line for this client may have an older snapshot.
+		// After a restart that would mix two images. Without the file, isofs
+		// refuses to resume instead.
 		_ = os.Remove(l.path)
 	}
 	return err
 }
 
-// write appends a line, or writes the whole file if it is torn or has grown too
-// long. It is not safe for concurrent access.
+// write appends a line. It rewrites the whole file instead, if that is torn or
+// too long. It is not safe for concurrent access.
 func (l *clientLog) write(line clientLine) error {
 	if l.torn && l.now().Before(l.retry) {
 		return nil
@@ -181,7 +183,7 @@ func (l *clientLog) write(line clientLine) error {
 	if err != nil {
 		return fmt.Errorf("append to the client log: %w: %w", fault.Invalid, err)
 	}
-	// One write a line, so that a kill leaves whole lines but for the last.
+	// One write per line: a kill leaves whole lines except the last.
 	if _, err := l.file.Write(append(data, '\n')); err != nil {
 		l.fail()
 		return fmt.Errorf("append to the client log: %w: %w", fault.Unavailable, err)
@@ -190,9 +192,9 @@ func (l *clientLog) write(line clientLine) error {
 	return nil
 }
 
-// beginnings returns the snapshots that a client may have beginnings with. exact is true
-// if its agent is known: then it is one. Otherwise it is those of all agents
-// at its address, each once.
+// beginnings returns the snapshots that a client may have begun. exact is true
+// if its agent is in the log: then there is one. Otherwise they are those of
+// all agents at its address, each once.
 func (l *clientLog) beginnings(who Client, name piece.Name) (ids []string, exact bool) {
 	agent := l.agent(who.Agent)
 	l.mu.Lock()
@@ -209,11 +211,11 @@ func (l *clientLog) beginnings(who Client, name piece.Name) (ids []string, exact
 	return ids, false
 }
 
-// set keeps the newest agentsKept agents by name and of those before them the
-// snapshots, as many again: more than a piece has at a time.
+// set keeps the newest agentsKept agents by name. Of the agents before them it
+// keeps as many snapshots: more than a piece has at a time.
 //
-// set is not safe for concurrent access. It reports whether the file lacks
-// anything now.
+// set is not safe for concurrent access. It reports whether the file lacks a
+// change now.
 func (l *clientLog) set(key string, b beginning) bool {
 	list, _ := l.known.Get(key)
 	if slices.Contains(list, b) {
@@ -224,7 +226,7 @@ func (l *clientLog) set(key string, b beginning) bool {
 	for _, o := range list {
 		switch {
 		case o.Agent == b.Agent && o.Agent != "":
-			// It began anew.
+			// It began again.
 		case o.Agent != "" && len(next) < agentsKept:
 			next = append(next, o)
 		default:
@@ -241,11 +243,12 @@ func (l *clientLog) set(key string, b beginning) bool {
 	return true
 }
 
-// fail notes that the file lacks something. It is not safe for concurrent access.
+// fail notes that the file lacks a change. It is not safe for concurrent
+// access.
 func (l *clientLog) fail() { l.torn, l.retry = true, l.now().Add(writePause) }
 
-// rewrite writes the file again with what is remembered, oldest first. It is
-// not safe for concurrent access.
+// rewrite writes the file from memory, oldest first. It is not safe for
+// concurrent access.
 func (l *clientLog) rewrite() (err error) {
 	defer func() {
 		if err != nil {
@@ -282,7 +285,7 @@ func (l *clientLog) rewrite() (err error) {
 func (l *clientLog) close() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.file == nil { // the disk was full all the time
+	if l.file == nil { // no earlier attempt could open it
 		return nil
 	}
 	return l.file.Close()

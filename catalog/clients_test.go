@@ -73,8 +73,8 @@ func TestAgentsOfAnAddressAreBounded(t *testing.T) {
 		t.Helper()
 		l.wantBegun(t, agent(agentsKept), true, "id0")
 		l.wantBegun(t, agent(1), true, "id1")
-		l.wantBegun(t, agent(0), false, "id0", "id1") // it was first to go
-		// The snapshot of the one that went is known without its name.
+		l.wantBegun(t, agent(0), false, "id0", "id1") // the oldest went first
+		// The oldest agent's snapshot stays, without the agent's name.
 		if l.entries != agentsKept+1 {
 			t.Errorf("%d entries, want %d", l.entries, agentsKept+1)
 		}
@@ -83,8 +83,8 @@ func TestAgentsOfAnAddressAreBounded(t *testing.T) {
 	check(openClients(t, dir, 10))
 }
 
-// However many agents an address shows, the file is written anew only now and
-// then, and never grows beyond a few times what is remembered.
+// However many agents an address has, the file is rewritten only now and then.
+// It never grows beyond a few times the entries in memory.
 func TestTheFileIsBounded(t *testing.T) {
 	dir := t.TempDir()
 	l := openClients(t, dir, 5)
@@ -100,7 +100,7 @@ func TestTheFileIsBounded(t *testing.T) {
 		}
 	}
 	if rewrites == 0 || rewrites > 2000/(2*5*agentsKept) {
-		t.Errorf("the file was written anew %d times in 2000", rewrites)
+		t.Errorf("the file was rewritten %d times in 2000", rewrites)
 	}
 	data, err := os.ReadFile(filepath.Join(dir, clientsFile))
 	if err != nil || bytes.Count(data, []byte("\n")) != l.lines {
@@ -150,8 +150,8 @@ func TestNoAddressIsWritten(t *testing.T) {
 	}
 }
 
-// Two installations do not know each other's clients, and a lost salt makes
-// strangers of them.
+// Two installations do not recognize each other's clients. With a lost salt, an
+// installation does not recognize its own.
 func TestTheSaltIsTheInstallations(t *testing.T) {
 	dir := t.TempDir()
 	l := openClients(t, dir, 5)
@@ -163,8 +163,8 @@ func TestTheSaltIsTheInstallations(t *testing.T) {
 	}
 }
 
-// When a line could not be written, the file's last word on that client is an
-// older one, with which a restart would mix two images.
+// When a write fails, the file's last line for that client has an older
+// snapshot. After a restart that would mix two images.
 func TestALineThatCouldNotBeWrittenIsMadeGood(t *testing.T) {
 	dir := t.TempDir()
 	l := openClients(t, dir, 5)
@@ -180,7 +180,8 @@ func TestALineThatCouldNotBeWrittenIsMadeGood(t *testing.T) {
 	}
 	good.Close()
 	l.wantBegun(t, wget, true, "new")
-	// A start before there is room knows nothing of the client, rather than what was.
+	// A restart before there is room has no entry for the client, rather than
+	// the old one.
 
 	if l, err := openClientLog(dir, 5, time.Now); err != nil {
 		t.Fatal(err)
@@ -188,12 +189,12 @@ func TestALineThatCouldNotBeWrittenIsMadeGood(t *testing.T) {
 		l.wantBegun(t, wget, false)
 	}
 	l.retry = time.Now().Add(-time.Second)
-	l.mustRemember(t, wget, "new") // nothing new, but the file lacks it
+	l.mustRemember(t, wget, "new") // no change, but the file lacks it
 	openClients(t, dir, 5).wantBegun(t, wget, true, "new")
 }
 
-// TestAFullDiskIsNotWrittenToAllTheTime: however many clients come, all that is
-// remembered is written at most every writePause while that fails.
+// TestAFullDiskIsNotWrittenToAllTheTime: while writes fail, the whole file is
+// written at most every writePause, however many clients come.
 func TestAFullDiskIsNotWrittenToAllTheTime(t *testing.T) {
 	dir := t.TempDir()
 	clock := &clock{now: time.Date(2026, 11, 1, 0, 0, 0, 0, time.UTC)}
@@ -201,7 +202,7 @@ func TestAFullDiskIsNotWrittenToAllTheTime(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// As where the disk is full: neither the file nor another can be written.
+	// As on a full disk: writes to the file fail, and so does making another.
 	l.file.Close()
 	path := l.path
 	l.path = filepath.Join(dir, "none", clientsFile)

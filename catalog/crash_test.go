@@ -11,12 +11,12 @@ import (
 	"aesthetic.computer/isofs/fault"
 )
 
-// bundlePath is where the bundle of a snapshot lies.
+// bundlePath is the path of a snapshot's stored bundle.
 func (r *rig) bundlePath(s *Snapshot) string {
 	return filepath.Join(r.config.Dir, "bundles", s.Bundle().String()+".html")
 }
 
-// stop closes the catalog, so that the test can change what is on disk.
+// stop closes the catalog, so that the test can change its files.
 func (r *rig) stop() {
 	r.t.Helper()
 	if err := r.Close(); err != nil {
@@ -26,7 +26,7 @@ func (r *rig) stop() {
 
 func write(t *testing.T, path, content string) {
 	t.Helper()
-	// Anew, as a bundle is read-only and may be open.
+	// A new file, as a bundle is read-only and may be open.
 	_ = os.Remove(path)
 	if err := os.WriteFile(path, []byte(content), 0o644); err != nil {
 		t.Fatal(err)
@@ -112,13 +112,13 @@ func TestWhatAKillLeaves(t *testing.T) {
 		if records, _ := filepath.Glob(filepath.Join(string(r.disk.records), "*")); len(records) != 1 {
 			t.Errorf("%s: records are %v, want one", what, records)
 		}
-		r.restart() // and once more, for what the start itself may have damaged
+		r.restart() // and again, as the start itself may have damaged files
 		r.wantIDs(s)
 	}
 }
 
-// The list of bases decides whom it is safe to answer; what is left of it is
-// in the records.
+// The list of bases decides which clients may resume. If it is lost, the
+// records have its bases.
 func TestALostListOfBases(t *testing.T) {
 	r := newRig(t, Limits{})
 	r.baked("notepat", "<p>1</p>")
@@ -159,7 +159,7 @@ func TestADamagedBundleIsFetchedAgain(t *testing.T) {
 		if _, err := damaged.Open(); !errors.Is(err, fault.Corrupt) && !errors.Is(err, fault.NotFound) {
 			t.Errorf("%s: open: %v", what, err)
 		}
-		r.wantIDs(before) // and not the damaged one
+		r.wantIDs(before) // not the damaged one
 		healed := r.current("notepat")
 		if healed.ID() != s.ID() || !healed.Time().Equal(s.Time()) || r.source.count() != 3 {
 			t.Errorf("%s: after %d fetches it is snapshot %s of %s, it was %s of %s", what, r.source.count(), healed.ID(), healed.Time(), s.ID(), s.Time())
@@ -169,8 +169,8 @@ func TestADamagedBundleIsFetchedAgain(t *testing.T) {
 	}
 }
 
-// When the newest snapshot is lost, an older one must not pass for current
-// because it was found unchanged not long ago.
+// When the newest snapshot is lost, an older one must not count as current
+// because the source had its bundle not long ago.
 func TestAnOlderSnapshotDoesNotPassForTheNewest(t *testing.T) {
 	r := newRig(t, Limits{})
 	older := r.baked("notepat", "<p>0</p>")
@@ -194,8 +194,8 @@ func TestADirectoryThatCannotBeWritten(t *testing.T) {
 	}
 }
 
-// A disk that fails when the record is written must not leave a snapshot that
-// a restart would not find.
+// If the record cannot be written, the catalog must not have a snapshot that a
+// restart would not find.
 func TestARecordThatCannotBeWritten(t *testing.T) {
 	r := newRig(t, Limits{RetryAfter: time.Second})
 	r.source.bake("notepat", "<p>1</p>", epoch)

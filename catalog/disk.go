@@ -9,14 +9,14 @@ import (
 )
 
 // writeFile replaces the file at path, whole or not at all. The temporary file
-// lies beside it under a name with a dot in front, wherever TMPDIR points, so
-// that removeLeftovers finds what a kill left.
+// is beside it under a name with a leading dot, not in TMPDIR, so that
+// removeLeftovers finds it after a kill.
 func writeFile(path string, data []byte, perm os.FileMode) error {
 	return renameio.WriteFile(path, data, perm, renameio.WithTempDir(filepath.Dir(path)))
 }
 
-// removeLeftovers removes the temporary files in dir whose writing was killed:
-// those of the files called like names, or of all if none are given.
+// removeLeftovers removes the temporary files in dir that a kill left: those of
+// the given names, or all without names.
 func removeLeftovers(dir string, names ...string) error {
 	entries, err := os.ReadDir(dir)
 	if err != nil {

@@ -13,12 +13,12 @@ import (
 	"github.com/hashicorp/golang-lru/v2/simplelru"
 )
 
-// failuresKept bounds the memory that names nobody has can take.
+// failuresKept bounds the memory for names that no source has.
 const failuresKept = 4096
 
-// A PausedError says that the source of a piece failed, and will not be asked
-// for that piece again before After has passed. It wraps what the source said,
-// so errors.As finds a *bundle.BusyError in it.
+// A PausedError says that the source of a piece failed. The catalog asks it for
+// that piece again only when After has passed. It wraps the source's error, so
+// errors.As finds a *bundle.BusyError in it.
 type PausedError struct {
 	After time.Duration
 	Err   error
@@ -28,11 +28,11 @@ func (e *PausedError) Error() string {
 	return fmt.Sprintf("%v; it is tried again in %s", e.Err, e.After.Round(time.Second))
 }
 
-// Unwrap gives what the source said.
+// Unwrap returns the source's error.
 func (e *PausedError) Unwrap() error { return e.Err }
 
-// failures remember for a while why a piece could not be had, so that the
-// source is not asked again with each request.
+// failures keep for a while why the source gave no bundle, so that the catalog
+// does not ask again at each request.
 type failures struct {
 	limits Limits
 	now    func() time.Time
@@ -54,7 +54,7 @@ func newFailures(limits Limits, now func() time.Time) *failures {
 	return &failures{limits: limits, now: now, known: known}
 }
 
-// of returns why the piece cannot be had at the moment, or nil.
+// of returns why the source cannot give the piece at the moment, or nil.
 func (f *failures) of(name piece.Name) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -67,10 +67,10 @@ func (f *failures) of(name piece.Name) error {
 		f.known.Remove(name)
 		return nil
 	}
-	return told(known.err, left)
+	return paused(known.err, left)
 }
 
-// add remembers a failure, and returns it as of does.
+// add keeps a failure, and returns it as of does.
 func (f *failures) add(name piece.Name, err error) error {
 	pause := f.limits.RetryAfter
 	if errors.Is(err, fault.NotFound) {
@@ -81,7 +81,7 @@ func (f *failures) add(name piece.Name, err error) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.known.Add(name, failure{err, f.now().Add(pause)})
-	return told(err, pause)
+	return paused(err, pause)
 }
 
 func (f *failures) remove(name piece.Name) {
@@ -90,8 +90,8 @@ func (f *failures) remove(name piece.Name) {
 	f.known.Remove(name)
 }
 
-// told is err as a caller gets it: with the pause, where waiting may help.
-func told(err error, left time.Duration) error {
+// paused adds the pause to an error, if waiting may help.
+func paused(err error, left time.Duration) error {
 	if errors.Is(err, fault.NotFound) || errors.Is(err, fault.Invalid) {
 		return err
 	}

@@ -11,21 +11,22 @@ import (
 	"aesthetic.computer/isofs/piece"
 )
 
-// An index is what the catalog shows at the moment.
+// An index has the snapshots that the catalog shows at the moment.
 type index struct {
 	mu sync.RWMutex // guards all below; never held over I/O
-	// byID has every retained snapshot, byPiece those of a piece, newest first.
+	// byID has every retained snapshot, byPiece those of each piece, newest
+	// first.
 	byID    map[string]*Snapshot
 	byPiece map[piece.Name][]*Snapshot
-	// gone says since when a piece is no longer had by its source, though
-	// snapshots of it are kept.
-	gone map[piece.Name]time.Time
+	// missing has the time since which the source of a piece no longer has it,
+	// though snapshots of it are kept.
+	missing map[piece.Name]time.Time
 }
 
 func newIndex() *index {
 	return &index{
 		byID: map[string]*Snapshot{}, byPiece: map[piece.Name][]*Snapshot{},
-		gone: map[piece.Name]time.Time{},
+		missing: map[piece.Name]time.Time{},
 	}
 }
 
@@ -38,7 +39,7 @@ func (i *index) add(s *Snapshot) {
 		return cmp.Or(b.record.Time.Compare(a.record.Time), strings.Compare(a.record.ID, b.record.ID))
 	})
 	i.byPiece[s.piece] = list
-	delete(i.gone, s.piece)
+	delete(i.missing, s.piece)
 }
 
 func (i *index) remove(s *Snapshot) {
@@ -48,7 +49,7 @@ func (i *index) remove(s *Snapshot) {
 	list := slices.DeleteFunc(slices.Clone(i.byPiece[s.piece]), func(o *Snapshot) bool { return o == s })
 	if len(list) == 0 {
 		delete(i.byPiece, s.piece)
-		delete(i.gone, s.piece)
+		delete(i.missing, s.piece)
 		return
 	}
 	i.byPiece[s.piece] = list
@@ -61,7 +62,7 @@ func (i *index) find(id string) *Snapshot {
 	return i.byID[id]
 }
 
-// at returns the retained snapshot of a piece that has the given time, or nil.
+// at returns the retained snapshot of a piece with the given time, or nil.
 func (i *index) at(name piece.Name, t time.Time) *Snapshot {
 	i.mu.RLock()
 	defer i.mu.RUnlock()
@@ -73,32 +74,33 @@ func (i *index) at(name piece.Name, t time.Time) *Snapshot {
 	return nil
 }
 
-// newest returns the latest snapshot of a piece, or nil, and whether the
-// source has the piece no more.
-func (i *index) newest(name piece.Name) (s *Snapshot, gone bool) {
+// newest returns the latest snapshot of a piece, or nil, and whether the source
+// no longer has the piece.
+func (i *index) newest(name piece.Name) (s *Snapshot, missing bool) {
 	i.mu.RLock()
 	defer i.mu.RUnlock()
 	if list := i.byPiece[name]; len(list) > 0 {
 		s = list[0]
 	}
-	_, gone = i.gone[name]
-	return s, gone
+	_, missing = i.missing[name]
+	return s, missing
 }
 
-// setGone notes that the source has the piece no more, if it is known.
-func (i *index) setGone(name piece.Name, since time.Time) {
+// setMissing notes that the source no longer has the piece, if the piece has
+// snapshots.
+func (i *index) setMissing(name piece.Name, since time.Time) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	if _, already := i.gone[name]; !already && len(i.byPiece[name]) > 0 {
-		i.gone[name] = since
+	if _, already := i.missing[name]; !already && len(i.byPiece[name]) > 0 {
+		i.missing[name] = since
 	}
 }
 
-// unsetGone notes that the source has the piece.
-func (i *index) unsetGone(name piece.Name) {
+// unsetMissing notes that the source has the piece.
+func (i *index) unsetMissing(name piece.Name) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	delete(i.gone, name)
+	delete(i.missing, name)
 }
 
 func (i *index) ids() []string {
@@ -112,22 +114,22 @@ func (i *index) ids() []string {
 	return ids
 }
 
-// pieces are those that have a snapshot under their plain name, and that the
-// source still has.
+// pieces lists those with a snapshot under their plain name, if the source
+// still has them.
 func (i *index) pieces() []piece.Name {
 	i.mu.RLock()
 	defer i.mu.RUnlock()
 	var names []piece.Name
 	for name := range i.byPiece {
-		if _, gone := i.gone[name]; !gone && name.Density() == 0 {
+		if _, missing := i.missing[name]; !missing && name.Density() == 0 {
 			names = append(names, name)
 		}
 	}
 	return names
 }
 
-// bundles are those that retained snapshots are made of, and the pictures of
-// their splashes.
+// bundles are those of the retained snapshots, and the pictures of their
+// splashes.
 func (i *index) bundles() map[base.Hash]bool {
 	i.mu.RLock()
 	defer i.mu.RUnlock()

@@ -17,30 +17,31 @@ import (
 	"aesthetic.computer/isofs/piece"
 )
 
-// A ledger is what is on disk: bundles, records that name them, and marks.
+// A ledger is the catalog's state on disk: bundles, records that name them, and
+// marks.
 //
-// A bundle is stored before its record and removed after it, so that a kill in
-// between leaves a bundle that no record names, which sweep removes, and never
+// A bundle is stored before its record and removed after it. A kill in between
+// leaves a bundle that no record names, and sweep removes that. It never leaves
 // a record without its bundle.
 type ledger struct {
 	bundles  *bundle.Archive
-	pictures *bundle.Archive // of splashes; kept as bundles are
+	pictures *bundle.Archive // of splashes; stored like bundles
 	records  recordDir
 
-	// What was there at the start; not changed afterwards but by restoreAll.
+	// The state at the start. Only restoreAll changes it afterwards.
 	found  []record
 	stored map[base.Hash]bool
 
-	// mu is held while a record and the index change together, and while
-	// bundles are swept.
+	// mu is held while a record and the index change together, and while sweep
+	// removes bundles.
 	mu    sync.Mutex
 	marks *marks
-	// claims are bundles and pictures that sweep must leave though no snapshot in the index
-	// is made of them: how many builds are about to make one.
+	// claims count the builds that are about to make a snapshot of a bundle or
+	// picture. sweep leaves these, though no snapshot in the index has them.
 	claims map[base.Hash]int
 }
 
-// openLedger reads what is in dir, making it if need be.
+// openLedger reads the state in dir, and makes dir if necessary.
 func openLedger(dir string, log *slog.Logger) (*ledger, error) {
 	l := &ledger{
 		records: recordDir(filepath.Join(dir, "snapshots")),
@@ -81,14 +82,15 @@ func openLedger(dir string, log *slog.Logger) (*ledger, error) {
 	return l, nil
 }
 
-// put stores the bundle that fetch writes. It is not swept before release.
+// put stores the bundle that fetch writes. sweep leaves it until release.
 func (l *ledger) put(fetch func(io.Writer) (bundle.Info, error)) (info bundle.Info, release func(), err error) {
 	release = func() {}
 	info, err = l.bundles.Put(func(w io.Writer) (bundle.Info, error) {
 		info, err := fetch(w)
 		if err == nil {
-			// Before the archive has it under its name. Otherwise: A stores X, B forgets
-			// the last snapshot of X and sweeps, A finds X gone.
+			// The claim comes before the archive has the bundle under its name.
+			// Otherwise: A stores X, B forgets the last snapshot of X and
+			// sweeps, A does not find X.
 			release = l.claim(info.SHA256, info.Splash.Picture)
 		}
 		return info, err
@@ -104,7 +106,7 @@ func (l *ledger) put(fetch func(io.Writer) (bundle.Info, error)) (info bundle.In
 	return info, release, nil
 }
 
-// claim keeps bundles and pictures from being swept until release.
+// claim keeps sweep from removing bundles and pictures until release.
 func (l *ledger) claim(sums ...base.Hash) (release func()) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -122,7 +124,7 @@ func (l *ledger) claim(sums ...base.Hash) (release func()) {
 	}
 }
 
-// spare keeps what r is made of from being swept for good.
+// spare claims the files of r for good.
 func (l *ledger) spare(r record) { l.claim(slices.Collect(maps.Keys(r.files()))...) }
 
 // discard removes a record that is not in the index.
@@ -132,8 +134,8 @@ func (l *ledger) discard(r record) error {
 	return l.remove(r, true)
 }
 
-// remove removes a record; that of a piece's newest snapshot leaves a mark. It
-// needs mu.
+// remove removes a record. If it is the piece's newest snapshot, it leaves a
+// mark. It needs mu.
 func (l *ledger) remove(r record, newest bool) error {
 	if newest {
 		if err := l.marks.set(r); err != nil {
@@ -150,8 +152,8 @@ func (l *ledger) markOf(name piece.Name) mark {
 	return l.marks.of(name)
 }
 
-// sweep removes the bundles and pictures that nobody needs; wanted are those
-// that the index needs.
+// sweep removes the bundles and pictures that no snapshot or build needs.
+// wanted returns those of the index.
 func (l *ledger) sweep(wanted func() map[base.Hash]bool) error {
 	return errors.Join(l.sweepArchive(l.bundles, wanted), l.sweepArchive(l.pictures, wanted))
 }

@@ -8,22 +8,22 @@ import (
 	"aesthetic.computer/isofs/quota"
 )
 
-// Limits bound what a catalog keeps and how long callers wait. A zero field is
-// replaced by that of DefaultLimits.
+// Limits bound what a catalog keeps and how long callers wait. A zero field
+// means that of DefaultLimits.
 type Limits struct {
-	Retain      time.Duration // how long a superseded snapshot is kept
-	Superseded  int           // superseded snapshots kept of one piece
+	Retain      time.Duration // the time for which a superseded snapshot is kept
+	Superseded  int           // superseded snapshots kept per piece
 	Snapshots   int           // snapshots kept in all
-	Bytes       int64         // bundles on disk
-	Clients     int           // pieces times client addresses remembered for resumes
-	Builds      int           // pieces being refreshed at once
-	Open        int           // images kept open though nobody reads them
+	Bytes       int64         // of bundles on disk
+	Clients     int           // pairs of piece and client address, remembered for resumes
+	Builds      int           // pieces being fetched at once
+	Open        int           // images kept open without readers
 	RefreshWait time.Duration // how long a request for a known piece waits for a newer bundle
-	FetchTime   time.Duration // after which a fetch is given up
+	FetchTime   time.Duration // the most that a fetch may take
 	RetryAfter  time.Duration // pause after a fetch that failed
-	MissingTime time.Duration // how long an unknown piece is remembered as such
-	NewNames    quota.Quota   // pieces that nobody asked the oven for before: of each client
-	AllNewNames quota.Quota   // and of all together
+	MissingTime time.Duration // the time for which an unknown piece is remembered
+	NewNames    quota.Quota   // pieces new to the oven: of each client
+	AllNewNames quota.Quota   // the same of all clients together
 }
 
 // DefaultLimits suit a machine with 2 GB of memory and 10 GB of disk.
@@ -38,10 +38,9 @@ func DefaultLimits() Limits {
 	}
 }
 
-// SetLimits changes what holds from now on: Retain, Superseded, Snapshots,
-// Bytes, NewNames and AllNewNames. The others are those of Open. Quotas that
-// change are whole again for all. Limits that are negative are fault.Invalid,
-// and change nothing.
+// SetLimits changes Retain, Superseded, Snapshots, Bytes, NewNames and
+// AllNewNames. The others stay as at Open. A quota that changes starts full for
+// all clients. Negative limits are fault.Invalid, and change nothing.
 func (c *Catalog) SetLimits(l Limits) error {
 	if err := l.validate(); err != nil {
 		return err

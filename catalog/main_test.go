@@ -34,7 +34,7 @@ const (
 	tailSize  = 4 << 10
 )
 
-// newBase is a base of noise, a different one for each seed.
+// newBase makes a base of noise, a different one for each seed.
 func newBase(seed byte) image.Base {
 	data := make([]byte, slotStart+slotSize+tailSize)
 	_, _ = rand.NewChaCha8([32]byte{seed}).Read(data)
@@ -54,7 +54,7 @@ func newBase(seed byte) image.Base {
 	}}
 }
 
-// A clock stands still unless it is told to go.
+// A clock moves only when a test advances it.
 type clock struct {
 	mu  sync.Mutex
 	now time.Time
@@ -72,13 +72,13 @@ func (c *clock) add(d time.Duration) {
 	c.now = c.now.Add(d)
 }
 
-// A bakery is a source that tells, like a directory, whether a bundle changed.
+// A bakery is a source that reports changed bundles, like a directory.
 type bakery struct {
 	mu      sync.Mutex
 	has     map[string]baked
 	err     error         // of every fetch
-	gate    chan struct{} // if there is one, fetches wait until it is closed
-	started chan string   // if there is one, is told of every fetch
+	gate    chan struct{} // if not nil, fetches wait until it is closed
+	started chan string   // if not nil, gets the name at every fetch
 	fetches int
 }
 
@@ -140,14 +140,14 @@ func (b *bakery) Fetch(ctx context.Context, name piece.Name, w io.Writer, limit 
 
 func (b *bakery) Names(context.Context) ([]piece.Name, error) { return nil, nil }
 
-func (b *bakery) Changed(_ context.Context, name piece.Name, had bundle.Info, _ time.Duration) bool {
+func (b *bakery) Changed(_ context.Context, name piece.Name, info bundle.Info, _ time.Duration) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	it, ok := b.has[name.String()]
-	return !ok || b.err != nil || sha256.Sum256([]byte(it.html)) != had.SHA256 || !it.time.Equal(had.ModTime)
+	return !ok || b.err != nil || sha256.Sum256([]byte(it.html)) != info.SHA256 || !it.time.Equal(info.ModTime)
 }
 
-// A rig is a catalog with all that surrounds it.
+// A rig is a catalog with its surroundings.
 type rig struct {
 	*Catalog
 	t      *testing.T
@@ -180,8 +180,8 @@ func (r *rig) open() {
 	r.Catalog = c
 }
 
-// restart closes the catalog and opens it again, as it was configured or
-// changed since.
+// restart closes the catalog and opens it again, with the present
+// configuration.
 func (r *rig) restart() {
 	r.t.Helper()
 	if err := r.Close(); err != nil {
@@ -198,7 +198,7 @@ func name(s string) piece.Name {
 	return n
 }
 
-// current is the piece's snapshot, which must be had.
+// current returns the piece's snapshot, or fails the test.
 func (r *rig) current(piece string) *Snapshot {
 	r.t.Helper()
 	s, err := r.Current(r.t.Context(), name(piece))
@@ -208,7 +208,7 @@ func (r *rig) current(piece string) *Snapshot {
 	return s
 }
 
-// baked bakes a piece now, and returns the snapshot of it.
+// baked bakes a piece now, and returns its snapshot.
 func (r *rig) baked(piece, html string) *Snapshot {
 	r.t.Helper()
 	r.source.bake(piece, html, r.clock.Now())
@@ -217,7 +217,7 @@ func (r *rig) baked(piece, html string) *Snapshot {
 	return s
 }
 
-// wantBundle wants a snapshot to be made of this bundle.
+// wantBundle wants the snapshot to have this bundle.
 func wantBundle(t testing.TB, s *Snapshot, html string) {
 	t.Helper()
 	if s.Bundle() != base.Hash(sha256.Sum256([]byte(html))) {
@@ -243,7 +243,7 @@ func wantImage(t testing.TB, h *Handle, s *Snapshot, html string) {
 	}
 }
 
-// compareImage reads an image whole.
+// compareImage reads a whole image.
 func compareImage(h *Handle, s *Snapshot, html string) error {
 	data := make([]byte, h.Size())
 	if n, err := h.ReadAt(data, 0); n < len(data) {

@@ -12,9 +12,9 @@ import (
 	"aesthetic.computer/isofs/piece"
 )
 
-// fetch gets the bundle and makes the snapshot of it.
+// fetch gets the bundle and makes its snapshot.
 func (c *Catalog) fetch(ctx context.Context, name piece.Name) (*Snapshot, error) {
-	// One base from beginning to end, whatever SetBase does meanwhile.
+	// One base from beginning to end, whatever SetBase does in the meantime.
 	b := *c.bases.current.Load()
 	info, release, err := c.disk.put(func(w io.Writer) (bundle.Info, error) {
 		return c.cfg.Source.Fetch(ctx, name, w, image.MaxBundle(b.Manifest))
@@ -24,17 +24,17 @@ func (c *Catalog) fetch(ctx context.Context, name piece.Name) (*Snapshot, error)
 	}
 	defer release()
 	if info.Note != "" {
-		c.cfg.Log.Warn("no splash, or not all of it", "piece", name, "note", info.Note)
+		c.cfg.Log.Warn("no splash, or only a part of it", "piece", name, "note", info.Note)
 	}
 	return c.settle(name, info, b)
 }
 
-// settle makes the snapshot of a stored bundle, or confirms the one that the
-// piece has. It runs in the piece's build, so never twice at once for a piece.
+// settle makes the snapshot of a stored bundle, or confirms the piece's present
+// one. It runs in the piece's build, so never twice at once for a piece.
 func (c *Catalog) settle(name piece.Name, info bundle.Info, b image.Base) (*Snapshot, error) {
 	prev, _ := c.shown.newest(name)
 	signing, signErr := c.signing()
-	// While nothing can be signed, what is there is served on.
+	// While the keys fail, the present snapshot stays in use.
 	if prev != nil && prev.sameAs(info, b.Manifest) && (signErr != nil || prev.record.Signers == signing.Keys) {
 		if confirmed, err := c.confirm(prev, info); confirmed || err != nil {
 			return prev, err
@@ -53,22 +53,23 @@ func (c *Catalog) settle(name piece.Name, info bundle.Info, b image.Base) (*Snap
 		return nil, err
 	}
 	if err := c.disk.marks.unset(s.record); err != nil {
-		c.cfg.Log.Warn("superfluous mark not removed", "piece", name, "err", err)
+		c.cfg.Log.Warn("unneeded mark not removed", "piece", name, "err", err)
 	}
 	c.shown.add(s)
 	return s, nil
 }
 
-// confirm notes that the source still has the bundle of a snapshot. If it has
-// another time for the same bytes, that time is noted, so that they are not
-// fetched again and again. It is false if the snapshot was forgotten meanwhile.
+// confirm notes that the source still has the bundle of a snapshot. If the
+// source has a new time for the same bytes, confirm stores that time, so that
+// the catalog does not fetch them again. It returns false if the snapshot was
+// forgotten in the meantime.
 func (c *Catalog) confirm(s *Snapshot, info bundle.Info) (bool, error) {
 	c.disk.mu.Lock()
 	defer c.disk.mu.Unlock()
 	if c.shown.find(s.record.ID) != s {
 		return false, nil
 	}
-	if had := s.info(); !had.ModTime.Equal(info.ModTime) || had.Beside != info.Beside {
+	if known := s.info(); !known.ModTime.Equal(info.ModTime) || known.Beside != info.Beside {
 		r := s.record
 		r.SourceTime, r.SourceBeside = info.ModTime, info.Beside
 		if err := c.disk.records.write(r); err != nil {
@@ -76,11 +77,11 @@ func (c *Catalog) confirm(s *Snapshot, info bundle.Info) (bool, error) {
 		}
 	}
 	s.confirm(info)
-	c.shown.unsetGone(s.piece)
+	c.shown.unsetMissing(s.piece)
 	return true, nil
 }
 
-// make composes the snapshot, computes its digest and has it signed.
+// make composes the snapshot, computes its digest and signs it.
 func (c *Catalog) make(name piece.Name, info bundle.Info, prev *Snapshot, b image.Base, signing Signing) (*Snapshot, error) {
 	r := date(record{
 		Piece: name.String(), Density: name.Density(), Title: info.Title, Base: b.Manifest.SHA256,
@@ -118,10 +119,11 @@ func (c *Catalog) make(name piece.Name, info bundle.Info, prev *Snapshot, b imag
 
 // date gives a record its time and its id.
 //
-// The time is the later of the bundle's and the base's, which are the same on
-// every node; and later than that of the piece's snapshot before, retained or
-// not, since nginx's ETag is time and size, and the size is the base's. What
-// was forgotten and is made again of the same inputs has the time that it had.
+// The time is the later of the bundle's and the base's. These are the same on
+// every node. It is also later than the time of the piece's snapshot before,
+// retained or not: nginx's ETag is time and size, and all images of a base have
+// the same size. A forgotten snapshot that is made again from the same inputs
+// gets the same time again.
 func date(r record, last mark, prev *Snapshot, m *base.Manifest) record {
 	at := func(t time.Time) record {
 		r.Time = t
@@ -144,13 +146,13 @@ func date(r record, last mark, prev *Snapshot, m *base.Manifest) record {
 	return at(last.Time.Add(time.Second))
 }
 
-// sameAs reports whether a bundle on a base would give the image that s is.
+// sameAs reports whether a bundle on a base would give the image of s.
 func (s *Snapshot) sameAs(info bundle.Info, m *base.Manifest) bool {
 	return s.record.Base == m.SHA256 && s.record.Bundle == base.Hash(info.SHA256) && s.record.Title == info.Title &&
 		s.record.Splash == splashOf(info, m)
 }
 
-// splashOf is what an image on m can have of a bundle's splash.
+// splashOf is the part of a bundle's splash that an image on m can show.
 func splashOf(info bundle.Info, m *base.Manifest) image.Splash {
 	s := info.Splash
 	return image.Splash{

@@ -11,8 +11,8 @@ import (
 )
 
 func TestEachBundleGetsAnIDAndALaterTime(t *testing.T) {
-	// The bundle's time goes on, stands still, and goes back; what the snapshot
-	// gets is seconds after the base was made.
+	// The bundle's time advances, stands still, and goes back. The snapshot's
+	// time is in seconds after the base was made.
 	made := time.Date(2026, 11, 1, 0, 0, 0, 0, time.UTC)
 	for _, c := range []struct {
 		what  string
@@ -78,7 +78,7 @@ func TestABundleThatComesBackIsANewSnapshot(t *testing.T) {
 	}
 }
 
-// what tells all about the snapshots of a catalog.
+// what lists the records of a catalog.
 func what(c *Catalog) (all []record) {
 	for _, id := range c.IDs() {
 		s := c.shown.find(id)
@@ -122,7 +122,7 @@ func TestNodesAgree(t *testing.T) {
 	if a, b := what(one.Catalog), what(two.Catalog); len(a) != 2 || !slices.Equal(a, b) {
 		t.Errorf("one node:\n%+v\nthe other:\n%+v", a, b)
 	}
-	// A third, which never saw the first bundle.
+	// A third node, which never saw the first bundle.
 	three := newRig(t, Limits{})
 	three.source.bake("notepat", "<p>B</p>", epoch.Add(time.Minute))
 	if a, b := one.current("notepat"), three.current("notepat"); a.ID() != b.ID() || a.SHA256() != b.SHA256() || !a.Time().Equal(b.Time()) {
@@ -172,7 +172,7 @@ func TestABaseThatIsLost(t *testing.T) {
 	r.config.OpenBase = func(base.Hash) (image.Base, error) { return first, failure }
 	r.restart()
 	r.wantIDs()
-	r.wantStored(1) // the bundle waits until the base is there again
+	r.wantStored(1) // the bundle stays until the base is there again
 	failure = nil
 	r.restart()
 	r.wantIDs(old)
@@ -185,8 +185,8 @@ func TestABaseThatIsLost(t *testing.T) {
 	}
 }
 
-// A time is never given twice with other bytes, not even if nothing of the
-// piece is left but what a client has: its ETag would be that of the new one.
+// Other bytes never get the same time, even if only a client has some of the
+// piece: its ETag would be that of the new snapshot.
 func TestTheTimeOfAForgottenSnapshotIsNotGivenAgain(t *testing.T) {
 	r := newRig(t, Limits{Bytes: 10})
 	r.source.bake("notepat", "<p>old</p>", epoch)
@@ -211,7 +211,7 @@ func TestTheTimeOfAForgottenSnapshotIsNotGivenAgain(t *testing.T) {
 	}
 }
 
-// shownOr is the piece's newest snapshot, or else the given one.
+// shownOr returns the piece's newest snapshot, or else the given one.
 func (r *rig) shownOr(piece string, or *Snapshot) *Snapshot {
 	if s, _ := r.shown.newest(name(piece)); s != nil {
 		return s

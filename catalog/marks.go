@@ -16,23 +16,23 @@ import (
 // marksKept bounds the marks; the oldest is forgotten first.
 const marksKept = 4096
 
-// A mark is what stays of the newest snapshot that a piece had, when it is
-// forgotten before there was a newer one. A snapshot made afterwards must not
-// have its time with other bytes: nginx's ETag would be the same, and a client
-// that resumes by it would mix the two.
+// A mark is what stays of a piece's newest snapshot when the catalog forgets it
+// before there is a newer one. A later snapshot must not have its time with
+// other bytes. nginx's ETag would be the same, and a client that resumes by it
+// would mix the two.
 type mark struct {
 	Time time.Time `json:"time"`
 	ID   string    `json:"id"`
 }
 
-// marks are those of all pieces, kept in a file. They are not safe for
-// concurrent access.
+// marks has the mark of each piece, in a file. It is not safe for concurrent
+// access.
 type marks struct {
 	path    string
 	byPiece map[string]mark
 }
 
-// openMarks reads the marks. A file that cannot be understood is reported
+// openMarks reads the marks. If it cannot parse the file, it returns an error
 // together with marks that are empty and usable.
 func openMarks(path string) (*marks, error) {
 	m := &marks{path: path, byPiece: map[string]mark{}}
@@ -56,7 +56,7 @@ func (m *marks) of(name piece.Name) mark { return m.byPiece[keyOf(name)] }
 
 // set marks a forgotten snapshot, unless the piece has a later mark already.
 func (m *marks) set(r record) error {
-	if had, ok := m.byPiece[r.key()]; ok && !r.Time.After(had.Time) {
+	if known, ok := m.byPiece[r.key()]; ok && !r.Time.After(known.Time) {
 		return nil
 	}
 	m.byPiece[r.key()] = mark{r.Time, r.ID}
@@ -68,7 +68,7 @@ func (m *marks) set(r record) error {
 
 // unset removes the mark of a piece that has a snapshot of that time or later.
 func (m *marks) unset(r record) error {
-	if had, ok := m.byPiece[r.key()]; !ok || r.Time.Before(had.Time) {
+	if known, ok := m.byPiece[r.key()]; !ok || r.Time.Before(known.Time) {
 		return nil
 	}
 	delete(m.byPiece, r.key())

@@ -11,8 +11,8 @@ import (
 // A Listed is a retained snapshot as an operator sees it.
 type Listed struct {
 	*Snapshot
-	Current bool // it is what a request for the piece gets
-	InUse   bool // somebody has it open
+	Current bool // a request for the piece gets it
+	InUse   bool // a client has it open
 }
 
 // List returns all retained snapshots, by piece, the newest first.
@@ -28,7 +28,7 @@ func (c *Catalog) List() []Listed {
 }
 
 // Drop forgets the snapshot of an id, and reports whether it was retained. An
-// open download of it goes on; one that is interrupted cannot be resumed.
+// open download of it continues. An interrupted one cannot be resumed.
 func (c *Catalog) Drop(id string) bool {
 	s := c.shown.find(id)
 	if s == nil || !c.drop(s, byOperator) {
@@ -38,8 +38,8 @@ func (c *Catalog) Drop(id string) bool {
 	return true
 }
 
-// DropPiece forgets all snapshots of a piece, at every density, and why it
-// could not be had. It returns the ids.
+// DropPiece forgets all snapshots of a piece, at every density, and its last
+// failure. It returns the ids.
 func (c *Catalog) DropPiece(name piece.Name) (ids []string) {
 	for _, k := range c.List() {
 		if k.record.Piece == name.String() && c.drop(k.Snapshot, byOperator) {
@@ -52,8 +52,8 @@ func (c *Catalog) DropPiece(name piece.Name) (ids []string) {
 	return ids
 }
 
-// PruneAll is Prune that forgets also what is superseded but not yet past its
-// time, unless somebody reads it or was sent to it just now.
+// PruneAll is Prune that also forgets superseded snapshots before their time,
+// unless a client reads them or was just sent to them.
 func (c *Catalog) PruneAll() int {
 	n := c.Prune()
 	for _, k := range c.candidates() {
@@ -65,24 +65,24 @@ func (c *Catalog) PruneAll() int {
 	return n
 }
 
-// sweep removes the bundles that nobody needs any more.
+// sweep removes the bundles that no snapshot needs.
 func (c *Catalog) sweep() {
 	if err := c.disk.sweep(c.shown.bundles); err != nil {
 		c.cfg.Log.Warn("bundles not removed", "err", err)
 	}
 }
 
-// Stats are gauges of now, and counters since Open.
+// Stats are present gauges, and counters since Open.
 type Stats struct {
 	Pieces    int // with a snapshot, and in their source
 	Snapshots int // retained
 	Building  int // pieces being fetched
 
-	RefusedClient uint64 // requests for new names: too many of one client
-	RefusedAll    uint64 // too many of all together
+	RefusedClient uint64 // requests for new names: too many from one client
+	RefusedAll    uint64 // too many from all together
 	RefusedBusy   uint64 // too many pieces being fetched
 
-	Forgotten map[string]uint64 // snapshots, by why: a word each
+	Forgotten map[string]uint64 // snapshots by reason, a word each
 }
 
 // Stats returns the gauges and counters.

@@ -28,8 +28,8 @@ func withBases(t *testing.T, bases ...image.Base) *rig {
 	return r
 }
 
-// A new base is that of the next images. Those that there are stay as they are,
-// and so does one that is being made.
+// New images are made on a new base. Existing ones stay as they are, and so
+// does one that is being made.
 func TestSetBase(t *testing.T) {
 	next := newBase(2)
 	r := withBases(t, newBase(1), next)
@@ -43,7 +43,8 @@ func TestSetBase(t *testing.T) {
 	if _, err := r.Begin(t.Context(), who, name("notepat")); err != nil {
 		t.Fatal(err)
 	}
-	// One that nobody remembers may resume before the slot, while there was one base.
+	// A client that is not remembered may resume before the slot, while there
+	// was one base.
 	if _, err := r.Resume(t.Context(), Client{"192.0.2.9", ""}, name("notepat"), 5); err != nil {
 		t.Fatal(err)
 	}
@@ -69,15 +70,15 @@ func TestSetBase(t *testing.T) {
 		t.Errorf("a new download is made on %s, at %s after %s", now.Base().SHA256, now.Time(), old.Time())
 	}
 	wantOpen(t, now, "<p>1</p>")
-	wantImage(t, h, old, "<p>1</p>") // the one that is open
+	wantImage(t, h, old, "<p>1</p>") // the open image
 	if got, err := r.Resume(t.Context(), who, name("notepat"), 5); got != old {
 		t.Errorf("a resume: %v, %v", got, err)
 	}
 	if _, err := r.Resume(t.Context(), Client{"192.0.2.8", ""}, name("notepat"), 5); !errors.As(err, new(*StaleError)) {
-		t.Errorf("a resume of who is not remembered: %v", err)
+		t.Errorf("a resume by a client that is not remembered: %v", err)
 	}
 
-	// A restart goes back to the configured base, and keeps what was made.
+	// A restart goes back to the configured base, and keeps the snapshots.
 	r.restart()
 	if r.Base().SHA256 != newBase(1).Manifest.SHA256 || !r.bases.several() {
 		t.Errorf("after a restart the base is %s", r.Base().SHA256)
@@ -147,11 +148,11 @@ func TestDrop(t *testing.T) {
 	}
 	r.wantIDs()
 	r.wantStored(0)
-	wantImage(t, h, first, "<p>1</p>") // an open download goes on
+	wantImage(t, h, first, "<p>1</p>") // an open download continues
 	if ids := r.DropPiece(name("notepat")); len(ids) != 0 {
 		t.Errorf("dropped again: %v", ids)
 	}
-	// Made again, its time is not an earlier one.
+	// The snapshot made again has a later time.
 	if again := r.baked("notepat", "<p>4</p>"); !again.Time().After(second.Time()) {
 		t.Errorf("made again at %s, after %s", again.Time(), second.Time())
 	}
@@ -187,11 +188,11 @@ func TestPruneAll(t *testing.T) {
 	if n := r.Prune(); n != 0 {
 		t.Errorf("Prune forgot %d", n)
 	}
-	if _, err := r.At(name("notepat"), made[1].Time()); err != nil { // somebody was just sent to it
+	if _, err := r.At(name("notepat"), made[1].Time()); err != nil { // a client was just sent to it
 		t.Fatal(err)
 	}
 	if n := r.PruneAll(); n != 1 {
-		t.Errorf("PruneAll forgot %d, not the one that nobody needs", n)
+		t.Errorf("PruneAll forgot %d, not the one that no client needs", n)
 	}
 	r.wantIDs(made[0], made[1], made[3])
 	wantImage(t, h, made[0], "<p>0")

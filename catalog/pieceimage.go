@@ -12,14 +12,14 @@ import (
 	"aesthetic.computer/isofs/image"
 )
 
-// A PieceImage is what a snapshot has in its slot, as a file of its own: all
-// that an image has to be given to become another one of the same base.
+// A PieceImage is the slot of a snapshot as a file. Written to the slot of
+// another image of the same base, it makes that one this snapshot's image.
 type PieceImage struct{ snapshot *Snapshot }
 
-// Slot returns what is in the slot as a file of its own.
+// Slot returns the snapshot's slot as a file.
 func (s *Snapshot) Slot() *PieceImage { return &PieceImage{s} }
 
-// ID is the snapshot's.
+// ID is that of the snapshot.
 func (i *PieceImage) ID() string { return i.snapshot.ID() }
 
 // FileName is the name of the file: "notepat-piece.img".
@@ -34,7 +34,7 @@ func (i *PieceImage) Size() int64 { return i.snapshot.Base().PiecePartitionSize 
 // Whole is Snapshot.Whole.
 func (i *PieceImage) Whole() bool { return i.snapshot.Whole() }
 
-// Open opens it as Snapshot.Open opens the image.
+// Open opens the file as Snapshot.Open opens the image.
 func (i *PieceImage) Open() (*Handle, error) {
 	h, err := i.snapshot.Open()
 	if err != nil {
@@ -44,8 +44,8 @@ func (i *PieceImage) Open() (*Handle, error) {
 	return h, nil
 }
 
-// SHA256 is the digest of the file. It is computed when it is first asked for,
-// once for all who ask meanwhile, which reads the slot and nothing of the base.
+// SHA256 is the digest of the file. The first call computes it, also for the
+// calls that wait at that time. It reads the slot and nothing of the base.
 func (i *PieceImage) SHA256() (base.Hash, error) {
 	s := i.snapshot
 	s.mu.Lock()
@@ -79,11 +79,11 @@ func (i *PieceImage) computeSHA256() (base.Hash, error) {
 	return base.Hash(hash.Sum(nil)), nil
 }
 
-// Suffixes lists the sidecars that it has, in alphabetical order.
+// Suffixes lists the file's sidecars, in alphabetical order.
 func (i *PieceImage) Suffixes() []string { return i.snapshot.catalog.sidecars.ofSlots }
 
-// Listed is Snapshot.Listed for this file: none, as even its digest is made when
-// somebody asks.
+// Listed is Snapshot.Listed for this file. It is empty, as even the digest is
+// made on request.
 func (i *PieceImage) Listed() []string { return nil }
 
 // Sidecar is Snapshot.Sidecar for this file.
@@ -102,15 +102,16 @@ func (i *PieceImage) Sidecar(suffix string) ([]byte, error) {
 	return i.snapshot.makeSidecar(i.FileName()+"."+suffix, maker.MakeForSlot)
 }
 
-// ManifestSuffix is that of the sidecar with the manifest of an image's base.
+// ManifestSuffix is the suffix of the sidecar with the manifest of an image's
+// base.
 const ManifestSuffix = "manifest"
 
-// ManifestSidecar makes the sidecar with the manifest of the base that an image
-// is made on: who has written the image to a stick learns by it where the slot
-// is, and whether the rest is what it should be. It leaves out other addresses
-// of the base, which may be the operator's own affair, and what only sidecars
-// are made of, which may be megabytes. It is written once for all images of a
-// base that come one after the other, since it grows with the base.
+// ManifestSidecar makes the sidecar with the manifest of an image's base. It
+// tells the owner of a stick where the slot is, and lets them check the rest.
+// It leaves out other addresses of the base, which may be private to the
+// operator. It also leaves out the data for other sidecars, which may be
+// megabytes. Consecutive images of a base share one copy, since its size grows
+// with the base.
 func ManifestSidecar() SidecarMaker {
 	var mu sync.Mutex // guards both below
 	var of *base.Manifest

@@ -14,7 +14,7 @@ import (
 	"aesthetic.computer/isofs/image"
 )
 
-// The slot alone is what the image has in its slot, and its sidecars are its own.
+// The file has the bytes of the image's slot, and its own sidecars.
 func TestSlotIsThatOfTheImage(t *testing.T) {
 	r := newRig(t, Limits{})
 	r.config.Sidecars = []SidecarMaker{
@@ -43,7 +43,7 @@ func TestSlotIsThatOfTheImage(t *testing.T) {
 	if got := s.Slot().Suffixes(); !slices.Equal(got, []string{"note", "sha256"}) {
 		t.Errorf("it has the sidecars %q", got)
 	}
-	for range 2 { // made, and kept
+	for range 2 { // made, and then kept
 		of, err := s.Sidecar("note")
 		slot, errSlot := s.Slot().Sidecar("note")
 		if string(of) != "of the image" || string(slot) != "of the slot" || err != nil || errSlot != nil {
@@ -92,11 +92,12 @@ func TestManifestSidecarTellsNoOtherAddresses(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	told, err := base.Parse(content)
-	if err != nil || told.Mirrors != nil || told.SHA256 != m.SHA256 || len(told.Blocks) != 4 || len(m.Mirrors) != 1 {
-		t.Errorf("it tells %+v (%v)", told, err)
+	parsed, err := base.Parse(content)
+	if err != nil || parsed.Mirrors != nil || parsed.SHA256 != m.SHA256 || len(parsed.Blocks) != 4 || len(m.Mirrors) != 1 {
+		t.Errorf("the sidecar has %+v (%v)", parsed, err)
 	}
-	// The next image of the base costs nothing, and that of another has its own.
+	// The next image of the base costs nothing, and an image of another base
+	// has its own manifest.
 	if again, err := maker.Make(nil, &image.Image{Manifest: m}); err != nil || &again[0] != &content[0] {
 		t.Errorf("it was written again (%v)", err)
 	}

@@ -7,11 +7,11 @@ import (
 )
 
 // readers record which networks began to download a snapshot: none, one, or
-// several. Prune reads that when it needs room.
+// several. Prune uses that when it needs room.
 type readers struct {
 	mu         sync.Mutex // guards all below
 	downloaded bool
-	network    string // of the only ones; "" if there are others, or it is not known
+	network    string // the only one; "" if there are others, or it is not known
 }
 
 func (r *readers) add(network string) {
@@ -29,13 +29,13 @@ func (r *readers) load() (downloaded bool, network string) {
 	return r.downloaded, r.network
 }
 
-// Begun notes that a client begins to download the snapshot, or resumes it. When
-// Prune needs room it forgets snapshots without a download first, and then
-// those of the network that alone downloads the most.
+// Begun notes that a client begins to download the snapshot, or resumes it.
+// When Prune needs room, it first forgets snapshots without a download. Then it
+// forgets those of the network that alone downloads the most.
 func (s *Snapshot) Begun(who Client) { s.readers.add(networkOf(who.Address)) }
 
-// networkOf returns the IPv4 /24 or IPv6 /64 of an address: one machine may
-// use each address of the one, and one owner often has all of the other.
+// networkOf returns the IPv4 /24 or IPv6 /64 of an address. One machine may use
+// many addresses in either.
 func networkOf(address string) string {
 	ip, err := netip.ParseAddr(address)
 	if err != nil {
@@ -48,9 +48,10 @@ func networkOf(address string) string {
 	return netip.PrefixFrom(ip.WithZone(""), bits).Masked().String()
 }
 
-// rank fills in downloaded and later, which candidates are compared by first. later is
-// how many snapshots the candidate's only network used after it. So a network
-// that fills the disk with many pieces loses its own snapshots first.
+// rank sets downloaded and later of each candidate, which decide first. later
+// is the number of snapshots that the candidate's only network used after it.
+// So a network that fills the disk with many pieces loses its own snapshots
+// first.
 func rank(all []candidate) {
 	byNetwork := map[string][]int{}
 	for i := range all {

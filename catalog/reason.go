@@ -9,7 +9,7 @@ const (
 	noRoom                     // beyond them, with a download
 	damaged                    // its bundle is lost or damaged
 	byOperator
-	reasons // how many there are
+	reasons // the number of reasons
 )
 
 // String is the word for it in logs and metrics.

@@ -17,12 +17,12 @@ import (
 	"aesthetic.computer/isofs/piece"
 )
 
-// A record is what is kept of a snapshot, in snapshots/<id>.json.
+// A record is what the disk has of a snapshot, in snapshots/<id>.json.
 type record struct {
 	ID    string `json:"id"`
 	Piece string `json:"piece"`
 	Title string `json:"title"`
-	// Density is that which the piece was packed for at somebody's wish, else 0.
+	// Density is the pixel density, if the client chose it, else 0.
 	Density    int       `json:"density,omitempty"`
 	Base       base.Hash `json:"base"`
 	Bundle     base.Hash `json:"bundle"`
@@ -32,23 +32,24 @@ type record struct {
 	Splash image.Splash `json:"splash,omitzero"`
 	// Time is the snapshot's: whole seconds, later than that of the one before.
 	Time time.Time `json:"time"`
-	// SourceTime is the bundle's as its source told it, by which a directory
-	// notices a change.
+	// SourceTime is the bundle's time by its source. A directory notices a
+	// change by it.
 	SourceTime time.Time `json:"sourceTime"`
-	// SourceBeside is by what the source knows again what lay beside the bundle.
+	// SourceBeside identifies the files beside the bundle, in the source's
+	// terms.
 	SourceBeside string `json:"sourceBeside,omitempty"`
 	// SHA256 is that of the whole image.
 	SHA256 base.Hash `json:"sha256"`
 	// HashState is the state of its hash at its end, for signatures.
 	HashState string `json:"hashState,omitempty"`
-	// Signers and PieceSignature are those of piece.json, if it is signed: the
-	// key may be gone when the image is composed again. The id tells of the
-	// first, the sum, a SHA-256, whether the second is what it was.
+	// Signers and PieceSignature belong to a signed piece.json: the key may be
+	// missing when the image is composed again. The id covers Signers. The sum,
+	// a SHA-256, protects the signature.
 	Signers           string     `json:"signers,omitempty"`
 	PieceSignature    string     `json:"pieceSignature,omitempty"`
 	PieceSignatureSum *base.Hash `json:"pieceSignatureSum,omitempty"`
-	// Made is when this node made the snapshot. Its predecessor is superseded
-	// since then.
+	// Made is when this node made the snapshot. Since then its predecessor is
+	// superseded.
 	Made time.Time `json:"made"`
 }
 
@@ -60,7 +61,7 @@ func (r record) inputs() image.Inputs {
 	}
 }
 
-// files are what is stored of the snapshot, with their sizes in bytes.
+// files are the stored files of the snapshot, with their sizes in bytes.
 func (r record) files() map[base.Hash]int64 {
 	files := map[base.Hash]int64{r.Bundle: r.BundleSize}
 	if r.Splash.HasPicture() {
@@ -79,8 +80,8 @@ func (r record) key() string { return key(r.Piece, r.Density) }
 
 func keyOf(name piece.Name) string { return key(name.String(), name.Density()) }
 
-// key is a piece's name as a string that tells apart the densities of the
-// piece: "notepat", "notepat?density=4".
+// key is a piece's name and density as a string: "notepat",
+// "notepat?density=4".
 func key(name string, density int) string {
 	if density == 0 {
 		return name
@@ -112,8 +113,8 @@ func (d recordDir) remove(id string) error {
 	return nil
 }
 
-// readAll returns all records that can be read. What is none, though it is
-// called like one, is reported and removed: nothing can be done with it.
+// readAll returns all readable records. It reports and removes a file that has
+// a record's name but is not a record, as nothing else can use it.
 func (d recordDir) readAll(log *slog.Logger) ([]record, error) {
 	entries, err := os.ReadDir(string(d))
 	if err != nil {

@@ -12,10 +12,10 @@ import (
 	"golang.org/x/sync/singleflight"
 )
 
-// A BusyError says that too many pieces are being fetched. It wraps
-// fault.Unavailable.
+// A BusyError says that the catalog is already fetching as many pieces as it
+// may. It wraps fault.Unavailable.
 type BusyError struct {
-	// RetryAfter is when to come again.
+	// RetryAfter is when the client should try again.
 	RetryAfter time.Duration
 }
 
@@ -23,14 +23,14 @@ func (e *BusyError) Error() string {
 	return fmt.Sprintf("too many pieces are being fetched; try again in %s", e.RetryAfter)
 }
 
-// Unwrap gives the kind.
+// Unwrap returns the kind.
 func (e *BusyError) Unwrap() error { return fault.Unavailable }
 
-// busyRetry is how long a client that met a full house is asked to wait.
+// busyRetry is the RetryAfter of a BusyError.
 const busyRetry = 5 * time.Second
 
-// CurrentFile is Current by the name of an image, "notepat-os.iso", or of what
-// is in its slot, "notepat-piece.img".
+// CurrentFile is Current by the name of an image, "notepat-os.iso", or of its
+// slot's file, "notepat-piece.img".
 func (c *Catalog) CurrentFile(ctx context.Context, fileName string) (*Snapshot, error) {
 	name, err := piece.ParseFileName(fileName)
 	if err != nil {
@@ -39,19 +39,20 @@ func (c *Catalog) CurrentFile(ctx context.Context, fileName string) (*Snapshot, 
 	return c.Current(ctx, name)
 }
 
-// Current returns the snapshot that a piece has now, fetching its bundle if it
-// is not known or may have changed. Callers of one piece share one fetch, which
-// goes on when they leave. When the source fails, a piece that is known keeps
-// the snapshot that it has; a failure is remembered for a while, as NotFound,
-// Invalid or *PausedError. With Limits.Builds fetches under way, a piece that
-// is not known is a *BusyError; one that would be the oven's to pack is a
-// *LimitError when too many such names were asked for just now.
+// Current returns the present snapshot of a piece. It fetches the bundle if
+// that is missing or may have changed. Callers of one piece share one fetch,
+// which continues when they leave. When the source fails, a known piece keeps
+// its snapshot. The failure is remembered for a while, as NotFound, Invalid or
+// *PausedError. With Limits.Builds fetches under way, an unknown piece is a
+// *BusyError. It is a *LimitError if the oven would pack it, and clients asked
+// for too many such names just now.
 func (c *Catalog) Current(ctx context.Context, name piece.Name) (*Snapshot, error) {
 	b, err := c.currentBuild(ctx, name, nil)
 	return b.Snapshot, err
 }
 
-// currentBuild is Watch; notify may be nil.
+// currentBuild returns the piece's present build, and fetches the bundle if it
+// is missing or stale. notify, if not nil, gets each stage.
 func (c *Catalog) currentBuild(ctx context.Context, name piece.Name, notify func(Stage)) (Build, error) {
 	known := c.look(ctx, name)
 	if known.settled {
@@ -65,8 +66,8 @@ func (c *Catalog) currentBuild(ctx context.Context, name piece.Name, notify func
 		defer leave()
 	}
 	w := waiter{name: name, notify: notify, build: c.builds.DoChan(keyOf(name), func() (any, error) {
-		// An earlier build may have ended just before this one began: A looks and
-		// finds nothing, B's build ends, A begins another.
+		// An earlier build may have ended just before this one began: A looks
+		// and finds nothing, B's build ends, A begins another.
 		if now := c.look(c.builds.life, name); now.settled {
 			return now.answer()
 		}
@@ -85,8 +86,8 @@ func (c *Catalog) currentBuild(ctx context.Context, name piece.Name, notify func
 	return known.answer() // if the build failed, the log has the reason
 }
 
-// Refresh fetches the bundle of a piece now, whatever is known of it, or joins
-// the fetch that is under way.
+// Refresh fetches the bundle of a piece now, even if its snapshot is fresh. It
+// joins a fetch that is already under way.
 func (c *Catalog) Refresh(ctx context.Context, name piece.Name) (*Snapshot, error) {
 	c.failures.remove(name)
 	b, err := c.await(ctx, waiter{name: name, build: c.builds.DoChan(keyOf(name), func() (any, error) { return c.refresh(name) })})
@@ -100,9 +101,9 @@ var errImpatient = fmt.Errorf("the newer bundle is not there yet: %w", fault.Una
 type waiter struct {
 	name   piece.Name
 	build  <-chan singleflight.Result
-	over   <-chan time.Time // ends the wait; nil: nothing does
+	over   <-chan time.Time // ends the wait; nil: no limit
 	notify func(Stage)      // gets each stage that the build passes; may be nil
-	passed Stage            // the last that notify got
+	passed Stage            // the last stage that notify got
 }
 
 // advance notifies of all stages up to s.
@@ -128,7 +129,7 @@ func (c *Catalog) await(ctx context.Context, w waiter) (Build, error) {
 				return Build{}, r.Err
 			}
 			b := r.Val.(Build)
-			w.advance(b.last) // some stages may have been too quick to be seen
+			w.advance(b.last) // the loop may have missed quick stages
 			return b, nil
 		case <-changed:
 		case <-w.over:
@@ -139,14 +140,14 @@ func (c *Catalog) await(ctx context.Context, w waiter) (Build, error) {
 	}
 }
 
-// A view is what can be said of a piece without fetching.
+// A view is what the catalog has of a piece without a fetch.
 type view struct {
 	snapshot *Snapshot // nil if the piece has none, or its source has it no more
-	err      error     // why there is none
+	err      error     // why there is no snapshot
 	settled  bool      // no need to ask the source
 }
 
-// answer is what a caller gets who does not wait any longer.
+// answer is the result for a caller that waits no longer.
 func (v view) answer() (Build, error) {
 	if v.snapshot == nil {
 		return Build{}, v.err
@@ -155,10 +156,10 @@ func (v view) answer() (Build, error) {
 	return Build{Snapshot: v.snapshot, Unchanged: true}, nil
 }
 
-// look tells what is known of a piece.
+// look returns what the catalog has of a piece.
 func (c *Catalog) look(ctx context.Context, name piece.Name) view {
-	s, gone := c.shown.newest(name)
-	if gone {
+	s, missing := c.shown.newest(name)
+	if missing {
 		s = nil
 	}
 	if s != nil && !c.stale(ctx, s) {
@@ -174,8 +175,8 @@ func (c *Catalog) stale(ctx context.Context, s *Snapshot) bool {
 		c.cfg.Source.Changed(ctx, s.piece, s.info(), s.age())
 }
 
-// refresh is the body of one build. It has no caller's context: those who
-// wait may leave, and the bundle is wanted all the same.
+// refresh is the body of one build. It does not use the context of a caller:
+// callers may leave, and the bundle is wanted all the same.
 func (c *Catalog) refresh(name piece.Name) (Build, error) {
 	select {
 	case c.builds.turns <- struct{}{}:
@@ -206,7 +207,7 @@ func (c *Catalog) failed(name piece.Name, err error) error {
 	}
 	err = fmt.Errorf("fetch %s: %w", name, err)
 	if errors.Is(err, fault.NotFound) {
-		c.shown.setGone(name, c.cfg.Now())
+		c.shown.setMissing(name, c.cfg.Now())
 	} else {
 		c.cfg.Log.Warn("piece not refreshed", "piece", name, "err", err)
 	}

@@ -74,11 +74,11 @@ func TestACallerLeavesAndTheFetchGoesOn(t *testing.T) {
 	<-r.source.started
 	leave(impatient)
 	if err := <-left; !errors.Is(err, fault.Unavailable) || !errors.Is(err, impatient) {
-		t.Errorf("who leaves gets %v", err)
+		t.Errorf("a caller that leaves gets %v", err)
 	}
 	close(r.source.gate)
 	if r.current("notepat"); r.source.count() != 1 {
-		t.Errorf("%d fetches: the caller took his fetch away with him", r.source.count())
+		t.Errorf("%d fetches: the caller ended its fetch when it left", r.source.count())
 	}
 }
 
@@ -181,7 +181,7 @@ func TestHowLongAKnownPieceIsWaitedFor(t *testing.T) {
 		wantBundle(t, r.current("notepat"), c.want)
 		if c.wait != time.Hour {
 			close(gate)
-			// The build goes on, and a later caller finds what it brought.
+			// The build continues, and a later caller finds its snapshot.
 			for r.current("notepat").Time().Equal(epoch) {
 			}
 			if r.source.count() != 2 {
@@ -191,7 +191,7 @@ func TestHowLongAKnownPieceIsWaitedFor(t *testing.T) {
 	}
 }
 
-// Somebody who does not want to wait at all gets what there is.
+// A caller that does not want to wait at all gets the present snapshot.
 func TestAKnownPieceNeedsNoPatience(t *testing.T) {
 	r := newRig(t, Limits{})
 	old := r.baked("notepat", "<p>old</p>")
@@ -209,12 +209,12 @@ func TestAPieceGoesAndComesBack(t *testing.T) {
 	old := r.baked("notepat", "<p>1</p>")
 	r.source.set(func() { delete(r.source.has, "notepat") })
 	if _, err := r.Current(t.Context(), name("notepat")); !errors.Is(err, fault.NotFound) {
-		t.Errorf("when its source has it no more: %v", err)
+		t.Errorf("when its source no longer has it: %v", err)
 	}
 	if got := r.Pieces(t.Context()); len(got) != 0 {
 		t.Errorf("the gone piece is listed: %v", got)
 	}
-	wantOpen(t, old, "<p>1</p>") // for those who are downloading it
+	wantOpen(t, old, "<p>1</p>") // for the clients that download it
 	r.wantIDs(old)
 	r.clock.add(time.Minute)
 	r.source.bake("notepat", "<p>1</p>", r.clock.Now())
@@ -295,7 +295,7 @@ func TestCloseEndsTheFetchesUnderWay(t *testing.T) {
 		t.Error(err)
 	}
 	if err := <-got; !errors.Is(err, fault.Unavailable) {
-		t.Errorf("who waited gets %v", err)
+		t.Errorf("a caller that waited gets %v", err)
 	}
 	if _, err := r.Current(t.Context(), name("other")); !errors.Is(err, fault.Unavailable) || r.source.count() != 1 {
 		t.Errorf("after Close: %v", err)

@@ -13,23 +13,23 @@ import (
 var (
 	wget   = Client{Address: "192.0.2.1", Agent: "Wget/1.21"}
 	curl   = Client{Address: "192.0.2.1", Agent: "curl/7.88"}    // behind the same address
-	aria   = Client{Address: "192.0.2.1", Agent: "aria2/1.36"}   // a third one there
+	aria   = Client{Address: "192.0.2.1", Agent: "aria2/1.36"}   // a third program there
 	abroad = Client{Address: "198.51.100.7", Agent: "Wget/1.21"} // the same program elsewhere
 )
 
 const (
 	before   = slotStart - 1 // the last byte that all snapshots of a base share
-	inside   = slotStart     // the first one of their own
+	inside   = slotStart     // the first byte that differs
 	furthest = 1 << 62
 )
 
-// story is what happened before a resume: two snapshots, old and new.
+// story is the state before a resume: two snapshots, old and new.
 type story struct {
 	*rig
 	old, new *Snapshot
 }
 
-// tell lets clients begin with the old snapshot, and others with the new one.
+// tell lets clients begin the old snapshot, and others the new one.
 func tell(t *testing.T, withOld, withNew []Client) *story {
 	r := newRig(t, Limits{})
 	begin := func(html string, clients []Client) *Snapshot {
@@ -63,12 +63,12 @@ func TestWhichImageAResumeGets(t *testing.T) {
 		start            int64
 		want             string
 	}{
-		{"one who began with the old", []Client{wget}, nil, nil, wget, inside, oldImage},
-		{"one who began with the old, near the beginning", []Client{wget}, nil, nil, wget, 1, oldImage},
-		{"one who asks beyond the end", []Client{wget}, nil, nil, wget, furthest, oldImage},
-		{"one who began with the new", nil, []Client{wget}, nil, wget, inside, newImage},
-		{"one who began with the old and then with the new", []Client{wget}, []Client{wget}, nil, wget, inside, newImage},
-		{"one who is remembered over a restart", []Client{wget}, nil, restart, wget, inside, oldImage},
+		{"a client that began with the old", []Client{wget}, nil, nil, wget, inside, oldImage},
+		{"a client that began with the old, near the beginning", []Client{wget}, nil, nil, wget, 1, oldImage},
+		{"a client that requests bytes beyond the end", []Client{wget}, nil, nil, wget, furthest, oldImage},
+		{"a client that began with the new", nil, []Client{wget}, nil, wget, inside, newImage},
+		{"a client that began with the old and then with the new", []Client{wget}, []Client{wget}, nil, wget, inside, newImage},
+		{"a client that is remembered over a restart", []Client{wget}, nil, restart, wget, inside, oldImage},
 		{"each of two behind an address (1)", []Client{wget}, []Client{curl}, nil, wget, inside, oldImage},
 		{"each of two behind an address (2)", []Client{wget}, []Client{curl}, nil, curl, inside, newImage},
 		{"another program at an address that began once", []Client{wget}, nil, nil, curl, inside, oldImage},
@@ -80,9 +80,9 @@ func TestWhichImageAResumeGets(t *testing.T) {
 		{"one whose snapshot is lost, in the slot", []Client{wget}, nil, lose, wget, inside, refused},
 		{"another program where the snapshot is lost", []Client{wget}, nil, lose, curl, before, refused},
 		{"another program where one of two is lost", []Client{wget}, []Client{curl}, lose, aria, inside, refused},
-		{"one who began with the new when the old is lost", []Client{wget}, []Client{curl}, lose, curl, inside, newImage},
-		{"one who began on the base before", []Client{wget}, nil, changeBase, wget, inside, oldImage},
-		{"one who began on the base before, near the beginning", []Client{wget}, nil, changeBase, wget, 1, oldImage},
+		{"a client that began with the new when the old is lost", []Client{wget}, []Client{curl}, lose, curl, inside, newImage},
+		{"a client that began on the base before", []Client{wget}, nil, changeBase, wget, inside, oldImage},
+		{"a client that began on the base before, near the beginning", []Client{wget}, nil, changeBase, wget, 1, oldImage},
 		{"a stranger after a change of base, before the slot", []Client{wget}, nil, changeBase, abroad, 1, refused},
 		{"a stranger after a change of base, in the slot", []Client{wget}, nil, changeBase, abroad, inside, refused},
 	} {
@@ -102,8 +102,8 @@ func TestWhichImageAResumeGets(t *testing.T) {
 	}
 }
 
-// A stranger who was answered before the slot has a snapshot from then on: a
-// download in several connections asks for the slot in a request of its own.
+// A stranger that got bytes before the slot has a snapshot from then on: a
+// download in several connections requests the slot separately.
 func TestAStrangerIsOneOnlyOnce(t *testing.T) {
 	s := tell(t, nil, nil)
 	first, err := s.Resume(t.Context(), wget, name("notepat"), 1)
@@ -119,20 +119,20 @@ func TestAStrangerIsOneOnlyOnce(t *testing.T) {
 func TestARequestAtTheStart(t *testing.T) {
 	s := tell(t, []Client{wget}, nil)
 	if got, err := s.Continue(t.Context(), wget, name("notepat")); got != s.old {
-		t.Errorf("a short range of one who reads the old: %v (%v)", got, err)
+		t.Errorf("a short range for a client that reads the old: %v (%v)", got, err)
 	}
 	if got, err := s.Continue(t.Context(), abroad, name("notepat")); got != s.new {
 		t.Errorf("a short range of a stranger: %v (%v)", got, err)
 	}
 	if got, err := s.Resume(t.Context(), abroad, name("notepat"), inside); got != s.new {
-		t.Errorf("and then he resumes: %v (%v)", got, err)
+		t.Errorf("and then the client resumes: %v (%v)", got, err)
 	}
 	s.drop(s.old, byOperator)
 	if got, err := s.Continue(t.Context(), wget, name("notepat")); got != s.new {
 		t.Errorf("a short range when the old is lost: %v (%v)", got, err)
 	}
 	if got, err := s.Resume(t.Context(), wget, name("notepat"), inside); got != s.new {
-		t.Errorf("and then he resumes: %v (%v)", got, err)
+		t.Errorf("and then the client resumes: %v (%v)", got, err)
 	}
 }
 
@@ -166,8 +166,8 @@ func TestAt(t *testing.T) {
 	}
 }
 
-// Every way to ask for a piece that nobody has says so.
-func TestNobodyHasIt(t *testing.T) {
+// Every request for a piece that no source has says so.
+func TestAPieceThatNoSourceHas(t *testing.T) {
 	r := newRig(t, Limits{})
 	ctx, none := t.Context(), name("none")
 	for what, ask := range map[string]func() (*Snapshot, error){
@@ -182,8 +182,9 @@ func TestNobodyHasIt(t *testing.T) {
 	}
 }
 
-// A piece that its source has no more is still had by those who began it.
-func TestAResumeOfAPieceThatIsGone(t *testing.T) {
+// When the source no longer has a piece, the clients that began it can still
+// download it.
+func TestAResumeOfAPieceThatItsSourceLost(t *testing.T) {
 	s := tell(t, []Client{wget}, nil)
 	s.source.set(func() { delete(s.source.has, "notepat") })
 	if _, err := s.Begin(t.Context(), curl, name("notepat")); !errors.Is(err, fault.NotFound) {

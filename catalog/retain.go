@@ -9,18 +9,18 @@ import (
 	"aesthetic.computer/isofs/base"
 )
 
-// justUsed is how long ago a snapshot may have been asked for to be kept in any
-// case. Between the answer that names it and its opening nobody holds it.
+// A snapshot requested within justUsed is kept in any case. No client has it
+// open between the answer that names it and the open.
 const justUsed = 10 * time.Second
 
-// Prune forgets the snapshots that were superseded for longer than
-// Limits.Retain, and those beyond Limits.Superseded of a piece. While more than
-// Limits.Snapshots are left, or their bundles take more than Limits.Bytes, it
-// forgets first those without a download, then those of the network that alone
-// downloads the most. Among equals the longest superseded go first, then the
-// pieces with the oldest last request. A piece that its source no longer has counts as superseded.
-// Prune keeps a snapshot that is open, was requested just now, or is the last
-// of all. It returns how many it forgot.
+// Prune forgets snapshots that were superseded for longer than Limits.Retain,
+// and those beyond Limits.Superseded of a piece. It forgets more while
+// Limits.Snapshots or Limits.Bytes is exceeded: first those without a download,
+// then those of the network that alone downloads the most. Among equals the
+// longest superseded go first, then the pieces with the oldest last request. A
+// piece that its source no longer has counts as superseded. Prune keeps a
+// snapshot that is open, was requested just now, or is the last of all. It
+// returns how many it forgot.
 func (c *Catalog) Prune() int {
 	n := 0
 	var left []candidate
@@ -36,29 +36,29 @@ func (c *Catalog) Prune() int {
 	return n
 }
 
-// A candidate is a snapshot that Prune weighs.
+// A candidate is a snapshot that Prune may forget.
 type candidate struct {
 	snapshot *Snapshot
-	// current is true for what a request for the piece would get. The others
-	// are superseded since a time.
+	// current is true for the snapshot that a request for the piece gets. The
+	// others are superseded since a time.
 	current bool
 	since   time.Time
 	used    time.Time
 	expired bool
-	// Of what rank sees to.
+	// Set by rank.
 	downloaded bool
 	later      int
 }
 
-// candidates lists all snapshots, in the order in which they should go.
+// candidates lists all snapshots, the first to forget first.
 func (c *Catalog) candidates() []candidate {
 	now, limits := c.cfg.Now(), c.limits.Load()
 	var all []candidate
 	c.shown.mu.RLock()
 	for name, list := range c.shown.byPiece {
-		goneSince, gone := c.shown.gone[name]
+		missingSince, missing := c.shown.missing[name]
 		for i, s := range list {
-			k := candidate{snapshot: s, current: i == 0 && !gone, since: goneSince}
+			k := candidate{snapshot: s, current: i == 0 && !missing, since: missingSince}
 			if i > 0 {
 				k.since = list[i-1].record.Made
 			}
@@ -91,14 +91,16 @@ func (c *Catalog) candidates() []candidate {
 	return all
 }
 
-// needed reports whether somebody reads the snapshot, or is about to.
+// needed reports whether a client reads the snapshot, or is about to.
 func (c *Catalog) needed(k candidate) bool {
 	since := c.cfg.Now().Sub(k.snapshot.lastUsed())
-	// A clock that was set back must not keep it for ever.
+	// After the clock was set back, since is negative. That must not keep the
+	// snapshot for ever.
 	return since >= 0 && since < justUsed || c.shelf.isHeld(k.snapshot.record.ID)
 }
 
-// shrink drops snapshots, the first of all first, until they fit the limits.
+// shrink drops snapshots from the start of the list, until the rest fits the
+// limits.
 func (c *Catalog) shrink(all []candidate) int {
 	limits := c.limits.Load()
 	users := map[base.Hash]int{}

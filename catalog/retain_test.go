@@ -60,12 +60,13 @@ func TestBytesAreBounded(t *testing.T) {
 	r := newRig(t, Limits{Bytes: 400})
 	a, b := r.series("a", 2), r.series("b", 2)
 	r.wantIDs(a[0], a[1], b[0], b[1]) // exactly 400
-	// First what is superseded, the longest superseded before the others ...
+	// First the superseded snapshots, the longest superseded before the others
+	// ...
 	c := r.series("c", 1)
 	r.wantIDs(a[1], b[0], b[1], c[0])
 	d := r.series("d", 1)
 	r.wantIDs(a[1], b[1], c[0], d[0])
-	// ... then the pieces that nobody asked for longest.
+	// ... then the pieces without a request for the longest time.
 	r.current("a")
 	r.clock.add(time.Minute)
 	e := r.series("e", 1)
@@ -96,7 +97,7 @@ func TestTheOnlySnapshotIsKeptHoweverLarge(t *testing.T) {
 	r.wantIDs(only...)
 }
 
-// Between the answer that names a snapshot and its opening nobody holds it.
+// No client has a snapshot open between the answer that names it and the open.
 func TestWhatWasJustAskedForIsKept(t *testing.T) {
 	r := newRig(t, Limits{Bytes: 1})
 	a, b := r.baked("a", "<p>a</p>"), r.baked("b", "<p>b</p>")
@@ -108,7 +109,7 @@ func TestWhatWasJustAskedForIsKept(t *testing.T) {
 	}
 }
 
-func TestAPieceThatIsGoneIsForgottenInTheEnd(t *testing.T) {
+func TestAMissingPieceIsForgottenInTheEnd(t *testing.T) {
 	r := newRig(t, Limits{Retain: time.Hour})
 	old := r.series("notepat", 1)
 	r.source.set(func() { delete(r.source.has, "notepat") })
@@ -139,7 +140,7 @@ func TestAnOpenImageKeepsItsBytes(t *testing.T) {
 	r.wantIDs(old, newer[2]) // it is open, so it is kept
 	wantImage(t, h, old, "<p>old</p>")
 	if again, err := r.ByID(old.ID()); err != nil || again != old {
-		t.Errorf("the open snapshot is not to be had by its id: %v", err)
+		t.Errorf("the open snapshot cannot be found by its id: %v", err)
 	}
 	// Even if it is forgotten and its bundle removed.
 	r.drop(old, byOperator)
@@ -179,7 +180,7 @@ func TestTheShelfIsBounded(t *testing.T) {
 	}
 	again, err := r.current("notepat").Open()
 	if err != nil || again.img != images[3] {
-		t.Errorf("an image on the shelf was opened anew (%v)", err)
+		t.Errorf("an image on the shelf was opened again (%v)", err)
 	}
 	r.restart()
 	if _, err := images[2].file.Stat(); err == nil {
@@ -191,8 +192,8 @@ func TestTheShelfIsBounded(t *testing.T) {
 	}
 }
 
-// Who holds a *Snapshot that is forgotten gets an error or the right bytes,
-// and does no harm to the snapshot that has its id by now.
+// A *Snapshot that is forgotten gives an error or the right bytes. It does no
+// harm to a new snapshot with its id.
 func TestAForgottenSnapshotDoesNoHarm(t *testing.T) {
 	r := newRig(t, Limits{})
 	stale := r.baked("notepat", "<p>1</p>")
@@ -215,14 +216,14 @@ func TestAForgottenSnapshotDoesNoHarm(t *testing.T) {
 	wantOpen(t, stale, "<p>1</p>")
 }
 
-// A bundle that was fetched, but has no record yet, is not swept: A stores X,
-// B forgets some snapshot and sweeps, A makes the snapshot of X.
+// sweep leaves a new bundle without a record: A stores X, B forgets some
+// snapshot and sweeps, A makes the snapshot of X.
 func TestABundleIsNotSweptBeforeItsRecord(t *testing.T) {
 	r := newRig(t, Limits{})
 	r.stop()
 	sweeps := 0
 	r.config.Now = func() time.Time {
-		// make asks for the time after the bundle was stored.
+		// make reads the clock after the bundle was stored.
 		if r.Catalog != nil {
 			sweeps++
 			if err := r.disk.sweep(r.shown.bundles); err != nil {
@@ -240,10 +241,10 @@ func TestABundleIsNotSweptBeforeItsRecord(t *testing.T) {
 	r.wantStored(1)
 }
 
-// TestWhoHasManyPiecesMadePushesOutTheirOwn: a download that was broken off can
-// be resumed, however many pieces others have made meanwhile, and whether or
+// TestANetworkWithManyPiecesPushesOutItsOwn: an interrupted download can be
+// resumed, however many pieces others have made in the meantime, and whether or
 // not they begin to download them.
-func TestWhoHasManyPiecesMadePushesOutTheirOwn(t *testing.T) {
+func TestANetworkWithManyPiecesPushesOutItsOwn(t *testing.T) {
 	for name, c := range map[string]struct {
 		downloads bool
 		from      func(i int) string
@@ -262,7 +263,7 @@ func TestWhoHasManyPiecesMadePushesOutTheirOwn(t *testing.T) {
 			for i := range 5 {
 				shared.Begun(Client{Address: fmt.Sprintf("198.51.%d.1", i)})
 			}
-			r.restart() // what was read of is known by the clients that are remembered
+			r.restart() // the remembered clients show which snapshots were read
 			victim, shared = r.current("victim"), r.current("shared")
 			victim.Begun(Client{Address: "192.0.2.1"})
 			for i := range 5 {
@@ -291,8 +292,8 @@ func TestWhoHasManyPiecesMadePushesOutTheirOwn(t *testing.T) {
 	}
 }
 
-// TestWhatWasBegunIsKnownAfterARestart, though not by which networks.
-func TestWhatWasBegunIsKnownAfterARestart(t *testing.T) {
+// TestDownloadsAreKnownAfterARestart: the downloads, but not their networks.
+func TestDownloadsAreKnownAfterARestart(t *testing.T) {
 	r := newRig(t, Limits{Bytes: 1000})
 	victim := r.series("victim", 1)[0]
 	if _, err := r.Begin(t.Context(), Client{Address: "192.0.2.1"}, name("victim")); err != nil {

@@ -7,7 +7,7 @@ import (
 )
 
 // A shelf keeps images open while they are read, and a few after that: nginx
-// opens a file for every range that is asked for.
+// opens the file for every range.
 type shelf struct {
 	mu   sync.Mutex // guards all below, and the refs of every openSnapshot
 	held map[string]*openSnapshot
@@ -15,7 +15,8 @@ type shelf struct {
 }
 
 func newShelf(idle int) *shelf {
-	// The size is at least 1 by Limits.withDefaults, the only error of NewLRU.
+	// NewLRU fails only for a size below 1, and Limits.withDefaults gives at
+	// least 1.
 	lru, err := simplelru.NewLRU(max(idle, 1), func(_ string, o *openSnapshot) {
 		if o.refs == 0 {
 			o.close()
@@ -27,9 +28,9 @@ func newShelf(idle int) *shelf {
 	return &shelf{held: map[string]*openSnapshot{}, idle: lru}
 }
 
-// take returns the open image of id, opening it by open if need be. The lock
-// is not held meanwhile, since open reads the disk; of two that open the same
-// image at once the second to finish closes its own and takes the first's.
+// take returns the open image of id, or calls open to open it. It does not hold
+// the lock during open, which reads the disk. If two callers open the same
+// image at once, the second to finish closes its own and takes the first's.
 func (s *shelf) take(id string, open func() (*openSnapshot, error)) (*openSnapshot, error) {
 	if o := s.find(id); o != nil {
 		return o, nil
@@ -62,7 +63,7 @@ func (s *shelf) findLocked(id string) *openSnapshot {
 		if !ok {
 			return nil
 		}
-		// Held before it leaves the list, so that its file stays open.
+		// Counted before it leaves the list, so that its file stays open.
 		idle.refs = 1
 		s.idle.Remove(id)
 		s.held[id] = idle
@@ -88,15 +89,15 @@ func (s *shelf) put(o *openSnapshot) {
 	s.idle.Add(o.id, o)
 }
 
-// isHeld reports whether somebody has the image open.
+// isHeld reports whether a reader has the image open.
 func (s *shelf) isHeld(id string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.held[id] != nil
 }
 
-// forget closes the image as soon as nobody has it open, so that the space of
-// a bundle that was removed becomes free.
+// forget closes the image when its last reader closes it, which frees the space
+// of a removed bundle.
 func (s *shelf) forget(id string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -16,45 +16,45 @@ import (
 
 // A SidecarMaker makes one kind of small file beside the images.
 type SidecarMaker struct {
-	// Suffix is that of its name: "zsync" for notepat-os.iso.zsync.
+	// Suffix ends the file's name: "zsync" for notepat-os.iso.zsync.
 	Suffix string
 	// Has reports whether the images of a base can have one; nil: all can.
 	Has func(m *base.Manifest) bool
-	// Make returns the sidecar of an image that is open meanwhile. It reads
-	// nothing of the base (invariant 4), may be called by many at once, and
+	// Make returns the sidecar of an image that stays open during the call. It
+	// reads nothing of the base (invariant 4), may be called concurrently, and
 	// gives the same bytes for the same snapshot.
 	Make func(s *Snapshot, img *image.Image) ([]byte, error)
-	// MakeForSlot does the same for what is in the slot as a file of its own
-	// (PieceImage); nil if that has no sidecar of this kind.
+	// MakeForSlot does the same for the slot's file (PieceImage). nil: that
+	// file has no sidecar of this kind.
 	MakeForSlot func(s *Snapshot, img *image.Image) ([]byte, error)
-	// Early makers are those of signatures: theirs are made with the snapshot,
-	// in StageSignature, so that there is no image that cannot be signed.
+	// Early is true for signatures. They are made with the snapshot, in
+	// StageSignature, so that no image lacks its signature.
 	Early bool
 }
 
-// sha256Suffix is that of the sidecar which every image has.
+// sha256Suffix is the suffix of the sidecar that every image has.
 const sha256Suffix = "sha256"
 
-// keptSidecars is how many bytes of sidecars are kept in memory: each is asked
-// for at least twice, when its name is looked up and when it is opened.
+// keptSidecars is the number of bytes of sidecars in memory. Each is used at
+// least twice: a lookup of its name, and an open.
 const keptSidecars = 16 << 20
 
-// Suffixes lists the sidecars that the image has, in alphabetical order.
-// The caller must not change the list.
+// Suffixes lists the sidecars of the image, in alphabetical order. The caller
+// must not change the list.
 func (s *Snapshot) Suffixes() []string { return s.suffixes }
 
-// Listed lists those that were made with the image, or cost nothing.
+// Listed lists the sidecars that were made with the image, or cost nothing.
 func (s *Snapshot) Listed() []string {
 	return slices.DeleteFunc(slices.Clone(s.suffixes), func(suffix string) bool {
 		return suffix != sha256Suffix && !s.catalog.sidecars.makers[suffix].Early
 	})
 }
 
-// Sidecar returns the small file FileName()+"."+suffix; fault.NotFound if there
-// is none of that kind. The caller must not change it.
+// Sidecar returns the small file FileName()+"."+suffix, or fault.NotFound if
+// the image has no such sidecar. The caller must not change the bytes.
 func (s *Snapshot) Sidecar(suffix string) ([]byte, error) {
 	if suffix == sha256Suffix {
-		// The form of sha256sum(1), text mode.
+		// The format of sha256sum(1), text mode.
 		return fmt.Appendf(nil, "%s  %s\n", s.record.SHA256, s.FileName()), nil
 	}
 	if !slices.Contains(s.suffixes, suffix) {
@@ -63,10 +63,10 @@ func (s *Snapshot) Sidecar(suffix string) ([]byte, error) {
 	return s.makeSidecar(s.FileName()+"."+suffix, s.catalog.sidecars.makers[suffix].Make)
 }
 
-// sidecarKey is under what a file of a snapshot is kept.
+// sidecarKey is the key of a snapshot's file in memory.
 func sidecarKey(id, name string) string { return id + "/" + name }
 
-// makeSidecar returns the file of that name, which is kept, or made by maker.
+// makeSidecar returns the file of that name from memory, or makes it.
 func (s *Snapshot) makeSidecar(name string, maker func(*Snapshot, *image.Image) ([]byte, error)) ([]byte, error) {
 	return s.catalog.sidecars.get(sidecarKey(s.record.ID, name), func() ([]byte, error) {
 		h, err := s.Open()
@@ -82,10 +82,10 @@ func (s *Snapshot) makeSidecar(name string, maker func(*Snapshot, *image.Image) 
 	})
 }
 
-// Signs reports whether a signature is made with each image.
+// Signs reports whether each image gets a signature.
 func (c *Catalog) Signs() bool { return c.sidecars.signs() }
 
-// sidecars makes sidecars and keeps the ones that were asked for last.
+// sidecars makes sidecars and keeps those of the latest requests.
 type sidecars struct {
 	makers   map[string]SidecarMaker
 	suffixes []string // of images
@@ -96,7 +96,7 @@ type sidecars struct {
 	mu        sync.Mutex // guards all below
 	kept      *simplelru.LRU[string, []byte]
 	size      int
-	forgotten int // how often some were forgotten: what was begun before is not kept
+	forgotten int // how often some were forgotten; a result from before that is not kept
 }
 
 func newSidecars(makers []SidecarMaker) (*sidecars, error) {
@@ -113,7 +113,7 @@ func newSidecars(makers []SidecarMaker) (*sidecars, error) {
 	}
 	slices.Sort(s.suffixes)
 	slices.Sort(s.ofSlots)
-	// The bound is in bytes, so that of the number is out of reach.
+	// The bound is in bytes, so the number must never reach its own.
 	kept, err := simplelru.NewLRU(keptSidecars, func(_ string, content []byte) { s.size -= len(content) })
 	if err != nil {
 		return nil, fmt.Errorf("open the catalog: %w: %w", fault.Invalid, err)
@@ -132,7 +132,7 @@ func (s *sidecars) signs() bool {
 	return false
 }
 
-// sign makes those of a new snapshot.
+// sign makes the signatures of a new snapshot.
 func (s *sidecars) sign(snap *Snapshot, img *image.Image) error {
 	for suffix, m := range s.makers {
 		if !m.Early {
@@ -146,7 +146,7 @@ func (s *sidecars) sign(snap *Snapshot, img *image.Image) error {
 	return nil
 }
 
-// of lists the suffixes of the sidecars that images of a base have.
+// of lists the suffixes of the sidecars for images of a base.
 func (s *sidecars) of(b *base.Manifest) []string {
 	return slices.DeleteFunc(slices.Clone(s.suffixes), func(suffix string) bool {
 		has := s.makers[suffix].Has
@@ -154,8 +154,8 @@ func (s *sidecars) of(b *base.Manifest) []string {
 	})
 }
 
-// ForgetSidecars has the sidecars of a suffix made once more when they are asked
-// for next, as when the keys that sign have changed.
+// ForgetSidecars makes the next request for a sidecar of this suffix make it
+// again, as when the signing keys have changed.
 func (c *Catalog) ForgetSidecars(suffix string) {
 	s := c.sidecars
 	s.mu.Lock()
@@ -168,8 +168,8 @@ func (c *Catalog) ForgetSidecars(suffix string) {
 	}
 }
 
-// get returns what is kept under key, or else what makes it and keeps that. All
-// who want the same one meanwhile wait for it.
+// get returns the content in memory under key, or calls makes and keeps the
+// result. Concurrent callers for the same key wait for one call.
 func (s *sidecars) get(key string, makes func() ([]byte, error)) ([]byte, error) {
 	s.mu.Lock()
 	content, ok := s.kept.Get(key)
@@ -189,14 +189,14 @@ func (s *sidecars) get(key string, makes func() ([]byte, error)) ([]byte, error)
 	return content, err
 }
 
-// keep puts aside what was made when sidecars had been forgotten so often.
+// keep keeps content, unless sidecars were forgotten since it was begun.
 func (s *sidecars) keep(key string, content []byte, forgotten int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if len(content) > keptSidecars || forgotten != s.forgotten {
 		return
 	}
-	s.kept.Remove(key) // of another who made it a moment before
+	s.kept.Remove(key) // another call may have added it just before
 	s.kept.Add(key, content)
 	s.size += len(content)
 	for s.size > keptSidecars {

@@ -37,7 +37,7 @@ func TestSidecarsAreMadeOnceAndBounded(t *testing.T) {
 	}
 	of("b", keptSidecars-5)
 	of("a", 5)
-	of("c", 1) // pushes out b, which was asked for before a
+	of("c", 1) // pushes out b, whose last request came before a's
 	if s.size != 6 || made != 3 {
 		t.Errorf("%d bytes kept, %d made", s.size, made)
 	}
@@ -63,7 +63,7 @@ func TestSidecarMakersAreChecked(t *testing.T) {
 	}
 }
 
-// A base that lacks what a sidecar is made of has images without it.
+// If a base lacks the data for a sidecar, its images do not have that sidecar.
 func TestSidecarsOfABaseThatCannotHaveThem(t *testing.T) {
 	make := func(*Snapshot, *image.Image) ([]byte, error) { return nil, nil }
 	s, err := newSidecars([]SidecarMaker{
@@ -86,8 +86,8 @@ func TestSidecarsOfABaseThatCannotHaveThem(t *testing.T) {
 	}
 }
 
-// TestSidecarsAreNotMadeTwiceAtOnce: all who want one while it is made wait for
-// it, and what was begun before the keys changed is not kept.
+// TestSidecarsAreNotMadeTwiceAtOnce: concurrent requests wait for one sidecar.
+// One that was begun before the keys changed is not kept.
 func TestSidecarsAreNotMadeTwiceAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, err := newSidecars(nil)

@@ -12,15 +12,17 @@ import (
 	"aesthetic.computer/isofs/image"
 )
 
-// Signing is what signs the piece.json of new images.
+// Signing signs the piece.json of new images.
 type Signing struct {
-	// Keys names the keys. What has the same name signs alike, byte for byte.
+	// Keys names the keys. Signings with the same name give the same bytes.
 	Keys string
-	// Sign returns the detached signature of a text, made at a time.
+	// Sign returns the detached signature of a text. The time is that of the
+	// signature.
 	Sign func(text []byte, at time.Time) ([]byte, error)
 }
 
-// signing is that of now; without keys if none was configured.
+// signing returns the present Signing, or one without keys if none is
+// configured.
 func (c *Catalog) signing() (Signing, error) {
 	if c.cfg.Signing == nil {
 		return Signing{}, nil
@@ -28,7 +30,7 @@ func (c *Catalog) signing() (Signing, error) {
 	return c.cfg.Signing()
 }
 
-// sign has piece.json signed, and notes that in the record.
+// sign signs piece.json, and puts the signature into the record.
 func (s Signing) sign(r record, m *base.Manifest) (record, error) {
 	if s.Keys == "" {
 		return r, nil
@@ -46,8 +48,7 @@ func (s Signing) sign(r record, m *base.Manifest) (record, error) {
 	return r, nil
 }
 
-// checkSignature reports whether the signature of a record's piece.json is the
-// one that was made with it.
+// checkSignature compares the signature of a record's piece.json with its sum.
 func (r record) checkSignature() error {
 	if r.Signers == "" && r.PieceSignature == "" {
 		return nil
@@ -58,9 +59,9 @@ func (r record) checkSignature() error {
 	return nil
 }
 
-// ImageHash returns a SHA-256 that has taken in the whole image, for a signature
-// to go on from. For a snapshot that was made since there are signatures nothing
-// is read.
+// ImageHash returns a SHA-256 over the whole image, from which a signature
+// continues. It reads the image only if the record has no hash state, as in
+// records from before there were signatures.
 func (s *Snapshot) ImageHash(img *image.Image) (hash.Hash, error) {
 	h, err := s.base.Manifest.ResumeImage(s.record.HashState, s.record.SHA256)
 	if err == nil {

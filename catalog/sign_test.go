@@ -15,7 +15,7 @@ import (
 	"aesthetic.computer/isofs/image"
 )
 
-// signs has the rig's pieces signed by what seems to be a key.
+// signs makes the rig sign pieces with a fake key.
 func (r *rig) signs(key string) {
 	r.config.Signing = func() (Signing, error) {
 		return Signing{Keys: key, Sign: func(text []byte, at time.Time) ([]byte, error) {
@@ -25,7 +25,7 @@ func (r *rig) signs(key string) {
 	r.restart()
 }
 
-// bytesOf are all of an image.
+// bytesOf reads a whole image.
 func bytesOf(t *testing.T, s *Snapshot) []byte {
 	t.Helper()
 	h, err := s.Open()
@@ -45,7 +45,8 @@ func TestSignedPiece(t *testing.T) {
 	plain := r.baked("notepat", "<p>1</p>")
 	r.signs("one")
 	other.signs("one")
-	// It was not signed, and is as soon as somebody asks whether it is still right.
+	// The image is not signed yet. The next request that checks whether it is
+	// still right signs it.
 	r.source.bake("notepat", "<p>1</p>", epoch.Add(time.Minute))
 	s := r.current("notepat")
 	if s.ID() == plain.ID() || !s.Time().After(plain.Time()) {
@@ -64,7 +65,7 @@ func TestSignedPiece(t *testing.T) {
 	if !bytes.Contains(data, []byte(want)) || !bytes.Contains(data, about) || !bytes.Contains(data, []byte("piece.json.asc")) {
 		t.Error("the image does not have the signature of its piece.json")
 	}
-	// Without the key the image is what it was, and the next one is not signed.
+	// Without the key the image stays, and the next one is not signed.
 	r.config.Signing = nil
 	r.restart()
 	again, err := r.ByID(s.ID())
@@ -72,11 +73,11 @@ func TestSignedPiece(t *testing.T) {
 		t.Errorf("after a restart without the key: %v", err)
 	}
 	if now := r.baked("notepat", "<p>2</p>"); now.record.Signers != "" || bytes.Contains(bytesOf(t, now), []byte("signature of")) {
-		t.Error("it is signed by nobody")
+		t.Error("it is signed without a key")
 	}
 }
 
-// A record whose signature is not the one that was made is not believed.
+// A record whose signature does not match its sum is not used.
 func TestDamagedPieceSignature(t *testing.T) {
 	for what, change := range map[string]func(*record){
 		"another signature": func(r *record) { r.PieceSignature = strings.ToUpper(r.PieceSignature) },
@@ -100,7 +101,7 @@ func TestDamagedPieceSignature(t *testing.T) {
 	}
 }
 
-// While nothing can be signed no image is made, and what is there is served.
+// While signing fails, no image is made, and the existing one is served.
 func TestKeysThatCannotSign(t *testing.T) {
 	r := newRig(t, Limits{})
 	r.signs("one")
@@ -124,8 +125,8 @@ func TestKeysThatCannotSign(t *testing.T) {
 	r.wantIDs(s)
 }
 
-// A signature is made with the image, once, from the state of its hash; and if
-// it cannot be made there is no image.
+// A signature is made with the image, once, from the state of its hash. If
+// signing fails, there is no image.
 func TestImageSignature(t *testing.T) {
 	r := newRig(t, Limits{})
 	var made int

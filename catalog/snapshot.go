@@ -16,7 +16,8 @@ import (
 	"aesthetic.computer/isofs/piece"
 )
 
-// A Snapshot is the image of a piece at one moment. It is immutable.
+// A Snapshot is the image of a piece at one moment. Its bytes, id and time
+// never change. The fields below mu do.
 type Snapshot struct {
 	catalog *Catalog
 	record  record
@@ -27,11 +28,11 @@ type Snapshot struct {
 	readers  readers
 
 	mu         sync.Mutex // guards all below
-	sourceTime time.Time  // of the bundle as its source tells it, which may change
-	beside     string     // as record.SourceBeside, and may change likewise
-	checked    time.Time  // when the source last said that this is its bundle
-	used       time.Time  // when somebody last asked for it
-	slotSum    *base.Hash // of what is in the slot; nil until somebody asks
+	sourceTime time.Time  // of the bundle, by its source, which may report another
+	beside     string     // as record.SourceBeside; may change likewise
+	checked    time.Time  // when the source last confirmed this bundle
+	used       time.Time  // time of the last request for it
+	slotSum    *base.Hash // of the slot's file; nil until the first request
 }
 
 func newSnapshot(c *Catalog, r record, name piece.Name, b image.Base) *Snapshot {
@@ -47,7 +48,7 @@ func (s *Snapshot) ID() string { return s.record.ID }
 // Piece is the name of the piece.
 func (s *Snapshot) Piece() piece.Name { return s.piece }
 
-// Title is what the bundle calls itself.
+// Title is the bundle's own title.
 func (s *Snapshot) Title() string { return s.record.Title }
 
 // FileName is the name of the image: "notepat-os.iso".
@@ -72,25 +73,25 @@ func (s *Snapshot) Splash() image.Splash { return s.record.Splash }
 // Base describes the base that the image is made on.
 func (s *Snapshot) Base() *base.Manifest { return s.base.Manifest }
 
-// A Keeper is a base's Bytes that can tell how much of them would have to be
-// fetched. Optional: found by assertion.
+// A Keeper is a base's Bytes that can count the bytes it would have to fetch.
+// Optional: found by assertion.
 type Keeper interface {
-	// Missing returns how many of the first n bytes are not at hand.
+	// Missing returns how many of the first n bytes are not stored here.
 	Missing(n int64) int64
 }
 
-// Whole reports whether all that the image has of its base's Bytes is at hand, so
-// that reading it does not depend on where the base comes from.
+// Whole reports whether all the image's bytes of its base are stored here. Then
+// reading does not depend on the origin.
 func (s *Snapshot) Whole() bool {
 	k, ok := s.base.Bytes.(Keeper)
 	return ok && k.Missing(s.base.Manifest.PiecePartitionOffset) == 0
 }
 
 // Open opens the image for reading. The handle stays readable until it is
-// closed, whatever becomes of the snapshot. It reads a bundle whole on its
-// first open since the start, to compare its digest. A bundle that is lost or
-// damaged fails with fault.NotFound or fault.Corrupt, and the snapshot is
-// forgotten, so that the next request for the piece fetches it again.
+// closed, even if the snapshot is forgotten. The first open after the start
+// reads the whole bundle to compare its digest. A lost or damaged bundle fails
+// with fault.NotFound or fault.Corrupt, and the snapshot is forgotten. The next
+// request for the piece fetches it again.
 func (s *Snapshot) Open() (*Handle, error) {
 	img, err := s.catalog.shelf.take(s.record.ID, s.compose)
 	if err != nil {
@@ -101,9 +102,9 @@ func (s *Snapshot) Open() (*Handle, error) {
 	return &Handle{Map: img.image.Map, img: img, shelf: s.catalog.shelf}, nil
 }
 
-// OpenBundle opens the bundle by itself, to be looked at: the bytes that are
-// in the image. It is compared with its digest as by Open, and fails alike.
-// Looking at it does not make the snapshot used.
+// OpenBundle opens only the bundle: the same bytes as in the image. It compares
+// the digest as Open does, and fails alike. It does not count as a use of the
+// snapshot.
 func (s *Snapshot) OpenBundle() (io.ReadSeekCloser, error) {
 	f, _, err := s.catalog.disk.bundles.Open(s.record.Bundle)
 	if err != nil {
@@ -120,10 +121,10 @@ func (s *Snapshot) failed(err error) {
 	}
 }
 
-// compose opens the bundle and makes the image of it.
+// compose opens the bundle and makes the image.
 func (s *Snapshot) compose() (*openSnapshot, error) { return s.catalog.compose(s.record, s.base) }
 
-// compose opens what the image of a record is made of, and makes it.
+// compose opens the files of a record and makes the image.
 func (c *Catalog) compose(r record, b image.Base) (*openSnapshot, error) {
 	o := &openSnapshot{id: r.ID}
 	f, size, err := c.disk.bundles.Open(r.Bundle)
@@ -149,7 +150,7 @@ func (c *Catalog) compose(r record, b image.Base) (*openSnapshot, error) {
 	return o, nil
 }
 
-// info is what the source said of the bundle when it was last asked.
+// info is the source's last description of the bundle.
 func (s *Snapshot) info() bundle.Info {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -172,7 +173,7 @@ func (s *Snapshot) lastUsed() time.Time {
 	return s.used
 }
 
-// confirm notes that the source has this bundle, as info has it.
+// confirm notes that the source has this bundle, with the times in info.
 func (s *Snapshot) confirm(info bundle.Info) {
 	now := s.catalog.cfg.Now()
 	s.mu.Lock()
@@ -180,7 +181,7 @@ func (s *Snapshot) confirm(info bundle.Info) {
 	s.sourceTime, s.beside, s.checked, s.used = info.ModTime, info.Beside, now, now
 }
 
-// unconfirm notes that nobody knows whether the source has this bundle.
+// unconfirm notes that the source may no longer have this bundle.
 func (s *Snapshot) unconfirm() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -194,8 +195,8 @@ func (s *Snapshot) age() time.Duration {
 	return now.Sub(s.checked)
 }
 
-// A Handle is an open image, or the slot of one: a Source that can wait with a context and be
-// pinned. Reading after Close is an error of the caller's.
+// A Handle is an open image or slot: a Source that can wait with a context, and
+// that callers can pin. The caller must not read after Close.
 type Handle struct {
 	*extent.Map
 	img   *openSnapshot
@@ -204,7 +205,7 @@ type Handle struct {
 	once  sync.Once
 }
 
-// Close lets go of the snapshot. Closing twice does nothing.
+// Close releases the snapshot. A second call does nothing.
 func (h *Handle) Close() error {
 	h.once.Do(func() { h.shelf.put(h.img) })
 	return nil
@@ -218,11 +219,11 @@ type openSnapshot struct {
 	image     *image.Image
 	layout    layout
 	refs      int  // guarded by the shelf
-	forgotten bool // guarded by the shelf: close it as soon as nobody reads it
+	forgotten bool // guarded by the shelf: close it when its last reader leaves
 }
 
-// close closes the files. That of a picture that there is not refuses, which is
-// all right.
+// close closes the files. Closing a nil picture returns an error, which is
+// ignored.
 func (o *openSnapshot) close() {
 	o.file.Close()
 	o.picture.Close()

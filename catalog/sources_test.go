@@ -5,8 +5,8 @@ import (
 	"testing"
 )
 
-// The sources that a handle tells of are those of its bytes: the bundle's are
-// found where the bundle's text is.
+// Sources gives the right source of each byte: the bundle's are where the
+// bundle's text is.
 func TestSources(t *testing.T) {
 	r := newRig(t, Limits{})
 	html := "<p>" + string(bytes.Repeat([]byte("isofs "), 5000)) + "</p>"

@@ -28,7 +28,8 @@ func splashRig(t *testing.T, l Limits) (r *rig, dir string) {
 	return r, dir
 }
 
-// lay writes a file of long ago, so that nothing depends on when this runs.
+// lay writes a file with an old time, so that a test does not depend on when it
+// runs.
 func lay(t *testing.T, path, content string) {
 	t.Helper()
 	write(t, path, content)
@@ -81,8 +82,8 @@ func TestSplash(t *testing.T) {
 	}
 	wantOpen(t, after, string(drawn(t, 20)))
 
-	// Another node, which never saw the first: the time is another, which it has
-	// from the snapshot before; all else is alike.
+	// Another node, which never saw the first. Its time differs, as it has no
+	// snapshot before; everything else is alike.
 	other, _ := splashRig(t, Limits{})
 	other.config.Source = r.config.Source
 	other.restart()
@@ -94,11 +95,11 @@ func TestSplash(t *testing.T) {
 		t.Fatal(err)
 	}
 	if s := r.current("notepat"); s.Splash().HasPicture() {
-		t.Error("the picture is gone, and nobody noticed")
+		t.Error("the picture is lost, and no error says so")
 	}
 }
 
-// Pictures go with the snapshots that they belong to, and count.
+// Pictures go with their snapshots, and count towards the limit.
 func TestPicturesAreBounded(t *testing.T) {
 	r, dir := splashRig(t, Limits{Superseded: 1})
 	lay(t, filepath.Join(dir, "notepat.html"), red)
@@ -112,7 +113,8 @@ func TestPicturesAreBounded(t *testing.T) {
 	r.wantStored(1)
 }
 
-// A picture that is lost or damaged loses its snapshot, and is fetched again.
+// A snapshot whose picture is lost or damaged is forgotten, and the next
+// request fetches it again.
 func TestPictureLost(t *testing.T) {
 	for what, damage := range map[string]func(string) error{
 		"lost":    os.Remove,
@@ -137,7 +139,7 @@ func TestPictureLost(t *testing.T) {
 	}
 }
 
-// Where piece and picture do not fit together, the piece has its colours.
+// If piece and picture do not fit together, the piece has only its colours.
 func TestPictureThatDoesNotFit(t *testing.T) {
 	r, dir := splashRig(t, Limits{})
 	room := isofsimage.MaxBundle(r.Base())

@@ -12,9 +12,9 @@ import (
 	"aesthetic.computer/isofs/fault"
 )
 
-// Many clients, few limits: whatever is forgotten and made anew meanwhile, an
-// image that opens has the bytes that its snapshot promised, no time of a piece
-// has two images, and a client that is not refused stays with what it began.
+// Many clients, small limits, snapshots that are forgotten and made again. An
+// image that opens has the bytes of its snapshot. No time of a piece has two
+// images. A client that is not refused stays with the snapshot that it began.
 func TestStress(t *testing.T) {
 	const pieces, workers, rounds = 8, 6, 100
 	r := newRig(t, Limits{Bytes: 12 << 10, Superseded: 2, Retain: time.Minute, Open: 2, Clients: 16, RetryAfter: time.Second, RefreshWait: time.Millisecond})
@@ -67,7 +67,7 @@ func TestStress(t *testing.T) {
 	t.Logf("%d fetches, %d promises, %d retained", r.source.count(), len(seen.byID), len(before))
 }
 
-// land waits for the builds that nobody waits for.
+// land waits for builds without waiters.
 func (r *rig) land() {
 	for range cap(r.builds.turns) {
 		r.builds.turns <- struct{}{}
@@ -90,7 +90,7 @@ func (r *rig) download(seen *promises, who Client, piece string, rnd *rand.Rand)
 	}
 	again, err := r.Resume(r.t.Context(), who, name(piece), slotStart+5)
 	if _, stale := errors.AsType[*StaleError](err); stale {
-		return // it was forgotten meanwhile
+		return // it was forgotten in the meantime
 	}
 	if err != nil || again.ID() != s.ID() {
 		r.t.Errorf("%s was begun with %s and is resumed with %v (%v)", piece, s.ID(), again, err)
@@ -118,18 +118,18 @@ func (r *rig) consistent() {
 	}
 	r.wantStored(len(r.shown.bundles()))
 	if len(r.disk.claims) != 0 {
-		r.t.Errorf("bundles are claimed by nobody: %v", r.disk.claims)
+		r.t.Errorf("bundles are claimed without a build: %v", r.disk.claims)
 	}
 }
 
-// promises are all snapshots that anybody was ever told of.
+// promises are all snapshots that any client ever got.
 type promises struct {
 	mu     sync.Mutex
 	byID   map[string]string // to time and digest
 	byTime map[string]string // piece and time to id
 }
 
-// check opens a snapshot, and compares it with what was ever told of it.
+// check opens a snapshot, and compares it with all earlier answers for it.
 func (p *promises) check(t *testing.T, s *Snapshot) {
 	at := fmt.Sprint(s.Piece(), " ", s.Time().Unix())
 	promise := fmt.Sprint(at, " ", s.SHA256())
@@ -137,11 +137,11 @@ func (p *promises) check(t *testing.T, s *Snapshot) {
 	if p.byID == nil {
 		p.byID, p.byTime = map[string]string{}, map[string]string{}
 	}
-	if had, ok := p.byID[s.ID()]; ok && had != promise {
-		t.Errorf("snapshot %s was %s, now it is %s", s.ID(), had, promise)
+	if earlier, ok := p.byID[s.ID()]; ok && earlier != promise {
+		t.Errorf("snapshot %s was %s, now it is %s", s.ID(), earlier, promise)
 	}
-	if had, ok := p.byTime[at]; ok && had != s.ID() {
-		t.Errorf("%s is the time of snapshots %s and %s", at, had, s.ID())
+	if earlier, ok := p.byTime[at]; ok && earlier != s.ID() {
+		t.Errorf("%s is the time of snapshots %s and %s", at, earlier, s.ID())
 	}
 	p.byID[s.ID()], p.byTime[at] = promise, s.ID()
 	p.mu.Unlock()

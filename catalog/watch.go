@@ -16,37 +16,37 @@ type Stage int
 
 // The stages, in order.
 const (
-	StageBundle    Stage = iota + 1 // the bundle comes from its source
+	StageBundle    Stage = iota + 1 // the source sends the bundle
 	StageVolume                     // the volume is laid out around it
 	StageDigest                     // the digest of the whole image is computed
-	StageSignature                  // it is signed; only where it is
+	StageSignature                  // the image is signed; only with keys
 )
 
-// Timings are how long each stage took.
+// Timings has the duration of each stage.
 type Timings struct{ Bundle, Volume, Digest, Signature time.Duration }
 
-// A Build is how a piece got its snapshot.
+// A Build says how a piece got its snapshot.
 type Build struct {
 	Snapshot *Snapshot
-	// Unchanged is true if it was there before: nothing had to be fetched, or
-	// what was fetched was the bundle that it is made of.
+	// Unchanged is true if the snapshot existed before: nothing was fetched, or
+	// the fetched bundle was the same.
 	Unchanged bool
 	Timings   Timings   // zero if nothing was fetched
 	Ended     time.Time // zero if nothing was fetched
-	last      Stage     // that it passed
+	last      Stage     // the last stage that the build passed
 }
 
-// Watch is Current for a caller that follows the build: Watch calls notify,
-// before it returns, with each stage that the build is in or has passed. A late
+// Watch is Current for a caller that follows the build. Before it returns, it
+// calls notify with each stage that the build is in or has passed. A late
 // caller joins at the present stage.
 func (c *Catalog) Watch(ctx context.Context, name piece.Name, notify func(Stage)) (Build, error) {
 	return c.currentBuild(ctx, name, notify)
 }
 
-// builds are the builds under way, one for each piece at most.
+// builds are the builds under way, at most one for each piece.
 type builds struct {
 	singleflight.Group
-	turns    chan struct{}   // one is taken by each build under way
+	turns    chan struct{}   // each build takes one
 	life     context.Context // of the builds; ended by Close
 	end      context.CancelCauseFunc
 	progress *progress
@@ -70,8 +70,8 @@ func (c *Catalog) Builds() []Build {
 // buildsKept is how many builds are remembered.
 const buildsKept = 10
 
-// progress is what the builds under way are doing. Builds write it a few
-// times each; only watchers read it.
+// progress has the stage of each build. Builds write it a few times each; only
+// watchers read it.
 type progress struct {
 	now func() time.Time
 
@@ -111,8 +111,8 @@ func (p *progress) notify() {
 	p.changed = make(chan struct{})
 }
 
-// of returns the stage that the build of name is in, 0 if there is none, and
-// a channel that is closed when that may have changed.
+// of returns the stage of name's build, or 0 without one. The channel is closed
+// when that may have changed.
 func (p *progress) of(name piece.Name) (Stage, <-chan struct{}) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -36,10 +36,10 @@ func TestAWatcherSeesTheStages(t *testing.T) {
 	if again := r.watch(t.Context(), "notepat"); again.Snapshot != made.Snapshot || !again.Unchanged || len(again.stages) > 0 || !again.Ended.IsZero() {
 		t.Errorf("a known one: %+v", again)
 	}
-	// Baked anew with the same bytes: it is fetched, and nothing is made.
+	// Baked again with the same bytes: it is fetched, and nothing is made.
 	r.source.bake("notepat", "<p>1</p>", epoch.Add(time.Minute))
 	if same := r.watch(t.Context(), "notepat"); same.Snapshot != made.Snapshot || !same.Unchanged || !slices.Equal(same.stages, []Stage{StageBundle}) {
-		t.Errorf("the same bundle anew: %+v", same)
+		t.Errorf("the same bundle again: %+v", same)
 	}
 	if none := r.watch(t.Context(), "none"); !errors.Is(none.err, fault.NotFound) || none.Snapshot != nil || slices.ContainsFunc(none.stages, func(s Stage) bool { return s != StageBundle }) {
 		t.Errorf("an unknown one: %+v", none)
@@ -50,8 +50,8 @@ func TestAWatcherSeesTheStages(t *testing.T) {
 	}
 }
 
-// Who comes while the bundle is on its way sees that, and who leaves takes
-// nothing away from the others.
+// A client that comes while the bundle is fetched sees that stage. A client
+// that leaves takes nothing from the others.
 func TestLateWatchersJoin(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, Limits{})
@@ -77,7 +77,7 @@ func TestLateWatchersJoin(t *testing.T) {
 		close(r.source.gate)
 		all.Wait()
 		if results[0].err == nil || !slices.Equal(results[0].stages, []Stage{StageBundle}) {
-			t.Errorf("who left: %+v", results[0])
+			t.Errorf("a watcher that left: %+v", results[0])
 		}
 		for _, w := range results[1:] {
 			if w.err != nil || w.Build != results[1].Build || w.Timings.Bundle != 7*time.Second || !slices.Equal(w.stages, []Stage{StageBundle, StageVolume, StageDigest}) {
@@ -105,11 +105,11 @@ func TestBuildsAreBounded(t *testing.T) {
 	}
 }
 
-// Packs makes a bakery an oven, for the pieces of which it has other densities.
+// Packs makes the bakery an oven, except for the piece "embedded".
 func (b *bakery) Packs(n piece.Name) bool { return n.String() != "embedded" }
 
-// A piece at two densities is two snapshots, each with a history of its own,
-// also where their bundles are equal; and after a restart.
+// A piece at two densities is two snapshots with separate histories, even if
+// their bundles are equal, and after a restart.
 func TestDensities(t *testing.T) {
 	r := newRig(t, Limits{})
 	r.config.Density = 8
@@ -145,7 +145,7 @@ func TestDensities(t *testing.T) {
 	if r.source.count() != 2 {
 		t.Errorf("%d fetches", r.source.count())
 	}
-	// A client that downloads both goes on with either.
+	// A client that downloads both can continue either.
 	who := Client{Address: "192.0.2.1", Agent: "wget"}
 	for _, n := range []piece.Name{name("notepat"), at4} {
 		if _, err := r.Begin(t.Context(), who, n); err != nil {
@@ -159,7 +159,7 @@ func TestDensities(t *testing.T) {
 	}
 }
 
-// Two densities of a piece are fetched apart, also at the same time.
+// Two densities of a piece are fetched separately, also at the same time.
 func TestDensitiesAtOnce(t *testing.T) {
 	r := newRig(t, Limits{})
 	r.source.bake("notepat", "<p>1</p>", epoch)

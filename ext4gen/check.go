@@ -9,7 +9,7 @@ import (
 	"aesthetic.computer/isofs/fault"
 )
 
-// check refuses whatever would not make a sound volume, all but files that are
+// check refuses all that would not make a sound volume, except files that are
 // too big.
 func check(o Options, files []File) error {
 	if err := checkSize(o.Size); err != nil {
@@ -21,8 +21,8 @@ func check(o Options, files []File) error {
 	case strings.Contains(o.Label, "\x00") || !utf8.ValidString(o.Label):
 		return fmt.Errorf("the label %q is not UTF-8 without NUL: %w", o.Label, fault.Invalid)
 	case o.UUID == [16]byte{}:
-		// To blkid that is no UUID, which is all that tells two sticks of one
-		// label apart; who passes it has forgotten to derive one.
+		// blkid ignores this UUID, and only the UUID distinguishes two sticks
+		// of one label. A caller that passes it has forgotten to derive one.
 		return fmt.Errorf("the UUID is all zero: %w", fault.Invalid)
 	case o.Time < minTime || o.Time > maxTime:
 		return fmt.Errorf("an inode cannot hold the time %d, only %d to %d: %w", o.Time, int64(minTime), int64(maxTime), fault.Invalid)

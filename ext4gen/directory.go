@@ -9,8 +9,8 @@ type dirent struct {
 	name  string
 }
 
-// recLen returns how many bytes the entry of name takes at least: header and
-// name, rounded up to 4.
+// recLen returns the least length of the entry of name: header and name,
+// rounded up to 4.
 func recLen(name string) int {
 	return (direntHeaderLen + len(name) + 3) &^ 3
 }
@@ -35,9 +35,8 @@ func (v *volume) writeDirectories() {
 	}
 }
 
-// writeDirBlock writes block n of v.dirs, which belongs to the directory owner.
-// The last entry takes all the space that is left; the checksum's record ends
-// the block.
+// writeDirBlock writes block n of v.dirs for the directory owner. The last
+// entry takes all the space that is left. The checksum's record ends the block.
 func (v *volume) writeDirBlock(n int, owner uint32, entries []dirent) {
 	p := v.dirs[n*BlockSize:][:BlockSize]
 	at := 0

@@ -11,7 +11,8 @@ import (
 	"aesthetic.computer/isofs/integration/testkit"
 )
 
-// hollow is a file of zeroes, which costs nothing; e2fsck does not look at data.
+// hollow is a file of zeroes, which costs nothing; e2fsck does not look at
+// data.
 func hollow(name string, size int64) File { return File{name, zeroes(size)} }
 
 func TestUsualVolumeIsClean(t *testing.T) {
@@ -59,9 +60,9 @@ func named(n, length int) []File {
 }
 
 func TestEveryNumberOfFilesIsClean(t *testing.T) {
-	// 16 inodes to a block of the table, 11 of them taken: 5, 21, ... files
-	// fill one. 112 names of 28 bytes, and 335 of 3 with one of 12, fill the
-	// directory.
+	// A block of the table has 16 inodes, and 11 are taken: 5, 21, ... files
+	// fill one. 112 names of 28 bytes fill the directory, and so do 335 of 3
+	// with one of 12.
 	for _, files := range [][]File{
 		nil, named(1, 1), named(4, 255), named(5, 60), named(6, 60), named(15, 255), named(21, 28), named(22, 28), named(112, 28),
 		append(named(335, 3), hollow("twelve bytes", 5000)),
@@ -87,8 +88,8 @@ func TestEveryOptionIsClean(t *testing.T) {
 	}
 }
 
-// TestTheJudgeComplains shows that a complaint with exit status 0 is seen, and
-// that E2FSCK_TIME is the name of what sets the clock.
+// TestTheJudgeComplains shows that the tests see a complaint with exit status
+// 0, and that E2FSCK_TIME sets the clock.
 func TestTheJudgeComplains(t *testing.T) {
 	debugfs := testkit.NeedTool(t, "debugfs", "e2fsprogs")
 	image := save(t, mustBuild(t, slot(), pieceFiles()...))
@@ -106,8 +107,8 @@ func TestTheJudgeComplains(t *testing.T) {
 }
 
 // TestEveryFlippedBitIsReported flips a sample of the bits in each part of the
-// metadata. The words of the features are left out, since one of them turns the
-// checksums off.
+// metadata. It leaves out the words of the features, since one of them turns
+// the checksums off.
 func TestEveryFlippedBitIsReported(t *testing.T) {
 	files := pieceFiles()
 	f, err := os.OpenFile(save(t, mustBuild(t, slot(), files...)), os.O_RDWR, 0)

@@ -10,7 +10,8 @@ import (
 	"aesthetic.computer/isofs/extent"
 )
 
-// A volume of 1 MiB with one file. The same options and bytes give the same volume, always.
+// A volume of 1 MiB with one file. The same options and bytes always give the
+// same volume.
 func ExampleBuild() {
 	page := extent.Bytes([]byte("<h1>notepat</h1>\n"))
 	options := ext4gen.Options{Size: 1 << 20, Label: "FEDAC-PIECE", UUID: [16]byte{1}, Time: 1793491200}
@@ -22,7 +23,7 @@ func ExampleBuild() {
 	again, _ := ext4gen.Build(options, ext4gen.File{Name: "piece.html", Source: page})
 	fmt.Println(volume.Size(), "bytes, the same twice:", digest(volume) == digest(again))
 
-	// A file that does not fit is an error that says by how much.
+	// The error for a file that does not fit says by how much.
 	_, err = ext4gen.Build(options, ext4gen.File{Name: "piece.html", Source: extent.Bytes(make([]byte, 2<<20))})
 	if tooBig, ok := errors.AsType[*ext4gen.TooBigError](err); ok {
 		fmt.Printf("it needs %d bytes and may have %d\n", tooBig.Need, ext4gen.Capacity(options.Size))

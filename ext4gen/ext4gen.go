@@ -1,20 +1,21 @@
-// Package ext4gen makes an ext4 volume of a few files, as an extent map: some
-// 40 KiB of metadata in memory, the files' own sources by reference, and zeroes
-// that exist nowhere. It takes tens of microseconds, whatever the files' size.
+// Package ext4gen makes an ext4 volume of a few files, as an extent map. The
+// map has some 40 KiB of metadata in memory, the files' own sources by
+// reference, and zeroes without a source. It takes tens of microseconds for
+// files of any size.
 //
 // It is a pure function. Everything that varies is an input, so the same input
 // gives the same bytes on every machine, in every process.
 //
-// A volume is what a session mounts read-only by its label: 4 KiB blocks, one
-// block group, one extent per file, checksums on all metadata, no journal. It
-// is a sound file system all the same: e2fsck has nothing to say about it, and
-// the kernel mounts it writable too.
+// A session mounts the volume read-only by its label. It has 4 KiB blocks, one
+// block group, one extent per file, checksums on all metadata, and no journal.
+// It is a sound file system: e2fsck has no complaint, and the kernel also
+// mounts it writable.
 //
-// The package leaves out reading ext4, changing a volume, subdirectories,
-// links, attributes, owners other than root, volumes of more than one block
-// group, and partition tables. Checksums cover metadata only: that the files'
-// bytes are right is the business of their sources. A volume's UUID is part of
-// every checksum and must not be patched afterwards.
+// The package does not read or change volumes. It has no subdirectories, links,
+// attributes, other owners than root, further block groups, or partition
+// tables. Checksums cover only metadata: the sources must have the right bytes
+// of the files. A volume's UUID is part of every checksum, so a program must
+// not change it afterwards.
 package ext4gen
 
 import (
@@ -25,18 +26,18 @@ import (
 )
 
 // LayoutVersion changes whenever Build would give other bytes for the same
-// input. It is an input of a snapshot's id, and so keeps an image that was
-// promised under one id from changing with a new version of the software. The
-// golden digests in the tests are kept per LayoutVersion: when they turn red
-// and the change was meant, raise it and write down new ones.
+// input. It is an input of a snapshot's id, so an image under one id does not
+// change with a new version of the software. The golden digests in the tests
+// are kept per LayoutVersion. When they fail after an intended change, raise it
+// and add new ones.
 const LayoutVersion = 1
 
-// BlockSize is the size of a block in bytes. With 4 KiB, one group holds
-// 128 MiB, and one entry in the inode describes a file of any size therein.
+// BlockSize is the size of a block in bytes. With 4 KiB, one group holds 128
+// MiB, and one entry in the inode describes a file of any size in it.
 const BlockSize = 4096
 
-// A volume's least and greatest size in bytes. The greatest is what one block
-// group describes.
+// A volume's least and greatest size in bytes. One block group can describe the
+// greatest.
 const (
 	MinSize = 1 << 20
 	MaxSize = maxBlocks * BlockSize
@@ -71,7 +72,7 @@ func (e *TooBigError) Error() string {
 func (e *TooBigError) Unwrap() error { return fault.Invalid }
 
 // Capacity returns how many bytes of file data (each file rounded up to
-// BlockSize) fit a volume of size bytes; none if Build refuses that size.
+// BlockSize) fit a volume of size bytes. It is 0 if Build refuses that size.
 func Capacity(size int64) int64 {
 	if checkSize(size) != nil {
 		return 0
@@ -79,12 +80,12 @@ func Capacity(size int64) int64 {
 	return size - firstDataBlock*BlockSize
 }
 
-// Build lays out a volume. It is a pure function: the same input gives the
-// same bytes. It reads no file: their bytes are extents of the result, which
-// covers exactly o.Size. The order of the files is that of their inodes and
-// their data. All names together must fit one directory block, which is 112
-// files with names of 28 bytes. What Build refuses wraps fault.Invalid; files
-// that do not fit are a *TooBigError.
+// Build lays out a volume. It is a pure function: the same input gives the same
+// bytes. It reads no file: their bytes are extents of the result, which covers
+// exactly o.Size. The order of the files is that of their inodes and their
+// data. All names together must fit one directory block, which has room for 112
+// names of 28 bytes. Errors wrap fault.Invalid; files that do not fit are a
+// *TooBigError.
 func Build(o Options, files ...File) (*extent.Map, error) {
 	if err := check(o, files); err != nil {
 		return nil, fmt.Errorf("lay out an ext4 volume: %w", err)

@@ -10,8 +10,9 @@ import (
 	"aesthetic.computer/isofs/extent"
 )
 
-// wantSound checks the map of a volume: ascending, gapless, of the right size,
-// and each file's data, whole and once, between zeroes and a little metadata.
+// wantSound checks the map of a volume. It must be ascending, without gaps, and
+// of the right size. Each file's data must be in it, whole and once, between
+// zeroes and a little metadata.
 func wantSound(t *testing.T, o Options, files []File, m *extent.Map) {
 	t.Helper()
 	var end, metadata int64

@@ -8,14 +8,14 @@ import (
 // The structures below are those of the kernel's "ext4 Data Structures and
 // Algorithms" (https://docs.kernel.org/filesystems/ext4/), in field order, all
 // little-endian and without padding; each names its chapter. Fields are named
-// as there, less the prefix. Blank fields are ones that stay zero.
+// as there, less the prefix. Blank fields stay zero.
 
-// Numbers of the format that are not ours to choose.
+// Numbers that the format fixes.
 const (
 	superblockOffset = 1024 // bytes from the start, after room for a boot sector
 	magic            = 0xEF53
 	extentMagic      = 0xF30A
-	maxBlocks        = BlockSize * 8 // of one group: what one bitmap block describes
+	maxBlocks        = BlockSize * 8 // of one group: the bits of one bitmap block
 	rootInode        = 2
 	firstInode       = 11 // 1..10 are reserved
 	maxNameLen       = 255
@@ -28,8 +28,8 @@ const (
 	direntHeaderLen  = 8
 )
 
-// Features, by the sets in which a kernel that lacks one still may write,
-// may not mount, may mount read-only ("The Super Block").
+// Features, in three sets. A kernel that lacks one may still write, may not
+// mount, or may mount read-only ("The Super Block").
 const (
 	compatExtAttr      = 0x8
 	compatDirIndex     = 0x20
@@ -196,9 +196,9 @@ type extentEntry struct {
 	StartLo uint32 // first on the volume
 }
 
-// direntHeader is "Linear (Classic) Directories" (directory.rst): what stands
-// before a name. A block's last record has no name but typeChecksum, and is
-// followed by the block's checksum.
+// direntHeader is "Linear (Classic) Directories" (directory.rst): the fields
+// before a name. A block's last record has no name but typeChecksum, and the
+// block's checksum follows it.
 type direntHeader struct {
 	Inode   uint32
 	RecLen  uint16
@@ -215,7 +215,7 @@ func put(p []byte, v any) {
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// noSeed starts a checksum that depends on nothing else.
+// noSeed starts a checksum without a seed.
 const noSeed = ^uint32(0)
 
 // checksum continues seed over p ("Checksums", checksums.rst): CRC-32C without

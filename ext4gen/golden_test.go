@@ -26,7 +26,7 @@ func sum(t testing.TB, m *extent.Map) string {
 	return fmt.Sprintf("%x", h.Sum(nil))
 }
 
-// A fixedInput is what a golden digest is of.
+// A fixedInput is the input of a golden digest.
 type fixedInput struct {
 	name  string
 	o     Options
@@ -44,8 +44,8 @@ func fixedInputs() []fixedInput {
 }
 
 // golden are the SHA-256 of the volumes of the fixed inputs, by LayoutVersion.
-// Images are promised under ids that contain this version: never change a
-// line here, but raise LayoutVersion and add one.
+// Ids of published images contain this version: never change a line here, but
+// raise LayoutVersion and add one.
 func golden() map[int]map[string]string {
 	return map[int]map[string]string{
 		1: {
@@ -99,9 +99,9 @@ func sameExtents(a, b *extent.Map) bool {
 	})
 }
 
-// TestNothingButTheInputs reads the package's source: it has no map, whose
-// order could get into the bytes, and imports nothing by which a clock, chance
-// or the machine could.
+// TestNothingButTheInputs reads the package's source. The source has no map,
+// whose order could change the bytes. It imports no package through which a
+// clock, chance or the machine could.
 func TestNothingButTheInputs(t *testing.T) {
 	pure := []string{"encoding/binary", "fmt", "hash/crc32", "math", "slices", "strings", "unicode/utf8",
 		"aesthetic.computer/isofs/extent", "aesthetic.computer/isofs/fault"}

@@ -110,7 +110,7 @@ func TestCapacity(t *testing.T) {
 	}
 }
 
-// FuzzBuild lets the fuzzer choose all that is chosen, and e2fsck decide.
+// FuzzBuild lets the fuzzer choose all inputs, and e2fsck decide.
 func FuzzBuild(f *testing.F) {
 	f.Add(int64(slotSize), "FEDAC-PIECE", byte(1), int64(0), "piece.html\npiece.json", []byte{200, 3, 0, 0})
 	f.Add(int64(MinSize), "", byte(9), int64(1<<33), "a\nb\nc\nd\ne\nf\ng", []byte{0, 1, 0, 0, 255, 15})
@@ -142,7 +142,7 @@ func FuzzBuild(f *testing.F) {
 		}
 		wantSound(t, o, files, m)
 		if strings.ContainsAny(label, "\n\r") {
-			return // the summary line, by which e2fsck is judged, begins with it
+			return // e2fsck's summary line begins with it
 		}
 		image := save(t, mustBuild(t, o, files...))
 		if complaint := e2fsck(t, image, "E2FSCK_TIME=1"); complaint != "" {

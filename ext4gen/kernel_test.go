@@ -18,8 +18,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// mount mounts a volume through a loop device, which goes away with the mount,
-// and returns where, the device, and a function that unmounts, for once.
+// mount mounts a volume through a loop device, which disappears with the mount.
+// It returns the mount point, the device, and a function that unmounts once.
 func mount(t *testing.T, image, options string) (dir, device string, unmount func()) {
 	t.Helper()
 	if os.Geteuid() != 0 {
@@ -55,9 +55,9 @@ func mount(t *testing.T, image, options string) (dir, device string, unmount fun
 	return dir, device, unmount
 }
 
-// kernelSaid returns a function that returns what the kernel has logged since
-// about trouble with the file system on a device.
-func kernelSaid(t *testing.T) func(device string) []string {
+// kernelLog returns a function that returns the kernel's later log lines about
+// trouble with the file system on a device.
+func kernelLog(t *testing.T) func(device string) []string {
 	t.Helper()
 	log := func() []string {
 		out, err := exec.Command("dmesg").Output()
@@ -67,14 +67,14 @@ func kernelSaid(t *testing.T) func(device string) []string {
 		return strings.Split(string(out), "\n")
 	}
 	before := log()
-	return func(device string) (said []string) {
+	return func(device string) (lines []string) {
 		for _, line := range log() {
 			if !slices.Contains(before, line) && strings.Contains(line, filepath.Base(device)) &&
 				(strings.Contains(line, "error") || strings.Contains(line, "warning")) {
-				said = append(said, line)
+				lines = append(lines, line)
 			}
 		}
-		return said
+		return lines
 	}
 }
 
@@ -105,15 +105,15 @@ func wantFiles(t *testing.T, dir string, files []File) {
 func TestKernelMountsReadOnly(t *testing.T) {
 	full := append(readable(), file("rest", 0))
 	image := save(t, mustBuild(t, slot(), full...))
-	before, said := imageSum(t, image), kernelSaid(t)
+	before, logged := imageSum(t, image), kernelLog(t)
 	dir, device, unmount := mount(t, image, "ro")
 	wantFiles(t, dir, full)
 	if info, err := os.Stat(filepath.Join(dir, "piece.html")); err != nil || info.Mode() != 0o644 || info.ModTime().Unix() != slot().Time {
 		t.Errorf("piece.html: %v, %v", info, err)
 	}
 	unmount()
-	if lines := said(device); lines != nil {
-		t.Errorf("the kernel said %q", lines)
+	if lines := logged(device); lines != nil {
+		t.Errorf("the kernel logged %q", lines)
 	}
 	if imageSum(t, image) != before {
 		t.Error("mounting it read-only changed the volume")
@@ -130,12 +130,12 @@ func TestKernelMountsAFullDirectoryAndAFullVolume(t *testing.T) {
 			t.Fatal(err)
 		}
 		files := append(named(335, 3), File{"twelve bytes", big})
-		said := kernelSaid(t)
+		logged := kernelLog(t)
 		dir, device, unmount := mount(t, save(t, mustBuild(t, o, files...)), "ro")
 		wantFiles(t, dir, files)
 		unmount()
-		if lines := said(device); lines != nil {
-			t.Errorf("the kernel said %q", lines)
+		if lines := logged(device); lines != nil {
+			t.Errorf("the kernel logged %q", lines)
 		}
 	}
 }
@@ -143,7 +143,7 @@ func TestKernelMountsAFullDirectoryAndAFullVolume(t *testing.T) {
 func TestKernelWrites(t *testing.T) {
 	files := pieceFiles()
 	image := save(t, mustBuild(t, slot(), files...))
-	said := kernelSaid(t)
+	logged := kernelLog(t)
 	dir, device, unmount := mount(t, image, "rw")
 	at := func(name string) string { return filepath.Join(dir, name) }
 	for _, err := range []error{
@@ -166,8 +166,8 @@ func TestKernelWrites(t *testing.T) {
 	}
 	unix.Sync()
 	unmount()
-	if lines := said(device); lines != nil {
-		t.Errorf("the kernel said %q", lines)
+	if lines := logged(device); lines != nil {
+		t.Errorf("the kernel logged %q", lines)
 	}
 	if out, err := exec.Command(testkit.NeedTool(t, "e2fsck", "e2fsprogs"), "-fn", image).CombinedOutput(); err != nil || bytes.Contains(out, []byte("? no")) {
 		t.Errorf("e2fsck after writing: %v\n%s", err, out)

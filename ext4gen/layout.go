@@ -20,9 +20,9 @@ const (
 	firstFileInode = lostFoundInode + 1
 )
 
-// Where things lie, in blocks. The superblock is in block 0. The files follow
-// one another from firstDataBlock on. lost+found has the four blocks that
-// mke2fs gives it, so that e2fsck can use it without allocating.
+// Places on the volume, in blocks. The superblock is in block 0. The files
+// follow one another from firstDataBlock on. lost+found has the four blocks
+// that mke2fs gives it, so that e2fsck can use it without allocating.
 const (
 	descriptorBlock  = 1
 	blockBitmapBlock = 2
@@ -55,7 +55,8 @@ func place(size int64, files []File) ([]placedFile, error) {
 		if n < 0 {
 			return nil, fmt.Errorf("file %q has a source of %d bytes: %w", f.Name, n, fault.Invalid)
 		}
-		// The conversions hold whenever the result is used: if all fits.
+		// The conversions are exact whenever the result is used: if all files
+		// fit.
 		placed[i] = placedFile{f.Name, f.Source, n, firstDataBlock + uint32(need/BlockSize), uint32(blocksOf(n))}
 		need = addSaturated(need, blocksOf(n)*BlockSize)
 	}
@@ -65,8 +66,8 @@ func place(size int64, files []File) ([]placedFile, error) {
 	return placed, nil
 }
 
-// blocksOf returns how many blocks n bytes take; at most what fit an int64 when
-// counted in bytes.
+// blocksOf returns how many blocks n bytes take. Their bytes never exceed an
+// int64.
 func blocksOf(n int64) int64 {
 	return min(n/BlockSize+min(n%BlockSize, 1), math.MaxInt64/BlockSize)
 }
@@ -78,9 +79,9 @@ func addSaturated(a, b int64) int64 {
 	return a + b
 }
 
-// compose makes the map: the two runs of metadata, the files, and zeroes in
-// all gaps between, such as the unused rest of the inode table and that of each
-// file's last block.
+// compose makes the map: the two runs of metadata, the files, and zeroes in all
+// gaps between. Gaps are, for example, the unused rest of the inode table and
+// of each file's last block.
 func (v *volume) compose() (*extent.Map, error) {
 	extents := make([]extent.Extent, 0, 2*(len(v.files)+2))
 	var end int64

@@ -22,7 +22,7 @@ var imageDir = flag.String("images", "", "keep the volumes that the tests make i
 
 const slotSize = 20 << 20
 
-// slot returns the options of the volume that an image usually has.
+// slot returns the usual options of an image's volume.
 func slot() Options {
 	return Options{
 		Size:     slotSize,
@@ -46,7 +46,7 @@ func file(name string, size int) File {
 	return File{name, extent.Bytes(noise(size))}
 }
 
-// pieceFiles are such files as an image usually has, and an empty one.
+// pieceFiles are the usual files of an image, and an empty one.
 func pieceFiles() []File {
 	return []File{file("piece.html", 3_000_001), file("piece.json", 412), file("kidlisp.html", 2*BlockSize), file("empty", 0), file("splash.png", 70_000)}
 }
@@ -126,10 +126,9 @@ Pass 5: Checking group summary information
 $`)
 )
 
-// e2fsck checks a volume and returns what e2fsck has to say beyond what it
-// always says, or "". Its exit status alone would not do: it is 0 for wrong
-// free counts and for times in the future. The environment may hold
-// E2FSCK_TIME, the clock that e2fsck goes by.
+// e2fsck checks a volume and returns the complaints of e2fsck, or "". Its exit
+// status is not enough: it is 0 for wrong free counts and for times in the
+// future. The environment may contain E2FSCK_TIME, the clock of e2fsck.
 func e2fsck(t testing.TB, image string, env ...string) string {
 	t.Helper()
 	cmd := exec.Command(testkit.NeedTool(t, "e2fsck", "e2fsprogs"), "-fn", image)
@@ -143,8 +142,8 @@ func e2fsck(t testing.TB, image string, env ...string) string {
 	return fmt.Sprintf("e2fsck %v: %v\n%s%s", env, err, &stderr, &stdout)
 }
 
-// wantClean fails the test if e2fsck complains about m, by the clock of today or
-// by that of a machine which has none.
+// wantClean fails the test if e2fsck complains about m, with the clock of today
+// or with that of a machine without one.
 func wantClean(t testing.TB, name string, m *extent.Map) {
 	t.Helper()
 	image := save(t, m)

@@ -13,7 +13,7 @@ import (
 	"github.com/diskfs/go-diskfs/filesystem/ext4"
 )
 
-// readable are files whose sizes stand at the borders of a block.
+// readable are files with sizes around whole blocks.
 func readable() []File {
 	files := pieceFiles()
 	for _, n := range []int{1, BlockSize - 1, BlockSize, BlockSize + 1} {
@@ -126,7 +126,8 @@ func TestTimesOfInodes(t *testing.T) {
 		want := " -- " + time.Unix(unix, 0).UTC().Format(time.ANSIC) + "\n"
 		n := strings.Count(out, want)
 		if uint32(unix)>>31 == 1 {
-			// debugfs since 1.47.1 takes the lower half for unsigned, which the kernel does not.
+			// Since 1.47.1, debugfs takes the lower half for unsigned. The
+			// kernel does not.
 			n += strings.Count(out, " -- "+time.Unix(unix+1<<32, 0).UTC().Format(time.ANSIC)+"\n")
 		}
 		if n != 4 { // access, change, modification, creation

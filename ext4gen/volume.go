@@ -1,8 +1,8 @@
 package ext4gen
 
-// volume is a volume in the making: its inputs, and its metadata, which the
-// write methods fill in. Those for the descriptor and the superblock come last,
-// since they count and sum up what the others wrote.
+// volume is a volume under construction: its inputs, and its metadata, which
+// the write methods fill in. The descriptor and the superblock come last, since
+// they contain counts and checksums of the rest.
 type volume struct {
 	Options
 	files []placedFile
@@ -12,7 +12,7 @@ type volume struct {
 	usedBlocks uint32 // all from block 0 on
 	usedInodes uint32 // all from inode 1 on
 
-	head []byte // from block 0 to the last block of the inode table that is in use
+	head []byte // from block 0 to the last used block of the inode table
 	dirs []byte // the blocks of the root directory and of lost+found
 }
 
@@ -35,13 +35,13 @@ func newVolume(o Options, files []placedFile) *volume {
 	return v
 }
 
-// block returns block n, which must be one of v.head's.
+// block returns block n, which must be in v.head.
 func (v *volume) block(n int) []byte {
 	return v.head[n*BlockSize : (n+1)*BlockSize]
 }
 
-// writeInodes writes those in use. The reserved ones stay zero, which needs no
-// checksum.
+// writeInodes writes the used inodes. The reserved ones stay zero, which needs
+// no checksum.
 func (v *volume) writeInodes() {
 	v.writeInode(rootInode, inode{
 		Mode: modeDirectory | 0o755, LinksCount: 3, // ".", "..", and ".." of lost+found
@@ -56,7 +56,7 @@ func (v *volume) writeInodes() {
 	}
 }
 
-// writeInode completes in by its times, size, place and checksum, and writes it.
+// writeInode adds times, size, place and checksum to in, and writes it.
 func (v *volume) writeInode(number uint32, in inode, size int64, block, blocks uint32) {
 	seconds, epoch := splitTime(v.Time)
 	in.Atime, in.Ctime, in.Mtime, in.Crtime = seconds, seconds, seconds, seconds
@@ -79,14 +79,14 @@ func (v *volume) writeInode(number uint32, in inode, size int64, block, blocks u
 	put(p, &in)
 }
 
-// splitTime returns the two fields that an inode has for a time: the low 32
-// bits, read as signed, and the bits above them, which count from there.
+// splitTime returns the two fields of an inode for a time: the low 32 bits,
+// read as signed, and the bits above them, which count from there.
 func splitTime(unix int64) (seconds, epoch uint32) {
 	return uint32(unix), uint32((unix - int64(int32(unix))) >> 32 & 3)
 }
 
-// writeBitmaps sets a bit for each block and inode in use, and for each that
-// does not exist.
+// writeBitmaps sets a bit for each block and inode that is in use or does not
+// exist.
 func (v *volume) writeBitmaps() {
 	blocks := v.block(blockBitmapBlock)
 	setBits(blocks, 0, v.usedBlocks)
@@ -109,7 +109,7 @@ func setBits(p []byte, from, to uint32) {
 	}
 }
 
-// writeDescriptor writes that of the only group.
+// writeDescriptor writes the descriptor of the only group.
 func (v *volume) writeDescriptor() {
 	blockSum := checksum(v.seed, v.block(blockBitmapBlock))
 	inodeSum := checksum(v.seed, v.block(inodeBitmapBlock)[:inodeCount/8])
@@ -134,9 +134,9 @@ func (v *volume) writeDescriptor() {
 	put(p, &d)
 }
 
-// writeSuperblock writes the only one: a volume of one group has no backup. All
-// its times are 0, since e2fsck complains about a last write in the future, and
-// many a machine's clock begins at 1970.
+// writeSuperblock writes the only superblock: a volume of one group has no
+// backup. All its times are 0, since e2fsck complains about a last write in the
+// future, and many machines start with a clock at 1970.
 func (v *volume) writeSuperblock() {
 	s := superblock{
 		InodesCount:       inodeCount,

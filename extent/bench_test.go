@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// sixExtents is shaped as an image is: base, volume metadata, zeroes, volume
+// sixExtents has the form of an image: base, volume metadata, zeroes, volume
 // metadata, bundle, base.
 func sixExtents() *Map {
 	base := Bytes(make([]byte, 16<<20))

@@ -142,8 +142,7 @@ func TestEveryErrorIsOfOneKind(t *testing.T) {
 	}
 }
 
-// waiting is a ContextSource that remembers the context it was given, and ends
-// it if told to.
+// waiting is a ContextSource that remembers its context, and can end it.
 type waiting struct {
 	flat
 	got    context.Context

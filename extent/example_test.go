@@ -7,8 +7,8 @@ import (
 	"aesthetic.computer/isofs/extent"
 )
 
-// A map of three runs: four bytes of one source, four zeroes that exist nowhere, and four
-// bytes from the middle of another source.
+// A map of three runs: four bytes of one source, four zeroes without a source,
+// and four bytes from the middle of another source.
 func ExampleNew() {
 	base := extent.Bytes([]byte("base...."))
 	piece := extent.Bytes([]byte("a piece of HTML"))

@@ -1,15 +1,15 @@
 // Package extent is the extent map: an immutable, random-access view of bytes
-// that lie in several places (a base image behind a cache, memory, files,
-// nowhere at all for zeroes). An image, a volume and a part of either are all
+// in several places. The places are a base image behind a cache, memory, files,
+// or none at all for zeroes. An image, a volume and a part of either are all
 // maps, so maps compose.
 //
-// A map is made once and never changes, so reading it takes no lock, and the
+// A map is made once and never changes, so reading it takes no lock, and an
 // ordinary read allocates nothing. Every reader of this package keeps the whole
-// contract of io.ReaderAt, also above readers that break it.
+// contract of io.ReaderAt, even above readers that break it.
 //
-// The package leaves out positions (no io.Reader, no io.Seeker: wrap a Source
-// in an io.SectionReader where one is wanted), writing, caching, prefetching,
-// retrying and checking what the bytes are: those belong to the sources.
+// The package has no positions (no io.Reader, no io.Seeker: use an
+// io.SectionReader). The sources do all writing, caching, prefetching, retrying
+// and verifying.
 package extent
 
 import (
@@ -27,7 +27,7 @@ type Source interface {
 }
 
 // A ContextSource is a Source whose reads may wait (for a CDN, say) and can be
-// given up. Optional: found by assertion.
+// cancelled. Optional: found by assertion.
 type ContextSource interface {
 	Source
 	// ReadAtContext is ReadAt that returns early with an error wrapping
@@ -35,25 +35,25 @@ type ContextSource interface {
 	ReadAtContext(ctx context.Context, p []byte, off int64) (int, error)
 }
 
-// A Pinner is a Source that can say in which open file a range of it lies, so
-// that the range can be spliced rather than copied. Optional: found by assertion.
+// A Pinner is a Source that can name the open file of a range, so that the
+// range can be spliced instead of copied. Optional: found by assertion.
 type Pinner interface {
 	Source
-	// Pin makes [off, off+n) present and verified and holds it until release is
-	// called (exactly once). The bytes are at offset at of f. A nil f with a nil
-	// error means: not in one file now, use ReadAt; release is then nil too.
-	// f must not be closed. A range that is not within the source is an error
-	// wrapping fault.Invalid.
+	// Pin makes [off, off+n) present and verified, and holds it until the
+	// caller calls release exactly once. The bytes are at offset at of f. A nil
+	// f with a nil error means: not in one file now, use ReadAt; release is
+	// then nil too. The caller must not close f. A range that is not within the
+	// source is an error wrapping fault.Invalid.
 	Pin(ctx context.Context, off, n int64) (f *os.File, at int64, release func(), err error)
 }
 
-// A Prefetcher is a Source that can be told what will be wanted soon. Optional:
+// A Prefetcher is a Source that accepts hints about the next reads. Optional:
 // found by assertion.
 type Prefetcher interface {
 	Source
 	// Prefetch says that [off, off+n) will probably be read next. It returns at
-	// once, fails silently, and may do nothing: it is advice. What lies outside
-	// the source is ignored.
+	// once, reports no failure, and may do nothing. Bytes outside the source
+	// are ignored.
 	Prefetch(off, n int64)
 }
 

@@ -8,8 +8,8 @@ import (
 	"aesthetic.computer/isofs/fault"
 )
 
-// FuzzNew builds maps of random extents, and compares whether they are accepted
-// with a model that paints byte by byte, and what they read as with the painting.
+// FuzzNew builds maps of random extents. A model that paints byte by byte says
+// whether New must accept them, and which bytes they must read as.
 func FuzzNew(f *testing.F) {
 	f.Add(int8(6), []byte{0, 3, 0, 1, 3, 3, 0, 0})                // memory, zeroes
 	f.Add(int8(8), []byte{0, 4, 1, 2, 4, 4, 2, 3})                // a nested map, a section

@@ -6,8 +6,8 @@ import (
 	"math"
 )
 
-// Concat makes a map of the sources one after the other; empty ones are
-// skipped. It panics if together they have more than math.MaxInt64 bytes.
+// Concat makes a map of the sources one after the other, without empty ones. It
+// panics if together they have more than math.MaxInt64 bytes.
 func Concat(sources ...Source) *Map {
 	m := new(Map)
 	for _, s := range sources {

@@ -9,13 +9,13 @@ import (
 	"aesthetic.computer/isofs/fault"
 )
 
-// A Map is an immutable sequence of extents that covers [0, Size()) and is
-// itself a Source, a ContextSource and a Pinner. The zero Map is empty.
+// A Map is an immutable sequence of extents that covers [0, Size()). It is a
+// Source, a ContextSource and a Pinner. The zero Map is empty.
 type Map struct {
 	size int64
-	// leaves are the extents with nested maps and sections already replaced by
-	// what they refer to, so that however deep an image is composed, a read
-	// costs one search, and an error names a range of the outermost map.
+	// leaves are the extents with nested maps and sections resolved. So a read
+	// costs one search however deep an image is composed, and an error names a
+	// range of the outermost map.
 	leaves []Extent
 }
 
@@ -25,9 +25,9 @@ var (
 	_ Prefetcher    = (*Map)(nil)
 )
 
-// New makes a map of size bytes of extents, which must be ascending, not
-// overlap, lie within size and within their sources, and leave no gap.
-// Empty extents are an error. Errors wrap fault.Invalid.
+// New makes a map of size bytes from extents. They must be ascending, not
+// overlap, be within size and within their sources, and leave no gap. Empty
+// extents are an error. Errors wrap fault.Invalid.
 func New(size int64, extents []Extent) (*Map, error) {
 	if size < 0 {
 		return nil, fmt.Errorf("make extent map: size %d is negative: %w", size, fault.Invalid)
@@ -48,8 +48,8 @@ func New(size int64, extents []Extent) (*Map, error) {
 	return m, nil
 }
 
-// check tells whether e may follow extents that cover [0, covered) in a map of
-// size bytes. It adds no two numbers, so that nothing can overflow.
+// check reports whether e may follow extents that cover [0, covered) in a map
+// of size bytes. It adds no two numbers, so that nothing can overflow.
 func check(e *Extent, covered, size int64) error {
 	switch {
 	case e.Len <= 0:
@@ -68,9 +68,8 @@ func check(e *Extent, covered, size int64) error {
 	return nil
 }
 
-// appendLeaves appends e to leaves, resolved: a nested map by its own leaves,
-// a section of a Source by that Source, and zeroes merged with zeroes just before
-// them.
+// appendLeaves appends the leaves of e: the leaves of a nested map, or the
+// Source under a section. It merges zeroes with zeroes just before them.
 func appendLeaves(leaves []Extent, e Extent) []Extent {
 	switch s := e.Source.(type) {
 	case nil:
@@ -86,8 +85,8 @@ func appendLeaves(leaves []Extent, e Extent) []Extent {
 		}
 		return leaves
 	case *section:
-		// A section that reaches beyond its reader stays, for it answers with
-		// an error what the reader would answer with the end.
+		// A section that reaches beyond its reader stays: it returns an error
+		// where the reader would return io.EOF.
 		if below, ok := s.r.(Source); ok && s.off <= below.Size()-s.n {
 			e.Source, e.SourceOff = below, s.off+e.SourceOff
 			return appendLeaves(leaves, e)
@@ -104,10 +103,10 @@ func (m *Map) ReadAt(p []byte, off int64) (int, error) {
 	return m.ReadAtContext(context.Background(), p, off)
 }
 
-// ReadAtContext implements ContextSource: it passes ctx to the sources that
-// take one, and asks it before it reads each of the others. An error of a
-// source is wrapped with the range of this map that could not be read; it is of
-// the kind that the source gave it, or else fault.Unavailable.
+// ReadAtContext implements ContextSource. It passes ctx to the sources that
+// accept one, and checks it before it reads each of the others. It wraps a
+// source's error with the range of this map that could not be read. The error
+// keeps the source's kind, or is fault.Unavailable.
 func (m *Map) ReadAtContext(ctx context.Context, p []byte, off int64) (int, error) {
 	p, end := clip(p, off, m.size)
 	n := 0
@@ -136,14 +135,14 @@ func readLeaf(ctx context.Context, e *Extent, p []byte, skip int64) (int, error)
 	return len(p), nil
 }
 
-// find returns the index of the leaf that byte off lies in, or len(m.leaves) if
-// off lies beyond the end.
+// find returns the index of the leaf with byte off, or len(m.leaves) if off is
+// beyond the end.
 func (m *Map) find(off int64) int {
 	return sort.Search(len(m.leaves), func(i int) bool { return m.leaves[i].end() > off })
 }
 
-// Pin implements Pinner: it succeeds if [off, off+n) lies in one extent, nested
-// maps and sections resolved, whose source can pin it.
+// Pin implements Pinner. It succeeds if [off, off+n) is in one resolved extent
+// whose source can pin it.
 func (m *Map) Pin(ctx context.Context, off, n int64) (*os.File, int64, func(), error) {
 	if err := within(off, n, m.size); err != nil {
 		return nil, 0, nil, err
@@ -164,8 +163,8 @@ func (m *Map) Pin(ctx context.Context, off, n int64) (*os.File, int64, func(), e
 	return f, at, release, nil
 }
 
-// Prefetch implements Prefetcher: it passes the advice to the sources that take
-// any.
+// Prefetch implements Prefetcher: it passes the hint to the sources that accept
+// one.
 func (m *Map) Prefetch(off, n int64) {
 	off, end := max(off, 0), off+min(n, m.size-off)
 	for i := m.find(off); n > 0 && i < len(m.leaves) && m.leaves[i].Off < end; i++ {
@@ -177,10 +176,10 @@ func (m *Map) Prefetch(off, n int64) {
 	}
 }
 
-// Extents returns the extents that make up [off, off+n), clipped to it, nested
-// maps and sections resolved to their leaves, neighbouring zeroes merged and
-// their Source nil. What lies outside the map is left out. The offsets are
-// those of this map; the slice is the caller's.
+// Extents returns the extents of [off, off+n), clipped to it. Nested maps and
+// sections are resolved to their leaves. Neighbouring zeroes are merged, and
+// their Source is nil. The part outside the map is left out. The offsets are
+// those of this map. The slice belongs to the caller.
 func (m *Map) Extents(off, n int64) []Extent {
 	if n <= 0 {
 		return nil

@@ -206,7 +206,7 @@ func TestASectionBeyondItsSourceStaysAnError(t *testing.T) {
 }
 
 func TestZeroesOverwriteTheBuffer(t *testing.T) {
-	const size = 1 << 50 // no one can materialise it
+	const size = 1 << 50 // too large to hold in memory
 	m := Concat(Bytes([]byte("a")), Zeroes(size-2), Bytes([]byte("z")))
 	p := []byte("dirty")
 	if n, err := m.ReadAt(p, size/2); n != 5 || err != nil || string(p) != "\x00\x00\x00\x00\x00" {

@@ -35,7 +35,7 @@ func TestEveryPinOfAComposite(t *testing.T) {
 	leaf := &pinnable{file: *File(f, 1, 8).(*file)}
 	inner := Concat(Zeroes(2), Section(leaf, 1, 6), Bytes([]byte("ab")))
 	m := Concat(Bytes([]byte("xy")), Section(inner, 1, 8), File(f, 0, 3), Section(f, 0, 2))
-	// In which leaf each byte lies, as a letter; the lower-case ones cannot be pinned.
+	// The leaf of each byte, as a letter; the lower-case ones cannot be pinned.
 	const places = "aabFFFFFFcGGGdd"
 	if m.Size() != int64(len(places)) {
 		t.Fatalf("Size() = %d, want %d", m.Size(), len(places))

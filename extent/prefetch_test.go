@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// advised is a Source that remembers what it was advised of.
+// advised is a Source that remembers the hints that it got.
 type advised struct {
 	Source
 	got []string

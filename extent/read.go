@@ -9,9 +9,9 @@ import (
 	"aesthetic.computer/isofs/fault"
 )
 
-// readFull fills p with the bytes of r from off on, and holds r to the contract
-// of io.ReaderAt: n is len(p), or there is an error that is not io.EOF. The
-// caller has made sure that r should have these bytes.
+// readFull fills p with the bytes of r from off on, and enforces the contract
+// of io.ReaderAt: n is len(p), or there is an error other than io.EOF. The
+// caller has checked that r should have these bytes.
 func readFull(ctx context.Context, r io.ReaderAt, p []byte, off int64) (n int, err error) {
 	if len(p) == 0 {
 		return 0, nil
@@ -41,8 +41,8 @@ func ended(ctx context.Context) error {
 	return nil
 }
 
-// classify gives an error that a source left unclassified a kind: what cannot
-// be read now may well be readable later.
+// classify gives an error without a kind fault.Unavailable: a later read may
+// succeed.
 func classify(err error) error {
 	if fault.Kind(err) != nil {
 		return err
@@ -51,8 +51,8 @@ func classify(err error) error {
 }
 
 // clip returns the part of p that a read at off of a source of size bytes can
-// fill, and what that read has to return if all of it goes well: nil for all
-// of p, io.EOF for less, or an error for a negative off.
+// fill. The error is that of a read that fills it: nil for all of p, io.EOF for
+// less, or an error for a negative off.
 func clip(p []byte, off, size int64) ([]byte, error) {
 	switch {
 	case off < 0:
@@ -67,7 +67,7 @@ func clip(p []byte, off, size int64) ([]byte, error) {
 	return p, nil
 }
 
-// within returns an error unless [off, off+n) lies in a source of size bytes.
+// within returns an error unless [off, off+n) is in a source of size bytes.
 func within(off, n, size int64) error {
 	if off < 0 || n < 0 || off > size-n {
 		return fmt.Errorf("pin %d bytes at %d of %d: not within it: %w", n, off, size, fault.Invalid)

@@ -12,7 +12,7 @@ import (
 // Extent.Source can be compared.
 type memory struct{ bytes []byte }
 
-// Bytes returns a Source of p, which the caller must not change afterwards.
+// Bytes returns a Source of p. The caller must not change p afterwards.
 func Bytes(p []byte) Source { return &memory{p} }
 
 func (m *memory) Size() int64 { return int64(len(m.bytes)) }
@@ -38,10 +38,11 @@ var (
 )
 
 // newSection makes a Source of the n bytes of r from off on. Unlike
-// io.NewSectionReader it has no position, keeps the contract above a reader
-// that breaks it (short read without error, EOF early: io.ErrUnexpectedEOF),
-// and passes on ReadAtContext and Pin where r has them. It panics if off or n is
-// negative or their sum overflows; a range that r does not have fails when read.
+// io.NewSectionReader it has no position, and passes on ReadAtContext and Pin
+// if r has them. It keeps the contract even if r breaks it: a short read
+// without an error and an early EOF become io.ErrUnexpectedEOF. It panics if
+// off or n is negative or their sum overflows. A range that r does not have
+// fails when read.
 func newSection(caller string, r io.ReaderAt, off, n int64) *section {
 	if off < 0 || n < 0 || off > math.MaxInt64-n {
 		panic(fmt.Sprintf("%s: %d bytes at %d", caller, n, off))
@@ -86,9 +87,8 @@ func (s *section) Prefetch(off, n int64) {
 	}
 }
 
-// file is a section of an open file. It is a type of its own because it says
-// more than a section of something that happens to be an *os.File: that the
-// bytes stay, and so can be pinned.
+// file is a section of an open file. Its type promises more than a section of
+// an *os.File does: the bytes stay, and so can be pinned.
 type file struct {
 	section
 	f *os.File
@@ -96,14 +96,14 @@ type file struct {
 
 var _ Pinner = (*file)(nil)
 
-// File returns the n bytes of f from off on, as a Source that can be pinned.
-// f must stay open and its bytes unchanged. It panics if off or n is negative
-// or their sum overflows; a range that f does not have fails when read.
+// File returns the n bytes of f from off on, as a Source that can be pinned. f
+// must stay open and its bytes unchanged. It panics if off or n is negative or
+// their sum overflows. A range that f does not have fails when read.
 func File(f *os.File, off, n int64) Source {
 	return &file{*newSection("extent.File", f, off, n), f}
 }
 
-// Pin implements Pinner. Nothing has to be held: the bytes stay as long as f.
+// Pin implements Pinner. It holds nothing: the bytes stay as long as f.
 func (s *file) Pin(_ context.Context, off, n int64) (*os.File, int64, func(), error) {
 	if err := within(off, n, s.n); err != nil {
 		return nil, 0, nil, err

@@ -11,8 +11,8 @@ import (
 	"aesthetic.computer/isofs/image"
 )
 
-// An image of a small base and a bundle. Its digest is known without reading the base: it
-// follows from the midstate that the manifest keeps.
+// An image of a small base and a bundle. Its digest follows from the midstate
+// in the manifest, without reading the base.
 func ExampleCompose() {
 	b, err := newBase(context.Background(), 1) // some MiB, with a manifest, as package bake makes it
 	if err != nil {
@@ -28,7 +28,7 @@ func ExampleCompose() {
 		fmt.Println(err)
 		return
 	}
-	digest, err := img.SHA256() // reads the slot only
+	digest, err := img.SHA256() // reads only the slot
 	if err != nil {
 		fmt.Println(err)
 		return

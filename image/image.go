@@ -1,10 +1,10 @@
-// Package image composes a base and a bundle into an image: an extent map with
-// a size, an id that is known at once, and a SHA-256 that follows from the
-// base's midstate.
+// Package image composes a base and a bundle into an image. An image is an
+// extent map with a size, an id that needs no reading, and a SHA-256 that
+// follows from the base's midstate.
 //
-// Everything here costs O(piece): nothing of the base is read or copied. The
-// package leaves out where bundles and bases come from (packages bundle, base
-// and cache) and which image a piece has at the moment (package catalog).
+// Everything here costs O(piece): nothing of the base is read or copied.
+// Bundles and bases come from packages bundle, base and cache. Package catalog
+// has the present image of each piece.
 package image
 
 import (
@@ -32,10 +32,10 @@ const VolumeLabel = base.SlotLabel
 // IDLength is the number of hex digits of an id.
 const IDLength = 32
 
-// jsonRoom is what piece.json may take of the volume: one block.
+// jsonRoom is the room for piece.json in the volume: one block.
 const jsonRoom = ext4gen.BlockSize
 
-// signatureRoom is what its signature may take.
+// signatureRoom is the room for its signature.
 const signatureRoom = ext4gen.BlockSize
 
 // A Base is a base whose bytes can be read.
@@ -45,37 +45,37 @@ type Base struct {
 	Bytes extent.Source
 }
 
-// Inputs are all that distinguishes one image of a base from another.
+// Inputs are all differences between the images of one base.
 type Inputs struct {
-	// Piece is the piece's canonical name, Title what its bundle calls itself.
+	// Piece is the piece's canonical name, Title the bundle's own title.
 	Piece, Title string
 	// Bundle is the SHA-256 of the bundle, BundleSize its length in bytes.
 	Bundle     base.Hash
 	BundleSize int64
-	// Time is the snapshot's, in Unix seconds. It is stamped into the volume,
-	// which is why it is an input: one id never has two times.
+	// Time is the snapshot's, in Unix seconds. The volume contains it, so it is
+	// an input: one id never has two times.
 	Time int64
-	// Density is the pixel density that the piece is packed for, if that is
-	// another than its source is configured with; else 0.
+	// Density is the pixel density of the piece, or 0 for the default of its
+	// source.
 	Density int
-	// Splash is what the machine shows until the piece is there. None changes
-	// neither id nor bytes.
+	// Splash is what the machine shows until the piece appears. The zero Splash
+	// changes neither id nor bytes.
 	Splash Splash
-	// Signers names the keys that sign piece.json, if it is signed, and
-	// PieceSignature is their signature of About. The keys are an input of the
-	// id, and the signature follows from it.
+	// Signers names the keys that sign piece.json, or is "". PieceSignature is
+	// their signature of About. The keys are an input of the id, and the
+	// signature follows from them.
 	Signers, PieceSignature string
 }
 
 // An Image is a base with a volume in its slot.
 type Image struct {
-	// Map is the whole image, Volume what fills its slot.
+	// Map is the whole image, Volume the contents of its slot.
 	Map, Volume *extent.Map
 	Manifest    *base.Manifest
 }
 
-// pieceJSON is the content of piece.json, which says what a stick carries.
-// The order of the fields is part of the layout.
+// pieceJSON is the content of piece.json, which describes a stick. The order of
+// the fields is part of the layout.
 type pieceJSON struct {
 	Piece        string    `json:"piece"`
 	Title        string    `json:"title"`
@@ -92,10 +92,11 @@ type pieceJSON struct {
 	Splash       Splash    `json:"splash,omitzero"`
 }
 
-// ID returns the image's id: IDLength hex digits of a SHA-256 over all that
-// its bytes depend on: the layout, the inputs, and what piece.json tells of the
-// base beside its digest, for two manifests of one base may differ therein.
-// Each field is preceded by its length, so that no two inputs run together.
+// ID returns the image's id: IDLength hex digits of a SHA-256 over all that its
+// bytes depend on. These are the layout, the inputs, and the base's fields in
+// piece.json. The base's digest alone is not enough, as two manifests of one
+// base may differ in the other fields. Each field is preceded by its length, so
+// that no two inputs run together.
 func ID(m *base.Manifest, in Inputs) string {
 	fields := []string{
 		"isofs snapshot",
@@ -124,16 +125,16 @@ func ID(m *base.Manifest, in Inputs) string {
 	return hex.EncodeToString(h.Sum(nil))[:IDLength]
 }
 
-// MaxBundle returns how many bytes a bundle may have to fit the slot of m,
-// beside the block of piece.json. What signs piece.json takes another block.
+// MaxBundle returns the greatest size of a bundle in the slot of m, beside the
+// block of piece.json. A signature of piece.json needs another block.
 func MaxBundle(m *base.Manifest) int64 {
 	return ext4gen.Capacity(m.PiecePartitionSize) - jsonRoom
 }
 
-// Compose makes the image of inputs on b; bundle holds in.BundleSize bytes
-// whose SHA-256 is in.Bundle, and so does picture for in.Splash, if that has one
-// (the caller has checked). It reads none of them. An error wraps fault.Invalid:
-// too big is an *ext4gen.TooBigError.
+// Compose makes the image of inputs on b. bundle has in.BundleSize bytes with
+// the SHA-256 in.Bundle. picture does the same for in.Splash, if that has a
+// picture. The caller has checked both, and Compose reads neither. Errors wrap
+// fault.Invalid; contents that do not fit are an *ext4gen.TooBigError.
 func Compose(b Base, in Inputs, bundle extent.Source, picture ...extent.Source) (*Image, error) {
 	if bundle.Size() != in.BundleSize {
 		return nil, fmt.Errorf("compose %s: bundle has %d bytes, not %d: %w", in.Piece, bundle.Size(), in.BundleSize, fault.Corrupt)
@@ -152,8 +153,8 @@ func Compose(b Base, in Inputs, bundle extent.Source, picture ...extent.Source) 
 		{Off: slot, Len: m.PiecePartitionSize, Source: volume},
 	}
 	if len(m.Tail) > 0 {
-		// The bytes behind the slot are those that the digest was made of,
-		// whatever the origin says, so that the two cannot disagree.
+		// The bytes behind the slot come from the manifest, as in the digest,
+		// and not from the origin. So the two cannot disagree.
 		extents = append(extents, extent.Extent{Off: end, Len: int64(len(m.Tail)), Source: extent.Bytes(m.Tail)})
 	}
 	whole, err := extent.New(m.TotalSize, extents)
@@ -163,7 +164,7 @@ func Compose(b Base, in Inputs, bundle extent.Source, picture ...extent.Source) 
 	return &Image{Map: whole, Volume: volume, Manifest: m}, nil
 }
 
-// SHA256 returns the digest of the whole image. It reads the volume only: some
+// SHA256 returns the digest of the whole image. It reads only the volume: some
 // PiecePartitionSize bytes, most of them zeroes.
 func (i *Image) SHA256() (base.Hash, error) {
 	h, err := i.Hash()
@@ -173,13 +174,13 @@ func (i *Image) SHA256() (base.Hash, error) {
 	return base.Hash(h.Sum(nil)), nil
 }
 
-// Hash returns a SHA-256 that has taken in the whole image, from which a
-// signature goes on. It reads what SHA256 reads.
+// Hash returns a SHA-256 over the whole image, from which a signature
+// continues. It reads as much as SHA256.
 func (i *Image) Hash() (hash.Hash, error) {
 	return i.Manifest.ImageHash(io.NewSectionReader(i.Volume, 0, i.Volume.Size()))
 }
 
-// About is the content of piece.json, which says what a stick carries.
+// About is the content of piece.json, which describes a stick.
 func About(m *base.Manifest, in Inputs) ([]byte, error) {
 	about, err := json.MarshalIndent(pieceJSON{
 		Piece: in.Piece, Title: in.Title, Snapshot: ID(m, in),
@@ -229,7 +230,8 @@ func buildVolume(m *base.Manifest, in Inputs, bundle extent.Source, picture []ex
 	}, files...)
 }
 
-// derivedUUID is a version 8 UUID (RFC 9562, section 5.8) of a purpose and an id.
+// derivedUUID is a version 8 UUID (RFC 9562, section 5.8) from a purpose and an
+// id.
 func derivedUUID(purpose, id string) [16]byte {
 	sum := sha256.Sum256([]byte("isofs " + purpose + " " + id))
 	var u [16]byte

@@ -46,9 +46,9 @@ func all(t testing.TB, r extent.Source) []byte {
 	return data
 }
 
-// The same base and bundle give the same bytes for ever. If the change was
-// meant, raise LayoutVersion, or else snapshots made before it change under
-// those who download them.
+// The same base and bundle give the same bytes in every version. After an
+// intended change, raise LayoutVersion. Otherwise older snapshots would change
+// during a client's download.
 func TestGolden(t *testing.T) {
 	b, data := smallBase(t, 1), page(100_000)
 	in := inputs(data)
@@ -97,8 +97,8 @@ func TestImagesDifferInTheSlotOnly(t *testing.T) {
 	}
 }
 
-// Invariant 4: a new image costs nothing of the base, and composing it nothing
-// of the bundle either.
+// Invariant 4: a new image reads nothing of the base, and composing it reads
+// nothing of the bundle.
 func TestNothingOfTheBaseIsRead(t *testing.T) {
 	b, data := smallBase(t, 1), page(100_000)
 	b.Bytes = untouchable{t, b.Bytes.Size()}
@@ -111,7 +111,8 @@ func TestNothingOfTheBaseIsRead(t *testing.T) {
 	}
 }
 
-// The bytes behind the slot are those of the digest, whatever the origin says.
+// The bytes behind the slot are those of the digest, even if the origin has
+// others.
 func TestTheTailIsTheManifests(t *testing.T) {
 	b, data := smallBase(t, 1), page(100)
 	b.Bytes = untouchable{t, b.Bytes.Size()}
@@ -261,7 +262,7 @@ func save(t testing.TB, volume extent.Source) string {
 	return path
 }
 
-// wantClean wants e2fsck to say nothing, not even with status 0.
+// wantClean wants no complaint from e2fsck, even with status 0.
 func wantClean(t testing.TB, volume extent.Source) {
 	t.Helper()
 	cmd := exec.Command(testkit.NeedTool(t, "e2fsck", "e2fsprogs"), "-f", "-n", save(t, volume))
@@ -275,7 +276,7 @@ func wantClean(t testing.TB, volume extent.Source) {
 	}
 }
 
-// debugfs returns what a request prints.
+// debugfs returns the output of a request.
 func debugfs(t testing.TB, volume, request string) []byte {
 	t.Helper()
 	out, err := exec.Command(testkit.NeedTool(t, "debugfs", "e2fsprogs"), "-R", request, volume).Output()

@@ -60,7 +60,7 @@ func (u untouchable) ReadAt(p []byte, off int64) (int, error) {
 	return 0, errors.New("not to be read")
 }
 
-// Of a base with a slot of 1 MiB and a bundle of page(100_000), at
+// From a base with a slot of 1 MiB and a bundle of page(100_000), at
 // LayoutVersion 1.
 const (
 	goldenBase   = "eb960113f42c3682b6246c03f8b4385f2efd1021a3f101e8880f66a4606f6276"

@@ -16,7 +16,7 @@ import (
 	"aesthetic.computer/isofs/image"
 )
 
-// Of the image of TestGolden with a splash, at LayoutVersion 1.
+// The image of TestGolden with a splash, at LayoutVersion 1.
 const (
 	goldenSplashID     = "3df73f3790383f4079daf4d69fd4078d"
 	goldenSplashSHA256 = "1d566351c304a555863e36e690e9666ffd50a2ba614943c60a4dd18a66ff2fbd"
@@ -86,7 +86,7 @@ func TestEveryColorChangesTheID(t *testing.T) {
 	}
 }
 
-// A picture that does not fit is left out, the colours and the piece are not.
+// A picture that does not fit is left out. The colours and the piece stay.
 func TestSplashFits(t *testing.T) {
 	b := smallBase(t, 1)
 	s := splash(page(5000)) // two blocks

@@ -28,8 +28,8 @@ type BootFile struct {
 }
 
 // BootFiles looks for kernel and initrd in the ESPs of an image of size bytes.
-// It calls omitted for what is there but cannot be used. A base without boot
-// files is only missing network boot, so nothing of this is an error.
+// It calls omitted for files that it finds but cannot use. It returns no error:
+// a base without boot files lacks only network boot.
 func BootFiles(r io.ReaderAt, size int64, esps []Span, omitted func(path, reason string)) []BootFile {
 	var found []BootFile
 	for i, esp := range esps {
@@ -50,7 +50,7 @@ func BootFiles(r io.ReaderAt, size int64, esps []Span, omitted func(path, reason
 	return found
 }
 
-// locateFirst returns the first of the paths that there is, and where it lies.
+// locateFirst returns the first path that exists, and its place.
 func locateFirst(fs *fat32.FileSystem, esp Span, paths []string, omitted func(path, reason string)) (path string, s Span, ok bool) {
 	for _, path := range paths {
 		s, ok, err := locate(fs, esp, path)
@@ -63,7 +63,7 @@ func locateFirst(fs *fat32.FileSystem, esp Span, paths []string, omitted func(pa
 	return "", Span{}, false
 }
 
-// locate returns where in the image the file at path lies; ok is false if
+// locate returns the place in the image of the file at path. ok is false if
 // there is no such file.
 func locate(fs *fat32.FileSystem, esp Span, path string) (s Span, ok bool, err error) {
 	defer recovered(&err)

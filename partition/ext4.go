@@ -36,11 +36,12 @@ const (
 	ext4BitmapHi       = 0x20
 	ext4GroupFlags     = 0x12
 	ext4BlockUninit    = 2
-	ext4Block          = 4096 // the only size of blocks that is read
+	ext4Block          = 4096 // the only block size that this package reads
 	maxExt4Groups      = 1 << 16
 )
 
-// readSuperblock reads that of the ext4 at part, or nil if there is none.
+// readSuperblock reads the superblock of the ext4 at part, or returns nil if
+// there is no ext4.
 func readSuperblock(r io.ReaderAt, part Span) ([]byte, error) {
 	if part.Size < ext4SuperblockAt+ext4SuperblockSize {
 		return nil, nil
@@ -55,7 +56,7 @@ func readSuperblock(r io.ReaderAt, part Span) ([]byte, error) {
 	return sb, nil
 }
 
-// ext4Label returns the label of the ext4 at part, or "" if there is none.
+// ext4Label returns the label of the ext4 at part, or "" if there is no ext4.
 func ext4Label(r io.ReaderAt, part Span) (string, error) {
 	sb, err := readSuperblock(r, part)
 	if sb == nil || err != nil {
@@ -65,11 +66,11 @@ func ext4Label(r io.ReaderAt, part Span) (string, error) {
 	return string(label), nil
 }
 
-// An ext4Shape is how a volume is divided, in blocks but for descSize.
+// An ext4Shape is the geometry of a volume, in blocks; descSize is in bytes.
 type ext4Shape struct{ blocks, perGroup, groups, descSize int64 }
 
-// readExt4Shape takes it from a superblock, and refuses what the rest of this
-// file cannot read.
+// readExt4Shape reads the geometry from a superblock. It refuses one that the
+// rest of this file cannot read.
 func readExt4Shape(sb []byte, part Span) (ext4Shape, error) {
 	le := binary.LittleEndian
 	incompat := le.Uint32(sb[ext4Incompat:])
@@ -89,8 +90,8 @@ func readExt4Shape(sb []byte, part Span) (ext4Shape, error) {
 	return s, nil
 }
 
-// freeOfExt4 returns the blocks of the ext4 at part that its bitmaps say are
-// free. A group whose bitmap was never written counts as full.
+// freeOfExt4 returns the blocks of the ext4 at part that are free in its
+// bitmaps. A group whose bitmap was never written counts as full.
 func freeOfExt4(r io.ReaderAt, part Span) ([]Span, error) {
 	sb, err := readSuperblock(r, part)
 	if err != nil {
@@ -140,13 +141,13 @@ func (s ext4Shape) bitmapOf(descriptor []byte) (block int64, ok bool) {
 	return block, le.Uint16(descriptor[ext4GroupFlags:])&ext4BlockUninit == 0
 }
 
-// maxVolumeFile bounds what ReadFile returns.
+// maxVolumeFile bounds the result of ReadFile, in bytes.
 const maxVolumeFile = 1 << 20
 
 // ReadFile returns a small file of the ext4 in a partition of an image of size
-// bytes. fault.NotFound if there is none of that name.
+// bytes. It returns fault.NotFound if there is no such file.
 func (p Partition) ReadFile(r io.ReaderAt, size int64, name string) (data []byte, err error) {
-	// go-diskfs panics at some volumes that are damaged.
+	// go-diskfs panics at some damaged volumes.
 	defer func() {
 		if v := recover(); v != nil {
 			err = fmt.Errorf("read %s in partition %d: %v: %w", name, p.Number, v, fault.Corrupt)

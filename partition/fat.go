@@ -12,7 +12,7 @@ import (
 )
 
 // Fields of a FAT32 boot sector (Microsoft's FAT specification 1.03, "Boot
-// Sector and BPB") that are looked at before go-diskfs allocates by them.
+// Sector and BPB"). They are checked before go-diskfs allocates by them.
 const (
 	fatBytesPerSector    = 11
 	fatSectorsPerCluster = 13
@@ -23,8 +23,8 @@ const (
 	maxFATBytes          = 16 << 20 // 4 Mi clusters
 )
 
-// openFAT opens the FAT32 at esp, after checking the few things on which
-// go-diskfs would allocate without bound or never come back.
+// openFAT opens the FAT32 at esp. It first checks the few fields on which
+// go-diskfs would allocate without bound or hang.
 func openFAT(d *disk, esp Span) (fs *fat32.FileSystem, err error) {
 	defer recovered(&err)
 	h := make([]byte, fatHeaderBytes)
@@ -45,10 +45,10 @@ func openFAT(d *disk, esp Span) (fs *fat32.FileSystem, err error) {
 	return fat32.Read(d, esp.Size, esp.Offset, SectorSize)
 }
 
-// A fatShape is where in its partition the first of the two FATs lies.
+// A fatShape is the place of the first of the two FATs in its partition.
 type fatShape struct{ reserved, bytes int64 }
 
-// readFATShape takes it from the first bytes of a partition.
+// readFATShape reads it from the first bytes of a partition.
 func readFATShape(h []byte, part Span) (fatShape, error) {
 	g := fatShape{
 		reserved: int64(binary.LittleEndian.Uint16(h[fatReserved:])) * SectorSize,
@@ -83,7 +83,7 @@ func checkChains(fat []byte) error {
 }
 
 // FATLabel returns the label of the FAT32 in a partition of an image of size
-// bytes, or "" if there is none.
+// bytes, or "" if there is no FAT32.
 func (p Partition) FATLabel(r io.ReaderAt, size int64) string {
 	volume, err := openFAT(&disk{r: r, size: size}, p.Span)
 	if err != nil {
@@ -92,7 +92,7 @@ func (p Partition) FATLabel(r io.ReaderAt, size int64) string {
 	return strings.TrimSpace(volume.Label())
 }
 
-// freeOfFAT returns the clusters of the FAT32 at part that no file has.
+// freeOfFAT returns the clusters of the FAT32 at part that belong to no file.
 func freeOfFAT(r io.ReaderAt, part Span) ([]Span, error) {
 	h := make([]byte, fatHeaderBytes)
 	if err := ReadFull(r, h, part.Offset); err != nil {
@@ -118,8 +118,9 @@ func freeOfFAT(r io.ReaderAt, part Span) ([]Span, error) {
 	return free, nil
 }
 
-// recovered turns a panic of the FAT reader, which indexes by what it reads,
-// into an error: damage in an ESP must not end the program.
+// recovered turns a panic of the FAT reader into an error. The reader uses
+// values from the disk as indices, and damage in an ESP must not end the
+// program.
 func recovered(err *error) {
 	if p := recover(); p != nil {
 		*err = fmt.Errorf("the FAT is damaged: %v", p)

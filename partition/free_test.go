@@ -15,7 +15,7 @@ import (
 
 const mib = 1 << 20
 
-// needTool skips on a laptop, and fails where nothing may be skipped.
+// needTool skips on a laptop, and fails where no test may be skipped.
 func needTool(t *testing.T, tool, pkg string) string {
 	t.Helper()
 	path, err := exec.LookPath(tool)
@@ -29,7 +29,8 @@ func needTool(t *testing.T, tool, pkg string) string {
 	return ""
 }
 
-// A folder with a file of zeroes, one of noise, and a small one.
+// folderForVolumes makes a folder with a file of zeroes, one of noise, and a
+// small one.
 func folderForVolumes(t *testing.T) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -52,19 +53,19 @@ func runTool(t *testing.T, pkg, name string, args ...string) string {
 	return string(out)
 }
 
-// The judge is dumpe2fs, which lists the free blocks of each group.
+// The test compares with dumpe2fs, which lists the free blocks of each group.
 func TestFreeSpaceOfExt4(t *testing.T) {
 	t.Setenv("PATH", os.Getenv("PATH")+":/usr/sbin:/sbin")
 	const off = 5 * 4096
 	for _, o := range []string{"^uninit_bg", "64bit,metadata_csum", "^64bit,^flex_bg,^metadata_csum"} {
 		path := filepath.Join(t.TempDir(), "volume")
 		runTool(t, "e2fsprogs", "mke2fs", "-q", "-t", "ext4", "-b", "4096", "-O", o, "-E", fmt.Sprint("offset=", off), "-d", folderForVolumes(t), path, "400M")
-		// dumpe2fs of Debian 13 takes no offset.
+		// dumpe2fs of Debian 13 has no option for an offset.
 		alone := path + ".alone"
 		runTool(t, "coreutils", "dd", "if="+path, "of="+alone, "bs=4096", fmt.Sprint("skip=", off/4096), "conv=sparse", "status=none")
-		said := runTool(t, "e2fsprogs", "dumpe2fs", alone)
+		output := runTool(t, "e2fsprogs", "dumpe2fs", alone)
 		var want []Span
-		for _, group := range strings.Split(said, "\nGroup ")[1:] {
+		for _, group := range strings.Split(output, "\nGroup ")[1:] {
 			first, rest, _ := strings.Cut(group, "\n")
 			if strings.Contains(first, "BLOCK_UNINIT") {
 				continue
@@ -81,7 +82,7 @@ func TestFreeSpaceOfExt4(t *testing.T) {
 				}
 			}
 		}
-		if !strings.Contains(o, "^") && !strings.Contains(said, "BLOCK_UNINIT") {
+		if !strings.Contains(o, "^") && !strings.Contains(output, "BLOCK_UNINIT") {
 			t.Logf("%s: this mke2fs leaves no group without a bitmap", o) // Debian 13's
 		}
 		disk, err := os.Open(path)
@@ -92,7 +93,7 @@ func TestFreeSpaceOfExt4(t *testing.T) {
 		part := Span{off, 400 * mib}
 		got, err := freeOfExt4(disk, part)
 		if err != nil || len(want) == 0 || !reflect.DeepEqual(got, want) {
-			t.Errorf("%s: got %v, %v\nwant %v\n%s", o, got, err, want, said)
+			t.Errorf("%s: got %v, %v\nwant %v\n%s", o, got, err, want, output)
 		}
 		if _, err := freeOfExt4(disk, Span{off, part.Size - 4096}); err == nil {
 			t.Errorf("%s: an ext4 larger than its partition is believed", o)
@@ -100,19 +101,19 @@ func TestFreeSpaceOfExt4(t *testing.T) {
 	}
 }
 
-// The judge is fsck.fat, which counts.
+// The test compares with fsck.fat, which counts clusters.
 func TestFreeSpaceOfFAT(t *testing.T) {
 	t.Setenv("PATH", os.Getenv("PATH")+":/usr/sbin:/sbin")
 	dir := folderForVolumes(t)
 	path := filepath.Join(t.TempDir(), "volume")
 	runTool(t, "dosfstools", "mkfs.fat", "-C", "-F", "32", "-s", "2", path, fmt.Sprint(80<<10))
 	runTool(t, "mtools", "mcopy", "-i", path, dir+"/zero", dir+"/noise", dir+"/small", "::")
-	said := runTool(t, "dosfstools", "fsck.fat", "-n", path)
+	output := runTool(t, "dosfstools", "fsck.fat", "-n", path)
 	var used, all int64
-	if at := strings.Index(said, "files, "); at < 0 {
-		t.Fatal(said)
-	} else if _, err := fmt.Sscanf(said[at:], "files, %d/%d clusters", &used, &all); err != nil {
-		t.Fatalf("%s: %v", said, err)
+	if at := strings.Index(output, "files, "); at < 0 {
+		t.Fatal(output)
+	} else if _, err := fmt.Sscanf(output[at:], "files, %d/%d clusters", &used, &all); err != nil {
+		t.Fatalf("%s: %v", output, err)
 	}
 	data, err := os.ReadFile(path)
 	if err != nil {
@@ -130,7 +131,8 @@ func TestFreeSpaceOfFAT(t *testing.T) {
 			t.Errorf("what is at [%d, %d) is not free", s.Offset, s.End())
 		}
 	}
-	// 700 KiB of noise would be seen above; the 3 MiB of zeroes must count as used.
+	// Used noise of 700 KiB would show above. The 3 MiB of zeroes must count as
+	// used.
 	if free != (all-used)*1024 {
 		t.Errorf("%d bytes are free, fsck.fat says %d of %d clusters are used", free, used, all)
 	}

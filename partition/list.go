@@ -10,10 +10,10 @@ import (
 )
 
 // List returns the partitions of an image of size bytes by their place on the
-// disk. It refuses any damage of either partition table, since the backup at
-// the end goes into every image. An image without a GPT is fault.Invalid, a
-// damaged or truncated one fault.Corrupt; a reader's error keeps its kind, or
-// is fault.Unavailable.
+// disk. It refuses any damage of either partition table, since every image
+// contains the backup. An image without a GPT is fault.Invalid. A damaged or
+// truncated one is fault.Corrupt. A reader's error keeps its kind, or is
+// fault.Unavailable.
 func List(r io.ReaderAt, size int64) ([]Partition, error) {
 	table, err := readBoth(r, size)
 	if err != nil {
@@ -31,7 +31,7 @@ func List(r io.ReaderAt, size int64) ([]Partition, error) {
 	return list, nil
 }
 
-// readBoth reads the primary table and demands that the backup says the same.
+// readBoth reads the primary table, and requires an equal backup.
 func readBoth(r io.ReaderAt, size int64) (*Table, error) {
 	if size%SectorSize != 0 || size < 3*SectorSize {
 		return nil, fmt.Errorf("an image of %d bytes is not made of %d-byte sectors: %w", size, SectorSize, fault.Invalid)
@@ -84,8 +84,8 @@ func withoutPrimary(r io.ReaderAt, last int64, err error) error {
 	return fmt.Errorf("the image has no GPT (no %q at offset %d): %w", signature, SectorSize, fault.Invalid)
 }
 
-// sorted returns the partitions by their place on the disk, checked to lie
-// inside the usable area and not to overlap.
+// sorted returns the partitions by their place on the disk. It checks that they
+// are inside the usable area and do not overlap.
 func (t *Table) sorted(size int64) ([]Partition, error) {
 	parts := t.Partitions()
 	slices.SortStableFunc(parts, func(a, b Partition) int {
@@ -93,7 +93,7 @@ func (t *Table) sorted(size int64) ([]Partition, error) {
 		other, _ := b.sectors()
 		return cmp.Compare(first, other)
 	})
-	var behind uint64 // the sector behind the one before
+	var behind uint64 // the sector behind the partition before
 	for i, p := range parts {
 		first, last := p.sectors()
 		usable := t.field(headerLastUsable)

@@ -1,11 +1,11 @@
-// Package partition reads disk images: their partition tables (GPT), the free
-// space of the file systems in the partitions, the labels of these, and where a
-// few files lie in them.
+// Package partition reads disk images: their partition tables (GPT), the labels
+// and free space of the file systems in the partitions, and the places of a few
+// files.
 //
-// [List] demands an image as isofs makes it, with two tables that agree.
+// [List] requires an image as isofs makes it, with two tables that agree.
 // [ReadTable] reads one table of any disk, such as a stick that another tool
-// has changed. The package leaves out which of the partitions is the slot
-// (package base), and writes nothing (package bake).
+// has changed. Package base finds the slot among the partitions. Package bake
+// writes images; this package writes nothing.
 package partition
 
 import (
@@ -20,7 +20,7 @@ import (
 	"github.com/diskfs/go-diskfs/backend"
 )
 
-// SectorSize is the only size of sectors that images have, in bytes.
+// SectorSize is the only sector size of images, in bytes.
 const SectorSize = 512
 
 // A Span is a run of bytes.
@@ -29,7 +29,7 @@ type Span struct{ Offset, Size int64 }
 // End returns the offset of the first byte behind the span.
 func (s Span) End() int64 { return s.Offset + s.Size }
 
-// appendSpan appends s, joined to the span that ends where it begins.
+// appendSpan appends s, or extends the last span if s begins where it ends.
 func appendSpan(list []Span, s Span) []Span {
 	if k := len(list) - 1; k >= 0 && list[k].End() == s.Offset {
 		list[k].Size += s.Size
@@ -38,9 +38,8 @@ func appendSpan(list []Span, s Span) []Span {
 	return append(list, s)
 }
 
-// Free returns the free space of the file systems in parts, which are in order:
-// what the FAT32 and ext4 volumes among them say of themselves. A volume that
-// is of another kind, or does not add up, has none.
+// Free returns the free space of the FAT32 and ext4 volumes in parts, which are
+// in order. A volume of another kind, or one that contradicts itself, has none.
 func Free(r io.ReaderAt, parts []Span) []Span {
 	var free []Span
 	for _, s := range parts {
@@ -78,8 +77,8 @@ func classify(err, kind error) error {
 	return fmt.Errorf("%w: %w", kind, err)
 }
 
-// A disk shows an io.ReaderAt to go-diskfs, which asks for a whole file but
-// only reads at offsets and seeks to the end for the size.
+// A disk shows an io.ReaderAt to go-diskfs. go-diskfs requires a whole file,
+// but only reads at offsets and seeks to the end for the size.
 type disk struct {
 	r    io.ReaderAt
 	size int64

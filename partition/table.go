@@ -41,12 +41,12 @@ const (
 )
 
 // espType is the type GUID of an EFI system partition,
-// C12A7328-F81F-11D2-BA4B-00A0C93EC93B, as it is written.
+// C12A7328-F81F-11D2-BA4B-00A0C93EC93B, in the byte order of the disk.
 const espType = "\x28\x73\x2a\xc1\x1f\xf8\xd2\x11\xba\x4b\x00\xa0\xc9\x3e\xc9\x3b"
 
-// A Table is one of the two partition tables of a disk, as it is written. Its
-// sums are right. Whether the other one agrees, and whether the partitions can
-// be, is not known: see List.
+// A Table is one of the two partition tables of a disk, as written there. Its
+// checksums are right. It may differ from the other table, and its partitions
+// may be impossible: see List.
 type Table struct {
 	header  []byte
 	entries []byte
@@ -54,8 +54,8 @@ type Table struct {
 
 func (t *Table) field(off int) int64 { return int64(binary.LittleEndian.Uint64(t.header[off:])) }
 
-// ReadTable reads the table whose header is in sector lba. Without one there it
-// is fault.Invalid, and fault.Corrupt if the table is damaged.
+// ReadTable reads the table whose header is in sector lba. It is fault.Invalid
+// if there is no table, and fault.Corrupt if the table is damaged.
 func ReadTable(r io.ReaderAt, lba int64) (*Table, error) {
 	t := &Table{header: make([]byte, headerSize)}
 	if err := ReadFull(r, t.header, lba*SectorSize); err != nil {
@@ -64,7 +64,7 @@ func ReadTable(r io.ReaderAt, lba int64) (*Table, error) {
 	if string(t.header[:len(signature)]) != signature {
 		return nil, fmt.Errorf("there is no partition table (GPT) in sector %d: %w", lba, fault.Invalid)
 	}
-	// Before anything is allocated by them.
+	// Checked before they decide about memory.
 	count, each := binary.LittleEndian.Uint32(t.header[headerCount:]), binary.LittleEndian.Uint32(t.header[headerEach:])
 	if count == 0 || count > maxEntries || each != entrySize {
 		return nil, fmt.Errorf("the partition table in sector %d is damaged: it claims %d entries of %d bytes, wanted 1..%d of %d: %w",
@@ -94,7 +94,7 @@ func sumOfHeader(header []byte) uint32 {
 	return crc32.ChecksumIEEE(h)
 }
 
-// First returns the table at the start of a disk that has t, the backup, at its
+// First returns the table for the start of a disk with t, the backup, at its
 // end. Its entries are in sector 2, where isofs writes them.
 func (t *Table) First() *Table {
 	h := bytes.Clone(t.header)
@@ -105,13 +105,13 @@ func (t *Table) First() *Table {
 	return &Table{header: h, entries: t.entries}
 }
 
-// HeaderSector returns the sector that the header is in. What follows the
-// header there is reserved, and zero.
+// HeaderSector returns the sector of the header. The bytes behind the header
+// are reserved, and zero.
 func (t *Table) HeaderSector() []byte {
 	return append(bytes.Clone(t.header), make([]byte, SectorSize-headerSize)...)
 }
 
-// Entries returns the bytes of all entries, which the caller must not change.
+// Entries returns the bytes of all entries. The caller must not change them.
 func (t *Table) Entries() []byte { return t.entries }
 
 // Equal reports whether two tables have the same bytes.
@@ -119,15 +119,15 @@ func (t *Table) Equal(other *Table) bool {
 	return bytes.Equal(t.header, other.header) && bytes.Equal(t.entries, other.entries)
 }
 
-// agrees reports whether t and the table at the other end of the disk say the
-// same: all but where each of them lies.
+// agrees reports whether t and the table at the other end of the disk are equal
+// except for their places.
 func (t *Table) agrees(other *Table) bool {
 	a, b := bytes.Clone(t.header), bytes.Clone(other.header)
 	for _, h := range [][]byte{a, b} {
 		clear(h[headerCRC:][:4])
 		clear(h[headerOwn : headerOther+8])
 		clear(h[headerEntries:][:8])
-		clear(h[headerEntriesCRC:][:4]) // entries that are not used may differ
+		clear(h[headerEntriesCRC:][:4]) // unused entries may differ
 	}
 	return bytes.Equal(a, b) && t.field(headerOwn) == other.field(headerOther) && t.field(headerOther) == other.field(headerOwn) &&
 		slices.EqualFunc(t.Partitions(), other.Partitions(), func(p, q Partition) bool {
@@ -139,7 +139,7 @@ func (t *Table) agrees(other *Table) bool {
 type Partition struct {
 	Number int    // from 1
 	Name   string // of the entry
-	Label  string // of the ext4 in it, "" if there is none; only List reads it
+	Label  string // of the ext4 in it, "" without one; only List reads it
 	Span
 
 	entry []byte
@@ -156,12 +156,12 @@ func (p Partition) String() string {
 // IsESP reports whether it is an EFI system partition.
 func (p Partition) IsESP() bool { return string(p.entry[:len(espType)]) == espType }
 
-// sectors returns the first and the last sector, as the entry has them.
+// sectors returns the first and the last sector in the entry.
 func (p Partition) sectors() (first, last uint64) {
 	return binary.LittleEndian.Uint64(p.entry[entryFirst:]), binary.LittleEndian.Uint64(p.entry[entryLast:])
 }
 
-// Partitions returns the entries that are used, in the order of the table.
+// Partitions returns the used entries, in the order of the table.
 func (t *Table) Partitions() []Partition {
 	var list []Partition
 	for i := range len(t.entries) / entrySize {
@@ -190,15 +190,15 @@ func nameOf(entry []byte) string {
 	return string(utf16.Decode(name))
 }
 
-// samePlace reports whether two partitions are of one kind and have the same
-// bytes. Their names, GUIDs and flags do not count: what boots finds file
-// systems by their labels.
+// samePlace reports whether two partitions have the same kind and the same
+// bytes. Their names, GUIDs and flags do not count: a booting machine finds
+// file systems by their labels.
 func (p Partition) samePlace(of Partition) bool {
 	return bytes.Equal(p.entry[:16], of.entry[:16]) && p.Span == of.Span
 }
 
-// Compare returns the partitions of another table that t does not have, or not
-// as they are there, and those that t has beside them.
+// Compare returns the partitions of another table that t lacks or has
+// differently, and the additional ones of t.
 func (t *Table) Compare(of *Table) (missing, more []Partition) {
 	has := map[int]Partition{}
 	for _, p := range t.Partitions() {

@@ -7,39 +7,39 @@ import (
 	"aesthetic.computer/isofs/fault"
 )
 
-// imageSuffix ends the file name of every image, slotSuffix that of what is in
-// an image's slot alone.
+// imageSuffix ends the file name of every image, slotSuffix that of a slot's
+// file.
 const (
 	imageSuffix = "-os.iso"
 	slotSuffix  = "-piece.img"
 )
 
-// A stem is a file name without its suffix. That of a slug is the slug. All
-// others have a dot, which a slug has not, and say before the first one what
-// they are; so no two kinds can meet:
+// A stem is a file name without its suffix. The stem of a slug is the slug. All
+// other stems have a kind before their first dot. A slug has no dot, so two
+// kinds never have the same stem:
 //
 //	notepat          notepat
 //	@jeff.b/tone     at.jeff.b.tone     the last dot ends the handle, as a slug has none
 //	$39j             kidlisp.39j
 //	-x               piece.-x           a program would take a leading - for an option
 //
-// A dot and not a tilde or a plus, since it needs no quoting in any shell (zsh
-// globs with ~), no escape in a URL and no quotes in a header.
+// A dot needs no quoting in any shell (zsh globs with ~), no escape in a URL
+// and no quotes in a header.
 const (
 	handleStem = "at."
 	codeStem   = "kidlisp."
 	dashStem   = "piece."
 )
 
-// FileName returns the name of its image, safe in any file system, URL and
-// header, and reversible: "notepat-os.iso". It has letters, digits, '-', '_'
-// and '.' only, begins with a letter, digit or '_', and is at most 94 bytes.
-// Names that differ in case only have file names that differ in case only.
-// The zero Name has none ("").
+// FileName returns the name of its image: "notepat-os.iso". It is reversible,
+// and safe in any file system, URL and header. It has only letters, digits,
+// '-', '_' and '.', begins with a letter, digit or '_', and is at most 94
+// bytes. Names that differ only in case have file names that differ only in
+// case. The zero Name gives "".
 func (n Name) FileName() string { return n.fileName(imageSuffix) }
 
-// SlotFileName returns the name of what is in its image's slot as a file of its
-// own, with all that FileName promises: "notepat-piece.img".
+// SlotFileName returns the name of the slot's file: "notepat-piece.img". It has
+// all properties of FileName.
 func (n Name) SlotFileName() string { return n.fileName(slotSuffix) }
 
 func (n Name) fileName(suffix string) string {
@@ -49,7 +49,7 @@ func (n Name) fileName(suffix string) string {
 	return n.Stem() + suffix
 }
 
-// Stem returns what the names of all files of a piece begin with: "notepat",
+// Stem returns the beginning of all file names of a piece: "notepat",
 // "at.jeffrey.tone", "kidlisp.39j".
 func (n Name) Stem() string {
 	switch n.s[0] {
@@ -63,9 +63,9 @@ func (n Name) Stem() string {
 	return n.s
 }
 
-// ParseFileName is the inverse of FileName and SlotFileName: "notepat-os.iso" and
-// "notepat-piece.img" to notepat. It takes nothing that they do not give. Errors
-// wrap fault.Invalid.
+// ParseFileName is the inverse of FileName and SlotFileName: it turns
+// "notepat-os.iso" and "notepat-piece.img" into notepat. It accepts only their
+// results. Errors wrap fault.Invalid.
 func ParseFileName(s string) (Name, error) {
 	suffix := imageSuffix
 	if IsSlotFileName(s) {
@@ -82,10 +82,11 @@ func ParseFileName(s string) (Name, error) {
 	return n, nil
 }
 
-// IsSlotFileName reports whether s ends as the names do that SlotFileName gives.
+// IsSlotFileName reports whether s has the suffix of SlotFileName.
 func IsSlotFileName(s string) bool { return strings.HasSuffix(s, slotSuffix) }
 
-// ParseStem is the inverse of Stem. It takes nothing else. Errors wrap fault.Invalid.
+// ParseStem is the inverse of Stem. It accepts nothing else. Errors wrap
+// fault.Invalid.
 func ParseStem(stem string) (Name, error) {
 	n, problem := parseStem(stem, imageSuffix)
 	if problem != "" {
@@ -94,21 +95,22 @@ func ParseStem(stem string) (Name, error) {
 	return n, nil
 }
 
-// parseStem returns the name that has the stem, or in words why there is none.
+// parseStem returns the name with the stem, or a description of the problem.
 func parseStem(stem, suffix string) (n Name, problem string) {
-	said := stem
+	canonical := stem
 	if rest, ok := strings.CutPrefix(stem, handleStem); ok {
 		if dot := strings.LastIndexByte(rest, '.'); dot >= 0 {
-			said = "@" + rest[:dot] + "/" + rest[dot+1:]
+			canonical = "@" + rest[:dot] + "/" + rest[dot+1:]
 		}
 	} else if code, ok := strings.CutPrefix(stem, codeStem); ok {
-		said = "$" + code
+		canonical = "$" + code
 	} else if slug, ok := strings.CutPrefix(stem, dashStem); ok {
-		said = slug
+		canonical = slug
 	}
-	n, problem = parseName(said)
+	n, problem = parseName(canonical)
 	if problem == "" && n.Stem() != stem {
-		// A handle in upper case, a dash without its prefix or a prefix without need.
+		// A handle in upper case, a dash without its prefix, or a needless
+		// prefix.
 		problem = fmt.Sprintf("the image of %s is called %s", n, n.fileName(suffix))
 	}
 	return n, problem

@@ -1,5 +1,5 @@
-// Package piece has the names of pieces: what a person or a URL says, and the
-// name of the file that a piece's image is in.
+// Package piece has the names of pieces, and the names of the files of their
+// images.
 package piece
 
 import (
@@ -9,16 +9,16 @@ import (
 	"aesthetic.computer/isofs/fault"
 )
 
-// How long the parts of a name may be, in bytes (all of them are ASCII).
+// The lengths of a name's parts, in bytes (all of them are ASCII).
 const (
 	maxSlug   = 64
 	maxHandle = 16 // aesthetic.computer's own limit
-	minCode   = 3  // codes are made with 3 characters, and with 4 once those run out
+	minCode   = 3  // codes have 3 characters, and 4 when those run out
 	maxCode   = 8  // room to grow
 )
 
-// A Name is a valid piece name in canonical form: "notepat", "@handle/piece" or "$39j".
-// The zero Name is none.
+// A Name is a valid piece name in canonical form: "notepat", "@handle/piece" or
+// "$39j". The zero Name names no piece.
 //
 //   - A slug is 1 to 64 of a-z A-Z 0-9 _ and -.
 //   - A handle is at most 16 letters and digits in groups joined by single dots
@@ -28,16 +28,16 @@ const (
 // Slugs and codes are case-sensitive, as on aesthetic.computer, where "Tone"
 // and "tone" are two pieces.
 //
-// A Name may also ask for the piece as packed for a pixel density of its own,
-// see WithDensity. That is another Name, with the same canonical form.
+// A Name may also have a pixel density, see WithDensity. That is another Name,
+// with the same canonical form.
 type Name struct {
 	s       string
-	density int // 0: the source's own
+	density int // 0: the source's default
 }
 
-// ParseName parses what a person or a URL says: "notepat", "@jeffrey/tone", "$39j".
-// Nothing is trimmed or guessed.
-// Errors wrap fault.Invalid and say what is wrong in words for the user.
+// ParseName parses a name from a person or a URL: "notepat", "@jeffrey/tone",
+// "$39j". It neither trims nor guesses. Errors wrap fault.Invalid and describe
+// the problem for the user.
 func ParseName(s string) (Name, error) {
 	n, problem := parseName(s)
 	if problem != "" {
@@ -46,7 +46,7 @@ func ParseName(s string) (Name, error) {
 	return n, nil
 }
 
-// parseName returns the name, or in words what is wrong with it.
+// parseName returns the name, or a description of the problem.
 func parseName(s string) (n Name, problem string) {
 	switch {
 	case s == "":
@@ -124,12 +124,11 @@ func isAlnum(r rune) bool {
 // String returns the canonical form.
 func (n Name) String() string { return n.s }
 
-// WithDensity returns the name of the piece as it is packed for that pixel
-// density, or with 0 for the one that the source is configured with. Only a
-// source that is a Packer looks at it.
+// WithDensity returns the name of the piece packed for that pixel density. With
+// 0 it is the source's default. Only a source that is a Packer uses it.
 func (n Name) WithDensity(density int) Name { return Name{n.s, density} }
 
-// Density is the pixel density that is asked for, 0 for the source's own.
+// Density is the requested pixel density, or 0 for the source's default.
 func (n Name) Density() int { return n.density }
 
 // IsZero reports whether n is the zero Name.
@@ -138,8 +137,8 @@ func (n Name) IsZero() bool { return n.s == "" }
 // Compare orders names by their canonical form.
 func Compare(a, b Name) int { return strings.Compare(a.s, b.s) }
 
-// Query returns the parameter by which an oven, and our own API, are asked for
-// n, not yet percent-encoded: ("piece", "@handle/piece") or ("code", "39j").
+// Query returns the parameter that requests n from an oven or from our API, not
+// yet percent-encoded: ("piece", "@handle/piece") or ("code", "39j").
 func (n Name) Query() (key, value string) {
 	if code, ok := strings.CutPrefix(n.s, "$"); ok {
 		return "code", code

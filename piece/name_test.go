@@ -13,7 +13,7 @@ import (
 
 func TestNames(t *testing.T) {
 	long := strings.Repeat("a", maxSlug)
-	tests := []struct{ said, canonical, file, key, value string }{
+	tests := []struct{ input, canonical, file, key, value string }{
 		{"notepat", "notepat", "notepat-os.iso", "piece", "notepat"},
 		{"Note_Pat-2", "Note_Pat-2", "Note_Pat-2-os.iso", "piece", "Note_Pat-2"},
 		{"x-os", "x-os", "x-os-os.iso", "piece", "x-os"},
@@ -29,14 +29,14 @@ func TestNames(t *testing.T) {
 		{"$abcd2345", "$abcd2345", "kidlisp.abcd2345-os.iso", "code", "abcd2345"},
 	}
 	for _, tt := range tests {
-		n, err := ParseName(tt.said)
+		n, err := ParseName(tt.input)
 		if err != nil {
-			t.Errorf("ParseName(%q): %v", tt.said, err)
+			t.Errorf("ParseName(%q): %v", tt.input, err)
 			continue
 		}
 		key, value := n.Query()
 		if n.String() != tt.canonical || n.FileName() != tt.file || key != tt.key || value != tt.value {
-			t.Errorf("%q is %q in %q, asked for by %s=%s", tt.said, n, n.FileName(), key, value)
+			t.Errorf("%q is %q in %q, with the parameter %s=%s", tt.input, n, n.FileName(), key, value)
 		}
 		if back, err := ParseFileName(tt.file); err != nil || back != n {
 			t.Errorf("ParseFileName(%q) = %q, %v; want %q", tt.file, back, err, n)
@@ -55,7 +55,7 @@ func TestNames(t *testing.T) {
 }
 
 func TestNamesRefused(t *testing.T) {
-	tests := []struct{ said, because string }{
+	tests := []struct{ input, because string }{
 		{"", "empty"},
 		{" notepat", `' ' cannot`},
 		{"notepat\n", `'\n' cannot`},
@@ -91,12 +91,12 @@ func TestNamesRefused(t *testing.T) {
 		{"$$39j", "'$' cannot"},
 	}
 	for _, tt := range tests {
-		n, err := ParseName(tt.said)
+		n, err := ParseName(tt.input)
 		if !errors.Is(err, fault.Invalid) || !n.IsZero() || !strings.Contains(err.Error(), tt.because) {
-			t.Errorf("ParseName(%.80q) = %q, %v; want it refused with %q", tt.said, n, err, tt.because)
+			t.Errorf("ParseName(%.80q) = %q, %v; want it refused with %q", tt.input, n, err, tt.because)
 		}
 		if err != nil && len(err.Error()) > 600 {
-			t.Errorf("ParseName(%.20q...) says %d bytes", tt.said, len(err.Error()))
+			t.Errorf("ParseName(%.20q...) says %d bytes", tt.input, len(err.Error()))
 		}
 	}
 }
@@ -123,10 +123,10 @@ func TestFileNamesRefused(t *testing.T) {
 	}
 }
 
-// plain is what no shell, URL, header or file system gives a meaning.
+// plain matches text that no shell, URL, header or file system gives a meaning.
 func plain() *regexp.Regexp { return regexp.MustCompile(`^[a-zA-Z0-9_][a-zA-Z0-9._-]{0,93}$`) }
 
-// spec is what the names look like on aesthetic.computer, by its own patterns.
+// spec matches the names of aesthetic.computer, by its own patterns.
 func spec() *regexp.Regexp {
 	return regexp.MustCompile(`^((@[a-zA-Z0-9]+([._][a-zA-Z0-9]+)*/)?[a-zA-Z0-9_-]{1,64}|\$[a-zA-Z0-9]{3,8})$`)
 }
@@ -165,8 +165,8 @@ func FuzzParseName(f *testing.F) {
 	})
 }
 
-// That FileName gives back what was parsed proves that no two file names have
-// one name; FuzzParseName proves the opposite direction.
+// FileName gives back the parsed name, so no two file names have one name.
+// FuzzParseName proves the opposite direction.
 func FuzzParseFileName(f *testing.F) {
 	for _, s := range []string{"notepat", "at.jeff.b.tone", "kidlisp.39j", "piece.-x", "at.at.at", "at.kidlisp.39j", "kidlisp.at.x", "piece.x", "a..b"} {
 		f.Add(s)

@@ -1,8 +1,8 @@
-// Package quota says who may do something how often: a bucket of tokens for
-// each client, in bounded memory.
+// Package quota limits how often clients may do something, with a bucket of
+// tokens for each client, in bounded memory.
 //
-// It leaves out what the something is, who a client is, and what one is told
-// who has to wait.
+// The caller defines the something and the client, and answers a client that
+// has to wait.
 package quota
 
 import (
@@ -14,7 +14,7 @@ import (
 	"golang.org/x/time/rate"
 )
 
-// A Quota is Burst times at once, and after that once Every.
+// A Quota allows Burst times at once, and after that one time per Every.
 type Quota struct {
 	Burst int           // more than 0
 	Every time.Duration // more than 0
@@ -25,13 +25,13 @@ type Buckets struct {
 	quota Quota
 	now   func() time.Time
 
-	mu      sync.Mutex // guards clients, and what is in it
+	mu      sync.Mutex // guards clients and the buckets in it
 	clients *simplelru.LRU[string, *rate.Limiter]
 }
 
-// New returns buckets for as many clients as are remembered at once. The one
-// that did nothing for the longest is forgotten first, and then has its burst
-// again: what all together may do needs a bucket of its own.
+// New returns buckets for the given number of clients. The client with the
+// longest pause is forgotten first, and then has its burst again. A limit for
+// all clients together needs another Buckets.
 func New(q Quota, clients int, now func() time.Time) *Buckets {
 	known, err := simplelru.NewLRU[string, *rate.Limiter](max(clients, 1), nil)
 	if err != nil {
@@ -40,8 +40,7 @@ func New(q Quota, clients int, now func() time.Time) *Buckets {
 	return &Buckets{quota: q, now: now, clients: known}
 }
 
-// Wait returns how long the client has to wait, which is 0 if it may do it now.
-// It takes nothing.
+// Wait returns how long the client has to wait, or 0. It takes no token.
 func (b *Buckets) Wait(client string) time.Duration {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -56,7 +55,7 @@ func (b *Buckets) Wait(client string) time.Duration {
 	return time.Duration(math.Ceil(missing * float64(b.quota.Every)))
 }
 
-// Take notes that the client did it, if it might, and reports whether it did.
+// Take takes a token of the client, and reports whether there was one.
 func (b *Buckets) Take(client string) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -16,7 +16,7 @@ func TestBurstThenPace(t *testing.T) {
 			t.Fatalf("the burst ends after %d", i)
 		}
 	}
-	for range 2 { // asking costs nothing
+	for range 2 { // Wait takes nothing
 		if wait := b.Wait("a"); wait != 4*time.Second || b.Take("a") {
 			t.Fatalf("after the burst: a wait of %s", wait)
 		}
@@ -30,7 +30,7 @@ func TestBurstThenPace(t *testing.T) {
 	}
 	now = now.Add(b.Wait("a"))
 	if !b.Take("a") || b.Take("a") {
-		t.Error("after the wait that was told it is not once")
+		t.Error("after the wait it is not once")
 	}
 	now = now.Add(time.Hour)
 	for i := range 4 {

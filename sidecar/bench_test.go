@@ -11,8 +11,8 @@ import (
 	"aesthetic.computer/isofs/sidecar"
 )
 
-// manifestOfSize describes a base that nobody has: its sums are noise. It is
-// what the Debian base is like, but for the size.
+// manifestOfSize describes a base that does not exist: its sums are noise.
+// Except for the size it is like the Debian base.
 func manifestOfSize(b *testing.B, size int64) *base.Manifest {
 	b.Helper()
 	const slot = 20 * mib
@@ -37,7 +37,7 @@ func manifestOfSize(b *testing.B, size int64) *base.Manifest {
 	return m
 }
 
-// processorTime is what this process has used.
+// processorTime is the CPU time of this process.
 func processorTime(b *testing.B) time.Duration {
 	b.Helper()
 	var u syscall.Rusage
@@ -47,7 +47,7 @@ func processorTime(b *testing.B) time.Duration {
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
-// What the sidecars of a new piece cost, by the size of the base.
+// The cost of a new piece's sidecars, by the size of the base.
 func BenchmarkSidecar(b *testing.B) {
 	bundle := noise(2, 5*mib)
 	for _, size := range []int64{64 * mib, 1 << 30, 4 << 30} {
@@ -70,7 +70,8 @@ func BenchmarkSidecar(b *testing.B) {
 					}
 					b.ReportMetric(float64(len(out)), "file-B")
 				}
-				// On a machine with other work the time on the clock says little.
+				// On a machine with other work, the elapsed time is not
+				// meaningful.
 				b.ReportMetric((processorTime(b)-before).Seconds()*1000/float64(b.N), "cpu-ms/op")
 			})
 		}

@@ -16,15 +16,15 @@ import (
 // bmapBlock is the unit of a bmap.
 const bmapBlock = 4096
 
-// bmapRange is about the length of a range's line, for the memory.
+// bmapRange is roughly the length of a range's line, to reserve memory.
 const bmapRange = 130
 
-// Bmap returns the block map of an image, version 2.0 with SHA-256, by which
-// bmaptool verifies what it writes and leaves out what is empty: the base's
-// empty blocks (base.Manifest.EmptyBlocks) and the slot behind its last file.
+// Bmap returns the block map of an image, version 2.0 with SHA-256. bmaptool
+// verifies by it what it writes, and skips what is empty: the base's empty
+// blocks (base.Manifest.EmptyBlocks) and the slot behind its last file.
 // fault.NotFound unless HasBlocks.
 //
-// Each of the manifest's blocks is a range of its own, as it is hashed there.
+// Each of the manifest's blocks is a separate range, with its hash from there.
 func Bmap(img *image.Image) ([]byte, error) {
 	m := img.Manifest
 	if !HasBlocks(m) {
@@ -41,7 +41,8 @@ func Bmap(img *image.Image) ([]byte, error) {
 	off := m.PiecePartitionOffset
 	sums := newSummer(m.BlockSize)
 	err := own(img, m.BlockSize, func(p []byte) {
-		// A block may be part of the files, of the free space, and of the tail.
+		// A block may contain parts of the files, of the free space, and of the
+		// tail.
 		end := off + int64(len(p))
 		if to := min(used, end); to > off {
 			b.add(off, to-off, sums.sum(p[:to-off]))
@@ -57,9 +58,9 @@ func Bmap(img *image.Image) ([]byte, error) {
 	return b.file(m.TotalSize), nil
 }
 
-// usedBytes is how much of a volume has to be written: up to its last byte that
-// is not a zero by construction. ext4gen puts the free space there and nothing
-// else; the zeroes before it are of tables.
+// usedBytes is the length of a volume that must be written: up to its last byte
+// that is not zero by construction. Behind that, ext4gen has only free space.
+// The zeroes before it belong to tables.
 func usedBytes(volume *extent.Map) int64 {
 	extents := volume.Extents(0, volume.Size())
 	for i := len(extents) - 1; i >= 0; i-- {
@@ -70,7 +71,7 @@ func usedBytes(volume *extent.Map) int64 {
 	return 0
 }
 
-// A bmap in the making.
+// A bmap is a block map under construction.
 type bmap struct {
 	ranges []byte
 	mapped int64 // blocks

@@ -24,7 +24,7 @@ const (
 	tailSize = 1<<20 - 512 // a short last block, in every unit
 )
 
-// run runs a tool and returns what it said.
+// run runs a tool and returns its output.
 func run(t *testing.T, tool, pkg string, args ...string) (string, error) {
 	t.Helper()
 	out, err := exec.Command(testkit.NeedTool(t, tool, pkg), args...).CombinedOutput()
@@ -40,7 +40,7 @@ func mustRun(t *testing.T, tool, pkg string, args ...string) string {
 	return out
 }
 
-// untouchable is the bytes of a base, of which nothing may be read.
+// untouchable stands for the bytes of a base. A read fails the test.
 type untouchable struct {
 	t    testing.TB
 	size int64
@@ -59,9 +59,8 @@ func noise(seed byte, n int) []byte {
 	return data
 }
 
-// manifestOf describes the bytes before the slot, whose whole MiBs in empty are
-// free, and a tail. There is no partition table, which the sidecars do not look
-// at.
+// manifestOf describes the bytes before the slot, and a tail. The whole MiBs in
+// empty are free. There is no partition table, as the sidecars do not need it.
 func manifestOf(t testing.TB, head []byte, slot, blockSize int64, empty ...base.BlockRun) *base.Manifest {
 	t.Helper()
 	m := &base.Manifest{
@@ -99,7 +98,7 @@ func imageOf(t testing.TB, m *base.Manifest, bundle []byte) *image.Image {
 	return img
 }
 
-// aboutOf is what is said of the image of tests.
+// aboutOf describes the image of tests.
 func aboutOf(sum base.Hash) sidecar.About {
 	return sidecar.About{
 		FileName: "notepat-os.iso", Path: "/s/0123456789abcdef0123456789abcdef/notepat-os.iso",
@@ -107,7 +106,7 @@ func aboutOf(sum base.Hash) sidecar.About {
 	}
 }
 
-// A sample is an image, and as a file.
+// A sample is an image in memory and as a file.
 type sample struct {
 	img   *image.Image
 	bytes []byte
@@ -118,7 +117,7 @@ type sample struct {
 func newSample(t *testing.T) sample {
 	t.Helper()
 	head := noise(1, 5*mib)
-	clear(head[2*mib : 4*mib]) // of which the second MiB is free
+	clear(head[2*mib : 4*mib]) // the second MiB of this is free
 	m := manifestOf(t, head, 4*mib, 256<<10, base.BlockRun{First: 12, Count: 4})
 	bundle := noise(2, 1_000_000)
 	clear(bundle[300_000:700_000])
@@ -151,7 +150,7 @@ func (s sample) write(t *testing.T, suffix string, content []byte, err error) st
 	return path
 }
 
-// damaged returns the path of a copy of a file whose byte at off is another.
+// damaged returns the path of a copy of a file with another byte at off.
 func damaged(t *testing.T, path string, off int64) string {
 	t.Helper()
 	data, err := os.ReadFile(path)

@@ -9,14 +9,14 @@ import (
 	"aesthetic.computer/isofs/image"
 )
 
-// metalinkHash is about the length of a piece's line, for the memory.
+// metalinkHash is roughly the length of a piece's line, to reserve memory.
 const metalinkHash = 86
 
-// Metalink returns the Metalink (RFC 5854) of an image: its digest, the SHA-256
-// of each piece of it, by which a client knows which part is wrong and fetches
-// that anew, and where it is. A piece is a block of the manifest. fault.NotFound
-// unless HasBlocks, and without about.Servers, since a Metalink has absolute
-// URLs only.
+// Metalink returns the Metalink (RFC 5854) of an image: its digest, its
+// addresses, and the SHA-256 of each piece. With these a client finds a wrong
+// part, and fetches only that again. A piece is a block of the manifest. It
+// returns fault.NotFound unless HasBlocks, and without about.Servers, since a
+// Metalink has only absolute URLs.
 func Metalink(img *image.Image, about About) ([]byte, error) {
 	m := img.Manifest
 	if !HasBlocks(m) {

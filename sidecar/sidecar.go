@@ -1,10 +1,10 @@
-// Package sidecar makes the files beside an image by which others fetch only
-// what they lack of it, and verify it while it comes: for zsync, bmaptool, and
-// what reads a Metalink (aria2c).
+// Package sidecar makes the files beside an image for zsync, bmaptool, and
+// readers of a Metalink (aria2c). With them, these tools fetch only the missing
+// parts of an image, and verify it during the download.
 //
-// All are pure functions that cost O(piece): of the base they take what its
-// manifest says, and read the slot only. The package leaves out when they are
-// made and where they are kept (package catalog), and signatures.
+// All functions are pure and cost O(piece): they use the manifest of the base,
+// and read only the slot. Package catalog decides when a sidecar is made, and
+// keeps it. Signatures are made elsewhere.
 package sidecar
 
 import (
@@ -19,43 +19,42 @@ import (
 	"aesthetic.computer/isofs/image"
 )
 
-// About is what a sidecar says of an image beside its bytes. Its fields become
-// lines of text, so they have no line breaks.
+// About has the facts of a sidecar that are not in the image. Its fields become
+// lines of text, so they must not contain line breaks.
 type About struct {
 	// FileName is the image's: "notepat-os.iso".
 	FileName string
-	// Path is where the very image is on the server, and will be, whatever
-	// becomes of the piece: "/s/<id>/notepat-os.iso".
+	// Path is the permanent path of this very image on the server, even if the
+	// piece changes: "/s/<id>/notepat-os.iso".
 	Path string
-	// Time is when the image was modified: whole seconds.
+	// Time is the image's modification time: whole seconds.
 	Time time.Time
 	// SHA256 is the digest of the image.
 	SHA256 base.Hash
-	// Servers are the beginnings of URLs of servers that have it, the preferred
-	// one first: "https://images.example".
+	// Servers are the beginnings of URLs of servers with the image, the
+	// preferred one first: "https://images.example".
 	Servers []string
 }
 
-// maxBlocks is for how many of the manifest's blocks a sidecar is made that has
-// a line for each: 16 GB of 256 KiB make one of 7 MB.
+// maxBlocks bounds the manifest's blocks for a sidecar with a line per block:
+// 16 GB in blocks of 256 KiB make a sidecar of 7 MB.
 const maxBlocks = 1 << 16
 
 // HasBlocks reports whether the images of a base can have a bmap and a
-// Metalink: whether its blocks are not too many, and the slot begins with one,
-// so that the base's hashes are those of the image, and the others need nothing
-// of the base.
+// Metalink. The base must not have too many blocks, and the slot must begin
+// with a block. Then the base's hashes are those of the image, and the other
+// blocks need nothing of the base.
 func HasBlocks(m *base.Manifest) bool {
 	return m.PiecePartitionOffset%m.BlockSize == 0 && len(m.Blocks) <= maxBlocks
 }
 
-// noBlocks is the error for which HasBlocks is no.
+// noBlocks is the error if HasBlocks is false.
 func noBlocks(m *base.Manifest) error {
 	return fmt.Errorf("the %d blocks of base %s do not begin with the slot, or are more than %d: %w", len(m.Blocks), m.Version, maxBlocks, fault.NotFound)
 }
 
-// own calls take with what the image does not share with the base's other
-// images, from the slot's start to the end of the image, size bytes at a time.
-// What take is given is overwritten afterwards.
+// own calls take with the image's own bytes, from the slot's start to the end
+// of the image, size bytes at a time. The next call overwrites p.
 func own(img *image.Image, size int64, take func(p []byte)) error {
 	m := img.Manifest
 	left := m.TotalSize - m.PiecePartitionOffset
@@ -64,7 +63,7 @@ func own(img *image.Image, size int64, take func(p []byte)) error {
 	for ; left > 0; left -= int64(len(buf)) {
 		buf = buf[:min(int64(len(buf)), left)]
 		if n, err := io.ReadFull(r, buf); err != nil {
-			// The volume says of what kind it is; an early end is none.
+			// The volume's errors have a kind, except for an early end.
 			if fault.Kind(err) == nil {
 				err = fmt.Errorf("%w: %w", fault.Corrupt, err)
 			}
@@ -75,7 +74,7 @@ func own(img *image.Image, size int64, take func(p []byte)) error {
 	return nil
 }
 
-// A summer hashes, and knows the hash of zeroes, of which the slot is full.
+// A summer hashes, and keeps the hash of zeroes, as most of the slot is zeroes.
 type summer struct {
 	zero    []byte
 	zeroSum base.Hash

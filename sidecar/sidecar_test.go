@@ -23,7 +23,7 @@ import (
 	"aesthetic.computer/isofs/sidecar"
 )
 
-// midstatesOf hashes head by itself.
+// midstatesOf computes the midstates of head with the standard library.
 func midstatesOf(t testing.TB, head []byte) base.Midstates {
 	t.Helper()
 	h256, h1 := sha256.New(), sha1.New()
@@ -59,7 +59,8 @@ func TestZsyncIsThatOfZsyncmake(t *testing.T) {
 	}
 }
 
-// bmaptool takes it, verifies by it, and writes all but what is empty.
+// bmaptool accepts the bmap, verifies by it, and writes all except the empty
+// ranges.
 func TestBmapIsReadByBmaptool(t *testing.T) {
 	s := newSample(t)
 	content, err := sidecar.Bmap(s.img)
@@ -73,8 +74,9 @@ func TestBmapIsReadByBmaptool(t *testing.T) {
 	if !bytes.Equal(got, s.bytes) {
 		t.Error("what bmaptool wrote is not the image")
 	}
-	// A stick has other bytes before, and keeps them where the map has nothing;
-	// bmaptool makes a file empty first. So here the ranges are written by hand.
+	// A stick has other bytes before, and keeps them where the map has no
+	// range. bmaptool first empties a file, so the test itself writes the
+	// ranges.
 	stick := bytes.Repeat([]byte{0xA5}, len(s.bytes))
 	ranges := regexp.MustCompile(`> (\d+)-(\d+) </Range>`).FindAllSubmatch(content, -1)
 	for _, r := range ranges {
@@ -82,7 +84,7 @@ func TestBmapIsReadByBmaptool(t *testing.T) {
 		last, _ := strconv.Atoi(string(r[2]))
 		copy(stick[first*4096:min((last+1)*4096, len(stick))], s.bytes[first*4096:])
 	}
-	// The volume says how many of its blocks are free: all at its end.
+	// The superblock has the number of free blocks. All are at the end.
 	freeBlocks := int(binary.LittleEndian.Uint32(s.bytes[5*mib+1024+12:]))
 	for off, is := range stick {
 		free := off >= 3*mib && off < 4*mib || off >= 9*mib-4096*freeBlocks && off < 9*mib
@@ -112,7 +114,7 @@ func TestBmaptoolRefusesWhatWasTamperedWith(t *testing.T) {
 	}
 }
 
-// The pieces are those of the file, whatever lies in them, and the text is XML.
+// The pieces are those of the file, with any contents, and the text is XML.
 func TestMetalink(t *testing.T) {
 	s := newSample(t)
 	s.about.Servers = []string{"https://images.example", "http://other.example/a&b"}
@@ -152,7 +154,7 @@ func TestMetalink(t *testing.T) {
 	}
 }
 
-// What a base cannot give is said, and not made up.
+// An error says what a base lacks for a sidecar.
 func TestSidecarsThatCannotBe(t *testing.T) {
 	m := manifestOf(t, noise(1, mib), mib, mib/2)
 	m.Zsync = nil

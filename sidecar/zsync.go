@@ -8,20 +8,19 @@ import (
 	"aesthetic.computer/isofs/image"
 )
 
-// zsyncVersion is what zsyncmake says of itself.
+// zsyncVersion is the version of zsyncmake in the file.
 const zsyncVersion = "0.6.2"
 
-// zsyncTime is RFC 2822's, in UTC.
+// zsyncTime is the form of RFC 2822, in UTC.
 const zsyncTime = "Mon, 02 Jan 2006 15:04:05 +0000"
 
 // ownChunk is how much of the slot is read at a time: whole blocks of zsync's.
 const ownChunk = 256 << 10
 
-// Zsync returns the zsync file of an image: what zsyncmake 0.6.2 writes with
+// Zsync returns the zsync file of an image, as zsyncmake 0.6.2 writes it with
 // -u about.Path -f about.FileName. fault.NotFound if the base's manifest has no
-// sums for it. The URL is a path, which the client takes for one on the server
-// that it has the zsync file of; so the image is the one described, even if the
-// piece has another by then.
+// sums for it. The URL is a path on the server of the zsync file. The path
+// keeps naming this image when the piece has another.
 func Zsync(img *image.Image, about About) ([]byte, error) {
 	m := img.Manifest
 	form, ok := m.ZsyncForm()
