@@ -22,7 +22,7 @@ import (
 	"aesthetic.computer/isofs/fault"
 )
 
-// A source is a base and its origin, which counts and may be spoilt.
+// A source is a base and its origin, which counts requests and may be spoilt.
 type source struct {
 	blob  Blob
 	data  []byte
@@ -116,8 +116,8 @@ func openCache(t testing.TB, c Config) *Cache {
 	return s
 }
 
-// openBlob opens a base whose origin is asked for little at a time: nothing is
-// there before the whole answer is.
+// openBlob opens a base whose origin sends the whole answer at once, in small
+// requests.
 func openBlob(t testing.TB, s *Cache, src *source) *File {
 	t.Helper()
 	f, err := s.Blob(src.blob, src)
@@ -140,7 +140,7 @@ func (s *source) check(t testing.TB, f *File, off, n int64) {
 	}
 }
 
-// wantKind checks that err is of exactly one kind, this one.
+// wantKind checks that err is of exactly this kind.
 func wantKind(t *testing.T, err, kind error) {
 	t.Helper()
 	for _, k := range []error{fault.NotFound, fault.Corrupt, fault.Unavailable, fault.Invalid} {
@@ -150,7 +150,7 @@ func wantKind(t *testing.T, err, kind error) {
 	}
 }
 
-// eventually waits for what another goroutine is about to do.
+// eventually waits for an effect of another goroutine.
 func eventually(t *testing.T, what string, is func() bool) {
 	t.Helper()
 	for range 30_000 {
