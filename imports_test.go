@@ -40,7 +40,7 @@ var allowed = map[string]string{
 	"stick":       "base partition piece",
 	"cmd/isofs":   "bake base boottest bundle cache catalog doctor extent nginx origin output partition piece quota server settings signature stick store upstream vfs",
 	"integration": "",
-	// What tests run, and no part of the program imports.
+	// Packages of the tests, which no part of the program imports.
 	"integration/s3test":  "",
 	"integration/testkit": "",
 	"bench":               "",

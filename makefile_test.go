@@ -11,8 +11,8 @@ import (
 	"testing"
 )
 
-// A shop is a copy of Makefile and scripts in a folder of its own, where every
-// program that they call is testdata/step.
+// A shop is a copy of Makefile and scripts in its own folder, where every program that they call is
+// testdata/step.
 type shop struct {
 	*testing.T
 	dir string
@@ -25,7 +25,7 @@ func newShop(t *testing.T) shop {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// The last three are what scripts/recipe reads, which is no step.
+	// The last three are files that scripts/recipe reads; it is not a step.
 	err = errors.Join(os.CopyFS(s.path("scripts"), os.DirFS("scripts")), os.Mkdir(s.path("bin"), 0o755),
 		os.Mkdir(s.path("programs"), 0o755), os.Mkdir(s.path("bake"), 0o755), os.Mkdir(s.path("ext4gen"), 0o755), os.WriteFile(s.path("go.sum"), nil, 0o644))
 	if err != nil {
@@ -45,9 +45,8 @@ func newShop(t *testing.T) shop {
 
 func (s shop) path(name ...string) string { return filepath.Join(append([]string{s.dir}, name...)...) }
 
-// make makes a target and returns what was called, what was said, and whether
-// make failed.
-func (s shop) make(target string, env ...string) (calls []string, said string, failed bool) {
+// make makes a target. It returns the calls, the output, and whether make failed.
+func (s shop) make(target string, env ...string) (calls []string, output string, failed bool) {
 	s.Helper()
 	// The path, as there may be another make among the programs.
 	program, err := exec.LookPath("make")
@@ -124,8 +123,8 @@ var targets = []struct {
 		{"isofs boot-test", "--as usb "}, {"isofs boot-test", "--as cd "}, {"isofs base publish", "--to s3://bucket/images "}}},
 }
 
-// TestTargets: what the long targets call, in order; and that a step that fails
-// is the last one, and seen in what is said. Nothing is baked or booted.
+// TestTargets: what the long targets call, in order. A step that fails is the last one, and the
+// output shows it. Nothing is baked or booted.
 func TestTargets(t *testing.T) {
 	t.Parallel()
 	for _, target := range targets {
@@ -135,8 +134,8 @@ func TestTargets(t *testing.T) {
 			if target.base {
 				s.putBase()
 			}
-			if calls, said, failed := s.make(target.name, target.env...); failed || !slices.EqualFunc(target.steps, calls, step.is) {
-				t.Fatalf("failed: %v; it calls\n%s\n\nit says\n%s", failed, strings.Join(calls, "\n"), said)
+			if calls, output, failed := s.make(target.name, target.env...); failed || !slices.EqualFunc(target.steps, calls, step.is) {
+				t.Fatalf("failed: %v; it calls\n%s\n\nit says\n%s", failed, strings.Join(calls, "\n"), output)
 			}
 			for i, failing := range target.steps {
 				// Those that all begin with fail in one of them.
@@ -158,8 +157,8 @@ func (s shop) fails(target string, base bool, steps []step, env []string) {
 		s.putBase()
 	}
 	last := steps[len(steps)-1]
-	calls, said, failed := s.make(target, append(env, "FAILS="+last.call)...)
-	// Another boot is tried, though the first showed nothing. What it says is in the log of the boot.
+	calls, output, failed := s.make(target, append(env, "FAILS="+last.call)...)
+	// Another boot is tried, though the first showed nothing. Its output is in the log of the boot.
 	boots := last.call == "isofs boot-test"
 	if boots && len(calls) > len(steps) && strings.HasPrefix(calls[len(steps)], last.call) {
 		calls = calls[:len(steps)]
@@ -168,8 +167,8 @@ func (s shop) fails(target string, base bool, steps []step, env []string) {
 		s.Errorf("%q fails: make failed: %v; it calls\n%s", last.call, failed, strings.Join(calls, "\n"))
 	}
 	program, _, _ := strings.Cut(last.call, " ")
-	if !boots && !strings.Contains(said, program+": this step fails") || !regexp.MustCompile(`make: \*\*\* \[Makefile:\d+: (build|`+target+`)\]`).MatchString(said) {
-		s.Errorf("%q fails: nothing tells so in\n%s", last.call, said)
+	if !boots && !strings.Contains(output, program+": this step fails") || !regexp.MustCompile(`make: \*\*\* \[Makefile:\d+: (build|`+target+`)\]`).MatchString(output) {
+		s.Errorf("%q fails: no message says so in\n%s", last.call, output)
 	}
 }
 
@@ -178,14 +177,14 @@ func TestTargetsWithoutABase(t *testing.T) {
 	t.Parallel()
 	for _, target := range []string{"boot-debian", "boot-table", "boot-odd"} {
 		s := newShop(t)
-		if steps, said, failed := s.make(target); !failed || len(steps) > 0 || !strings.Contains(said, "there is no debian base in build/bases; make base-debian bakes one") {
-			t.Errorf("%s: failed: %v, steps %q, and it says\n%s", target, failed, steps, said)
+		if steps, output, failed := s.make(target); !failed || len(steps) > 0 || !strings.Contains(output, "there is no debian base in build/bases; make base-debian bakes one") {
+			t.Errorf("%s: failed: %v, steps %q, and it says\n%s", target, failed, steps, output)
 		}
 	}
 }
 
-// TestRelease makes all of RELEASE in order, goes on behind one that fails, and
-// says so at the end. docs/releasing.md has all of them.
+// TestRelease makes all of RELEASE in order, continues after one that fails, and says so at the end.
+// docs/releasing.md has all of them.
 func TestRelease(t *testing.T) {
 	t.Parallel()
 	s := newShop(t)
@@ -207,11 +206,11 @@ func TestRelease(t *testing.T) {
 			t.Errorf("docs/releasing.md does not tell of make %s", m[1])
 		}
 	}
-	if steps, said, failed := s.make("release"); failed || !slices.Equal(steps, want) || len(want) < 9 {
-		t.Errorf("failed: %v, steps %q, want %q, and it says\n%s", failed, steps, want, said)
+	if steps, output, failed := s.make("release"); failed || !slices.Equal(steps, want) || len(want) < 9 {
+		t.Errorf("failed: %v, steps %q, want %q, and it says\n%s", failed, steps, want, output)
 	}
-	steps, said, failed := s.make("release", "FAILS="+want[1])
-	if !failed || !slices.Equal(steps, want) || !strings.Contains(said, "FAILED   "+strings.TrimPrefix(want[1], "make --no-print-directory ")) || !strings.Contains(said, "1 of ") {
-		t.Errorf("one fails; failed: %v, steps %q, and it says\n%s", failed, steps, said)
+	steps, output, failed := s.make("release", "FAILS="+want[1])
+	if !failed || !slices.Equal(steps, want) || !strings.Contains(output, "FAILED   "+strings.TrimPrefix(want[1], "make --no-print-directory ")) || !strings.Contains(output, "1 of ") {
+		t.Errorf("one fails; failed: %v, steps %q, and it says\n%s", failed, steps, output)
 	}
 }

@@ -1,17 +1,17 @@
-// Package border keeps what is root's apart from what root gave to the user
+// Package border separates root's files from those that root gave to the user
 // that isofs runs as.
 //
-// A name is root's if only root can change what it means: each directory on
-// the way to it belongs to root, and nobody else can write there. In a sticky
+// A name is root's if only root can change what it means: each directory on the
+// way to it belongs to root, and no other user can write there. In a sticky
 // directory, such as /tmp, a name is root's if what it names belongs to root
 // (unlink(2), EPERM). A symbolic link is followed if it is root's in the same
-// sense. All other names are on the user's side, where root opens, writes,
-// renames, executes and gives away nothing: whoever can write there could turn
+// sense. All other names are on the user's side. Root opens, writes, renames,
+// executes and gives away nothing there. Anyone who can write there could turn
 // the name into a link to a file of root's at any moment.
 //
-// The functions walk a path name by name, with descriptors (openat(2)), so
-// nothing that is renamed meanwhile leads them elsewhere. Access control lists
-// are seen as the group bits that they show (acl(5)).
+// The functions walk a path name by name, with descriptors (openat(2)), so a
+// rename meanwhile does not lead them elsewhere. They see access control lists
+// as the group bits that these show (acl(5)).
 package border
 
 import (
@@ -27,8 +27,8 @@ import (
 	"aesthetic.computer/isofs/fault"
 )
 
-// Check returns nil if path is root's. It need not be there. What it names
-// itself may belong to somebody else: who that is cannot replace it. The error
+// Check returns nil if path is root's. The path need not exist. What it names
+// may belong to another user: that user cannot replace it. The error
 // (fault.Invalid) names the directory that others can write to.
 func Check(path string) error {
 	at, err := walk(path)
@@ -43,7 +43,7 @@ func Check(path string) error {
 }
 
 // Own makes the directory path, with those above it, and leaves it to root,
-// readable by all. One that is there must be root's, and nobody else may be
+// readable by all. An existing one must be root's, and no other user may be
 // able to write to it. Errors wrap fault.Invalid or fault.Unavailable.
 func Own(path string) error {
 	at, err := walk(path)
@@ -66,9 +66,9 @@ func Own(path string) error {
 	return nil
 }
 
-// Give makes the directory path for a user, if it is not there: it is made as
-// root's, and given away by the descriptor of what was just made. An empty
-// directory of root's is given away as well. Where a directory on the way is
+// Give makes the directory path for a user, if it does not exist. It makes it
+// as root's, and gives it away by the descriptor of the new directory. It gives
+// away an empty directory of root's as well. Where a directory on the way is
 // not root's alone Give does nothing, since there the user makes its own.
 // Errors wrap fault.Invalid or fault.Unavailable.
 func Give(path string, uid, gid int) error {
@@ -96,7 +96,7 @@ func Give(path string, uid, gid int) error {
 	return nil
 }
 
-// make makes the names that are missing, and goes into the last.
+// make makes the missing names, and enters the last.
 func (at *place) make(mode uint32) error {
 	for len(at.missing) > 0 {
 		name := at.missing[0]
@@ -107,7 +107,8 @@ func (at *place) make(mode uint32) error {
 		if err := at.enter(name); err != nil {
 			return err
 		}
-		// In a sticky directory somebody may have been faster than openat(2).
+		// In a sticky directory another user may have been faster than
+		// openat(2).
 		if at.stat.Uid != 0 {
 			return at.refuse()
 		}

@@ -14,7 +14,7 @@ import (
 	"aesthetic.computer/isofs/fault"
 )
 
-// other is the user that root's directories are kept from.
+// other is the user that must stay out of root's directories.
 const other = 65534
 
 // site makes a directory of root's that all can enter, below sticky /var/tmp.
@@ -163,8 +163,8 @@ func TestGive(t *testing.T) {
 	}
 }
 
-// TestSwappedMeanwhile has the other user exchange a directory for a link to
-// one of root's, again and again, while root gives away and owns.
+// TestSwappedMeanwhile: the other user exchanges a directory for a link to one
+// of root's, again and again, while root gives away and owns.
 func TestSwappedMeanwhile(t *testing.T) {
 	dir := layout(t)
 	secret := filepath.Join(dir, "secret")

@@ -14,11 +14,11 @@ import (
 	"aesthetic.computer/isofs/fault"
 )
 
-// mostLinks is how many symbolic links a path may have, as for the kernel.
+// mostLinks is how many symbolic links a path may have, as in the kernel.
 const mostLinks = 40
 
-// A place is how far a walk came: the last name that is there, open, and the
-// names that are missing behind it. It ends early where the way is open.
+// A place is how far a walk came: the last name that exists, open, and the
+// missing names behind it. The walk ends early where the way is open to others.
 type place struct {
 	fd      int
 	path    string // as it was walked, without links
@@ -129,8 +129,8 @@ func (at *place) enter(name string) error {
 	return nil
 }
 
-// follow returns the names that a link of root's in this place, and then rest,
-// stand for.
+// follow returns the names that a link of root's in this place stands for, and
+// then rest.
 func (at *place) follow(name string, rest []string) ([]string, error) {
 	path := filepath.Join(at.path, name)
 	target := make([]byte, unix.PathMax)
@@ -150,13 +150,13 @@ func (at *place) follow(name string, rest []string) ([]string, error) {
 // open reports whether the walk ended where others than root can write.
 func (at *place) open() bool { return at.others != "" }
 
-// refuse says who can write where only root may.
+// refuse returns an error that says who can write where only root may.
 func (at *place) refuse() error {
 	others := at.others
 	if others == "" {
 		others = describe(&at.stat)
 	}
-	return fmt.Errorf("%s %s: %w: what root keeps there could be exchanged: name another place, or give the directory to root (chown root:root %s && chmod 755 %s) if nobody else needs it",
+	return fmt.Errorf("%s %s: %w: what root keeps there could be exchanged: name another place, or give the directory to root (chown root:root %s && chmod 755 %s) if no other user needs it",
 		at.path, others, fault.Invalid, at.path, at.path)
 }
 

@@ -162,7 +162,7 @@ func TestPrefetchWhileTheDiskTakesNothing(t *testing.T) {
 	wantKind(t, err, fault.Invalid)
 }
 
-// A cache that is closed ends what waits to be fetched ahead.
+// Close ends the blocks that wait to be fetched ahead.
 func TestCloseEndsReadAhead(t *testing.T) {
 	src := newSource(1, 8<<20, 64*kib)
 	s := openCache(t, Config{Fetches: 2})
@@ -183,8 +183,8 @@ func TestCloseEndsReadAhead(t *testing.T) {
 	}
 }
 
-// Readers, pins, advice and filling at once, of an origin that fails, lies and
-// breaks off: what is read is right, and in the end nothing is left over.
+// Readers, pins, advice and filling run at once, with an origin that fails,
+// lies and breaks off. Reads are right, and in the end nothing is left over.
 func TestReadAheadAtRandom(t *testing.T) {
 	for seed := range uint64(8) {
 		src := &streamed{source: newSource(seed, 1<<20+1234, 64*kib), step: 30_000}

@@ -47,8 +47,8 @@ func BenchmarkPresent(b *testing.B) {
 	})
 }
 
-// Blocks that are fetched, compared and kept in a cache that is full: the
-// origin costs a copy.
+// Blocks are fetched, compared and kept in a full cache. The origin costs a
+// copy.
 func BenchmarkMissing(b *testing.B) {
 	src := newSource(1, 64<<20, 256*kib)
 	f := openBlob(b, openCache(b, Config{Dir: b.TempDir(), MaxBytes: 16 << 20}), src)
@@ -62,7 +62,7 @@ func BenchmarkMissing(b *testing.B) {
 	}
 }
 
-// A distant source answers after a time, and with so many bytes a second on
+// A distant source answers after a delay, and with so many bytes a second on
 // each connection.
 type distant struct {
 	*source
@@ -85,8 +85,8 @@ func (d distant) Fetch(ctx context.Context, p []byte, off int64) error {
 	return d.FetchStream(ctx, p, off, func(int) {})
 }
 
-// One reader of a base that is not in the cache, 20 ms and 25 MB/s away: what he
-// gets of the connections that he may use.
+// One reader of a base that is not in the cache, 20 ms and 25 MB/s away: how
+// much of the allowed connections it uses.
 func BenchmarkCold(b *testing.B) {
 	const size, read = 64 << 20, 1 << 20
 	src := newSource(1, size, 256*kib)

@@ -1,19 +1,18 @@
 // Package cache keeps the blocks of bases that were read before.
 //
 // A File is one base: immutable bytes, cut into blocks with a known SHA-256.
-// What may be cached is any block whose bytes have that SHA-256; no other byte
-// is ever served. A block that is missing is fetched once, however many
-// readers want it, compared, handed to them, and written to a sparse file at
-// its own offset. All the files of a directory together stay within a limit:
-// the block that was not read for the longest makes room by becoming a hole.
-// Readers can say what they will want next, or ask for all of a base: that is
-// fetched behind what a reader waits for.
-// A block which an earlier process left is compared again before it is used,
-// so a crash, a power cut or a stranger can lose blocks but not falsify them.
-// While the process runs it trusts the kernel that what was written is what is
-// read, and a scrubber compares what the disk has.
+// The cache takes any block whose bytes have that SHA-256, and never serves
+// another byte. A missing block is fetched once, however many readers want it.
+// It is compared, handed to them, and written to a sparse file at its own
+// offset. All files of a directory together stay within a limit: the block that
+// was not read for the longest becomes a hole. Readers can say what they will
+// want next, or request all of a base. Such blocks are fetched behind those
+// that a reader waits for. A block that an earlier process left is compared
+// again before it is used. So a crash, a power cut or a stranger can lose
+// blocks but not falsify them. While the process runs it trusts the kernel to
+// read back what was written. A scrubber compares what the disk has.
 //
-// The package has three parts. Each knows those before it, and not those after:
+// The package has three parts. Each uses those before it, and not those after:
 //
 //   - the index (index.go): which blocks there are and in which state, which
 //     are pinned, and which was not used for the longest;
@@ -23,13 +22,13 @@
 //     blocks on their way, and runs, which are requests for adjacent blocks.
 //
 // File and Cache are what callers see of all three. Locks are taken in this
-// order: disk.mu, index.mu, queue.mu. A method whose name ends in Locked wants
-// its caller to hold the mutex of its part, as its file shows: disk.mu in the
-// disk's, queue.mu in queue.go, index.mu in the others.
+// order: disk.mu, index.mu, queue.mu. The caller of a method whose name ends in
+// Locked must hold the mutex of its part: disk.mu for the disk's files,
+// queue.mu in queue.go, index.mu in the others.
 //
-// The package leaves out where the bytes come from and how often to ask for
-// them (the Origin's business), and knows nothing of images, URLs or files
-// that differ from a base.
+// The package does not decide where the bytes come from or how often to request
+// them: the Origin does. It has no notion of images, URLs or files that differ
+// from a base.
 package cache
 
 import (
@@ -49,13 +48,13 @@ type Config struct {
 	Fetches  int    // most fetches at once over all bases; with 1, nothing is fetched ahead; 0: 16
 	Log      *slog.Logger
 
-	// InflightBytes bounds the memory of all fetches at once; a single one is
-	// made however large it is. 0: 64 MiB. 4 MiB more are for comparing blocks
-	// that are on disk.
+	// InflightBytes bounds the memory of all fetches at once. A single fetch is
+	// made however large it is. 0: 64 MiB. Comparing blocks on disk takes 4 MiB
+	// more.
 	InflightBytes int64
 
-	// ScrubRate is how many bytes a second are read again from disk and
-	// compared, in the background. 0: none.
+	// ScrubRate is how many bytes a second the scrubber reads from disk and
+	// compares, in the background. 0: none.
 	ScrubRate int64
 	// Fetched is called after each fetch, with how long it took and whether it
 	// failed. It may be nil.
@@ -79,13 +78,13 @@ type Stats struct {
 	DiskStats
 }
 
-// Open opens or makes the directory. Two processes cannot share one: the
-// second is refused with fault.Unavailable. Files of an earlier process are
-// neither read nor checked yet.
+// Open opens or makes the directory. Two processes cannot share one: the second
+// gets fault.Unavailable. Open neither reads nor checks the files of an earlier
+// process.
 //
-// A disk that is full, read-only or broken is no error: the Cache then serves
-// without keeping, says so in the log, and keeps again when it can. So it does
-// when the directory is deleted, which it makes again.
+// A full, read-only or broken disk is not an error. The Cache then serves
+// without keeping, logs that, and keeps blocks again when it can. It does the
+// same when the directory is deleted, and makes the directory again.
 func Open(c Config) (*Cache, error) {
 	switch {
 	case c.Memory == (c.Dir != ""):
@@ -123,9 +122,9 @@ func Open(c Config) (*Cache, error) {
 	return &Cache{dir: c.Dir, index: x, disk: d, fetch: f, stop: stop}, nil
 }
 
-// Close ends fetches under way, with errors for their readers, and lets go of
-// the directory. While ranges are pinned it stays open and locked, until the
-// last is released: another process might evict them.
+// Close ends fetches under way, with errors for their readers, and releases the
+// directory. While ranges are pinned the directory stays open and locked, until
+// the last is released: another process might evict them.
 func (c *Cache) Close() error {
 	if !c.index.close() {
 		return nil
@@ -141,13 +140,13 @@ func (c *Cache) Close() error {
 	return nil
 }
 
-// Stats returns the counters and gauges of now.
+// Stats returns the current counters and gauges.
 func (c *Cache) Stats() Stats {
 	return Stats{ReadStats: c.index.stats(), FetchStats: c.fetch.stats(), DiskStats: c.disk.stats()}
 }
 
 // Blob returns a verified view of b, whose bytes come from origin. Views of one
-// base share its blocks, whichever Origin brought them. It touches the disk
+// base share its blocks, whichever Origin brought them. Blob touches the disk
 // and not the network.
 func (c *Cache) Blob(b Blob, origin Origin) (*File, error) {
 	if err := b.Validate(); err != nil {

@@ -22,7 +22,7 @@ import (
 	"aesthetic.computer/isofs/integration/testkit"
 )
 
-// A source is a base and its origin, which counts and may be spoilt.
+// A source is a base and its origin, which counts requests and may be spoilt.
 type source struct {
 	blob  Blob
 	data  []byte
@@ -103,8 +103,8 @@ func openCache(t testing.TB, c Config) *Cache {
 	return s
 }
 
-// openBlob opens a base whose origin is asked for little at a time: nothing is
-// there before the whole answer is.
+// openBlob opens a base whose origin sends the whole answer at once, in small
+// requests.
 func openBlob(t testing.TB, s *Cache, src *source) *File {
 	t.Helper()
 	f, err := s.Blob(src.blob, src)
@@ -127,7 +127,7 @@ func (s *source) check(t testing.TB, f *File, off, n int64) {
 	}
 }
 
-// wantKind checks that err is of exactly one kind, this one.
+// wantKind checks that err is of exactly this kind.
 func wantKind(t *testing.T, err, kind error) {
 	t.Helper()
 	for _, k := range []error{fault.NotFound, fault.Corrupt, fault.Unavailable, fault.Invalid} {

@@ -14,7 +14,7 @@ import (
 	"aesthetic.computer/isofs/fault"
 )
 
-// TestMain is, in a child process, a cache at work until it is killed.
+// TestMain is, in a child process, a cache at work until the test kills it.
 func TestMain(m *testing.M) {
 	if dir := os.Getenv("CACHE_TEST_CHILD"); dir != "" {
 		child(dir, os.Getenv("CACHE_TEST_EVICTS") != "")
@@ -28,7 +28,7 @@ const (
 	childReaders = 4
 )
 
-// child reads here and there, and says of every fetch that it begins.
+// child reads here and there, and prints a line when a fetch begins.
 func child(dir string, evicts bool) {
 	src := newSource(1, childSize, childBlock)
 	src.spoil = func([]byte, int64, int64) error { _, err := os.Stdout.WriteString("\n"); return err }
@@ -54,8 +54,8 @@ func child(dir string, evicts bool) {
 	select {}
 }
 
-// killed lets a child work in dir until it began to fetch that many blocks,
-// and kills it.
+// killed runs a child in dir until it began to fetch that many blocks, and
+// kills it.
 func killed(t *testing.T, dir string, evicts bool, fetches int) {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), os.Args[0]) // killed also if the test fails
@@ -81,8 +81,8 @@ func killed(t *testing.T, dir string, evicts bool, fetches int) {
 	cmd.Wait()
 }
 
-// left reads every block, and returns how many there are, and how many were
-// wrong on disk. What is served is right.
+// left reads every block. It returns how many were on disk, and how many of
+// those were wrong. It checks that all reads are right.
 func left(t *testing.T, dir string, src *source) (blocks int, wrong uint64) {
 	t.Helper()
 	s := openCache(t, Config{Dir: dir, MaxBytes: 1 << 30})
@@ -136,14 +136,14 @@ func TestRow15KilledWhileEvicting(t *testing.T) {
 	}
 }
 
-// A change is one thing that a Cache did to a file: data was written, or,
-// without data, a hole made.
+// A change is one thing that a Cache did to a file: it wrote data or, without
+// data, made a hole.
 type change struct {
 	off, n int64
 	data   []byte
 }
 
-// changes are what a cache that evicts does to the file of src, in order.
+// changes returns, in order, what a cache that evicts does to the file of src.
 func changes(t *testing.T, src *source, limit int64, reads int) (all []change) {
 	t.Helper()
 	s := openCache(t, Config{MaxBytes: limit, Fetches: 3})
@@ -174,8 +174,8 @@ func changes(t *testing.T, src *source, limit int64, reads int) (all []change) {
 	return all
 }
 
-// versions returns what the page at off may be on a disk that got the
-// changes: nil is a hole.
+// versions returns what the page at off may be on a disk that got the changes:
+// nil is a hole.
 func versions(all []change, off int64) [][]byte {
 	pages := [][]byte{nil}
 	for _, c := range all {
@@ -193,8 +193,8 @@ func versions(all []change, off int64) [][]byte {
 	return pages
 }
 
-// A disk is what is there after power was cut: pick says which of its versions
-// a page has.
+// cutOff writes what a disk has after a power cut: pick says which of its
+// versions a page has.
 func cutOff(t *testing.T, path string, size int64, all []change, pick func(pages [][]byte) []byte) {
 	t.Helper()
 	f, err := os.Create(path)
@@ -212,10 +212,10 @@ func cutOff(t *testing.T, path string, size int64, all []change, pick func(pages
 }
 
 // Power is cut after each of the changes that a cache makes. The disk then has
-// all of them up to there; or any, in any order, page by page; or pages that
-// are torn, of which one part is of one time and one of another; or pages that
-// were allocated and never written; and the file may be shorter. What is
-// served is right, with the origin and without.
+// all changes up to there, or any of them, in any order, page by page. Pages
+// may be torn: one part is older than the other. Pages may be allocated and
+// never written, and the file may be shorter. Reads are right, with the origin
+// and without.
 func TestRow16PowerCut(t *testing.T) {
 	src := newSource(1, 20*16*kib+1234, 16*kib)
 	good := func([]byte, int64, int64) error { return nil }

@@ -17,17 +17,17 @@ import (
 	"aesthetic.computer/isofs/fault"
 )
 
-// ErrFull is why Fill ends before it is done: what is missing has no place
-// beside what is there.
+// ErrFull ends a Fill early: the missing blocks do not fit beside those on
+// disk.
 var ErrFull = fmt.Errorf("%w: the cache has no room for more without giving up what it has", fault.Unavailable)
 
 var errInUse = errors.New("all its space is taken by blocks in use")
 
-// A disk is the directory with the files, or as many files in memory. The index
-// says which block makes room, and hears which blocks are there.
+// A disk is the directory with the files, or as many files in memory. It asks
+// the index which block to evict, and tells it which blocks are on disk.
 //
-// The methods without Locked in this file are what the rest of the package
-// calls. They take mu; most of what they do is in room.go, left.go and heal.go.
+// The rest of the package calls the methods of this file without Locked. They
+// take mu. Most of their work is in room.go, left.go and heal.go.
 type disk struct {
 	directory
 	max    int64 // bound on used
@@ -39,17 +39,17 @@ type disk struct {
 	used atomic.Int64 // bytes accounted; changed under mu
 
 	// mu is held while files change: while room is made, holes are punched and
-	// blocks are written, one at a time. So a block cannot be written before
-	// the hole that is to be in its place: A takes it as a victim and pauses;
-	// B misses it, fetches and writes it; A punches what B wrote. It also
-	// guards what follows, and is taken before index.mu.
+	// blocks are written, one at a time. Otherwise a block could be written
+	// before its hole is punched. A takes it as a victim and pauses; B misses
+	// it, fetches and writes it; A punches what B wrote. mu also guards the
+	// fields below, and is taken before index.mu.
 	mu        sync.Mutex
 	strays    []stray // oldest first
 	unscanned int     // bases with blocks in state unknown
 	health
 
-	// counts have a mutex of their own: mu is held while a disk hangs, and the
-	// counters can be read all the same.
+	// counts has a mutex of its own: mu is held while a disk hangs, and the
+	// counters must be readable even then.
 	counts struct {
 		sync.Mutex
 		DiskStats
@@ -62,7 +62,7 @@ type DiskStats struct {
 	CorruptDisk uint64 // blocks of an earlier process that did not have their SHA-256, or could not be read
 	WriteErrors uint64 // blocks that the disk did not take
 	// Uncached are blocks served without being kept: the disk did not take
-	// them, or was left alone after too many of those, or all space was in use.
+	// them, or was left alone after too many failures, or all space was in use.
 	Uncached uint64
 
 	ScrubbedBytes uint64 // read again from disk
@@ -72,8 +72,8 @@ type DiskStats struct {
 	DiskBytes uint64 // space in use, as accounted
 }
 
-// calls are what changes a file's blocks. Tests put theirs in between, to note
-// what was done in which order, or to have it fail.
+// calls are the system calls that change a file's blocks. Tests put their own
+// in between, to note the order or to make a call fail.
 type calls struct {
 	write func(f *os.File, p []byte, off int64) error
 	punch func(f *os.File, off, n int64) error
@@ -95,12 +95,12 @@ func punch(f *os.File, off, n int64) error {
 	}
 }
 
-// A baseFile is what the disk knows of the file of one base.
+// A baseFile is the disk's state of the file of one base.
 type baseFile struct {
 	space space // guarded by disk.mu
 
-	// What an earlier process left is looked into from the first block on, and
-	// besides where a reader wants a block.
+	// The background scan goes from the first block on. Beside it, a block is
+	// scanned when a reader wants it.
 	looked  int         // blocks from the first on; guarded by disk.mu
 	scanned atomic.Bool // no block is in state unknown
 }
@@ -112,11 +112,11 @@ type space struct {
 	extra  int64 // bytes measured beyond data: the file system's own
 }
 
-// bytes returns what is accounted for the base. The file system's map of a
-// file with more than four runs of data takes blocks of its own, and takes
-// them late, when the data is written back. ext4 has 340 runs in a block of
-// 4096 bytes, or a third of that after much evicting; 32 bytes for each is
-// more than that. What is measured beyond is counted too.
+// bytes returns the space accounted for the base. The file system's map of a
+// file with more than four runs of data takes blocks too. It takes them late,
+// when the data is written back. ext4 has 340 runs in a block of 4096 bytes, or
+// a third of that after much evicting; 32 bytes for each run is more. Space
+// measured beyond that counts too.
 func (p space) bytes() int64 {
 	if p.blocks <= 4 {
 		return p.data + p.extra
@@ -131,13 +131,13 @@ type stray struct {
 	time  time.Time
 }
 
-// An upkeep is the work in the background, until the Cache is closed.
+// An upkeep is the background work, which ends when the Cache is closed.
 type upkeep struct {
 	sync.WaitGroup
 	ctx context.Context
 }
 
-// pause waits, and reports whether the Cache is still open then.
+// pause waits, and reports whether the Cache is still open afterwards.
 func (u *upkeep) pause(d time.Duration) bool {
 	select {
 	case <-u.ctx.Done():
@@ -154,12 +154,13 @@ type directory struct {
 	lock *os.File // the directory itself, with flock
 }
 
-// name of the file in the directory that has the blocks of a base.
+// name returns the name of the file that has the blocks of a base.
 func name(id string) string { return id + suffix }
 
 const suffix = ".blocks"
 
-// openDirectory opens or makes a directory, and finds what is left there.
+// openDirectory opens or makes a directory, and finds what earlier processes
+// left there.
 func openDirectory(path string) (directory, []stray, error) {
 	dir := directory{path: path}
 	strays, err := dir.open()
@@ -193,8 +194,8 @@ func (dir *directory) open() (strays []stray, err error) {
 	return dir.findStrays()
 }
 
-// probe checks that the file system can make holes. One that cannot be written
-// to for now is not probed.
+// probe checks that the file system can make holes. It skips a file system that
+// cannot be written to at present.
 func (dir *directory) probe() error {
 	const scratch = "probe"
 	f, err := dir.root.OpenFile(scratch, os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)
@@ -227,7 +228,7 @@ func (dir *directory) openFile(name string) (*os.File, error) {
 	return dir.root.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o600)
 }
 
-// close lets go of the directory.
+// close releases the directory.
 func (dir *directory) close() (err error) {
 	if dir.root != nil {
 		err = dir.root.Close()
@@ -238,8 +239,8 @@ func (dir *directory) close() (err error) {
 	return err
 }
 
-// openDisk opens what holds the blocks of index. Its work in the background
-// ends with ctx.
+// openDisk opens the storage for the blocks of index. Its background work ends
+// with ctx.
 func openDisk(ctx context.Context, c Config, index *blockIndex) (*disk, error) {
 	d := &disk{max: c.MaxBytes, calls: kernel, index: index, log: c.Log}
 	d.path, d.upkeep.ctx, d.now = c.Dir, ctx, time.Now
@@ -255,7 +256,7 @@ func openDisk(ctx context.Context, c Config, index *blockIndex) (*disk, error) {
 	return d, nil
 }
 
-// start begins the work in the background. The scrubber waits while busy.
+// start starts the background work. The scrubber waits while busy.
 func (d *disk) start(scrubRate int64, busy func() bool) {
 	if d.root == nil {
 		return
@@ -266,7 +267,7 @@ func (d *disk) start(scrubRate int64, busy func() bool) {
 	}
 }
 
-// close lets go of all files and of the directory.
+// close releases all files and the directory.
 func (d *disk) close() (err error) {
 	d.mu.Lock() // open may be about to open a file
 	defer d.mu.Unlock()
@@ -278,7 +279,7 @@ func (d *disk) close() (err error) {
 	return errors.Join(err, d.directory.close())
 }
 
-// stats returns the counters and gauges of now.
+// stats returns the current counters and gauges.
 func (d *disk) stats() DiskStats {
 	d.counts.Lock()
 	defer d.counts.Unlock()
@@ -294,7 +295,7 @@ func (d *disk) count(change func(*DiskStats)) {
 	change(&d.counts.DiskStats)
 }
 
-// setStraysLocked replaces what is known of strays, and accounts for them.
+// setStraysLocked replaces the list of strays, and accounts for them.
 func (d *disk) setStraysLocked(strays []stray) {
 	more := int64(0)
 	for _, st := range strays {
@@ -336,7 +337,7 @@ func (d *disk) open(b Blob) (*baseBlocks, error) {
 	return known, nil
 }
 
-// fitLocked evicts until what is accounted is within the limit.
+// fitLocked evicts until the accounted space is within the limit.
 func (d *disk) fitLocked() error {
 	for d.used.Load() > d.max {
 		if err := d.evictLocked(); err != nil {
@@ -346,8 +347,8 @@ func (d *disk) fitLocked() error {
 	return nil
 }
 
-// look finds out which of the blocks from first to last are on disk, where
-// that is not known.
+// look scans for those of the blocks from first to last that are in state
+// unknown.
 func (d *disk) look(b *baseBlocks, first, last int) {
 	if b.disk.scanned.Load() || b.file.Load() == nil {
 		return
@@ -362,10 +363,10 @@ func (d *disk) look(b *baseBlocks, first, last int) {
 // takes reports whether the disk took the last block.
 func (d *disk) takes() bool { return !d.failing.Load() }
 
-// roomFor returns nil if so many blocks more, with together that many bytes,
-// have a place beside all that is there.
+// roomFor returns nil if so many more blocks, with so many bytes in total, fit
+// beside all that is on disk.
 func (d *disk) roomFor(blocks, bytes int64) error {
-	// As reserveLocked accounts for them.
+	// The same sum as in reserveLocked.
 	if d.used.Load()+bytes+2*pageSize+32*blocks > d.max {
 		return ErrFull
 	}
@@ -375,8 +376,8 @@ func (d *disk) roomFor(blocks, bytes int64) error {
 	return nil
 }
 
-// keep writes block i, which has its flight's pin, to disk and reports whether
-// it is there.
+// keep writes block i, which is pinned by its flight, to disk and reports
+// whether it is there.
 func (d *disk) keep(b *baseBlocks, i int, data []byte) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -389,8 +390,8 @@ func (d *disk) keep(b *baseBlocks, i int, data []byte) bool {
 	return err == nil
 }
 
-// check reads block i into p, and reports whether it is as it should be. A
-// block that is not is removed.
+// check reads block i into p, and reports whether its bytes are right. It
+// removes a wrong block.
 func (d *disk) check(b *baseBlocks, i int, p []byte) bool {
 	_, err := b.file.Load().ReadAt(p, b.offset(i))
 	if err == nil && sha256.Sum256(p) == b.Sums[i] {
@@ -402,9 +403,9 @@ func (d *disk) check(b *baseBlocks, i int, p []byte) bool {
 	return false
 }
 
-// discard removes block i, whose bytes on disk are wrong, unless others than
-// its flight have it pinned: they compared it, and must not see a hole. Then
-// the right bytes are written over it.
+// discard removes block i, whose bytes on disk are wrong. If others than its
+// flight have it pinned, they compared it and must not see a hole: then the
+// right bytes are written over it.
 func (d *disk) discard(b *baseBlocks, i int) {
 	d.mu.Lock()
 	defer d.mu.Unlock()

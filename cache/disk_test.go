@@ -20,7 +20,8 @@ import (
 
 const kib = 1 << 10
 
-// onDisk returns the bytes that the files of a directory take, by the kernel.
+// onDisk returns the bytes that the files of a directory take, as the kernel
+// counts.
 func onDisk(t testing.TB, dir string) (sum int64) {
 	t.Helper()
 	entries, err := os.ReadDir(dir)
@@ -36,7 +37,7 @@ func onDisk(t testing.TB, dir string) (sum int64) {
 	return sum
 }
 
-// taken returns what the files of a Cache take, by the kernel.
+// taken returns what the files of a Cache take, as the kernel counts.
 func taken(t testing.TB, s *Cache) (sum int64) {
 	t.Helper()
 	if s.disk.root != nil {
@@ -95,8 +96,8 @@ func testLimit(t *testing.T, c Config) {
 	}
 }
 
-// The metadata of a file of many runs is within the limit too, when it was
-// written back.
+// After a write-back, the metadata of a file of many runs is within the limit
+// too.
 func TestLimitWithManyRuns(t *testing.T) {
 	const limit = 4000 * kib
 	dir := t.TempDir()
@@ -128,7 +129,7 @@ func testLeastRecentlyUsedGoes(t *testing.T, c Config) {
 			src.check(t, f, i*64*kib, 10)
 		}
 	}
-	read(0, 1, 2, 0, 3) // 1 goes
+	read(0, 1, 2, 0, 3) // block 1 is evicted
 	if n := src.calls.Load(); n != 4 {
 		t.Fatalf("%d fetches", n)
 	}
@@ -287,7 +288,8 @@ func TestFilesOfOthersAreLeftAlone(t *testing.T) {
 	}
 }
 
-// What happens to a file between two processes is found, block by block.
+// A Cache finds all that happened to a file between two processes, block by
+// block.
 func TestDamageOnDisk(t *testing.T) {
 	const bs, size = 64 * kib, 16*64*kib + 777
 	write := func(f *os.File, off int64, p []byte) error { _, err := f.WriteAt(p, off); return err }
@@ -370,7 +372,7 @@ func TestDamageWithTheOriginOff(t *testing.T) {
 	src.check(t, f, 64*kib, 1<<20-64*kib)
 }
 
-// The file is cut off under a running cache: a read that fails is fetched.
+// The file is truncated under a running cache: a read that fails is fetched.
 func TestFileTruncatedWhileOpen(t *testing.T) {
 	dir := t.TempDir()
 	src := newSource(1, 1<<20, 64*kib)
@@ -392,7 +394,7 @@ func TestFileTruncatedWhileOpen(t *testing.T) {
 	release()
 }
 
-// onTmpfs mounts a small file system of its own.
+// onTmpfs mounts a small file system for the test.
 func onTmpfs(t *testing.T, size string) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -407,7 +409,7 @@ func onTmpfs(t *testing.T, size string) string {
 	return dir
 }
 
-// A disk that is smaller than the limit is used as far as it goes.
+// The cache fills a disk that is smaller than the limit.
 func TestDiskSmallerThanTheLimit(t *testing.T) {
 	dir := onTmpfs(t, "1m")
 	src := newSource(1, 4<<20, 64*kib)
@@ -437,7 +439,7 @@ func TestDiskFull(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer filler.Close()
-	full, _ := io.Copy(filler, bytes.NewReader(make([]byte, 2<<20))) // until it is full
+	full, _ := io.Copy(filler, bytes.NewReader(make([]byte, 2<<20))) // until the disk is full
 	filler.Truncate(full - 20*kib)                                   // for a part of a block
 	src.check(t, f, 0, 4<<20)
 	src.check(t, f, 0, 1<<20)

@@ -10,19 +10,17 @@ import (
 	"aesthetic.computer/isofs/fault"
 )
 
-// window is how many bytes one read wants at once: all their missing blocks
-// are asked for before the first of them is there. Longer reads go window by
-// window.
+// window is how many bytes one read wants at once: it requests all their missing
+// blocks before the first of them arrives. Longer reads go window by window.
 const window = 16 << 20
 
 // A File is a verified, cached view of one base: an io.ReaderAt of immutable
-// bytes. It also has ReadAtContext and Pin (see package extent, whose optional
-// interfaces it meets without importing it). Its methods are safe for
-// concurrent use.
+// bytes. It also has ReadAtContext and Pin, the optional interfaces of package
+// extent, which it does not import. Its methods are safe for concurrent use.
 //
-// Their errors are the Origin's, or wrap fault.Corrupt if fetched bytes were
-// wrong twice, fault.Unavailable if the Cache was closed or ctx ended, and
-// fault.Invalid for a range that no file has.
+// Their errors are the Origin's, or wrap fault.Corrupt if fetched bytes were wrong
+// twice, fault.Unavailable if the Cache was closed or ctx ended, and fault.Invalid
+// for a range outside every file.
 type File struct {
 	supply *supply
 	base   atomic.Pointer[baseBlocks] // use current
@@ -30,7 +28,7 @@ type File struct {
 
 var _ io.ReaderAt = (*File)(nil)
 
-// current returns the base that one operation uses from start to end.
+// current returns the base that one operation uses throughout.
 func (f *File) current() *baseBlocks {
 	b := f.base.Load()
 	next := b.next.Load()
@@ -52,8 +50,8 @@ func (f *File) ReadAt(p []byte, off int64) (int, error) {
 	return f.ReadAtContext(context.Background(), p, off)
 }
 
-// ReadAtContext is ReadAt that returns early with an error wrapping ctx.Err()
-// when ctx ends. What it waited for is fetched nevertheless.
+// ReadAtContext is ReadAt that returns early with an error wrapping ctx.Err() when
+// ctx ends. The blocks that it waited for are fetched all the same.
 func (f *File) ReadAtContext(ctx context.Context, p []byte, off int64) (int, error) {
 	b := f.current()
 	if off < 0 {
@@ -71,7 +69,8 @@ func (f *File) ReadAtContext(ctx context.Context, p []byte, off int64) (int, err
 	end := off + min(int64(len(p)), b.Size-off)
 	n := 0
 	for at := off; at < end; at = off + int64(n) {
-		// Windows end where blocks do, or each border's block would be read twice.
+		// Windows end where blocks do. Otherwise the block at each border would be
+		// read twice.
 		to := min(end, (at+window)/b.BlockSize*b.BlockSize)
 		m, err := f.read(ctx, p[n:n+int(to-at)], at)
 		n += m
@@ -100,7 +99,7 @@ func (f *File) read(ctx context.Context, p []byte, off int64) (int, error) {
 	return f.gather(ctx, p, off)
 }
 
-// gather fills p from blocks of which some must be waited for.
+// gather fills p from blocks, some of which must be waited for.
 func (f *File) gather(ctx context.Context, p []byte, off int64) (int, error) {
 	x, b := f.supply.index, f.current()
 	first, last := b.span(off, int64(len(p)))
@@ -115,7 +114,7 @@ func (f *File) gather(ctx context.Context, p []byte, off int64) (int, error) {
 	if err := f.supply.want(ctx, b, first, waiters, int64(len(p))); err != nil {
 		return 0, fmt.Errorf("read base %s: %w", b.ID, err)
 	}
-	// After the return p is the caller's alone.
+	// After the return only the caller writes to p.
 	defer leaveAll(waiters)
 	for k := range waiters {
 		w := &waiters[k]
@@ -125,8 +124,8 @@ func (f *File) gather(ctx context.Context, p []byte, off int64) (int, error) {
 		_, err := b.file.Load().ReadAt(w.dst, b.offset(first+k)+w.from)
 		x.unpin(b, first+k, first+k)
 		if err != nil {
-			// What is wanted of this block comes from memory then: as it is
-			// not present any more, the next try waits for a flight.
+			// This try takes the block from memory. The block is no longer
+			// present, so the next try waits for a flight.
 			x.lose(b, first+k, first+k)
 			if _, err := f.gather(ctx, w.dst, b.offset(first+k)+w.from); err != nil {
 				w.err = err
@@ -145,10 +144,10 @@ func (f *File) gather(ctx context.Context, p []byte, off int64) (int, error) {
 
 // Pin makes [off, off+n) present and verified and keeps it so until release is
 // called (exactly once). The bytes are at offset at of file, which must not be
-// closed. A nil file with a nil error means: not in one file now, use ReadAt;
-// release is then there too, and does nothing.
-// So it is for an empty range, for one of more than 16 MiB or than the cache
-// may hold, and while the disk is full, broken, or full of blocks in use.
+// closed. A nil file with a nil error means: the bytes are not in one file now,
+// use ReadAt. release then does nothing, and must be called too. This happens for
+// an empty range, for more than 16 MiB or than the cache may hold, and while the
+// disk is full, broken, or full of blocks in use.
 func (f *File) Pin(ctx context.Context, off, n int64) (file *os.File, at int64, release func(), err error) {
 	x, b := f.supply.index, f.current()
 	nothing := func() {}
@@ -163,8 +162,8 @@ func (f *File) Pin(ctx context.Context, off, n int64) (file *os.File, at int64, 
 	}
 	first, last := b.span(off, n)
 	if !x.pin(b, first, last) {
-		// What the disk would not take would be fetched for nothing, and
-		// again for the ReadAt that follows.
+		// Bytes that the disk would not take would be fetched for nothing, and
+		// again by the ReadAt that follows.
 		if !f.supply.disk.takes() {
 			return nil, 0, nothing, nil
 		}
@@ -182,8 +181,8 @@ func (f *File) Pin(ctx context.Context, off, n int64) (file *os.File, at int64, 
 	}, nil
 }
 
-// pinMissing pins blocks of which some must be waited for: all of them or
-// none. It does not wait for others to release blocks: a block without a place
+// pinMissing pins blocks of which some must be waited for: all of them or none. It
+// does not wait for others to release blocks. A block for which there is no room
 // is not kept, and so not pinned.
 func (f *File) pinMissing(ctx context.Context, b *baseBlocks, first, last int, n int64) (bool, error) {
 	waiters := make([]waiter, last-first+1)
@@ -214,14 +213,13 @@ func (f *File) pinMissing(ctx context.Context, b *baseBlocks, first, last int, n
 	return false, failure
 }
 
-// Prefetch fetches the missing blocks of [off, off+n) soon, behind whatever
-// readers wait for. It returns at once and reports no failure. What lies
-// outside the base is ignored.
+// Prefetch fetches the missing blocks of [off, off+n) soon, behind the blocks that
+// readers wait for. It returns at once and reports no failure. It ignores the part
+// of the range outside the base.
 //
-// It does less, or nothing, in three cases: if the disk takes no blocks now,
-// since a reader would fetch them once more; if half of the cache is blocks
-// that were fetched ahead and not yet read; and if more waits than the fetches
-// at once may hold.
+// It does less, or nothing, in three cases. The disk takes no blocks now, so a
+// reader would fetch them again. Half of the cache is blocks that were fetched
+// ahead and not yet read. More bytes wait than the fetches at once may hold.
 func (f *File) Prefetch(off, n int64) {
 	if off < 0 {
 		off, n = 0, n+off
@@ -236,8 +234,9 @@ func (f *File) Prefetch(off, n int64) {
 	}
 }
 
-// Missing returns how many of the first n bytes of the base lie in blocks that
-// are not on disk. It reads none: what is there may yet turn out to be damaged.
+// Missing returns how many of the first n bytes of the base lie in blocks that are
+// not on disk. It does not read the blocks on disk: they may yet turn out to be
+// damaged.
 func (f *File) Missing(n int64) int64 {
 	b := f.current()
 	n = min(n, b.Size)

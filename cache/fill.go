@@ -5,17 +5,17 @@ import (
 	"fmt"
 )
 
-// fillSpan is how many bytes Fill wants at a time: two of the largest requests.
+// fillSpan is how many bytes Fill requests at a time: two of the largest
+// requests.
 const fillSpan = 2 * streamRun
 
-// Fill fetches all blocks of the base that are missing, in order, and compares
-// those that an earlier process left. It gives way: nothing begins while a
-// reader waits for something, or something waits to be read ahead. After each
-// few MiB it calls progress, unless that is nil, with the bytes that it
-// went through and those of the base.
+// Fill fetches all missing blocks of the base, in order, and compares those
+// that an earlier process left. It gives way: it starts nothing while a reader
+// or a read-ahead waits. After each few MiB it calls progress, unless that is
+// nil, with the bytes done so far and those of the base.
 //
-// Nothing is evicted for it: it ends with ErrFull first. That wraps
-// fault.Unavailable; so do the errors if the disk takes no blocks and if ctx
+// Fill evicts nothing: it ends with ErrFull instead. ErrFull wraps
+// fault.Unavailable. So do the errors if the disk takes no blocks and if ctx
 // ended. Other errors are those of ReadAt.
 func (f *File) Fill(ctx context.Context, progress func(done, total int64)) error {
 	b := f.current()
@@ -35,7 +35,7 @@ func (f *File) Fill(ctx context.Context, progress func(done, total int64)) error
 	return nil
 }
 
-// fill fetches what is missing of the blocks from first to last.
+// fill fetches the missing blocks from first to last.
 func (f *File) fill(ctx context.Context, b *baseBlocks, first, last int) error {
 	waiters, err := f.supply.claimMissing(b, first, last)
 	if err != nil {

@@ -102,8 +102,8 @@ func TestFillFails(t *testing.T) {
 	wantKind(t, f.Fill(t.Context(), nil), fault.Unavailable)
 }
 
-// While a reader waits nothing is filled, and what he wants of what waits to
-// be filled comes at once.
+// While a reader waits Fill starts nothing. Blocks that wait to be filled come
+// at once when a reader wants them.
 func TestFillGivesWay(t *testing.T) {
 	src := newSource(1, 16<<20, 256*kib)
 	gate, began := make(chan struct{}), make(chan struct{}, 100)

@@ -9,8 +9,8 @@ import (
 	"aesthetic.computer/isofs/fault"
 )
 
-// A flight is one block on its way, from the first reader who wants it until it
-// landed. All readers who want it wait for it; it belongs to none of them.
+// A flight is one block on its way, from the first reader that wants it until it
+// landed. All readers that want it wait for it. It belongs to none of them.
 type flight struct {
 	run     *run      // that brings it; guarded by index.mu, as what follows
 	waiters []*waiter // none if it was fetched ahead and no reader came yet
@@ -22,8 +22,9 @@ type waiter struct {
 	from int64
 	pin  bool // pin the block if it is kept
 
-	// turn says whose the fields around it are: the flight's when it swapped
-	// waiting for landing, the reader's alone when he swapped it for quit.
+	// turn says whose the fields around it are. They are the flight's when it
+	// swapped waiting for landing, and the reader's alone when the reader
+	// swapped waiting for quit.
 	turn   atomic.Int32
 	done   chan struct{} // closed after landing; nil if the block was present
 	err    error
@@ -52,8 +53,8 @@ func (w *waiter) wait(ctx context.Context) error {
 	}
 }
 
-// leave makes sure that the flight does nothing to w any more, and reports
-// whether w left before the landing.
+// leave makes sure that the flight no longer touches w, and reports whether w
+// left before the landing.
 func (w *waiter) leave() bool {
 	if w.done == nil {
 		return false
@@ -73,13 +74,13 @@ func leaveAll(waiters []waiter) {
 	}
 }
 
-// canceled is the error for a reader who gave up.
+// canceled is the error for a reader that gave up.
 func canceled(ctx context.Context) error {
 	return fmt.Errorf("%w: %w", fault.Unavailable, ctx.Err())
 }
 
-// claimMissing is claim for the blocks from first to last, if those that are
-// missing have room without evicting others.
+// claimMissing is claim for the blocks from first to last. It claims only if the
+// missing ones have room without evicting others.
 func (f *supply) claimMissing(b *baseBlocks, first, last int) ([]waiter, error) {
 	f.disk.look(b, first, last)
 	if absent, cost := f.index.absent(b, first, last); absent > 0 {
@@ -91,8 +92,8 @@ func (f *supply) claimMissing(b *baseBlocks, first, last int) ([]waiter, error) 
 	return waiters, f.claim(b, first, waiters, background)
 }
 
-// absent returns how many of the blocks from first to last are not on disk,
-// and what they would take there.
+// absent returns how many of the blocks from first to last are not on disk, and
+// the space that they would take there.
 func (x *blockIndex) absent(b *baseBlocks, first, last int) (blocks, cost int64) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -105,8 +106,8 @@ func (x *blockIndex) absent(b *baseBlocks, first, last int) (blocks, cost int64)
 	return blocks, cost
 }
 
-// refetched returns how many bytes the blocks from first to last have that must
-// be fetched although they came before.
+// refetched returns how many bytes of the blocks from first to last must be
+// fetched although they came before.
 func (x *blockIndex) refetched(b *baseBlocks, first, last int) (bytes int64) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -118,15 +119,15 @@ func (x *blockIndex) refetched(b *baseBlocks, first, last int) (bytes int64) {
 	return bytes
 }
 
-// claim pins each waiter's block, from first on, if it is present. Else the
-// waiter waits for the block's flight, and claim starts one where there is none.
-// Blocks side by side share a fetch. Class background only wants the blocks that
-// are missing: claim pins and counts nothing for it.
+// claim pins each waiter's block, from first on, if it is present. Otherwise the
+// waiter waits for the block's flight, and claim starts a flight if the block
+// has none. Adjacent blocks share a fetch. For class background it only wants
+// the missing blocks: claim pins and counts nothing.
 //
 // Everything is under one lock, so there is one flight for a block. Without it
-// two readers could look for the block, both miss it, and each start a flight.
-// And a flight that claim finds has not begun to land, since land takes the
-// same lock to end it.
+// two readers could look for the block, both miss it, and each start a flight. A
+// flight that claim finds has not begun to land, since land takes the same lock
+// to end it.
 func (f *supply) claim(b *baseBlocks, first int, waiters []waiter, c class) error {
 	x := f.index
 	f.disk.look(b, first, first+len(waiters)-1)
@@ -171,9 +172,9 @@ func (f *supply) claim(b *baseBlocks, first int, waiters []waiter, c class) erro
 	return nil
 }
 
-// boardLocked makes a flight for block i, which is not present and has none. It
-// joins the last of runs, or a run in the queue that has the block before, or
-// gets a run of its own. The result is the runs that have yet to depart.
+// boardLocked makes a flight for block i, which is not present and has none. The
+// flight joins the last of runs, or a run in the queue that ends with the block
+// before, or gets a run of its own. It returns the runs that have yet to depart.
 func (f *supply) boardLocked(b *baseBlocks, runs []*run, i int, c class) []*run {
 	x, bl := f.index, &b.blocks[i]
 	bl.pins++
@@ -199,13 +200,13 @@ func (f *supply) boardLocked(b *baseBlocks, runs []*run, i int, c class) []*run 
 	return append(runs, r)
 }
 
-// streamRun is the most that is fetched at once, in bytes, where no reader waits
-// for it. At 20 ms to the first byte and 25 MB/s after it, a connection is in
-// use for 9/10 of the time; with MaxBlockSize it is for 2/3.
-// What is read ahead is cut smaller: all connections together bring aheadSpan
-// bytes at a time. Larger requests use a connection better and come later: the
-// reader waits for the first of them while the others have no more to fetch.
-// With 32 and 64 MiB a download was slower.
+// streamRun is the size in bytes of the largest request that no reader waits
+// for. At 20 ms to the first byte and 25 MB/s after it, a connection is in use
+// for 9/10 of the time; with MaxBlockSize it is for 2/3. Read-ahead is cut
+// smaller: all connections together bring aheadSpan bytes at a time. Larger
+// requests use a connection better but come later. The reader waits for the
+// first of them while the others have nothing more to fetch. With 32 and 64 MiB
+// a download was slower.
 const (
 	streamRun = 4 << 20
 	aheadSpan = 16 << 20
@@ -224,7 +225,8 @@ func (r *run) reaches(i int, c class) bool {
 	return !r.onDisk && i == r.first+r.n && int64(r.n+1)*r.base.BlockSize <= most
 }
 
-// advance starts flights without waiters, for what a reader will want next.
+// advance starts flights without waiters, for the blocks that a reader will want
+// next.
 func (f *supply) advance(b *baseBlocks, first, last int) {
 	x := f.index
 	if !f.disk.takes() {
@@ -266,11 +268,11 @@ func (f *supply) advance(b *baseBlocks, first, last int) {
 	}
 }
 
-// fetchInstead starts a new run that fetches the one block of this run, which
-// was not as it should be on disk.
+// fetchInstead starts a new run for the one block of this run, which was wrong
+// on disk.
 func (r *run) fetchInstead() {
 	x := r.supply.index
-	// Under the lock, so that a reader who makes the block more urgent finds it
+	// Under the lock, so that a reader that makes the block more urgent finds it
 	// in one queue or the other.
 	x.mu.Lock()
 	r.supply.checks.done(&r.ticket)
@@ -286,8 +288,8 @@ func (r *run) fetchInstead() {
 	x.mu.Unlock()
 }
 
-// land ends the flight of block i of the run: data is its bytes, or err why
-// there are none.
+// land ends the flight of block i of the run, with its bytes in data, or with
+// err.
 func (r *run) land(i int, data []byte, err error, kept bool) {
 	b, x := r.base, r.supply.index
 	x.mu.Lock()
@@ -295,7 +297,7 @@ func (r *run) land(i int, data []byte, err error, kept bool) {
 	waiters := bl.flight.waiters
 	if r.class == demand && !r.wanted && len(waiters) > 0 && !x.closed && errors.Is(err, fault.Unavailable) {
 		// The request was not made for a reader, and is larger than a reader's
-		// would be. The reader who waits for it gets a request of his own.
+		// would be. The reader that waits for it gets a request of its own.
 		bl.flight.run = &run{supply: r.supply, base: b, first: i, n: 1, wanted: true}
 		bl.flight.run.departLocked(demand)
 		x.mu.Unlock()

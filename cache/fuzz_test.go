@@ -8,8 +8,8 @@ import (
 	"testing"
 )
 
-// scribble has the file of a base be anything: each 8 bytes of the program are
-// one thing that is done to it. The limit of the cache is its first byte.
+// scribble turns the file of a base into anything: each 8 bytes of the program
+// are one change to it. Its first byte is the limit of the cache.
 func scribble(f *os.File, src *source, program []byte) {
 	size := src.blob.Size
 	for ; len(program) >= 8; program = program[8:] {
@@ -39,8 +39,8 @@ func scribble(f *os.File, src *source, program []byte) {
 	}
 }
 
-// Whatever a crash, or a stranger, leaves in the place of a base's file: it
-// opens, within the limit, and what is served is right, with the origin and
+// Whatever a crash, or a stranger, leaves in the place of a base's file: the
+// Cache opens, within the limit, and reads are right, with the origin and
 // without.
 func FuzzLeftovers(f *testing.F) {
 	good := []byte{0, 15, 0, 0, 0, 0, 0, 0}

@@ -8,27 +8,27 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A disk that fails is no reason to serve nothing: what it does not take is
-// served without being kept. The cache tries the disk again by itself, and makes
-// again a directory that was deleted.
+// A failing disk must not stop the cache from serving: it serves the blocks that
+// the disk does not take without keeping them. The cache tries the disk again by
+// itself, and makes a deleted directory again.
 
 const (
 	// healthyRun is how many blocks must be kept in a row before the log says
-	// that the disk works again. A cache that is too small for its readers works
-	// every other time.
+	// that the disk works again. A cache that is too small for its readers keeps
+	// every other block.
 	healthyRun = 64
 
-	// After maxFailures refused writes in a row the disk is left alone for
-	// restTime: a broken disk takes long to say no. Then one write finds out.
+	// After maxFailures refused writes in a row the cache leaves the disk alone
+	// for restTime: a broken disk takes long to fail. Then one write tests it.
 	maxFailures = 3
 	restTime    = 30 * time.Second
 
-	// healTime is how often the cache looks whether the directory is still there.
+	// healTime is how often the cache checks whether the directory still exists.
 	healTime = 5 * time.Second
 )
 
-// health is how the disk takes blocks. What can be read without disk.mu is
-// changed under it.
+// health is how the disk takes blocks. The atomic fields can be read without
+// disk.mu, and change under it.
 type health struct {
 	now     func() time.Time
 	failing atomic.Bool // the last block could not be kept
@@ -41,10 +41,10 @@ type health struct {
 	rested   time.Time
 }
 
-// restingLocked reports whether the disk is left alone.
+// restingLocked reports whether the cache leaves the disk alone.
 func (h *health) restingLocked() bool { return h.failures >= maxFailures && h.now().Before(h.rested) }
 
-// judgeLocked takes note of how a block was kept.
+// judgeLocked notes how an attempt to keep a block ended.
 func (d *disk) judgeLocked(err error) {
 	d.failing.Store(err != nil)
 	if err == nil {
@@ -68,7 +68,7 @@ func (d *disk) judgeLocked(err error) {
 	}
 }
 
-// refuseLocked takes note that the disk did not take a block.
+// refuseLocked notes that the disk did not take a block.
 func (d *disk) refuseLocked() {
 	d.count(func(s *DiskStats) { s.WriteErrors++ })
 	d.refused.Store(true)
@@ -82,8 +82,8 @@ func (d *disk) refuseLocked() {
 	d.rested = d.now().Add(restTime)
 }
 
-// heal makes again what was deleted while the Cache is open: the directory, the
-// files. What is pinned stays in the files that it is in.
+// heal makes the deleted directory or files again, while the Cache is open.
+// Pinned blocks stay in the files that they are in.
 func (d *disk) heal() {
 	if d.root == nil {
 		return
@@ -115,7 +115,7 @@ func (d *disk) heal() {
 	_ = d.fitLocked()
 }
 
-// renewLocked begins b, whose file was deleted, with a new one.
+// renewLocked gives b, whose file was deleted, a new one.
 func (d *disk) renewLocked(b *baseBlocks) {
 	d.used.Add(-b.disk.space.bytes())
 	if !b.disk.scanned.Load() {
@@ -125,19 +125,19 @@ func (d *disk) renewLocked(b *baseBlocks) {
 		b.file.Load().Close()
 		return
 	}
-	// Else the garbage collector closes it, after the readers who have it
-	// pinned let go of it.
+	// Otherwise the garbage collector closes it, after the last reader released
+	// its pins.
 	d.log.Info("cache: the file of a base was deleted; it is in use, and its space is free later", "base", b.ID, "dir", d.path)
 }
 
-// deleted reports whether no name leads to an open file or directory. One that
-// was moved is not.
+// deleted reports whether no name leads to an open file or directory. A moved one
+// is not deleted.
 func deleted(fd int) bool {
 	var st unix.Stat_t
 	return unix.Fstat(fd, &st) == nil && st.Nlink == 0
 }
 
-// healLoop heals now and then, until the Cache is closed.
+// healLoop heals at intervals, until the Cache is closed.
 func (d *disk) healLoop() {
 	for d.upkeep.pause(healTime) {
 		d.heal()

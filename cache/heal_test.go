@@ -13,7 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// later has the Cache's clock go on.
+// later moves the Cache's clock forward.
 func later(s *Cache, by time.Duration) {
 	s.disk.mu.Lock()
 	defer s.disk.mu.Unlock()
@@ -21,7 +21,7 @@ func later(s *Cache, by time.Duration) {
 	s.disk.now = func() time.Time { return now }
 }
 
-// refuse has writes fail while the result is not nil.
+// refuse makes writes fail while the result is not nil.
 func refuse(s *Cache) *atomic.Pointer[error] {
 	var with atomic.Pointer[error]
 	s.disk.mu.Lock()
@@ -119,7 +119,7 @@ func TestDirectoryDeletedWhileOpen(t *testing.T) {
 	if _, err := idle.Stat(); err == nil {
 		t.Error("the deleted file of a base without pins is still open")
 	}
-	// A reader who still has the old base finds nothing in it.
+	// A reader that still has the old base finds nothing in it.
 	if s.index.pin(old, 0, 0) || s.index.recent.Contains(place{old, 0}) {
 		t.Error("a block in a file that is closed is present")
 	}
@@ -155,7 +155,7 @@ func TestDirectoryDeletedWhileOpen(t *testing.T) {
 	}
 }
 
-// The directory cannot be made again: what is open goes on as it is.
+// The directory cannot be made again: open files stay in use.
 func TestDirectoryDeletedForGood(t *testing.T) {
 	parent := filepath.Join(t.TempDir(), "parent")
 	log := &record{}
@@ -189,7 +189,7 @@ func TestDirectoryDeletedForGood(t *testing.T) {
 	}
 }
 
-// Only the file is deleted: for that base it is as if the directory was.
+// Only the file is deleted: that base behaves as if the directory was.
 func TestFileDeletedWhileOpen(t *testing.T) {
 	dir := t.TempDir()
 	src, other := newSource(1, 1<<20, 64*kib), newSource(2, 1<<20, 64*kib)
@@ -220,7 +220,7 @@ func TestFileDeletedWhileOpen(t *testing.T) {
 	}
 }
 
-// The directory goes again and again under readers.
+// The directory is deleted again and again under readers.
 func TestDeletedUnderReaders(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "cache")
 	m := &model{t: t, dir: dir, sources: []*source{newSource(1, 1<<20+777, 64*kib), newSource(2, 777_777, 4*kib)}}

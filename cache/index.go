@@ -14,12 +14,12 @@ import (
 	"aesthetic.computer/isofs/fault"
 )
 
-// MaxBlockSize is the largest block in bytes, and the most that is fetched by
-// one request that a reader waits for.
+// MaxBlockSize is the size of the largest block in bytes, and of the largest request that a
+// reader waits for.
 const MaxBlockSize = 1 << 20
 
-// pageSize is what the block size must be a multiple of and what space is
-// counted in: file systems make holes of whole pages.
+// The block size must be a multiple of pageSize, and space is counted in it: file systems
+// make holes of whole pages.
 const pageSize = 4096
 
 // Blob describes the bytes of one base.
@@ -52,7 +52,7 @@ func (b Blob) same(a Blob) bool {
 	return a.ID == b.ID && a.Size == b.Size && a.BlockSize == b.BlockSize && slices.Equal(a.Sums, b.Sums)
 }
 
-// A state is what is known of one block on disk.
+// A state is the state of one block on disk.
 type state uint8
 
 const (
@@ -62,19 +62,19 @@ const (
 	unverified
 	// present: this process compared it and wrote or read it.
 	present
-	// unknown: the file of an earlier process was not looked into yet. Readers
-	// call look before they want the block. Not in blockIndex.recent.
+	// unknown: the file of an earlier process was not scanned here yet. Readers call look
+	// before they want the block. Not in blockIndex.recent.
 	unknown
-	// partial: the file has some of its pages. Only an answer of leftovers: such
-	// a block becomes a hole, and absent.
+	// partial: the file has some of its pages. Only leftovers returns it: such a block
+	// becomes a hole, and absent.
 	partial
 )
 
-// A block is what is known of one block of a base. Guarded by index.mu.
+// A block is the state of one block of a base. Guarded by index.mu.
 type block struct {
 	flight *flight // on its way, or nil
-	// pins are reads, pinned ranges and the flight, if there is one. A block
-	// that has any stays where it is.
+	// pins counts reads, pinned ranges, and the flight if there is one. A pinned block
+	// stays where it is.
 	pins  int32
 	state state
 	ahead bool // fetched ahead, and no reader came for it yet
@@ -89,19 +89,19 @@ type baseBlocks struct {
 	file   atomic.Pointer[os.File] // the disk sets it once; nil only while no block is on disk
 	disk   baseFile                // what the disk knows of the file
 
-	// next is in the place of this base, after its file was deleted. A reader
-	// who has this one finishes with it; none of its blocks is present any more.
-	// Set once, with index.mu held.
+	// next replaces this base after its file was deleted. A reader that has this one
+	// finishes with it; none of its blocks is present any more. Set once, with index.mu
+	// held.
 	next atomic.Pointer[baseBlocks]
 }
 
-// length of block i in bytes.
+// length returns the bytes of block i.
 func (b *baseBlocks) length(i int) int64 { return min(b.BlockSize, b.Size-b.offset(i)) }
 
-// offset of block i in the base, and in its file.
+// offset returns where block i starts in the base, and in its file.
 func (b *baseBlocks) offset(i int) int64 { return int64(i) * b.BlockSize }
 
-// cost of block i on disk.
+// cost returns the space of block i on disk.
 func (b *baseBlocks) cost(i int) int64 { return (b.length(i) + pageSize - 1) / pageSize * pageSize }
 
 // span returns the first and last block of the n > 0 bytes from off on.
@@ -115,11 +115,11 @@ type place struct {
 	block int
 }
 
-// A blockIndex is what the Cache knows of its blocks, in memory.
+// A blockIndex has the state of all blocks of the Cache, in memory.
 type blockIndex struct {
-	// mu guards the fields below and baseBlocks.blocks with what hangs on them.
-	// It is never held over a system call or a copy of bytes. A caller that
-	// needs disk.mu too takes that first.
+	// mu guards the fields below, and baseBlocks.blocks with all that they point to. It is
+	// never held over a system call or a copy of bytes. A caller that also needs disk.mu
+	// takes that first.
 	mu     sync.Mutex
 	bases  map[string]*baseBlocks
 	recent *simplelru.LRU[place, struct{}] // blocks that are not absent, by their last use
@@ -139,7 +139,7 @@ type ReadStats struct {
 	AheadUnused uint64 // those of them that were evicted before a reader came for them
 }
 
-// stats returns the counters of now.
+// stats returns the current counters.
 func (x *blockIndex) stats() ReadStats {
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -147,8 +147,7 @@ func (x *blockIndex) stats() ReadStats {
 }
 
 func newBlockIndex() *blockIndex {
-	// Its size is bounded by the disk, not by a count. The error is for sizes
-	// below 1.
+	// The disk bounds its size, not a count. The error is for sizes below 1.
 	recent, err := simplelru.NewLRU[place, struct{}](math.MaxInt, nil)
 	if err != nil {
 		panic(err)
@@ -158,7 +157,7 @@ func newBlockIndex() *blockIndex {
 
 var errClosed = fmt.Errorf("%w: the cache is closed", fault.Unavailable)
 
-// close makes all that follows fail, and reports whether it was the first to.
+// close makes all later calls fail, and reports whether it was the first to.
 func (x *blockIndex) close() bool {
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -205,8 +204,8 @@ func (x *blockIndex) all() []*baseBlocks {
 	return all
 }
 
-// pin pins the blocks from first to last if all of them are present. They
-// must be unpinned then.
+// pin pins the blocks from first to last if all of them are present. The caller must then
+// unpin them.
 func (x *blockIndex) pin(b *baseBlocks, first, last int) bool {
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -251,8 +250,8 @@ func (x *blockIndex) unpin(b *baseBlocks, first, last int) {
 	}
 }
 
-// lose marks the blocks from first to last to be compared again before the next
-// use, after reading one of them failed.
+// lose marks the blocks from first to last for a comparison before the next use, after
+// reading one of them failed.
 func (x *blockIndex) lose(b *baseBlocks, first, last int) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -263,8 +262,8 @@ func (x *blockIndex) lose(b *baseBlocks, first, last int) {
 	}
 }
 
-// victim makes the block that was not used for the longest absent and returns
-// it. The disk makes it a hole before it lets go of disk.mu.
+// victim makes the block that was not used for the longest absent and returns it. The disk
+// makes it a hole before it releases disk.mu.
 func (x *blockIndex) victim() (place, bool) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -273,14 +272,14 @@ func (x *blockIndex) victim() (place, bool) {
 		if x.takeLocked(p, 0) {
 			return p, true
 		}
-		// In use at this moment, so it is the most recent one.
+		// A pinned block is in use at this moment, so it is the most recent one.
 		x.recent.Get(p)
 	}
 	return place{}, false
 }
 
-// take makes a block absent that only its flight has pinned, and reports
-// whether it did. The disk makes it a hole before it lets go of disk.mu.
+// take makes a block absent that only its flight has pinned, and reports whether it did.
+// The disk makes it a hole before it releases disk.mu.
 func (x *blockIndex) take(p place) bool {
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -300,8 +299,8 @@ func (x *blockIndex) takeLocked(p place, pins int32) bool {
 	return true
 }
 
-// hold pins the first block from i on that is on disk and not on its way, for
-// the scrubber, which does not count as a use of the block. It returns -1 if there is none.
+// hold pins, for the scrubber, the first block from i on that is on disk and not on its
+// way. This does not count as a use of the block. It returns -1 if it finds none.
 func (x *blockIndex) hold(b *baseBlocks, i int) int {
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -327,8 +326,8 @@ func (x *blockIndex) found(b *baseBlocks, i int) {
 	x.recent.Add(place{b, i}, struct{}{})
 }
 
-// change puts all blocks that are in one state in another one. Neither is a
-// state in which blocks are in recent.
+// change moves all blocks that are in one state to another. Blocks in neither state are in
+// recent.
 func (x *blockIndex) change(b *baseBlocks, from, to state) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -339,9 +338,9 @@ func (x *blockIndex) change(b *baseBlocks, from, to state) {
 	}
 }
 
-// resolve takes over what was found in the file of the blocks from first on,
-// of those that are in state unknown. It returns how many are there, what they
-// cost, and those of which only a part is there.
+// resolve takes over what a scan found in the file, for those blocks from first on that are
+// in state unknown. It returns how many are there, what they cost, and those of which only
+// a part is there.
 func (x *blockIndex) resolve(b *baseBlocks, first int, found []state) (blocks, bytes int64, broken []int) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -365,7 +364,7 @@ func (x *blockIndex) resolve(b *baseBlocks, first int, found []state) (blocks, b
 	return blocks, bytes, broken
 }
 
-// unlessClosed calls start, which begins what Close waits for.
+// unlessClosed calls start, which starts work that Close waits for.
 func (x *blockIndex) unlessClosed(start func()) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -374,8 +373,8 @@ func (x *blockIndex) unlessClosed(start func()) {
 	}
 }
 
-// retire puts an empty base in the place of b, and reports whether no block of
-// b is pinned. The disk holds disk.mu, so that it writes no more blocks of b.
+// retire puts an empty base in the place of b, and reports whether no block of b is pinned.
+// The disk holds disk.mu, so it writes no more blocks of b.
 func (x *blockIndex) retire(b *baseBlocks) (idle bool) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -395,8 +394,8 @@ func (x *blockIndex) retire(b *baseBlocks) (idle bool) {
 	return idle
 }
 
-// isAbsent reports whether a block has no place on disk. The answer lasts while
-// the disk holds disk.mu and the block is pinned.
+// isAbsent reports whether a block has no place on disk. The answer holds while the disk
+// holds disk.mu and the block is pinned.
 func (x *blockIndex) isAbsent(b *baseBlocks, i int) bool {
 	x.mu.Lock()
 	defer x.mu.Unlock()

@@ -15,7 +15,7 @@ import (
 )
 
 // findStrays lists the files that earlier processes left, the oldest first.
-// What is not named as such a file belongs to others.
+// Files with other names belong to others.
 func (dir *directory) findStrays() (strays []stray, err error) {
 	entries, err := fs.ReadDir(dir.root.FS(), ".")
 	if err != nil {
@@ -50,13 +50,13 @@ func (d *disk) removeStrayLocked() bool {
 	return false
 }
 
-// scanStep is how many blocks one scan looks for: nothing else changes on disk
+// scanStep is how many blocks one scan looks for. Nothing else changes on disk
 // meanwhile. A start looks for that many of each base, and leaves the rest for
 // later. Tests make it smaller.
 var scanStep = 1024
 
-// adoptLocked opens or makes the file of b. What it has of an earlier process
-// is taken over as unverified, most of it later.
+// adoptLocked opens or makes the file of b. It takes over the blocks that an
+// earlier process left as unverified, most of them later.
 func (d *disk) adoptLocked(b *baseBlocks) (*os.File, error) {
 	f, err := d.openFile(name(b.ID))
 	if err != nil {
@@ -86,7 +86,8 @@ func (d *disk) adoptLocked(b *baseBlocks) (*os.File, error) {
 	return f, nil
 }
 
-// fileLocked returns the file of b, opening it if that failed before.
+// fileLocked returns the file of b. If opening it failed before, it tries
+// again.
 func (d *disk) fileLocked(b *baseBlocks) (*os.File, error) {
 	if f := b.file.Load(); f != nil {
 		return f, nil
@@ -94,7 +95,7 @@ func (d *disk) fileLocked(b *baseBlocks) (*os.File, error) {
 	return d.adoptLocked(b)
 }
 
-// scanRest looks for the blocks that adoptLocked left for later.
+// scanRest scans for the blocks that adoptLocked left for later.
 func (d *disk) scanRest(b *baseBlocks) {
 	for d.upkeep.ctx.Err() == nil {
 		d.mu.Lock()
@@ -110,7 +111,7 @@ func (d *disk) scanRest(b *baseBlocks) {
 	}
 }
 
-// scanAllLocked looks for all blocks, so that the oldest of all is known.
+// scanAllLocked scans for all blocks, so that the index has the oldest of all.
 func (d *disk) scanAllLocked() {
 	if d.unscanned == 0 {
 		return
@@ -137,7 +138,7 @@ func (d *disk) scanLocked(b *baseBlocks, first, last int) {
 	}
 	blocks, bytes, broken := d.index.resolve(b, first, found)
 	for _, i := range broken {
-		// It was being written or evicted.
+		// It was half written or half evicted.
 		_ = d.calls.punch(f, b.offset(i), b.length(i)) // what stays is measured, and not trusted
 	}
 	d.measureLocked(b, blocks, bytes)
@@ -149,7 +150,7 @@ func (d *disk) scanLocked(b *baseBlocks, first, last int) {
 	}
 }
 
-// leftovers returns of each block from first to last whether f has all of its
+// leftovers returns for each block from first to last whether f has all of its
 // pages (unverified), none (absent), or some (partial).
 func leftovers(f *os.File, b *baseBlocks, first, last int) ([]state, error) {
 	found := make([]state, last-first+1)

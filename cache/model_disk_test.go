@@ -13,8 +13,8 @@ import (
 
 // What a model does to its disk.
 
-// reopen closes the cache, damages the disk, and opens it again. Or it is
-// killed: what goes on is what was there at some moment.
+// reopen closes the cache, damages the disk, and opens it again. Or it
+// simulates a kill: the new cache gets the files of some moment.
 func (m *model) reopen() {
 	killed := m.r.IntN(2) == 0
 	if next := m.t.TempDir(); killed {
@@ -44,8 +44,8 @@ func (m *model) reopen() {
 		case 2:
 			punch(f, at, 100_000)
 		case 3:
-			// Within the file and on pages that are there, or the limit
-			// would be exceeded by the damage.
+			// Within the file and on pages that are there. Otherwise the damage
+			// would exceed the limit.
 			io.Copy(io.NewOffsetWriter(f, 0), io.NewSectionReader(f, 64*kib, 64*kib))
 		}
 		f.Close()
@@ -59,7 +59,7 @@ func (m *model) reopen() {
 	}
 }
 
-// copyFiles copies what is in a directory, holes as holes, as it comes.
+// copyFiles copies the files of a directory while they change, holes as holes.
 func copyFiles(t *testing.T, from, to string) {
 	t.Helper()
 	entries, err := os.ReadDir(from)
@@ -93,7 +93,7 @@ func copyFiles(t *testing.T, from, to string) {
 	}
 }
 
-// fill is refused where there is no room, or the disk does not take it.
+// Fill may fail for lack of room, or because the disk does not take blocks.
 func (m *model) fill() {
 	r, was := reader{m, m.r}, m.origin.Load()
 	k := m.r.IntN(len(m.files))
@@ -110,7 +110,7 @@ func (m *model) rot() {
 	hurt := uint64(0)
 	for _, b := range m.cache.index.all() {
 		for i := range b.blocks {
-			// What an earlier process left may be looked into meanwhile.
+			// The background scan may be under way.
 			m.cache.index.mu.Lock()
 			in := b.blocks[i].state
 			m.cache.index.mu.Unlock()
@@ -136,7 +136,7 @@ func (m *model) rot() {
 	}
 }
 
-// disk has it full for a while, or its directory deleted.
+// disk fills the disk for a while, or deletes its directory.
 func (m *model) disk() {
 	enospc := error(unix.ENOSPC)
 	switch m.r.IntN(4) {

@@ -14,8 +14,8 @@ import (
 	"aesthetic.computer/isofs/fault"
 )
 
-// A model is a cache that is used at random beside the bytes that it should
-// give. Whatever happens, what is read is right or an error.
+// A model is a cache under random use, beside the bytes that it should return.
+// Whatever happens, a read is right or an error.
 type model struct {
 	t       *testing.T
 	r       *rand.Rand
@@ -88,7 +88,7 @@ type reader struct {
 	r *rand.Rand
 }
 
-// pick returns a random range of a random base, small ones more often.
+// pick returns a random range of a random base, more often a small one.
 func (r reader) pick() (k int, off, n int64) {
 	k = r.r.IntN(len(r.files))
 	size := r.files[k].Size()
@@ -97,7 +97,7 @@ func (r reader) pick() (k int, off, n int64) {
 	return k, off, n
 }
 
-// allowed checks an error: there may be one only if origins are not good.
+// allowed checks an error: only bad origins may cause one.
 func (r reader) allowed(err error, was int64) {
 	if was == good && r.origin.Load() == good {
 		r.t.Errorf("with good origins: %v", err)
@@ -143,7 +143,7 @@ func (r reader) leave() {
 	<-done
 }
 
-// pin pins and returns what compares and releases.
+// pin pins a range, and returns a function that compares and releases it.
 func (r reader) pin() func() {
 	k, off, n := r.pick()
 	was := r.origin.Load()
@@ -180,7 +180,7 @@ func (m *model) step() {
 	case 5, 6:
 		m.releaseAll()
 	case 7, 8, 9:
-		// Flights of readers who left may go on, and others join them.
+		// Flights of readers that left may still run, and others join them.
 		m.cache.fetch.pulls.Wait()
 		m.origin.Store([]int64{good, good, m.r.Int64N(origins)}[m.r.IntN(3)])
 	case 10:
@@ -202,8 +202,9 @@ func (m *model) step() {
 	m.checkLimit()
 }
 
-// checkLimit holds the lock of writers, as the files are looked at one by one:
-// what is evicted from the first and written to the second would count twice.
+// checkLimit holds the lock of writers while it looks at the files one by one.
+// Otherwise a block could be evicted from the first and written to the second,
+// and count twice.
 func (m *model) checkLimit() {
 	m.cache.disk.mu.Lock()
 	defer m.cache.disk.mu.Unlock()
@@ -231,7 +232,7 @@ func TestModel(t *testing.T) {
 	}
 }
 
-// settled checks that nothing is left over when no reader is there.
+// settled checks that nothing is left over after the last reader.
 func (m *model) settled() {
 	m.cache.fetch.pulls.Wait()
 	x := m.cache.index
@@ -265,7 +266,7 @@ func (m *model) settled() {
 	}
 }
 
-// mix is one of many who read at the same time.
+// mix is one of many goroutines that read at the same time.
 func (m *model) mix(seed uint64, times int) {
 	r := reader{m, rand.New(rand.NewPCG(seed, 1))}
 	release := func() {}

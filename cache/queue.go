@@ -18,18 +18,18 @@ const (
 
 // A ticket is a run's place in a queue.
 type ticket struct {
-	// begin is called once: when the turn has come (it must not wait then), or
-	// with false when the queue was closed.
+	// begin is called once: with true on the run's turn (it must not wait then), or with
+	// false when the queue was closed.
 	begin func(ok bool)
 
-	// The rest is guarded by the queue's mu.
+	// The queue's mu guards the rest.
 	class class
 	bytes int64         // of memory that it takes while it runs
 	place *list.Element // nil unless it waits
 }
 
-// A queue lets runs begin, the urgent first and of those the oldest: only so
-// many, and of only so many bytes, at once.
+// A queue starts runs, the urgent first and of those the oldest. It bounds how many run at
+// once, and their bytes.
 type queue struct {
 	fetches int   // most runs at once
 	bytes   int64 // most bytes of theirs; a larger run runs alone
@@ -44,9 +44,9 @@ type queue struct {
 
 func newQueue(fetches int, bytes int64) *queue { return &queue{fetches: fetches, bytes: bytes} }
 
-// most is how many runs of a class and of those less urgent there are at once:
-// what a reader waits for finds a slot that is free. One suffices, since what
-// he waits for of those that run counts as his.
+// most is how many runs of a class and the less urgent ones there are at once, so that a
+// reader finds a free slot. One free slot suffices: a run that a reader waits for counts
+// as the reader's.
 func (q *queue) most(c class) int {
 	switch c {
 	case ahead:
@@ -57,7 +57,7 @@ func (q *queue) most(c class) int {
 	return q.fetches
 }
 
-// add lets t begin when its turn comes. It reports false if the queue is closed.
+// add queues t, which begins on its turn. It returns false if the queue is closed.
 func (q *queue) add(t *ticket) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -69,7 +69,7 @@ func (q *queue) add(t *ticket) bool {
 	return true
 }
 
-// promote makes t, whose run is not over, more urgent.
+// promote makes t more urgent, unless its run is over.
 func (q *queue) promote(t *ticket, c class) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -88,7 +88,7 @@ func (q *queue) promote(t *ticket, c class) {
 	q.dispatchLocked()
 }
 
-// extend makes t one of that many bytes, if it still waits in that class.
+// extend sets t's bytes, if it still waits in that class.
 func (q *queue) extend(t *ticket, c class, bytes int64) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -109,8 +109,7 @@ func (q *queue) done(t *ticket) {
 	q.dispatchLocked()
 }
 
-// close lets no run begin any more. The runs that wait learn of it by
-// begin(false).
+// close stops all further runs. The waiting ones get begin(false).
 func (q *queue) close() {
 	q.mu.Lock()
 	q.closed = true
@@ -128,7 +127,7 @@ func (q *queue) close() {
 	}
 }
 
-// room returns how many bytes more may wait in a class that is no reader's.
+// room returns how many more bytes may wait in a class below demand.
 func (q *queue) room(c class) int64 {
 	if q.most(c) == 0 {
 		return 0
@@ -138,14 +137,14 @@ func (q *queue) room(c class) int64 {
 	return q.bytes - q.backlog[c]
 }
 
-// inflight returns the bytes of what runs.
+// inflight returns the bytes of the runs that began.
 func (q *queue) inflight() int64 {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	return q.held
 }
 
-// busy reports whether a reader waits for what is fetched.
+// busy reports whether a reader waits for a fetch.
 func (q *queue) busy() bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -163,8 +162,8 @@ func (q *queue) popLocked(t *ticket) {
 	t.place = nil
 }
 
-// dispatchLocked lets runs begin that may. Nothing overtakes what is more urgent or older,
-// or what is large would wait for ever.
+// dispatchLocked starts the runs whose turn it is. Nothing overtakes a more urgent or an
+// older run: otherwise a large one would wait for ever.
 func (q *queue) dispatchLocked() {
 	for c := range q.waiting {
 		for q.waiting[c].Len() > 0 {
@@ -200,14 +199,14 @@ func (q *queue) fitsLocked(t *ticket) bool {
 	return all == 0 || q.held+t.bytes <= limit
 }
 
-// buffers are reused; the garbage collector takes those that were idle for long.
-// A run that takes one has a ticket for its bytes.
+// buffers are reused. The garbage collector takes those that were idle for long. A run
+// that takes one has a ticket for its bytes.
 type buffers struct {
 	pools [64]sync.Pool // of *[]byte, by the binary logarithm of the size
 }
 
-// bufferSize is the size of the buffer for n > 0 bytes: so few sizes that one
-// is likely to be there.
+// bufferSize is the size of the buffer for n > 0 bytes. There are few sizes, so a buffer
+// is often free.
 func bufferSize(n int64) int64 { return 1 << bits.Len64(uint64(n-1)) }
 
 func (b *buffers) get(n int64) *[]byte {

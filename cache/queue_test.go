@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// A line of tickets with names, and what began in which order.
+// A line is tickets with names, and the order in which they began.
 type line struct {
 	*queue
 	tickets map[string]*ticket
@@ -97,7 +97,7 @@ func TestQueueBoundsBytes(t *testing.T) {
 	l := newLine(16, 100)
 	l.large("d1", 60)
 	l.large("d2", 60)
-	l.come("d3") // small, and behind: or d2 might wait for ever
+	l.come("d3") // small, and behind: d2 must not wait for ever
 	l.want(t, "d1")
 	l.end("d1")
 	l.want(t, "d2", "d3")

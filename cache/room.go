@@ -8,7 +8,7 @@ import (
 
 // How blocks get their room on disk, within the limit.
 
-// accountLocked adds n blocks with together that many bytes to what b takes.
+// accountLocked adds n blocks, with bytes in total, to the space of b.
 func (d *disk) accountLocked(b *baseBlocks, n, bytes int64) {
 	space := &b.disk.space
 	before := space.bytes()
@@ -17,9 +17,9 @@ func (d *disk) accountLocked(b *baseBlocks, n, bytes int64) {
 	d.used.Add(space.bytes() - before)
 }
 
-// measureLocked adds n blocks with together that many bytes to what b takes,
-// and compares that with what its file does take. Blocks in state unknown
-// count as the file system's own.
+// measureLocked adds n blocks, with bytes in total, to the space of b, and compares
+// that with what its file really takes. Blocks in state unknown count as the file
+// system's own.
 func (d *disk) measureLocked(b *baseBlocks, n, bytes int64) {
 	space := &b.disk.space
 	before := space.bytes()
@@ -50,12 +50,12 @@ func (d *disk) writeLocked(b *baseBlocks, i int, data []byte) error {
 		}
 	}
 	err = d.calls.write(f, data, b.offset(i))
-	// The disk may be smaller than the limit, or others fill it.
+	// The disk may be smaller than the limit, or other programs fill it.
 	for tries := 0; tries < 4 && noSpace(err) && d.evictLocked() == nil; tries++ {
 		err = d.calls.write(f, data, b.offset(i))
 	}
 	if err != nil && fresh {
-		// A part may be there; measureLocked counts it if it stays.
+		// A part may be there. measureLocked counts it if it stays.
 		_ = d.calls.punch(f, b.offset(i), b.length(i)) // at worst it takes room until the next start
 		d.accountLocked(b, -1, -cost)
 	}
@@ -70,7 +70,7 @@ func noSpace(err error) bool {
 	return errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT)
 }
 
-// reserveLocked accounts for one more block of b, having made room for it.
+// reserveLocked makes room for one more block of b and accounts for it.
 func (d *disk) reserveLocked(b *baseBlocks, cost int64) error {
 	if cost > d.max {
 		return errInUse // not worth evicting all the others for
@@ -89,8 +89,8 @@ func (d *disk) reserveLocked(b *baseBlocks, cost int64) error {
 	}
 }
 
-// evictLocked frees some space: of a base that this process did not open, or
-// else of the block that was not used for the longest.
+// evictLocked frees some space: it removes a base that this process did not open, or
+// else evicts the block that was not used for the longest.
 func (d *disk) evictLocked() error {
 	if d.removeStrayLocked() {
 		return nil
@@ -107,11 +107,11 @@ func (d *disk) evictLocked() error {
 	return nil
 }
 
-// holeLocked makes a hole of a block that was taken from the index.
+// holeLocked makes a hole of a block that the index made absent.
 func (d *disk) holeLocked(p place) error {
 	b := p.base
 	if err := d.calls.punch(b.file.Load(), b.offset(p.block), b.length(p.block)); err != nil {
-		// Its bytes may be there or not.
+		// Its bytes may or may not be there.
 		d.index.found(b, p.block)
 		return err
 	}

@@ -13,8 +13,8 @@ import (
 
 // The rows of docs/failures.md that are this package's, by their numbers.
 
-// 64 readers of one cold block, and 64 of overlapping ranges: one GET for each
-// block or run of blocks, and no byte twice.
+// 64 readers want one cold block, and 64 want overlapping ranges. Each block or
+// run of blocks takes one GET, and no byte comes twice.
 func TestRow17ManyReadersOneFetch(t *testing.T) {
 	const readers, size = 64, 8 << 20
 	src := &streamed{source: newSource(1, size, 256*kib), step: 100_000}
@@ -50,8 +50,8 @@ func TestRow17ManyReadersOneFetch(t *testing.T) {
 	wantOnce(t, src.source)
 }
 
-// wantOnce checks that every byte was fetched exactly once, and in requests
-// that are not larger than they may be.
+// wantOnce checks that every byte was fetched exactly once, and that no request
+// was too large.
 func wantOnce(t *testing.T, src *source) {
 	t.Helper()
 	times := make([]int, len(src.blob.Sums))
@@ -70,7 +70,7 @@ func wantOnce(t *testing.T, src *source) {
 	}
 }
 
-// The reader for whom a block is fetched is interrupted: the others get it.
+// The reader that started the flight is interrupted: the others get the block.
 func TestRow18LeaderInterrupted(t *testing.T) {
 	src := &streamed{source: newSource(1, 1<<20, 256*kib), step: 64 * kib}
 	gate := make(chan struct{})
@@ -82,7 +82,7 @@ func TestRow18LeaderInterrupted(t *testing.T) {
 	go func() {
 		p := make([]byte, 1<<20)
 		_, err := f.ReadAtContext(ctx, p, 0)
-		clear(p) // a landing that goes on would be a race
+		clear(p) // a landing after this would be a race
 		led <- err
 	}()
 	testkit.Eventually(t, "the fetch began", func() bool { return src.calls.Load() == 1 })
@@ -112,8 +112,8 @@ func TestRow18LeaderInterrupted(t *testing.T) {
 	}
 }
 
-// 200 open files, sequential and at random: the memory of fetches is bounded
-// whatever they want.
+// 200 open files, sequential and at random: the memory of fetches stays
+// bounded.
 func TestRow19ManyHandlesBoundedMemory(t *testing.T) {
 	const handles, bound = 200, 8 << 20
 	src := &streamed{source: newSource(1, 24<<20+999, 256*kib), step: 256 * kib}
@@ -156,8 +156,8 @@ func TestRow19ManyHandlesBoundedMemory(t *testing.T) {
 	}
 }
 
-// A cache of one block, or of a few, under readers who want all of the base:
-// all get on, and the limit holds.
+// A cache of one block, or of a few, under readers that want all of the base:
+// all of them finish, and the limit holds.
 func TestRow20CacheSmallerThanTheWorkingSet(t *testing.T) {
 	inBoth(t, cacheSmallerThanTheWorkingSet)
 }

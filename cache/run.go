@@ -13,31 +13,31 @@ import (
 	"aesthetic.computer/isofs/fault"
 )
 
-// An Origin has the bytes of one base. It need not be right: every block is
-// compared with its SHA-256. An Origin ends each call by a deadline of
-// its own, since readers come and go; ctx ends only when the Cache is closed.
+// An Origin has the bytes of one base. It need not be right: every block is compared
+// with its SHA-256. An Origin ends each call by a deadline of its own, since readers
+// come and go. ctx ends only when the Cache is closed.
 type Origin interface {
-	// Fetch fills p from off on, wholly or with an error. It does not touch p
-	// after it returned.
+	// Fetch fills p from off on, wholly or with an error. It does not touch p after it
+	// returned.
 	Fetch(ctx context.Context, p []byte, off int64) error
-	// FetchStream is Fetch that says how far it is. It calls got, with n
-	// growing, from the goroutine that called it: p[:n] has the final bytes of
-	// this answer. After an error the cache uses the p[:n] of the last call.
+	// FetchStream is Fetch that reports its progress. It calls got, with n growing, from
+	// the goroutine that called it: p[:n] has the final bytes of this answer. After an
+	// error the cache uses the p[:n] of the last call.
 	FetchStream(ctx context.Context, p []byte, off int64, got func(n int)) error
-	// Wrong reports that [off, off+n), as it was last fetched, did not have its
-	// SHA-256. If others have these bytes, the next call should ask them.
+	// Wrong reports that [off, off+n), as it was last fetched, did not have its SHA-256.
+	// If other places have these bytes, the next call should ask them.
 	Wrong(off, n int64)
-	// Sources returns how many places have the bytes. The cache fetches a wrong
-	// block again that often, so that each place gets its turn.
+	// Sources returns how many places have the bytes. The cache fetches a wrong block
+	// again that many times, so that each place gets its turn.
 	Sources() int
 }
 
-// checksAtOnce is how many blocks on disk are compared at once. They have a
-// queue of their own, since they need not wait for an origin that is slow.
+// checksAtOnce is how many blocks on disk are compared at once. They have a queue of
+// their own, since they need not wait for a slow origin.
 const checksAtOnce = 4
 
-// A fetcher brings blocks: from an origin, or from disk if an earlier process
-// left them there. It knows the index and the disk; they know nothing of it.
+// A fetcher brings blocks: from an origin, or from disk if an earlier process left them
+// there. It uses the index and the disk. They do not use it.
 type fetcher struct {
 	index   *blockIndex
 	disk    *disk
@@ -79,7 +79,7 @@ func newFetcher(ctx context.Context, c Config, index *blockIndex, disk *disk) *f
 	}
 }
 
-// close lets no run begin any more, and waits for those under way.
+// close stops all further runs, and waits for those under way.
 func (f *fetcher) close() {
 	f.queue.close()
 	f.checks.close()
@@ -89,7 +89,7 @@ func (f *fetcher) close() {
 // busy reports whether a reader waits for an origin.
 func (f *fetcher) busy() bool { return f.queue.busy() }
 
-// stats returns the counters and gauges of now.
+// stats returns the current counters and gauges.
 func (f *fetcher) stats() FetchStats {
 	f.counts.Lock()
 	defer f.counts.Unlock()
@@ -116,8 +116,8 @@ func (f *fetcher) newSupply(origin Origin) *supply {
 	return &supply{fetcher: f, origin: origin, longest: streamRun}
 }
 
-// want is claim for a reader of n bytes. If the blocks did not stay in the cache
-// it waits first until they may be fetched again.
+// want is claim for a reader of n bytes. If the blocks did not stay in the cache, it
+// first waits until they may be fetched again.
 func (f *supply) want(ctx context.Context, b *baseBlocks, first int, waiters []waiter, n int64) error {
 	again := f.index.refetched(b, first, first+len(waiters)-1)
 	err := f.toll.pay(ctx, again, n, func() {
@@ -144,20 +144,20 @@ type run struct {
 	failure error // of those that do not land otherwise
 }
 
-// size of n blocks of the run in bytes.
+// size returns the bytes of the run's first n blocks.
 func (r *run) size(n int) int64 {
 	b, end := r.base, r.first+n-1
 	return b.offset(end) + b.length(end) - b.offset(r.first)
 }
 
-// data is where in p, which has the run's bytes, block i is.
+// data returns the part of p, the run's bytes, that has block i.
 func (r *run) data(p []byte, i int) []byte {
 	b := r.base
 	return p[b.offset(i)-b.offset(r.first):][:b.length(i)]
 }
 
-// queue is where the run waits for its turn. What is on disk does not wait for
-// an origin.
+// queue returns the queue where the run waits for its turn. Blocks on disk do not wait
+// for an origin.
 func (r *run) queue() *queue {
 	if r.onDisk {
 		return r.supply.checks
@@ -188,8 +188,8 @@ func (r *run) departLocked(c class) {
 // promoteLocked makes the run more urgent, if it is not over.
 func (r *run) promoteLocked(c class) { r.queue().promote(&r.ticket, c) }
 
-// check lands the one block of the run if it is on disk as it should be. Else
-// it starts a fetch.
+// check lands the one block of the run if it is right on disk. Otherwise it starts a
+// fetch.
 func (r *run) check() {
 	buf := r.supply.buffers.get(r.size(1))
 	p := (*buf)[:r.size(1)]
@@ -206,9 +206,9 @@ func (r *run) check() {
 	r.fetchInstead()
 }
 
-// pull fetches the run's blocks, compares, keeps and lands them, each as soon
-// as it came. It waits for no reader, so however few fetches there may be and
-// however many blocks a reader wants, every run gets its turn.
+// pull fetches the run's blocks, then compares, keeps and lands each as soon as it came.
+// It waits for no reader. So every run gets its turn, however few fetches there may be
+// and however many blocks a reader wants.
 func (r *run) pull() {
 	f := r.supply
 	f.index.mu.Lock() // the reader who extended the run may not have released it
@@ -234,8 +234,8 @@ func (r *run) pull() {
 	}
 }
 
-// landRest ends the flights that did not land, also when the Origin panics
-// or ends the goroutine: their waiters would wait for ever.
+// landRest ends the flights that did not land, also when the Origin panics or ends the
+// goroutine. Otherwise their waiters would wait for ever.
 func (r *run) landRest() {
 	if v := recover(); v != nil {
 		r.failure = fmt.Errorf("%w: the origin panicked: %v", fault.Unavailable, v)
@@ -256,15 +256,15 @@ func (r *run) abandon() {
 	}
 }
 
-// fetch fills p with the run's blocks and lands those that are right, with a
-// second attempt for the rest if the object changed.
+// fetch fills p with the run's blocks and lands the right ones. If the object changed,
+// it makes a second attempt for the rest.
 func (r *run) fetch(p []byte) error {
 	off := r.base.offset(r.first)
 	return r.counted(func() error {
 		err := r.ask(p)
 		if errors.Is(err, fault.Corrupt) {
-			// The object is not the one that it was: it was published again, or put
-			// back. Once more, for what is there now; its hashes say whether it will do.
+			// The object changed: it was published again, or put back. One more attempt
+			// fetches the current object. Its hashes decide whether it will do.
 			r.supply.log.Warn("cache: the origin changed, fetching again", "base", r.base.ID, "offset", off, "err", err)
 			err = r.ask(p)
 		}
@@ -272,7 +272,7 @@ func (r *run) fetch(p []byte) error {
 	})
 }
 
-// ask asks once for the blocks of the run that did not come.
+// ask makes one request for the blocks of the run that did not come.
 func (r *run) ask(p []byte) error {
 	if r.next == r.n {
 		return nil // the failure came behind the last byte
@@ -316,8 +316,8 @@ func (r *run) counted(call func() error) error {
 	return nil
 }
 
-// arrive lands the blocks that are within the first n bytes of p, and notes
-// those that are wrong: they are fetched again when the others have come.
+// arrive lands the blocks that are within the first n bytes of p, and notes the wrong
+// ones. They are fetched again when the others have come.
 func (r *run) arrive(p []byte, n int) {
 	f, b := r.supply, r.base
 	for r.next < r.n && r.size(r.next+1) <= int64(n) {
@@ -338,15 +338,14 @@ func (r *run) arrive(p []byte, n int) {
 	}
 }
 
-// report counts block i as fetched with other bytes, and reports it to the
-// Origin.
+// report counts block i as fetched with wrong bytes, and reports it to the Origin.
 func (r *run) report(i int) {
 	r.supply.count(func(s *FetchStats) { s.CorruptFetches++ })
 	r.supply.origin.Wrong(r.base.offset(i), r.base.length(i))
 }
 
-// again fetches block i, which came with other bytes, once more, or once more
-// from each place that has it.
+// again fetches block i, which came with wrong bytes, again: once, or once from each
+// place that has it.
 func (r *run) again(i int, data []byte) error {
 	f, b := r.supply, r.base
 	turns := max(1, f.origin.Sources())

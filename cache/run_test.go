@@ -12,7 +12,7 @@ import (
 	"aesthetic.computer/isofs/integration/testkit"
 )
 
-// A streamed source says how far it is, step bytes at a time.
+// A streamed source reports its progress, step bytes at a time.
 type streamed struct {
 	*source
 	step int
@@ -170,7 +170,7 @@ func TestWrongBytesInAStream(t *testing.T) {
 	}
 }
 
-// An origin that says nonsense of how far it is gets nothing past the hashes.
+// An origin that reports nonsense progress gets nothing past the hashes.
 func TestStreamThatLiesAboutItsPlace(t *testing.T) {
 	src := newSource(1, 1<<20, 64*kib)
 	s := openCache(t, Config{})
@@ -194,8 +194,8 @@ func (l liar) FetchStream(ctx context.Context, p []byte, off int64, got func(n i
 	return l.Fetch(ctx, p, off)
 }
 
-// A reader who joined a large read-ahead fetch that failed gets a fetch of
-// his own, once.
+// A reader that joined a large read-ahead fetch that failed gets a fetch of its
+// own, once.
 func TestReadAheadFailsReaderDoesNot(t *testing.T) {
 	src := &streamed{source: newSource(1, 4<<20, 256*kib), step: 64 * kib}
 	gate := make(chan struct{})
@@ -224,7 +224,7 @@ func TestReadAheadFailsReaderDoesNot(t *testing.T) {
 	wantKind(t, err, fault.Unavailable)
 }
 
-// What is on disk does not wait for an origin that hangs.
+// Blocks on disk do not wait for an origin that hangs.
 func TestLeftBlocksDoNotWaitForTheOrigin(t *testing.T) {
 	dir := t.TempDir()
 	src := newSource(1, 1<<20, 64*kib)

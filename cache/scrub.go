@@ -14,14 +14,14 @@ import (
 
 const (
 	// scrubPause is the time from the start to the first pass, and from the start
-	// of one pass to that of the next, if the first is over by then. What an
-	// earlier process left is compared before its first use anyway.
+	// of one pass to the start of the next, if the first is over by then. Blocks
+	// that an earlier process left are compared before their first use anyway.
 	scrubPause = time.Hour
-	// busyPause is how long the scrubber waits when readers do.
+	// busyPause is how long the scrubber waits for readers.
 	busyPause = 100 * time.Millisecond
 )
 
-// scrubLoop reads what is on disk again and again, so many bytes a second,
+// scrubLoop reads the blocks on disk again and again, so many bytes a second,
 // until the Cache is closed. It waits while busy.
 func (d *disk) scrubLoop(rate int64, busy func() bool) {
 	for wait := scrubPause; d.upkeep.pause(wait); {
@@ -45,7 +45,7 @@ func (d *disk) scrubLoop(rate int64, busy func() bool) {
 	}
 }
 
-// A pass is one time that all blocks on disk are compared.
+// A pass compares all blocks on disk once.
 type pass struct {
 	disk  *disk
 	bases []*baseBlocks // that are to come
@@ -61,8 +61,8 @@ func (d *disk) newPass() *pass {
 	return &pass{disk: d, bases: bases, buf: buf[pageSize-over:][:MaxBlockSize]}
 }
 
-// step compares the next block that is on disk, and returns its length; 0 if
-// there is none any more.
+// step compares the next block that is on disk, and returns its length, or 0
+// after the last one.
 func (p *pass) step() int64 {
 	for len(p.bases) > 0 {
 		b := p.bases[0]
@@ -79,9 +79,9 @@ func (p *pass) step() int64 {
 	return 0
 }
 
-// compare compares block i, which is pinned, as it is on disk. A wrong one
-// goes. If others have it pinned it stays, and is compared before it is used
-// the next time.
+// compare compares block i, which is pinned, with its bytes on disk. It removes a
+// wrong block. If others have it pinned it stays, and is compared before its next
+// use.
 func (p *pass) compare(b *baseBlocks, i int) {
 	d := p.disk
 	data := p.buf[:b.length(i)]
@@ -96,12 +96,12 @@ func (p *pass) compare(b *baseBlocks, i int) {
 	d.discard(b, i)
 }
 
-// readDisk fills p, whose memory has room up to a whole page, with what the
-// disk has. The kernel's page cache would hide that the disk forgot: a block
-// may be there for weeks. So it is read past the page cache, which also first
-// writes what waits there to be written; and it leaves the pages that readers
-// profit from in peace, which dropping them (fadvise) does not. That is for
-// file systems which do not read in this way.
+// readDisk fills p, whose memory has room up to a whole page, with what the disk
+// has. A block may stay in the kernel's page cache for weeks, and hide that the
+// disk lost it. So readDisk reads past the page cache, which first writes back
+// the pages that wait. It also leaves the pages that readers use in the cache.
+// Dropping them (fadvise) does not; that is for file systems that cannot read
+// past the cache.
 func readDisk(f *os.File, p []byte, off int64) error {
 	direct, err := os.OpenFile(fmt.Sprintf("/proc/self/fd/%d", f.Fd()), os.O_RDONLY|unix.O_DIRECT, 0)
 	if err == nil {

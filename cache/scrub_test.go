@@ -80,7 +80,7 @@ func TestScrub(t *testing.T) {
 	}
 }
 
-// A wrong block that is pinned does not become a hole, and is compared before
+// A wrong block that is pinned does not become a hole. It is compared before
 // the next reader gets it.
 func TestScrubOfPinnedBlock(t *testing.T) {
 	src := newSource(1, 1<<20, 64*kib)
@@ -106,7 +106,7 @@ func TestScrubOfPinnedBlock(t *testing.T) {
 	src.check(t, f, 0, 1<<20)
 }
 
-// What the scrubber looks at is no more used than before.
+// The scrubber does not count as a use of the blocks.
 func TestScrubIsNoUse(t *testing.T) {
 	src := newSource(1, 1<<20, 64*kib)
 	f := openBlob(t, openCache(t, Config{MaxBytes: 3 * 64 * kib}), src)
@@ -123,8 +123,8 @@ func TestScrubIsNoUse(t *testing.T) {
 	}
 }
 
-// The rate, the pause before a pass, and that readers come first, on a
-// clock that the test has.
+// The rate, the pause before a pass, and that readers come first, on the test's
+// own clock.
 func TestScrubLoop(t *testing.T) {
 	dir := t.TempDir()
 	src := newSource(1, 1<<20, 64*kib)
@@ -159,8 +159,8 @@ func TestScrubLoop(t *testing.T) {
 	})
 }
 
-// onLoop mounts an ext4 file system of its own that is in a file, and returns
-// its directory and that file: its disk, of which the test is the master.
+// onLoop mounts an ext4 file system that is in a file. It returns its directory
+// and that file, the disk that the test controls.
 func onLoop(t *testing.T, size int64) (dir, backing string) {
 	t.Helper()
 	dir, backing = t.TempDir(), filepath.Join(t.TempDir(), "disk")
@@ -186,8 +186,8 @@ func onLoop(t *testing.T, size int64) (dir, backing string) {
 	return dir, backing
 }
 
-// The disk forgets what the page cache still has: readers notice nothing, the
-// scrubber does.
+// The disk lost what the page cache still has: the scrubber notices it, readers
+// do not.
 func TestScrubReadsTheDisk(t *testing.T) {
 	dir, backing := onLoop(t, 32<<20)
 	src := newSource(1, 4<<20, 256*kib)
@@ -226,7 +226,7 @@ func TestScrubReadsTheDisk(t *testing.T) {
 	}
 }
 
-// The disk answers EIO: what cannot be read is fetched, what can is served.
+// The disk answers EIO: unreadable blocks are fetched, the others are served.
 func TestRow13DiskAnswersEIO(t *testing.T) {
 	dir, backing := onLoop(t, 64<<20)
 	src := newSource(1, 32<<20, 256*kib)

@@ -10,8 +10,8 @@ import (
 	"aesthetic.computer/isofs/integration/testkit"
 )
 
-// scattered leaves, in dir, the file of a base of which one block in every
-// step is there, all zeroes and right.
+// scattered leaves, in dir, the file of a base with one block in every step,
+// all zeroes and right.
 func scattered(t testing.TB, dir string, blocks int, blockSize int64, step int) Blob {
 	t.Helper()
 	zeroes := make([]byte, blockSize)
@@ -39,14 +39,14 @@ func scattered(t testing.TB, dir string, blocks int, blockSize int64, step int) 
 	return blob
 }
 
-// lookFor has no more blocks looked for at once, in Caches to come.
+// lookFor limits how many blocks later Caches look for at once.
 func lookFor(t testing.TB, blocks int) {
 	was := scanStep
 	scanStep = blocks
 	t.Cleanup(func() { scanStep = was })
 }
 
-// What was not looked for yet is found by whoever wants it, and in time.
+// A reader finds what was not looked for yet, and in time.
 func TestStartLooksForTheRestLater(t *testing.T) {
 	const blocks = 600
 	dir := t.TempDir()
@@ -73,7 +73,7 @@ func TestStartLooksForTheRestLater(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			s := openCache(t, Config{Dir: dir})
 			if name != "waited" {
-				s.stop() // nothing goes on in the background
+				s.stop() // no background work remains
 			}
 			f := openBlob(t, s, src)
 			if used, want := s.Stats().DiskBytes, uint64(onDisk(t, dir)); used < want || used > want+50*kib {
@@ -98,10 +98,10 @@ func TestStartLooksForTheRestLater(t *testing.T) {
 	}
 }
 
-// What a start costs: 32,768 blocks, those of a base of 8 GiB in blocks of
-// 256 KiB, and as many runs of data as a file can have of them. The blocks here
-// are of 4 KiB, so that the benchmark writes 128 MiB: the file system's map is
-// asked by the run, whatever its length.
+// What a start costs: 32,768 blocks, as a base of 8 GiB has in blocks of 256
+// KiB, and as many runs of data as a file can have of them. Here the blocks are
+// of 4 KiB, so that the benchmark writes 128 MiB. The cost of the file system's
+// map is per run, whatever its length.
 func BenchmarkStart(b *testing.B) {
 	for name, step := range map[string]int{"all of it": 1, "every second block": 2} {
 		b.Run(name, func(b *testing.B) {

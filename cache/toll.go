@@ -12,10 +12,10 @@ import (
 )
 
 // Where a base does not fit the cache, a reader of single bytes here and there
-// could have the origin send thousands of times what it reads. So what is
-// fetched again for a read counts beyond tollFree times the bytes that the read
-// wants: tollBurst at once, and tollRate a second after that. Reads of 4 KiB and
-// more, which is a 64th of the usual block, never pay.
+// could make the origin send thousands of times what it reads. So bytes that are
+// fetched again for a read count if they exceed tollFree times the bytes of the
+// read. It may fetch tollBurst of them at once, and tollRate a second after that.
+// Reads of 4 KiB and more, which is a 64th of the usual block, never pay.
 const (
 	tollFree  = 64
 	tollRate  = 256 << 10
@@ -23,12 +23,12 @@ const (
 	tollQuiet = time.Minute // between two lines in the log
 
 	// tollQueue is how many reads wait. A web server has some tens of threads for
-	// all reads: if all of them waited, no download would go on.
+	// all reads. If all of them waited, all downloads would stop.
 	tollQueue = 4
 )
 
-// A toll delays small reads of what did not stay, for all readers of a Cache
-// together, and refuses those for which there is no place in the queue.
+// A toll delays small reads of blocks that did not stay, for all readers of a
+// Cache together. It refuses those for which the queue has no place.
 type toll struct {
 	*rate.Limiter
 	queue  chan struct{} // one element for each read that waits
@@ -41,7 +41,7 @@ func newToll() *toll {
 }
 
 // pay waits until that many bytes may be fetched again for a reader of n bytes.
-// If it must wait it calls warn, once in a while.
+// If it must wait, it calls warn at intervals.
 func (t *toll) pay(ctx context.Context, again, n int64, warn func()) error {
 	cost := min(again-tollFree*n, tollBurst)
 	if cost <= 0 || t.AllowN(time.Now(), int(cost)) {

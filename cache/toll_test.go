@@ -17,8 +17,8 @@ import (
 	"aesthetic.computer/isofs/integration/testkit"
 )
 
-// TestTollOfSmallReads: readers of a byte here and there have the origin send
-// the base once, and then no more than they are allowed; others do not feel it.
+// TestTollOfSmallReads: readers of a byte here and there make the origin send the base
+// once, and then no more than allowed. Others do not notice.
 func TestTollOfSmallReads(t *testing.T) {
 	const blockSize, blocks = 64 * kib, 64
 	src := newSource(1, blocks*blockSize, blockSize)
@@ -82,8 +82,8 @@ func TestTollIsForWhatWasEvicted(t *testing.T) {
 	}
 }
 
-// TestTollHoldsFewReaders: however many small reads there are, few wait, and a
-// download goes on beside them.
+// TestTollHoldsFewReaders: however many small reads there are, few wait, and a download
+// continues beside them.
 func TestTollHoldsFewReaders(t *testing.T) {
 	const blockSize, blocks = 64 * kib, 64
 	src := newSource(1, blocks*blockSize, blockSize)

@@ -1,9 +1,7 @@
-// Package doctor looks for what isofs needs of a machine: to serve, with an nginx of its own
-// or another one, to bake bases, and to pass its tests. For each thing that is missing it
-// says what to do.
+// Package doctor looks for what isofs needs of a machine: to serve, with its own nginx or another
+// one, to bake bases, and to pass its tests. For each missing thing it says what to do.
 //
-// Unlike other packages it speaks of isofs's commands and flags, since its advice is what to
-// type.
+// Unlike other packages it names isofs's commands and flags, since its advice is what to type.
 package doctor
 
 import (
@@ -30,8 +28,8 @@ type check struct {
 	advice   string
 }
 
-// A Doctor examines a machine for a server. User is the name of the user that it is to run as; a
-// base or channel need not be given.
+// A Doctor examines a machine for a server. User is the name of the user that the server is to
+// run as; it need not have a base or channel.
 type Doctor struct {
 	Server server.Config // Web is set
 	User   string

@@ -48,7 +48,7 @@ func parseConf(dump string) (files []confFile) {
 	return files
 }
 
-// ports are those that a file listens on, or those where it is the default.
+// ports returns the ports that a file listens on, or those where it is the default.
 func (f confFile) ports(onlyDefault bool) (ports []string) {
 	for _, m := range listens.FindAllStringSubmatch(f.text, -1) {
 		if onlyDefault && !strings.Contains(m[2], "default_server") {
@@ -66,7 +66,7 @@ func (f confFile) ports(onlyDefault bool) (ports []string) {
 // isSite reports whether a file has what nginx-config prints.
 func (f confFile) isSite() bool { return strings.Contains(f.text, "upstream isofs_api") }
 
-// nginxChecks look at an nginx that somebody else runs, beside isofs mount.
+// nginxChecks look at an nginx that another service runs, beside isofs mount.
 func (d Doctor) nginxChecks() []check {
 	var files []confFile
 	of := func(look func([]confFile) error) func(context.Context) error {
@@ -134,8 +134,8 @@ func hasThreads(files []confFile) error {
 	return nil
 }
 
-// siteIsReached looks for a default site that answers in place of a site
-// without a name, as Debian's does.
+// siteIsReached looks for a default site that answers in place of a site without a name,
+// as Debian's does.
 func siteIsReached(files []confFile) error {
 	for _, site := range files {
 		if !site.isSite() || !answersToAll.MatchString(site.text) {
@@ -152,7 +152,7 @@ func siteIsReached(files []confFile) error {
 	return nil
 }
 
-// mayConnect looks whether nginx's workers may connect to the API's socket.
+// mayConnect checks that nginx's workers may connect to the API's socket.
 func mayConnect(files []confFile, socket string) error {
 	fi, err := os.Stat(socket)
 	if err != nil {

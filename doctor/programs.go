@@ -7,7 +7,7 @@ import (
 	"os/exec"
 )
 
-// programChecks is the table of the programs that can be missing.
+// programChecks returns the table of the programs that can be missing.
 func programChecks() []check {
 	var list []check
 	for _, t := range []struct{ purpose, command, pkg string }{

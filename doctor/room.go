@@ -24,7 +24,7 @@ const (
 	ownMemory    settings.Size = 128 << 20 // of memory, isofs's and nginx's own
 )
 
-// roomChecks look at what a server would run short of later.
+// roomChecks look at what a server would run out of later.
 func (d Doctor) roomChecks() []check {
 	var list []check
 	if address := cmp.Or(d.Server.Stack.Bases.Channel.Address, d.Server.Stack.Bases.Address); address != "" {
@@ -60,7 +60,7 @@ func (d Doctor) probeBase(ctx context.Context) error {
 	return bases.Probe(ctx)
 }
 
-// roomFor looks whether so much fits beside what is not isofs's.
+// roomFor checks that so much fits beside the files of other programs.
 func roomFor(dir string, needed settings.Size) error {
 	taken := settings.Size(0)
 	err := filepath.WalkDir(dir, func(path string, _ fs.DirEntry, err error) error {

@@ -9,7 +9,7 @@ import (
 	"aesthetic.computer/isofs/server"
 )
 
-// TestDoctorLooksAtRoom: disk, memory and the base are what a server runs short of later.
+// TestDoctorLooksAtRoom: a server would run out of disk, memory or the base later.
 func TestDoctorLooksAtRoom(t *testing.T) {
 	dir := t.TempDir()
 	if err := os.WriteFile(filepath.Join(dir, "x"), make([]byte, 1<<20), 0o600); err != nil {

@@ -66,7 +66,7 @@ func (d Doctor) webChecks() (list []check) {
 
 func (d Doctor) mount() string { return d.Server.Mount.Mountpoint }
 
-// client asks the server that listens in --run.
+// client returns a client of the server that listens in --run.
 func (d Doctor) client() server.Client {
 	return server.Client{Socket: filepath.Join(d.Server.RunDir, server.SocketName)}
 }
@@ -76,7 +76,8 @@ func (d Doctor) nginxVersion(ctx context.Context) error {
 	return err
 }
 
-// mayUse looks whether --user can write to a directory, or would be given it.
+// mayUse checks that --user can write to a directory, or that isofs would give it to
+// that user.
 func (d Doctor) mayUse(dir string) error {
 	as, err := server.LookupUser(d.User)
 	if err != nil {
@@ -85,7 +86,7 @@ func (d Doctor) mayUse(dir string) error {
 	return as.MayUse(dir)
 }
 
-// probeCertificate looks whether the certificate can be used, and for a while to come.
+// probeCertificate checks that the certificate can be used, and for a while to come.
 func (d Doctor) probeCertificate(context.Context) error {
 	expires, err := server.Certificate(d.Server.Web.Nginx.Host)
 	if err == nil && time.Until(expires) < server.CertificateSoon {
@@ -102,7 +103,8 @@ func openFuse(context.Context) error {
 	return f.Close()
 }
 
-// rootsOrOurs looks at a directory that the one who starts isofs keeps.
+// rootsOrOurs checks that a directory belongs to root or to the user that starts
+// isofs.
 func rootsOrOurs(dir string) error {
 	if os.Geteuid() == 0 {
 		return border.Check(filepath.Join(dir, "x"))
@@ -110,8 +112,8 @@ func rootsOrOurs(dir string) error {
 	return server.Writable(dir)
 }
 
-// probeMount looks whether the mount point is free or served by the server that
-// these settings describe.
+// probeMount checks that the mount point is free or served by the server that these
+// settings describe.
 func (d Doctor) probeMount(ctx context.Context) error {
 	mounted, alive, err := vfs.State(d.mount())
 	switch {
@@ -129,7 +131,7 @@ func (d Doctor) probeMount(ctx context.Context) error {
 	return nil
 }
 
-// probeAddress looks whether an address is free, or the server's that these
+// probeAddress checks that an address is free, or in use by the server that these
 // settings describe.
 func (d Doctor) probeAddress(ctx context.Context, scheme, listen string) error {
 	ctx, cancel := context.WithTimeout(ctx, server.ProbeTime)

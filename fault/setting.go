@@ -7,13 +7,13 @@ import (
 )
 
 // A SettingError says what is wrong with a value of a package's Config, or with
-// what is found there. A caller that took the value from its user can so name it
-// as the user does.
+// what is found there. A caller that took the value from its user can thus use
+// the user's name for it.
 type SettingError struct {
 	// Setting names the value; each package has constants for its own.
 	Setting string
 	// Err is the cause. If Predicate is set its text is a predicate whose
-	// subject is the setting ("is needed"), else it is a text of its own.
+	// subject is the setting ("is needed"). Otherwise it is a complete text.
 	Err       error
 	Predicate bool
 }
@@ -29,8 +29,8 @@ func (e *SettingError) Error() string {
 // Unwrap returns the cause.
 func (e *SettingError) Unwrap() error { return e.Err }
 
-// SettingErrors are all that is wrong with a Config. Those that Add and Addf
-// noted wrap Invalid.
+// SettingErrors are all that is wrong with a Config. Those from Add and Addf
+// wrap Invalid.
 type SettingErrors []*SettingError
 
 // Add notes an error whose text stands by itself.
@@ -69,13 +69,13 @@ func (all SettingErrors) Unwrap() []error {
 	return errs
 }
 
-// An invalidError is an error that is Invalid, which its text does not say.
+// An invalidError is Invalid without saying so in its text.
 type invalidError struct{ error }
 
 // Unwrap returns the error and its kind.
 func (e invalidError) Unwrap() []error { return []error{e.error, Invalid} }
 
-// AsSettings returns the settings that err is of; nil if it is of none.
+// AsSettings returns the settings that err is about; nil if it is about none.
 func AsSettings(err error) SettingErrors {
 	if all, ok := errors.AsType[SettingErrors](err); ok {
 		return all

@@ -19,9 +19,9 @@ const oldestMajor, oldestMinor = 1, 22
 var versionLine = regexp.MustCompile(`(?m)^\w+ version: \w+/((\d{1,9})\.(\d{1,9})[.\d]*)`)
 
 // Version returns the version of binary (a path, or a name in $PATH), such as
-// "1.22.1". An nginx that cannot serve isofs is refused with fault.Invalid: one
-// older than 1.22, or one built without threads. fault.NotFound means that
-// there is no such program.
+// "1.22.1". It refuses an nginx that cannot serve isofs with fault.Invalid: one
+// older than 1.22, or one built without threads. fault.NotFound means that the
+// program does not exist.
 func Version(ctx context.Context, binary string) (string, error) {
 	out, err := run(ctx, binary, "-V")
 	if err != nil {
@@ -34,7 +34,7 @@ func Version(ctx context.Context, binary string) (string, error) {
 	return version, nil
 }
 
-// parseVersion reads what nginx -V says.
+// parseVersion reads the output of nginx -V.
 func parseVersion(text string) (string, error) {
 	m := versionLine.FindStringSubmatch(text)
 	if m == nil {
@@ -51,9 +51,9 @@ func parseVersion(text string) (string, error) {
 	return m[1], nil
 }
 
-// Check lets binary test the configuration file, which opens its logs and
-// makes its temporary directories, but leaves its addresses alone if they are
-// in use. What nginx has against it is the text of the error (fault.Invalid).
+// Check lets binary test the configuration file. That opens its logs and makes
+// its temporary directories, but leaves its addresses alone if they are in use.
+// nginx's complaint is the text of the error (fault.Invalid).
 func Check(ctx context.Context, binary string, confPath string) error {
 	out, err := run(ctx, binary, "-t", "-q", "-e", "stderr", "-c", confPath)
 	var exit *exec.ExitError
@@ -66,7 +66,7 @@ func Check(ctx context.Context, binary string, confPath string) error {
 	return nil
 }
 
-// run returns what binary writes to its standard output and error.
+// run returns binary's standard output and error.
 func run(ctx context.Context, binary string, args ...string) (string, error) {
 	path, err := find(binary)
 	if err != nil {

@@ -45,7 +45,8 @@ func TestVersion(t *testing.T) {
 	}
 }
 
-// Every function that runs the program says the same about one that is not there or wrong.
+// Every function that runs the program returns the same error if the program is missing or
+// wrong.
 func TestBadBinary(t *testing.T) {
 	ctx := within(t, time.Minute)
 	c := configIn(t, t.TempDir())

@@ -15,9 +15,9 @@ import (
 	"aesthetic.computer/isofs/fault"
 )
 
-// A child is one run of nginx: a master and its workers, which are a
-// session of their own: a terminal's interrupt reaches only isofs, and workers,
-// which are not root's, cannot type at root's terminal.
+// A child is one run of nginx: a master and its workers, in their own session.
+// A terminal's interrupt reaches only isofs. Workers, which are not root's,
+// cannot type at root's terminal.
 type child struct {
 	master  *os.Process
 	started time.Time
@@ -32,7 +32,7 @@ func spawn(path, confPath string, stdout io.Writer, errs *errorLog) (*child, err
 	cmd.SysProcAttr = &syscall.SysProcAttr{
 		Setsid: true,
 		// A killed isofs takes nginx with it. SIGTERM and not SIGKILL: the
-		// master passes it on to its workers, who would live on otherwise.
+		// master passes it on to its workers, which would live on otherwise.
 		Pdeathsig: syscall.SIGTERM,
 	}
 	var copies sync.WaitGroup
@@ -87,12 +87,12 @@ func (c *child) run(cmd *exec.Cmd, copies *sync.WaitGroup) error {
 		// behind. Until it is reaped no other group can have its id.
 		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
 		c.err = cmd.Wait()
-		// What it said last belongs before what is said about its end, but a
-		// worker that cannot die holds the pipe open.
-		said := make(chan struct{})
-		go func() { copies.Wait(); close(said) }()
+		// Its last lines belong before the lines about its end, but a worker
+		// that cannot die holds the pipe open.
+		copied := make(chan struct{})
+		go func() { copies.Wait(); close(copied) }()
 		select {
-		case <-said:
+		case <-copied:
 		case <-time.After(time.Second):
 		}
 		close(c.exited)
@@ -112,7 +112,7 @@ func awaitEnd(pid int) {
 	}
 }
 
-// signal reaches the master, or nobody if it has ended.
+// signal reaches the master, or no process if it has ended.
 func (c *child) signal(s syscall.Signal) { _ = c.master.Signal(s) }
 
 // kill ends it at once and waits for that.

@@ -84,7 +84,7 @@ func TestAPIDown(t *testing.T) {
 			t.Errorf("%s as JSON: %d %q: %v", target, got.StatusCode, got.body, err)
 		}
 	}
-	// What is fixed for ever needs no API.
+	// A request for fixed bytes needs no API.
 	if got := r.do("GET", image, "Range: bytes=0-"); got.StatusCode != 206 || got.body != body {
 		t.Errorf("a continued download without API: %d %q", got.StatusCode, got.body)
 	}

@@ -12,8 +12,8 @@ import (
 	"time"
 )
 
-// sentinel is a request behind another on the same connection: it is answered
-// if, and only if, both ends agree where that one ended.
+// sentinel is a request behind another on the same connection: it is answered if, and
+// only if, both ends agree where that one ended.
 const sentinel = "GET /sentinel HTTP/1.1\r\nHost: isofs.test\r\nConnection: close\r\n\r\n"
 
 // raw sends bytes as they are, and reads until nginx ends the connection.
@@ -30,7 +30,7 @@ func (r *rig) raw(text string) string {
 	return string(got)
 }
 
-// reached are the targets of the requests that came to the API.
+// reached returns the targets of the requests that came to the API.
 func (r *rig) reached() (targets []string) {
 	for _, q := range r.requests() {
 		targets = append(targets, q.Method+" "+q.RequestURI)
@@ -38,8 +38,8 @@ func (r *rig) reached() (targets []string) {
 	return targets
 }
 
-// Where one request ends and the next begins is seen alike by nginx and the
-// API, or the connection ends: nobody can put a request before somebody else's.
+// nginx and the API agree where one request ends and the next begins, or the connection
+// ends. No client can put a request before another client's.
 func TestSmuggling(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, nil)
@@ -98,7 +98,7 @@ func TestSmuggling(t *testing.T) {
 		got := r.raw(row.text)
 		var status int
 		if _, err := fmt.Sscanf(got, "HTTP/1.1 %d ", &status); err != nil && strings.HasPrefix(got, "<html>") {
-			status = 400 // what nginx writes where it does not even know the version
+			status = 400 // what nginx writes where it does not recognize the version
 		}
 		reached := r.reached()
 		if row.proves == "an upgrade is not passed on" && len(reached) == 2 {
@@ -138,8 +138,8 @@ func TestLongRequests(t *testing.T) {
 	}
 }
 
-// A header that a client sends never stands for one that nginx says, however
-// it is written; and what nginx says is there once.
+// A header from a client never replaces one that nginx sends, however it is written.
+// nginx's own arrives once.
 func TestForgedHeaders(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, nil)
@@ -163,7 +163,7 @@ func TestForgedHeaders(t *testing.T) {
 	if asked[0].Method != "GET" {
 		t.Errorf("the method is %s", asked[0].Method)
 	}
-	// The form that proxies are asked in: host and path of the line, not a host to go to.
+	// The form for proxies: host and path of the line, not a host to go to.
 	got := r.raw("GET http://evil.test/y?z=1 HTTP/1.1\r\nHost: isofs.test\r\nConnection: close\r\n\r\n")
 	if asked := r.requests(); len(asked) != 1 || asked[0].RequestURI != "/y?z=1" || asked[0].Host != "isofs.test" {
 		t.Errorf("in absolute form: %+v, %q", asked, got)
@@ -174,7 +174,7 @@ func TestForgedHeaders(t *testing.T) {
 	}
 }
 
-// A forged address is no other client for the limits: the bucket is that of the
+// A forged address is not another client for the limits: the bucket is that of the
 // connection, unless it comes from a configured proxy.
 func TestForgedAddressesShareALimit(t *testing.T) {
 	t.Parallel()
@@ -185,7 +185,7 @@ func TestForgedAddressesShareALimit(t *testing.T) {
 		_, first := r.open("GET", big, "Range: bytes=0-", "X-Forwarded-For: 192.0.2.1")
 		for i, header := range []string{"X-Forwarded-For: 192.0.2.2", "X-Real-IP: 192.0.2.3", "Forwarded: for=192.0.2.4"} {
 			want := 429
-			if trusted { // the others say nothing, and are of the proxy itself
+			if trusted { // the others forge nothing, and come from the proxy itself
 				want = 206
 			}
 			conn, got := r.open("GET", image, "Range: bytes=0-", header)
@@ -201,12 +201,12 @@ func TestForgedAddressesShareALimit(t *testing.T) {
 	}
 }
 
-// Where work is done the limit is a stricter one; elsewhere it is not felt.
+// Where work is done the limit is stricter; elsewhere it has no effect.
 func TestCostlyLimit(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, func(c *Config) { c.Limits.CostlyPerSecond, c.Limits.CostlyBurst = 1, 4 })
 	targets := []string{"/os?piece=x", "/api/os", "/admin/refresh", "//os", "/%6fs", "/x/../admin/drop"}
-	allowed, begun := 0, time.Now()
+	allowed, started := 0, time.Now()
 	for {
 		got := r.do("GET", targets[allowed%len(targets)])
 		if got.StatusCode == 429 {
@@ -216,7 +216,7 @@ func TestCostlyLimit(t *testing.T) {
 			break
 		}
 		allowed++
-		if most := 5 + int(time.Since(begun).Seconds()) + 1; allowed > most || allowed > 40 {
+		if most := 5 + int(time.Since(started).Seconds()) + 1; allowed > most || allowed > 40 {
 			t.Fatalf("%d requests were allowed, at most %d should be", allowed, most)
 		}
 	}
@@ -232,8 +232,8 @@ func TestCostlyLimit(t *testing.T) {
 	}
 }
 
-// Many ranges that lie over each other are not sent one by one: the answer is
-// never longer than the image.
+// Many overlapping ranges are not sent one by one: the answer is never longer than the
+// image.
 func TestRangeBombs(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, nil)
@@ -246,14 +246,14 @@ func TestRangeBombs(t *testing.T) {
 	}
 }
 
-// Who sends slowly is cut, and waits for nginx alone: the API hears nothing of
-// it until it is whole. The time is nginx's own, 15 s.
+// nginx cuts a slow sender, which waits for nginx alone: the API gets nothing of the
+// request until it is whole. The time is nginx's own, 15 s.
 func TestSlowSendersAreCut(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, nil)
 	ended := make(chan string)
 	for _, begin := range []string{
-		"", // says nothing at all
+		"", // sends nothing at all
 		"GET /slow HTTP/1.1\r\nHost: isofs.test\r\n",                                             // drips headers
 		"POST /slow HTTP/1.1\r\nHost: isofs.test\r\nContent-Length: 100\r\n\r\nhalf of",          // no more of a body
 		"POST /slow HTTP/1.1\r\nHost: isofs.test\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhel",  // nor of a chunk
@@ -302,8 +302,8 @@ func TestSlowSendersAreCut(t *testing.T) {
 	}
 }
 
-// Who reads slowly holds nginx's buffers, and the kernel's, and nothing of the
-// API: there is room for any page.
+// A slow reader holds buffers of nginx and of the kernel, and nothing of the API, which
+// can serve any page.
 func TestSlowReadersHoldNoHandler(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, nil)

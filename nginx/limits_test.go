@@ -10,12 +10,12 @@ import (
 	"aesthetic.computer/isofs/integration/testkit"
 )
 
-// N downloads at once are N, whichever way they go: the internal redirect from
-// the API to the mount is not counted again. Pages have N of their own.
+// N downloads at once are N, whichever way they take: the internal redirect from the API to the
+// mount does not count again. Pages have their own N.
 func TestConnectionLimit(t *testing.T) {
 	r := newRig(t, func(c *Config) { c.Limits.Connections = 3 })
 	const ranged = "Range: bytes=0-"
-	// Three that last until we let them go: each more than the sockets buffer.
+	// Three that last until the test ends them: each more than the sockets buffer.
 	direct, _ := r.open("GET", big, ranged)
 	viaAPI, _ := r.open("GET", "/big-os.iso")
 	third, _ := r.open("GET", big)
@@ -39,7 +39,7 @@ func TestConnectionLimit(t *testing.T) {
 	testkit.Eventually(t, "three places", func() bool { return workersIdle(r) })
 }
 
-// Pages that are full do not stand in the way of downloads, nor of whoever waits for an image.
+// Pages that are full do not block downloads, nor clients that wait for an image.
 func TestConnectionLimitOfPages(t *testing.T) {
 	r := newRig(t, func(c *Config) { c.Limits.Connections = 3 })
 	held := make(chan reply)
@@ -57,7 +57,8 @@ func TestConnectionLimitOfPages(t *testing.T) {
 	}
 }
 
-// answered requests all targets from an address, and says which were not limited as they should be.
+// answered requests all targets from an address, and reports those that were not limited as they
+// should be.
 func answered(r *rig, from string, targets []string, limited bool) {
 	r.t.Helper()
 	for _, target := range targets {
@@ -67,8 +68,8 @@ func answered(r *rig, from string, targets []string, limited bool) {
 	}
 }
 
-// TestNetworkLimit: what one network can take is its share, whichever of its
-// addresses it uses; others and health checks do not feel it.
+// TestNetworkLimit: one network gets its share, whichever of its addresses it uses; others and
+// health checks are not affected.
 func TestNetworkLimit(t *testing.T) {
 	for name, c := range map[string]struct{ taken, same, others []string }{
 		"IPv4": {
@@ -110,7 +111,7 @@ func TestNetworkLimit(t *testing.T) {
 	}
 }
 
-// TestHealthIsNotLimited: by no limit, whoever else is limited.
+// TestHealthIsNotLimited: by no limit, whichever client is limited.
 func TestHealthIsNotLimited(t *testing.T) {
 	r := newRig(t, func(c *Config) {
 		c.Limits = Limits{Connections: 1, Network: 1, TotalConnections: 1, RequestsPerSecond: 1, Burst: 1, CostlyPerSecond: 1, CostlyBurst: 1}
@@ -151,16 +152,16 @@ func TestTotalLimit(t *testing.T) {
 	if want := [4]int{206, 429, 206, 429}; got != want {
 		t.Errorf("statuses %v, want %v", got, want)
 	}
-	// Neither pages nor those who wait for an image to be made take a download's place.
+	// Neither pages nor clients that wait for an image take a download's place.
 	answered(r, "192.0.2.9", []string{"/os", "/api/os?format=stream", "/os/", "/os-status", image + ".zsync"}, false)
 }
 
-// A burst of N is N requests above the first, also when each goes to the mount
-// by way of the API. Time only adds more, so that a slow machine changes nothing.
+// A burst of N is N requests above the first, also when each goes to the mount by way of the API.
+// Time only adds more, so that a slow machine changes nothing.
 func TestRequestLimit(t *testing.T) {
 	r := newRig(t, func(c *Config) { c.Limits.RequestsPerSecond, c.Limits.Burst = 1, 9 })
 	targets := []string{"/notepat-os.iso", image, "/s/" + other + "/notepat-os.iso.sha256"}
-	allowed, begun := 0, time.Now()
+	allowed, started := 0, time.Now()
 	for {
 		got := r.do("GET", targets[allowed%len(targets)])
 		if got.StatusCode == 429 {
@@ -170,7 +171,7 @@ func TestRequestLimit(t *testing.T) {
 			break
 		}
 		allowed++
-		if most := 10 + int(time.Since(begun).Seconds()) + 1; allowed > most || allowed > 40 {
+		if most := 10 + int(time.Since(started).Seconds()) + 1; allowed > most || allowed > 40 {
 			t.Fatalf("%d requests were allowed, at most %d should be, and none delayed", allowed, most)
 		}
 	}
@@ -182,11 +183,11 @@ func TestRequestLimit(t *testing.T) {
 func TestRateLimit(t *testing.T) {
 	r := newRig(t, func(c *Config) { c.Limits.BytesPerSecond = 64 << 10 })
 	for _, target := range []string{big, "/big-os.iso"} {
-		begun := time.Now()
+		started := time.Now()
 		_, response := r.open("GET", target, "Range: bytes=0-131071")
 		n, err := io.Copy(io.Discard, response.Body)
 		// It sends the first second's share at once, and then keeps to the rate.
-		if took := time.Since(begun); n != 128<<10 || err != nil || took < 500*time.Millisecond {
+		if took := time.Since(started); n != 128<<10 || err != nil || took < 500*time.Millisecond {
 			t.Errorf("%s: %d bytes in %v: %v", target, n, took, err)
 		}
 	}

@@ -49,8 +49,8 @@ func (e *errorLog) copy(r io.Reader) {
 	for lines.Scan() {
 		e.line(lines.Text())
 	}
-	// nginx's lines have at most 2 KiB. Whatever wrote a longer one must not
-	// block on a full pipe.
+	// nginx's lines have at most 2 KiB. A program that wrote a longer one must
+	// not block on a full pipe.
 	_, _ = io.Copy(io.Discard, r)
 }
 
@@ -77,8 +77,8 @@ func (e *errorLog) reset() {
 	e.first, e.last = "", ""
 }
 
-// reason returns the first thing that nginx could not do, or "". Failures to
-// bind are final only when another message follows: nginx tries five times.
+// reason returns the first failure of nginx, or "". Failures to bind are final
+// only when another message follows: nginx tries five times.
 func (e *errorLog) reason() (first string, final bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()

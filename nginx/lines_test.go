@@ -32,14 +32,14 @@ func TestParseLogLine(t *testing.T) {
 
 // The reason is the first emergency; a line without end does not stop the log.
 func TestErrorLog(t *testing.T) {
-	var said testkit.Buffer
-	e := &errorLog{log: slog.New(slog.NewTextHandler(&said, nil))}
+	var logged testkit.Buffer
+	e := &errorLog{log: slog.New(slog.NewTextHandler(&logged, nil))}
 	e.copy(strings.NewReader("nginx: [warn] w\n\nnginx: [emerg] first\n" + strings.Repeat("nginx: [emerg] more\n", 100) + strings.Repeat("x", 1<<17) + "\nlost\n"))
 	if reason, final := e.reason(); reason != "first" || !final {
 		t.Errorf("reason: %q, final: %v", reason, final)
 	}
-	if n := strings.Count(said.String(), "\n"); n != 102 || !strings.Contains(said.String(), `level=WARN msg="nginx: w"`) {
-		t.Errorf("%d lines: %s", n, said.String())
+	if n := strings.Count(logged.String(), "\n"); n != 102 || !strings.Contains(logged.String(), `level=WARN msg="nginx: w"`) {
+		t.Errorf("%d lines: %s", n, logged.String())
 	}
 	if e.reset(); e.first != "" {
 		t.Errorf("after reset: %q", e.first)

@@ -1,11 +1,11 @@
 // Package nginx renders, checks and supervises the configuration of a stock
 // nginx (1.22 or newer, core modules only) that serves an isofs mount.
 //
-// The bytes of images go from the mount to the client through nginx alone, so
-// Range, resume, validators and limits are nginx's. The API, on a unix socket,
-// is asked first whenever a request is not a plain continuation: it answers
-// itself, or names a file of the mount by X-Accel-Redirect. Which request goes
-// which way stands in nginx.conf.tmpl, with a reason beside each directive.
+// The bytes of images go from the mount to the client through nginx alone, so Range,
+// resume, validators and limits are nginx's. Unless a request is a plain
+// continuation, nginx asks the API first, on a unix socket. The API answers itself,
+// or names a file of the mount by X-Accel-Redirect. nginx.conf.tmpl decides which
+// request goes which way, with a reason beside each directive.
 //
 // What the API may rely on, and must do:
 //
@@ -25,8 +25,8 @@
 //   - The API keeps idle connections for longer than 30 seconds, since nginx
 //     drops them by then and cannot repeat a POST that met a closed one.
 //
-// The package leaves out where certificates come from, the mount, the API, and
-// what a text about a piece says.
+// The package leaves out where certificates come from, the mount, the API, and the
+// texts about a piece.
 package nginx
 
 // A Profile is one of the two ways to read the mount (DESIGN.md, invariant 6).
@@ -39,8 +39,8 @@ const (
 	PageCache Profile = "page-cache"
 )
 
-// defaultThreads suits reads that wait for a CDN at some 20 to 100 ms each: as
-// many cold blocks can be awaited at once.
+// defaultThreads suits reads that wait for a CDN at some 20 to 100 ms each: that many
+// cold blocks can be awaited at once.
 const defaultThreads = 32
 
 // Config is all that the configuration is rendered from. Paths are absolute.
@@ -58,12 +58,12 @@ type Config struct {
 	Host      Host
 
 	// TrustedProxies are the addresses ("10.0.0.1", "10.0.0.0/8") whose
-	// X-Forwarded-For and X-Forwarded-Proto are believed; nobody else's are.
+	// X-Forwarded-For and X-Forwarded-Proto nginx believes; it ignores those of other
+	// clients.
 	TrustedProxies []string
 }
 
-// A Host is what the server answers as. The zero Host answers to every name, by
-// HTTP.
+// A Host is what the server answers as. The zero Host answers to every name, by HTTP.
 type Host struct {
 	Names []string // of the server ("images.example"); none: every name
 
@@ -81,7 +81,7 @@ type Host struct {
 // tls reports whether the server speaks HTTPS.
 func (h Host) tls() bool { return h.Certificate != "" }
 
-// Scheme is https or http, that of Config.Listen.
+// Scheme returns https or http, the scheme of Config.Listen.
 func (h Host) Scheme() string {
 	if h.tls() {
 		return "https"
@@ -89,11 +89,11 @@ func (h Host) Scheme() string {
 	return "http"
 }
 
-// Limits are per client, which is an IPv4 address or the /64 of an IPv6 one; 0
-// means none. A request beyond one gets 429. The three of Connections hold once
-// for downloads (images, and what is in their slots) and once for pages and
-// sidecars; TotalConnections does not count those who wait at /os. No limit
-// holds for /healthz and /readyz.
+// Limits are per client, which is an IPv4 address or the /64 of an IPv6 one; 0 means
+// no limit. A request beyond one gets 429. The three of Connections hold once for
+// downloads (images, and what is in their slots) and once for pages and sidecars.
+// TotalConnections does not count clients that wait at /os. No limit holds for
+// /healthz and /readyz.
 type Limits struct {
 	Connections       int   // limit_conn: requests in progress at once
 	Network           int   // the same of a network: an IPv4 /24, an IPv6 /64

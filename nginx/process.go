@@ -15,7 +15,7 @@ import (
 	"aesthetic.computer/isofs/fault"
 )
 
-// pollInterval is how often the state of processes is looked at while waiting.
+// pollInterval is the pause between two looks at processes.
 const pollInterval = 10 * time.Millisecond
 
 // A process is a line of /proc.
@@ -24,7 +24,7 @@ type process struct {
 	title              string // command line, blanks for NULs; empty for a zombie
 }
 
-// processes lists those that run now. One that ends meanwhile may be missing.
+// processes lists the processes that run now. One that ends meanwhile may be missing.
 func processes() []process {
 	dirs, _ := filepath.Glob("/proc/[0-9]*")
 	var list []process
@@ -62,7 +62,7 @@ func workersOf(master int) map[int]bool {
 	return ids
 }
 
-// readPID returns what a pid file says, or 0: nginx -t leaves an empty one.
+// readPID returns the number in a pid file, or 0: nginx -t leaves an empty one.
 func readPID(path string) int {
 	text, err := os.ReadFile(path)
 	if err != nil {
@@ -72,11 +72,11 @@ func readPID(path string) int {
 	return pid
 }
 
-// orphans returns what an earlier supervisor, killed, left of its nginx: the
-// master that the pid file of runDir names, if it runs with our configuration,
-// and the workers of its process group. Workers alone, their master killed,
-// go on serving (and hold the port), so they are looked for as well; nobody
-// else can have that group's id while one of them lives.
+// orphans returns what a killed supervisor left of its nginx: the master that the pid
+// file of runDir names, if it runs with our configuration, and the workers of its
+// process group. Workers whose master was killed keep serving (and hold the port), so
+// orphans looks for them as well. No other process can have that group's id while one
+// of them lives.
 func orphans(runDir string) []process {
 	master := readPID(filepath.Join(runDir, pidFile))
 	if master <= 0 {

@@ -94,8 +94,8 @@ func TestKilledParentLeavesNothing(t *testing.T) {
 	testkit.Eventually(t, "no nginx", func() bool { return len(group(master)) == 0 })
 }
 
-// What Pdeathsig cannot prevent is stopped by the next Start, which gets the
-// very port that was held.
+// The next Start stops what Pdeathsig cannot prevent, and gets the very port that
+// was held.
 func TestOrphansAreStopped(t *testing.T) {
 	for name, leave := range map[string]func(*testing.T, Config) int{
 		"a master and its workers": leaveMaster, "workers alone": leaveWorkers,
@@ -148,7 +148,8 @@ func leaveMaster(t *testing.T, c Config) int {
 	return orphan.Process.Pid
 }
 
-// leaveWorkers kills the master while its supervisor cannot notice, and then that.
+// leaveWorkers kills the master while its supervisor cannot notice, and then the
+// supervisor.
 func leaveWorkers(t *testing.T, c Config) int {
 	parent, master := startParent(t, c)
 	syscall.Kill(parent.Process.Pid, syscall.SIGSTOP)
@@ -159,7 +160,7 @@ func leaveWorkers(t *testing.T, c Config) int {
 	return master
 }
 
-// A pid file tells nothing when its number has gone to somebody else.
+// A pid file means nothing when another process has its number.
 func TestOrphansAreOurs(t *testing.T) {
 	dir := t.TempDir()
 	stranger := exec.Command("sleep", "1000")

@@ -15,8 +15,8 @@ import (
 	"aesthetic.computer/isofs/fault"
 )
 
-// reloadTime suffices for nginx -t and the five times, half a second apart,
-// that nginx tries to bind a new address.
+// reloadTime suffices for nginx -t and the five times, half a second apart, that
+// nginx tries to bind a new address.
 const reloadTime = 15 * time.Second
 
 // Refresh makes nginx run with c, as Reload does, if that changes anything, its
@@ -61,9 +61,9 @@ func digest(c Config) (sum [sha256.Size]byte, err error) {
 }
 
 // Reload makes nginx run with c without cutting a download: the workers that
-// have some finish them under the old configuration. If c is refused, by us or
-// by nginx, the old one stays. RunDir cannot change. Errors wrap fault.Invalid
-// or fault.Unavailable.
+// have some finish them under the old configuration. If we or nginx refuse c,
+// the old one stays. RunDir cannot change. Errors wrap fault.Invalid or
+// fault.Unavailable.
 func (s *Server) Reload(c Config) error {
 	s.reloading <- struct{}{}
 	defer func() { <-s.reloading }()
@@ -98,9 +98,9 @@ func (s *Server) Reload(c Config) error {
 	return nil
 }
 
-// exchangeWorkers tells the master to read its configuration again, and waits
-// for the first worker that runs with it, or for nginx's complaint. A child
-// that has died needs no telling: its successor reads the new file.
+// exchangeWorkers makes the master read its configuration again, and waits for
+// the first worker that runs with it, or for nginx's complaint. If the child has
+// died, its successor reads the new file anyway.
 func (s *Server) exchangeWorkers(ctx context.Context, c *child) error {
 	if s.isStopping() {
 		return errStopping

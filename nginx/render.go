@@ -33,8 +33,8 @@ func Render(c Config) ([]byte, error) {
 }
 
 // RenderSite returns the http-level part alone, for /etc/nginx/conf.d/isofs.conf
-// of an nginx that somebody else runs. Its first comment says what must stand
-// in the main context besides. RunDir, User and Workers have no effect on it.
+// of an nginx that isofs does not run. Its first comment says what the main
+// context needs besides. RunDir, User and Workers have no effect on it.
 func RenderSite(c Config) ([]byte, error) {
 	if err := c.Validate(); err != nil {
 		return nil, err
@@ -95,7 +95,7 @@ func withoutColon(listen []string) []string {
 	return list
 }
 
-// An answer is a text that nginx gives without the API. Text must contain
+// An answer is a text that nginx sends without the API. Text must contain
 // neither quotes, backslashes nor dollars.
 type answer struct {
 	Name       string // of the named location
@@ -132,11 +132,11 @@ func (l Limits) words() string {
 	if l.CostlyPerSecond > 0 {
 		w = append(w, fmt.Sprintf("%d requests a second for each address where images are made, with bursts of %d", l.CostlyPerSecond, l.CostlyBurst))
 	}
-	said := strings.Join(w, ", ")
+	text := strings.Join(w, ", ")
 	if l.Connections > 0 || l.Network > 0 || l.TotalConnections > 0 {
-		said += "; as many pages as downloads"
+		text += "; as many pages as downloads"
 	}
-	return said
+	return text
 }
 
 // indented moves the lines that are not empty one tab to the right.

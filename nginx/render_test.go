@@ -15,7 +15,7 @@ import (
 
 var update = flag.Bool("update", false, "write the golden files of testdata again")
 
-// fullConfig has every part that can be there.
+// fullConfig has every optional part.
 func fullConfig() Config {
 	return Config{
 		Listen: []string{"127.0.0.1:8080", "[::1]:8080", ":8081", "8082"}, Mount: "/srv/is ofs/", APISocket: "/run/isofs/api.sock",
@@ -25,7 +25,7 @@ func fullConfig() Config {
 	}
 }
 
-// secureConfig is a host of its own, by HTTPS.
+// secureConfig is a host with HTTPS.
 func secureConfig() Config {
 	c := fullConfig()
 	c.Listen = []string{"443", "[::]:443"}
@@ -36,7 +36,7 @@ func secureConfig() Config {
 	return c
 }
 
-// smallConfig has only what must be there.
+// smallConfig has only the required parts.
 func smallConfig() Config {
 	return Config{Listen: []string{"127.0.0.1:8080"}, Mount: "/srv/isofs", APISocket: "/run/isofs/api.sock", RunDir: "/run/isofs/nginx", Profile: PageCache}
 }
@@ -68,8 +68,8 @@ func TestGolden(t *testing.T) {
 	}
 }
 
-// nginx itself judges every variant, and RenderSite's inside the configuration
-// of somebody else.
+// nginx itself judges every variant, and the output of RenderSite inside
+// another configuration.
 func TestEveryVariantIsValid(t *testing.T) {
 	testkit.NeedTool(t, "nginx", "nginx-light")
 	base := configIn(t, t.TempDir())
@@ -134,7 +134,7 @@ func TestEveryVariantIsValid(t *testing.T) {
 	check("site", fmt.Appendf(nil, "%s pid %q; events {} http { include /etc/nginx/mime.types; gzip on; sendfile on;\n%s}\n", threads, filepath.Join(base.RunDir, "x.pid"), site))
 }
 
-// Defaults are filled in, and what was not asked for is not there.
+// Defaults are filled in, and optional parts are absent.
 func TestRenderDefaults(t *testing.T) {
 	c := smallConfig()
 	c.Profile = ""

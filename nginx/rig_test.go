@@ -52,7 +52,7 @@ func configIn(t *testing.T, dir string) Config {
 		RunDir: filepath.Join(dir, "ru n"), AccessLog: filepath.Join(dir, "access.log"), Workers: 1, Threads: 4,
 	}
 	if os.Geteuid() == 0 {
-		c.User = "root" // the test's directories are not for nobody
+		c.User = "root" // other users cannot enter the test's directories
 	}
 	s := filepath.Join(c.Mount, "s", id)
 	if err := os.MkdirAll(s, 0o755); err != nil {
@@ -84,7 +84,7 @@ func newRig(t *testing.T, change func(*Config)) *rig {
 	r.startAPI()
 	log := slog.New(slog.NewTextHandler(r.log, nil))
 	var err error
-	for range 5 { // somebody may take the port between freeAddress and nginx
+	for range 5 { // another program may take the port between freeAddress and nginx
 		if r.server, err = Start(within(t, 60*time.Second), "nginx", r.config, log); err == nil || !strings.Contains(err.Error(), "is in use by another program") {
 			break
 		}
@@ -174,8 +174,8 @@ type reply struct {
 	err  error // of reading the body
 }
 
-// do sends one request, byte for byte, on a connection of its own. Headers are
-// "Name: value".
+// do sends one request, byte for byte, on its own connection. Headers are "Name:
+// value".
 func (r *rig) do(method, target string, headers ...string) reply {
 	r.t.Helper()
 	conn, response := r.open(method, target, headers...)
@@ -209,9 +209,9 @@ func (r *rig) path(name string) string { return filepath.Join(r.config.Mount, "s
 // hosts counts the loopback addresses that were given away.
 var hosts atomic.Uint32
 
-// freeAddress returns a loopback address that nobody listens on, nor will: each
-// caller has a host of his own. On 127.0.0.1 every connection that a test makes
-// may take the port before nginx listens on it.
+// freeAddress returns a loopback address where no program listens, nor will: each
+// caller has its own host. On 127.0.0.1 every connection that a test makes may
+// take the port before nginx listens on it.
 func freeAddress(t *testing.T) string {
 	t.Helper()
 	n := hosts.Add(1)

@@ -17,7 +17,7 @@ import (
 	"aesthetic.computer/isofs/integration/testkit"
 )
 
-// Every way of asking for an image, in both profiles, directly and by way of the API.
+// Every way to request an image, in both profiles, directly and by way of the API.
 func TestImage(t *testing.T) {
 	for _, profile := range []Profile{Direct, PageCache} {
 		t.Run(string(profile), func(t *testing.T) {
@@ -130,7 +130,7 @@ func TestETagFollowsTime(t *testing.T) {
 	}
 }
 
-// Which headers a client sees, and whether the API was asked.
+// Which headers a client sees, and whether nginx asked the API.
 func TestHeaders(t *testing.T) {
 	r := newRig(t, nil)
 	const nothing = ""
@@ -185,7 +185,7 @@ func TestHeaders(t *testing.T) {
 	}
 }
 
-// A sidecar by X-Accel-Redirect is typed by its suffix if the API says nothing.
+// A sidecar by X-Accel-Redirect is typed by its suffix unless the API sends a type.
 func TestSidecarByPlainName(t *testing.T) {
 	r := newRig(t, nil)
 	r.handler = func(w http.ResponseWriter, q *http.Request) {
@@ -208,7 +208,7 @@ func TestSidecarByPlainName(t *testing.T) {
 	}
 }
 
-// What the API is told, whatever the client claims.
+// What the API gets, whatever the client claims.
 func TestWhatTheAPISees(t *testing.T) {
 	spoofed := []string{
 		"X-Real-IP: 6.6.6.6", "X-Forwarded-For: 6.6.6.6", "X-Forwarded-Proto: gopher", "X-Forwarded-Host: evil.test", "Forwarded: for=6.6.6.6",
@@ -240,8 +240,8 @@ func TestWhatTheAPISees(t *testing.T) {
 			for name, want := range kept {
 				tt.want[name] = want
 			}
-			for _, gone := range []string{"X-Forwarded-Host", "Forwarded", "X-Accel-Redirect", "X-Accel-Buffering", "X-Accel-Limit-Rate", "X-Isofs-Piece", "Connection"} {
-				tt.want[gone] = ""
+			for _, removed := range []string{"X-Forwarded-Host", "Forwarded", "X-Accel-Redirect", "X-Accel-Buffering", "X-Accel-Limit-Rate", "X-Isofs-Piece", "Connection"} {
+				tt.want[removed] = ""
 			}
 			for name, want := range tt.want {
 				if h.Get(name) != want {
@@ -263,7 +263,7 @@ func TestWhatTheAPISees(t *testing.T) {
 	}
 }
 
-// Everything that must not be found, and the ways that attackers spell it.
+// Everything that must not be found, and the spellings of attackers.
 func TestRefused(t *testing.T) {
 	r := newRig(t, nil)
 	write(t, filepath.Join(r.config.Mount, "secret"), "HIDDEN")
@@ -304,7 +304,7 @@ func TestRefused(t *testing.T) {
 			t.Errorf("%s %s: %d %q, want %d %q", tt.target, tt.extra, got.StatusCode, got.body, tt.status, tt.text)
 		}
 	}
-	// But slashes too many, and dots that lead nowhere, are forgiven.
+	// Surplus slashes, and dots that lead nowhere, are forgiven.
 	for _, target := range []string{"//s//" + id + "///notepat-os.iso", "/s/./" + id + "/x/../notepat-os.iso", "/s/" + id + "/note%70at-os.iso"} {
 		if got := r.do("GET", target, ranged); got.StatusCode != 206 || got.body != body {
 			t.Errorf("%s: %d %q", target, got.StatusCode, got.body)
@@ -437,8 +437,8 @@ func TestAccessLog(t *testing.T) {
 	}
 }
 
-// TestWhatMayHaveToBeFetchedFirst: a range of a snapshot that is not whole here
-// goes by way of the API, which can say that it cannot be read.
+// TestWhatMayHaveToBeFetchedFirst: a range of a snapshot that is not whole here takes
+// the way by the API, which can answer that it cannot be read.
 func TestWhatMayHaveToBeFetchedFirst(t *testing.T) {
 	r := newRig(t, nil)
 	const ranged = "Range: bytes=1-2"
@@ -448,7 +448,7 @@ func TestWhatMayHaveToBeFetchedFirst(t *testing.T) {
 	if err := os.Remove(r.path(".whole")); err != nil {
 		t.Fatal(err)
 	}
-	// nginx believes what it saw for a second.
+	// nginx keeps what it saw for a second.
 	testkit.Eventually(t, "the API to be asked", func() bool {
 		got := r.do("GET", image, ranged)
 		return got.StatusCode == 206 && got.body == body[1:3] && len(r.requests()) == 1

@@ -43,7 +43,7 @@ type Server struct {
 	state // mutable, with its own lock
 }
 
-// state is what of a Server changes.
+// state is the part of a Server that changes.
 type state struct {
 	mu      sync.Mutex        // guards all below
 	config  Config            // what nginx runs with
@@ -54,7 +54,8 @@ type state struct {
 	err     error             // why nginx was given up
 }
 
-// restarts says how often, and after what pause, a dying nginx is started anew.
+// restarts says how often, and after what pause, a dying nginx is started
+// again.
 type restarts struct {
 	first, longest time.Duration // the pause doubles
 	most           int           // times in a row
@@ -102,9 +103,10 @@ func (s *Server) start(ctx context.Context, c Config) error {
 	return nil
 }
 
-// Available ends what a killed run left behind in RunDir, and looks whether
-// nginx could open its addresses: before all else that a start does. The caller
-// has RunDir for itself. Errors wrap fault.Invalid or fault.Unavailable.
+// Available ends what a killed run left behind in RunDir, and checks that nginx
+// could open its addresses. It comes before all else that a start does. The
+// caller must have locked RunDir. Errors wrap fault.Invalid or
+// fault.Unavailable.
 func Available(ctx context.Context, c Config, log *slog.Logger) error {
 	if err := c.Validate(); err != nil {
 		return err
@@ -117,7 +119,7 @@ func Available(ctx context.Context, c Config, log *slog.Logger) error {
 		if err != nil {
 			return err
 		}
-		// As nginx does, for one family alone.
+		// Like nginx, for one family alone.
 		family := "tcp4"
 		if host == "" || host == "*" {
 			host = "0.0.0.0"
@@ -135,7 +137,8 @@ func Available(ctx context.Context, c Config, log *slog.Logger) error {
 	return nil
 }
 
-// withoutUser drops the user when we are not root: the workers are who we are.
+// withoutUser removes the user when we are not root: the workers then run as
+// this process's user.
 func withoutUser(c Config) Config {
 	if os.Geteuid() != 0 {
 		c.User = ""
@@ -143,8 +146,8 @@ func withoutUser(c Config) Config {
 	return c
 }
 
-// takeRunDir makes RunDir and locks it, so that no second isofs takes our
-// nginx for one that was left behind.
+// takeRunDir makes RunDir and locks it, so that no second isofs takes our nginx
+// for one that was left behind.
 func (s *Server) takeRunDir() error {
 	if err := os.MkdirAll(s.runDir, 0o755); err != nil {
 		return fmt.Errorf("make nginx's run directory: %w: %w", fault.Unavailable, err)
@@ -185,8 +188,8 @@ func (s *Server) bringUp(ctx context.Context, c Config) (*child, error) {
 	return first, nil
 }
 
-// install renders c, lets nginx test the result, and puts it in place; on
-// failure what was there stays.
+// install renders c, lets nginx test the result, and puts it in place. On
+// failure the old file stays.
 func (s *Server) install(ctx context.Context, c Config) error {
 	text, err := Render(c)
 	if err != nil {
@@ -216,8 +219,9 @@ func (s *Server) launch() (*child, error) {
 	if s.stopped {
 		return nil, errStopping
 	}
-	// nginx opens its addresses before it writes this file: its coming, with
-	// the right number in it, tells more than somebody's answer at the port.
+	// nginx opens its addresses before it writes this file. The file with the
+	// right number proves more than an answer at the port, which may be another
+	// program's.
 	os.Remove(filepath.Join(s.runDir, pidFile))
 	s.errs.reset()
 	c, err := spawn(s.binary, filepath.Join(s.runDir, confFile), s.stdout, s.errs)
@@ -287,9 +291,9 @@ func (s *Server) current() *child {
 // killAfter is how long nginx has to obey SIGTERM.
 const killAfter = 5 * time.Second
 
-// Stop lets the downloads that run finish, while new ones are refused, until
-// ctx ends; then it cuts them. It returns nil when nginx is gone, which it
-// always is in the end. It may be called more than once.
+// Stop lets running downloads finish, and refuses new ones, until ctx ends;
+// then it cuts them. It returns nil when nginx has ended, which always happens.
+// It may be called more than once.
 func (s *Server) Stop(ctx context.Context) error {
 	s.mu.Lock()
 	c := s.child
@@ -315,8 +319,8 @@ func (s *Server) Stop(ctx context.Context) error {
 	return nil
 }
 
-// Done is closed when nginx has been stopped, or given up because it died
-// again and again; Err tells which.
+// Done is closed when nginx has been stopped, or given up because it died again
+// and again; Err says which.
 func (s *Server) Done() <-chan struct{} { return s.done }
 
 // Err returns why nginx was given up (it wraps fault.Unavailable), or nil while

@@ -195,8 +195,8 @@ func TestRunDirIsTakenOnce(t *testing.T) {
 	}
 }
 
-// A master killed by force leaves workers that would hold the port: they must go,
-// and a new nginx come.
+// A master killed by force leaves workers that would hold the port: they must end,
+// and a new nginx start.
 func TestRestart(t *testing.T) {
 	r := newRig(t, nil)
 	for range 2 {
@@ -266,7 +266,7 @@ func TestStopBetweenRestarts(t *testing.T) {
 	}
 }
 
-// An access log at /dev/stdout comes out of our own, also when that is no file.
+// An access log at /dev/stdout comes out of our own, also when that is not a file.
 func TestAccessLogToStdout(t *testing.T) {
 	testkit.NeedTool(t, "nginx", "nginx-light")
 	c := configIn(t, t.TempDir())

@@ -48,7 +48,7 @@ func certify(t *testing.T, c Config) *x509.CertPool {
 	return roots
 }
 
-// httpsRig is a rig that speaks HTTPS, and HTTP at the address that it returns.
+// httpsRig is a rig that serves HTTPS, and HTTP at the address that it returns.
 func httpsRig(t *testing.T) (r *rig, roots *x509.CertPool, plain string) {
 	t.Helper()
 	r = newRig(t, func(c *Config) {
@@ -62,7 +62,7 @@ func httpsRig(t *testing.T) (r *rig, roots *x509.CertPool, plain string) {
 	return r, roots, r.config.Host.Redirect[0]
 }
 
-// secure gets a target by HTTPS from a server that the roots vouch for.
+// secure gets a target by HTTPS from a server whose certificate the roots accept.
 func (r *rig) secure(roots *x509.CertPool, version uint16, target string, headers ...string) (*http.Response, error) {
 	r.t.Helper()
 	transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots, ServerName: "isofs.test", MaxVersion: version}, DisableKeepAlives: true}
@@ -124,8 +124,8 @@ func TestTLS(t *testing.T) {
 	}
 }
 
-// TestNewCertificate: it is taken over without cutting a download, one that is
-// wrong is refused, and an unchanged one changes nothing.
+// TestNewCertificate: nginx takes over a new one without cutting a download,
+// refuses a wrong one, and an unchanged one changes nothing.
 func TestNewCertificate(t *testing.T) {
 	r, old, _ := httpsRig(t)
 	running, err := r.secure(old, 0, big)
@@ -151,7 +151,7 @@ func TestNewCertificate(t *testing.T) {
 	if changed, err := r.server.Refresh(r.config); changed || !errors.Is(err, fault.Invalid) || !strings.Contains(err.Error(), "key.pem") {
 		t.Errorf("no key: %v, %v", changed, err)
 	}
-	// An old worker may take a connection until it comes to read that it shall end.
+	// An old worker may take a connection until it reads that it shall end.
 	testkit.Eventually(t, "the new certificate after all that", func() bool {
 		got, err := r.secure(roots, 0, image, "Range: bytes=0-3")
 		return err == nil && got.StatusCode == 206
@@ -161,7 +161,7 @@ func TestNewCertificate(t *testing.T) {
 	}
 }
 
-// TestChallengesBeforeThereIsACertificate: the first one is got by HTTP.
+// TestChallengesBeforeThereIsACertificate: the first certificate is issued by HTTP.
 func TestChallengesBeforeThereIsACertificate(t *testing.T) {
 	r := newRig(t, func(c *Config) { c.Host.Challenges = t.TempDir() })
 	dir := filepath.Join(r.config.Host.Challenges, ".well-known", "acme-challenge")

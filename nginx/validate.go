@@ -52,7 +52,7 @@ const (
 )
 
 // Validate returns all that is wrong with c as fault.SettingErrors, or nil. It touches no
-// file: whether the paths exist is for nginx to say (see Check).
+// file: nginx checks whether the paths exist (see Check).
 func (c Config) Validate() error {
 	var wrong fault.SettingErrors
 	if len(c.Listen) == 0 {
@@ -110,7 +110,7 @@ func (c Config) checkNumbers(wrong *fault.SettingErrors) {
 
 type namedPath struct{ setting, path string }
 
-// paths lists those that must be absolute and quotable.
+// paths lists the paths that must be absolute and quotable.
 func (c Config) paths() []namedPath {
 	p := []namedPath{{SettingMount, c.Mount}, {SettingSocket, c.APISocket}, {SettingRunDir, c.RunDir}}
 	if c.logs() {
@@ -147,8 +147,8 @@ func checkPath(wrong *fault.SettingErrors, setting, path string) {
 	}
 }
 
-// checkOutsideMount refuses what nginx would write to, or connect to, inside
-// the read-only mount.
+// checkOutsideMount refuses paths inside the read-only mount that nginx would write to,
+// or connect to.
 func (c Config) checkOutsideMount(wrong *fault.SettingErrors) {
 	for _, p := range c.paths()[1:] {
 		rel, err := filepath.Rel(c.Mount, p.path)

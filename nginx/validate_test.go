@@ -95,8 +95,8 @@ func TestSpacesAreFine(t *testing.T) {
 	}
 }
 
-// Whatever Validate lets through leaves the structure of the configuration as
-// it is: as many statements, blocks and quotes as with harmless values.
+// Values that Validate accepts leave the structure of the configuration as it
+// is: as many statements, blocks and quotes as with harmless values.
 func FuzzRender(f *testing.F) {
 	f.Add("8080", "/srv/isofs", "/run/a.sock", "/run", "/log", "www-data", "10.0.0.0/8")
 	f.Add("[::1]:80", "/srv/i s", "/run/ä", "/r#", "off", "a:b", "::1")

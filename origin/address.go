@@ -13,8 +13,8 @@ import (
 // without a query, or s3://bucket/prefix. Publishing, listing and serving all
 // use it, so that they mean the same object. It removes only slashes at the end
 // of the place. In the keys of a bucket "x//y" is a name like any other (package
-// store publishes nothing there, as not all servers agree), and only the file
-// system knows where "link/.." leads.
+// store publishes nothing there, as servers differ). Only the file system can
+// tell where "link/.." leads.
 func Join(place, name string) string { return strings.TrimRight(place, "/") + "/" + name }
 
 // JoinKey is Join of a bucket's prefix, which may be empty.
@@ -44,8 +44,8 @@ func FilePath(address string) (path string, ok bool, err error) {
 	return u.Path, true, nil
 }
 
-// Redact returns address without what may be secret: user, password, and the
-// query, where presigned URLs have their signature.
+// Redact returns address without its secrets: user, password, and the query,
+// where presigned URLs have their signature.
 func Redact(address string) string {
 	scheme, rest, ok := strings.Cut(address, "://")
 	if !ok {
@@ -65,7 +65,7 @@ func Redact(address string) string {
 	return u.String()
 }
 
-// bucketName is what a bucket may be called, in Amazon's old rules.
+// bucketName matches the names that a bucket may have, in Amazon's old rules.
 var bucketName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{1,254}$`)
 
 // IsBucketName reports whether a bucket can have this name.

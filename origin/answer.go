@@ -13,7 +13,7 @@ import (
 // A byteRange is the first and the last byte that a request asks for.
 type byteRange struct{ first, last int64 }
 
-// refusal is the failure that a status other than 200 and 206 means.
+// refusal returns the failure for a status other than 200 and 206.
 func refusal(resp *http.Response) *failure {
 	const answered = "the server answered %s"
 	switch s := resp.StatusCode; {
@@ -33,7 +33,8 @@ func refusal(resp *http.Response) *failure {
 	return newFailure(final, fault.Unavailable, answered, resp.Status)
 }
 
-// encoding refuses an answer that is compressed although that was declined.
+// encoding refuses an answer that is compressed although the request declined
+// that.
 func encoding(resp *http.Response) error {
 	// "aws-chunked" is how the object was uploaded. Some servers of S3 keep the
 	// header in answers that are not chunked.
@@ -55,7 +56,7 @@ func nothingMore(body io.Reader) error {
 	}
 }
 
-// checkContentRange checks that an answer is of the bytes that were asked for.
+// checkContentRange checks that an answer has exactly the requested bytes.
 func checkContentRange(h http.Header, want byteRange, size int64) error {
 	values := h.Values("Content-Range")
 	if len(values) != 1 {
@@ -73,8 +74,8 @@ func checkContentRange(h http.Header, want byteRange, size int64) error {
 	return nil
 }
 
-// parseContentRange reads "bytes first-last/total" (RFC 9110, 14.4). A total
-// of "*" is refused: it could be any object's.
+// parseContentRange reads "bytes first-last/total" (RFC 9110, 14.4). It refuses
+// a total of "*", which could be any object's.
 func parseContentRange(s string) (first, last, total int64, ok bool) {
 	unit, rest, _ := strings.Cut(s, " ")
 	span, size, _ := strings.Cut(rest, "/")
@@ -95,7 +96,7 @@ func parseContentRange(s string) (first, last, total int64, ok bool) {
 }
 
 // retryAfter reads the header of that name (RFC 9110, 10.2.3): seconds, or a
-// date. A value that cannot be read means no delay.
+// date. It returns 0 for a value that it cannot read.
 func retryAfter(h http.Header) time.Duration {
 	v := h.Get("Retry-After")
 	if s, err := strconv.ParseUint(v, 10, 31); err == nil {

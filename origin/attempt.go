@@ -22,7 +22,7 @@ type source interface {
 	Close() error
 }
 
-// An attempt asks once for the bytes from off on, which fill p. It calls got in
+// An attempt requests once the bytes from off on, which fill p. It calls got in
 // the caller's goroutine with n growing: p[:n] is there, and is not written to
 // again. Its error is a failure, or any other error if the attempt may be
 // repeated.
@@ -43,7 +43,7 @@ const (
 	// not worth thirty seconds of them.
 	onceMore
 	// withOthers: waiting hardly helps, as with an error of the local disk. The
-	// source is asked again only when others are asked again, too.
+	// source gets another attempt only when others do, too.
 	withOthers
 	// final: the next answer will be the same.
 	final
@@ -64,12 +64,12 @@ func newFailure(v verdict, kind error, format string, a ...any) *failure {
 	return &failure{error: fmt.Errorf("%w: %w", kind, fmt.Errorf(format, a...)), verdict: v}
 }
 
-// wrong is the failure of an answer that is not to the request.
+// wrong returns the failure for an answer to something other than the request.
 func wrong(kind error, format string, a ...any) *failure {
 	return newFailure(onceMore, kind, format, a...)
 }
 
-// changed is the failure of an object that is no longer the one it was.
+// changed returns the failure for an object that changed.
 func changed(format string, a ...any) *failure {
 	return newFailure(final, fault.Corrupt, "object changed: "+format, a...)
 }

@@ -34,8 +34,8 @@ func cached(t *testing.T, m *Mirrors, block int64) (*cache.Cache, *cache.File) {
 	return blocks, file
 }
 
-// A block that one mirror has wrong comes from the other, and no reader hears
-// of it. Nothing else is asked of the liar meanwhile.
+// A block that one mirror has wrong comes from the other, and readers do not
+// notice. The liar gets no other request meanwhile.
 func TestWrongBlockComesFromAnotherMirror(t *testing.T) {
 	for liars := 1; liars <= 3; liars++ {
 		synctest.Test(t, func(t *testing.T) {
@@ -73,9 +73,8 @@ func lying(at int64) func(context.Context, int, []byte, int64, func(int)) error 
 // A trait is what a mirror of the property test may do, at random.
 type trait struct{ fails, breaks, lies, slow, hangs bool }
 
-// TestMirrorsUnderTheCache: whatever mirrors do, what is read is right or an
-// error; and it is right if one mirror neither fails nor lies, however slow it
-// is.
+// TestMirrorsUnderTheCache: whatever mirrors do, a read is right or an error.
+// It is right if one mirror neither fails nor lies, however slow that one is.
 func TestMirrorsUnderTheCache(t *testing.T) {
 	for seed := range uint64(60) {
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
@@ -166,7 +165,7 @@ func (tr trait) does(r *rand.Rand) func(context.Context, int, []byte, int64, fun
 	}
 }
 
-// spoil gives bytes of which the one at at is wrong.
+// spoil gives bytes, of which the one at offset at is wrong.
 func spoil(p []byte, off, at int64, got func(int)) {
 	copy(p, content[off:])
 	if i := at - off; i >= 0 && i < int64(len(p)) {

@@ -18,7 +18,7 @@ import (
 // or two.
 const maxRedirects = 10
 
-// A client asks for one URL.
+// A client requests one URL.
 type client struct {
 	url  *url.URL // with credentials, never printed
 	name string   // without
@@ -110,8 +110,8 @@ func (c *client) get(ctx context.Context, span, ifMatch string) (*http.Response,
 	})
 }
 
-// watch makes a request, and ends it with errStalled when no answer comes for
-// too long, or no byte of its body.
+// watch makes a request. It ends the request with errStalled when no answer comes
+// for too long, or no byte of its body.
 func (o Options) watch(ctx context.Context, ask func(context.Context) (*http.Response, error)) (*http.Response, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	timer := time.AfterFunc(o.Stall, func() { cancel(errStalled) })

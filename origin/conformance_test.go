@@ -75,7 +75,7 @@ func atWeb(t *testing.T) place {
 	}}
 }
 
-// each is for places that need nothing in common.
+// each wraps a place that the objects of a test need not share.
 func each(at func(*testing.T) place) func(*testing.T) func(*testing.T) place {
 	return func(*testing.T) func(*testing.T) place { return at }
 }
@@ -132,8 +132,8 @@ func testRangesOutside(t *testing.T, at place) {
 	}
 }
 
-// testAsItComes compares what a stream tells of at the time it tells, and again
-// at the end: what was told of is not written to again.
+// testAsItComes compares the bytes that a stream reports, then and again at the
+// end: they must not be written to again.
 func testAsItComes(t *testing.T, at place) {
 	content := bytes.Repeat([]byte("0123456789abcde"), 3*step/15)
 	mark := make([]byte, len(content))
@@ -141,24 +141,24 @@ func testAsItComes(t *testing.T, at place) {
 	o := at.open(t, int64(len(content)))
 	for _, r := range []struct{ off, n int }{{0, len(content)}, {1, 2*step + 7}, {5, step}, {9, 1}, {len(content), 0}} {
 		p, want := make([]byte, r.n), content[r.off:][:r.n]
-		var told []int
+		var reported []int
 		before := 0
 		must(t, o.FetchStream(t.Context(), p, int64(r.off), func(n int) {
 			if n > len(p) || n <= before || !bytes.Equal(p[before:n], want[before:n]) {
-				t.Fatalf("%d bytes from %d: told of %d, which are wrong, after %v", r.n, r.off, n, told)
+				t.Fatalf("%d bytes from %d: reported %d, which are wrong, after %v", r.n, r.off, n, reported)
 			}
-			told = append(told, n)
+			reported = append(reported, n)
 			before = n
-			copy(p[:n], mark) // whoever writes there again is found out
+			copy(p[:n], mark) // a later write to these bytes is found
 		}))
 		if !bytes.Equal(p, mark[:r.n]) {
-			t.Fatalf("%d bytes from %d: written to after it was told of", r.n, r.off)
+			t.Fatalf("%d bytes from %d: written to after it was reported", r.n, r.off)
 		}
-		if len(told) < r.n/step || r.n > 0 && told[len(told)-1] != r.n {
-			t.Errorf("%d bytes from %d: told of %v", r.n, r.off, told)
+		if len(reported) < r.n/step || r.n > 0 && reported[len(reported)-1] != r.n {
+			t.Errorf("%d bytes from %d: reported %v", r.n, r.off, reported)
 		}
 	}
-	wantKind(t, o.FetchStream(t.Context(), make([]byte, 2), int64(len(content))-1, func(int) { t.Error("told of bytes that there are not") }), fault.Invalid)
+	wantKind(t, o.FetchStream(t.Context(), make([]byte, 2), int64(len(content))-1, func(int) { t.Error("reported bytes that there are not") }), fault.Invalid)
 }
 
 func testManyAtOnce(t *testing.T, at place) {
@@ -301,7 +301,7 @@ func must(t *testing.T, err error) {
 	}
 }
 
-// wantKind checks that err is of exactly one kind, this one.
+// wantKind checks that err is of exactly this kind.
 func wantKind(t *testing.T, err, kind error) {
 	t.Helper()
 	for _, k := range []error{fault.NotFound, fault.Corrupt, fault.Unavailable, fault.Invalid} {

@@ -14,14 +14,14 @@ import (
 	"aesthetic.computer/isofs/fault"
 )
 
-// ignore is what a test does that only wants the end.
+// ignore is got for a test that needs only the end.
 func ignore(int) {}
 
-// A fake is an origin of content that does as it is told.
+// A fake is an origin of content that a test controls.
 type fake struct {
 	name string
-	// does is called for the n-th request, from 1 on. What it leaves to do when
-	// it returns nil is done honestly.
+	// does is called for the n-th request, from 1 on. If it returns nil, the
+	// fake answers the rest of the request honestly.
 	does func(ctx context.Context, n int, p []byte, off int64, got func(int)) error
 
 	mu     sync.Mutex // guards what follows
@@ -30,7 +30,7 @@ type fake struct {
 	closed bool
 }
 
-// A span is a range that was asked for.
+// A span is a requested range.
 type span struct{ off, n int64 }
 
 func (f *fake) begin() attempt { return f.attempt }
@@ -42,16 +42,16 @@ func (f *fake) attempt(ctx context.Context, p []byte, off int64, got func(int)) 
 	n, does := len(f.calls), f.does
 	f.mu.Unlock()
 	defer func() { f.mu.Lock(); f.active--; f.mu.Unlock() }()
-	told := 0 // what is told of is not written to again
+	reported := 0 // these bytes are not written to again
 	if does != nil {
-		switch err := does(ctx, n, p, off, func(n int) { told = n; got(n) }); {
+		switch err := does(ctx, n, p, off, func(n int) { reported = n; got(n) }); {
 		case errors.Is(err, errDone):
 			return nil
 		case err != nil:
 			return err
 		}
 	}
-	copy(p[told:], content[off+int64(told):])
+	copy(p[reported:], content[off+int64(reported):])
 	got(len(p))
 	return nil
 }
@@ -72,13 +72,14 @@ func fails(err error) func(context.Context, int, []byte, int64, func(int)) error
 	return func(context.Context, int, []byte, int64, func(int)) error { return err }
 }
 
-// hangs answers never.
+// hangs never answers.
 func hangs(ctx context.Context, _ int, _ []byte, _ int64, _ func(int)) error {
 	<-ctx.Done()
 	return canceled(ctx)
 }
 
-// breaks gives so many bytes and then fails, having spoilt what is behind them.
+// breaks gives so many bytes and then fails, having spoilt the bytes behind
+// them.
 func breaks(n int, err error) func(context.Context, int, []byte, int64, func(int)) error {
 	return func(_ context.Context, _ int, p []byte, off int64, got func(int)) error {
 		clear(p)
@@ -88,7 +89,7 @@ func breaks(n int, err error) func(context.Context, int, []byte, int64, func(int
 	}
 }
 
-// takes is honest after that time.
+// takes is honest after that delay.
 func takes(d time.Duration) func(context.Context, int, []byte, int64, func(int)) error {
 	return func(ctx context.Context, _ int, _ []byte, _ int64, _ func(int)) error {
 		if sleep(ctx, d) != nil {
@@ -98,12 +99,12 @@ func takes(d time.Duration) func(context.Context, int, []byte, int64, func(int))
 	}
 }
 
-// errDone is how does says that all was done.
+// errDone means that does has answered the whole request.
 var errDone = errors.New("done")
 
 var errOff = fmt.Errorf("%w: switched off", fault.Unavailable)
 
-// A log is what was logged.
+// A log keeps the lines for the test.
 type log struct {
 	mu   sync.Mutex
 	text strings.Builder

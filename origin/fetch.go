@@ -9,7 +9,8 @@ import (
 	"aesthetic.computer/isofs/fault"
 )
 
-// A fetch is one Fetch: what one mirror leaves missing, the next one gives.
+// A fetch is one Fetch: each mirror is asked for the bytes that the ones before left
+// missing.
 type fetch struct {
 	loop
 	buffer
@@ -40,7 +41,7 @@ func (m *Mirrors) fetch(ctx context.Context, p []byte, off int64, got func(n int
 	for i, to := range m.all {
 		f.sources[i].name = to
 	}
-	// A caller of FetchStream keeps bytes at once: they cannot be taken back.
+	// A caller of FetchStream keeps bytes at once, so they cannot be replaced later.
 	f.whole = got == nil && m.doubted(off, n)
 	f.begin()
 	if err := f.run(ctx, f.round, m.logFailing); err != nil {
@@ -50,13 +51,13 @@ func (m *Mirrors) fetch(ctx context.Context, p []byte, off int64, got func(n int
 	return nil
 }
 
-// begin begins to read, with no byte there.
+// begin starts the read, without any bytes yet.
 func (f *fetch) begin() {
 	f.n.Store(0)
 	f.readers = f.m.begin()
 }
 
-// round makes an attempt at one mirror after the other until one gave the rest.
+// round makes an attempt at one mirror after another until one gave the rest.
 func (f *fetch) round(ctx context.Context) (progress bool, err error) {
 	before := f.n.Load()
 	err = fault.Unavailable
@@ -77,8 +78,8 @@ func (f *fetch) round(ctx context.Context) (progress bool, err error) {
 	return f.n.Load() > before, err
 }
 
-// try makes one attempt at a mirror for what is missing, within the time left
-// for it (0: that of ctx), and notes how that ended.
+// try makes one attempt at a mirror for the missing bytes, within the time left for
+// it (0: that of ctx), and notes how it ended.
 func (f *fetch) try(ctx context.Context, to *mirror, probe bool, left time.Duration) error {
 	limited := ctx
 	if left > 0 {
@@ -130,7 +131,7 @@ func (f *fetch) try(ctx context.Context, to *mirror, probe bool, left time.Durat
 	return err
 }
 
-// race makes a race whose first request is to this mirror.
+// race returns a race whose first request is to this mirror.
 func (f *fetch) race(ctx context.Context, to *mirror) *race {
 	return newRace(ctx, f.m, &f.buffer, f.readers[to.index], func() reader {
 		second := f.m.pickHedge(to, f.off, f.end(), f.spent)

@@ -48,8 +48,8 @@ func (f *file) attempt(ctx context.Context, p []byte, off int64, got func(n int)
 		if readErr == io.EOF {
 			readErr = io.ErrUnexpectedEOF
 		}
-		// This is checked after the read: so it sees a change during the read, which
-		// also explains best why a read failed.
+		// The check comes after the read. So it notices a change during the read,
+		// which also explains best why a read failed.
 		if err := f.unchanged(pin); err != nil {
 			f.unpin(pin)
 			return err
@@ -165,8 +165,8 @@ func readFile(ctx context.Context, path string, limit int64) ([]byte, error) {
 	return all, nil
 }
 
-// classify makes a failure of an error of the operating system. It leaves out
-// the path, which the message has already.
+// classify makes a failure of an error of the operating system. It leaves out the
+// path, which the message has already.
 func classify(err error) error {
 	v, kind := withOthers, fault.Unavailable
 	if errors.Is(err, fs.ErrNotExist) {

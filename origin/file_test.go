@@ -48,7 +48,7 @@ func TestFileOfAnotherType(t *testing.T) {
 }
 
 // An error of the local disk is final for a file alone. Beside a server whose
-// failure may pass the file is asked again.
+// failure may pass, the file gets another attempt.
 func TestFileThatFails(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "base.iso")
 	must(t, os.WriteFile(path, content, 0o600))

@@ -11,8 +11,8 @@ const (
 )
 
 // health is whether one of several mirrors works. A mirror that is set aside is
-// used only if all are. When its time is over, one Fetch tries it: then it is set
-// aside again, or used again.
+// used only if all are. When its time is over, one Fetch tries it. Then the
+// mirror is set aside again, or used again.
 type health struct {
 	failures int       // one after the other
 	first    time.Time // of them
@@ -30,8 +30,8 @@ func (h *health) usable(now time.Time) bool {
 	return !h.aside() || !h.probing && !now.Before(h.until)
 }
 
-// begin notes that a Fetch uses the mirror, and reports whether it is the one
-// that tries a mirror which was set aside.
+// begin notes that a Fetch uses the mirror. It reports whether this Fetch is the
+// one that tries a mirror after it was set aside.
 func (h *health) begin(now time.Time) (probe bool) {
 	if h.aside() && h.usable(now) {
 		h.probing = true
@@ -54,8 +54,8 @@ func (h *health) work(started time.Time, probe bool) (back bool) {
 	return back
 }
 
-// fail notes a failure. A grave one sets the mirror aside by itself. It returns
-// for how long the mirror is set aside now; 0 if it is not, or was already.
+// fail notes a failure. A single grave one sets the mirror aside. It returns for
+// how long the mirror is set aside now; 0 if it is not, or was already.
 func (h *health) fail(now time.Time, grave, probe bool) time.Duration {
 	switch {
 	case probe:
@@ -88,8 +88,8 @@ func (h *health) giveUp(probe bool) {
 	}
 }
 
-// lie notes wrong bytes, for which the mirror is set aside for so long. It
-// reports whether it was not yet set aside for wrong bytes.
+// lie notes wrong bytes, for which the mirror is set aside for this pause. It
+// reports whether the mirror was not yet set aside for wrong bytes.
 func (h *health) lie(now time.Time, pause time.Duration) bool {
 	was := h.lied && now.Before(h.until)
 	h.since, h.lied = now, true

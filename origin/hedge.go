@@ -11,9 +11,10 @@ import (
 // errOvertaken ends the first request when the second one is done.
 var errOvertaken = errors.New("no byte came for too long, and another request was faster")
 
-// A race is a request to one mirror, and a second one beside it if the first
-// is late. The second is for what is missing then, on another connection, to
-// another mirror that works or to the same one. The first to have all wins.
+// A race is a request to one mirror, and a second one beside it if the first is
+// late. The second is for the bytes that are missing then, on another
+// connection, to another working mirror or to the same one. The first to have
+// all bytes wins.
 //
 // The first request runs in the goroutine of the Fetch and writes to its
 // buffer. The second has memory of its own, which is copied when the first
@@ -32,7 +33,7 @@ type race struct {
 	hedge   *hedge // nil: there is none
 }
 
-// silence is for how long no byte came.
+// silence is the time since the last byte.
 type silence struct {
 	timer  *time.Timer // makes the second request
 	since  time.Time   // a byte came last
@@ -142,7 +143,7 @@ func (r *race) late() {
 	h.run(ctx, r)
 }
 
-// startHedge returns a second request if it is to be made now, or nil.
+// startHedge returns a second request if the time for one has come, or nil.
 func (r *race) startHedge() (*hedge, context.Context) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -172,8 +173,8 @@ func (r *race) startHedge() (*hedge, context.Context) {
 	return h, ctx
 }
 
-// run makes the second request. If it gives all before the first one does, it
-// ends that.
+// run makes the second request. If it gives all bytes before the first one
+// does, it ends the first.
 func (h *hedge) run(ctx context.Context, r *race) {
 	defer close(h.done)
 	h.buf = make([]byte, len(r.b.p)-h.from)
@@ -198,9 +199,9 @@ func (h *hedge) run(ctx context.Context, r *race) {
 	h.err = err
 }
 
-// takeOver lets the second request go on in the place of the first, which
+// takeOver lets the second request continue in the place of the first, which
 // ended with an error. It returns the mirror of the second request and how that
-// ended; nil if there is none, or the time is up.
+// ended. It returns nil if there is no second request, or the time is up.
 func (r *race) takeOver() (second *mirror, err error) {
 	h := r.second()
 	if h == nil {

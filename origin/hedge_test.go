@@ -35,8 +35,8 @@ func figures(t *testing.T, m *Mirrors, issued, won uint64) {
 	}
 }
 
-// An answer that does not begin is asked for again: of the next mirror, or of
-// the same one. The read ends while the first answer is still held.
+// An answer that does not begin is requested again: from the next mirror, or
+// from the same one. The read ends while the first answer is still held.
 func TestSecondRequestWins(t *testing.T) {
 	for _, alone := range []bool{true, false} {
 		synctest.Test(t, func(t *testing.T) {
@@ -53,9 +53,9 @@ func TestSecondRequestWins(t *testing.T) {
 				fakes = []*fake{a, b}
 			}
 			m, _ := over(t, MirrorOptions{}, fakes...)
-			begun := time.Now()
+			started := time.Now()
 			reads(t, m, 7, 3000)
-			if took := time.Since(begun); took != hedgeSoonest {
+			if took := time.Since(started); took != hedgeSoonest {
 				t.Errorf("it took %v", took)
 			}
 			figures(t, m, 1, 1)
@@ -74,8 +74,8 @@ func TestSecondRequestWins(t *testing.T) {
 	}
 }
 
-// The second request is for what is missing, and its bytes follow those that
-// the first one gave.
+// The second request is for the missing bytes, which follow those that the
+// first one gave.
 func TestSecondRequestInTheMiddle(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a := &fake{name: "a", does: func(ctx context.Context, n int, p []byte, off int64, got func(int)) error {
@@ -92,10 +92,10 @@ func TestSecondRequestInTheMiddle(t *testing.T) {
 		m, _ := over(t, MirrorOptions{}, a, b)
 		defer m.Close()
 		p := make([]byte, 5000)
-		var told []int
-		must(t, m.FetchStream(t.Context(), p, 50, func(n int) { told = append(told, n) }))
-		if !bytes.Equal(p, content[50:5050]) || !slices.Equal(told, []int{1000, 2000, 5000}) || !slices.Equal(b.asked(), []span{{2050, 3000}}) {
-			t.Errorf("told of %v, b was asked for %v, right: %v", told, b.asked(), bytes.Equal(p, content[50:5050]))
+		var reported []int
+		must(t, m.FetchStream(t.Context(), p, 50, func(n int) { reported = append(reported, n) }))
+		if !bytes.Equal(p, content[50:5050]) || !slices.Equal(reported, []int{1000, 2000, 5000}) || !slices.Equal(b.asked(), []span{{2050, 3000}}) {
+			t.Errorf("reported %v, b was asked for %v, right: %v", reported, b.asked(), bytes.Equal(p, content[50:5050]))
 		}
 		m.Wrong(2100, 10)
 		each, _, _ := m.Stats()
@@ -123,9 +123,9 @@ func TestFirstRequestWins(t *testing.T) {
 		}}
 		m, _ := over(t, MirrorOptions{}, a, b)
 		p := make([]byte, 3000)
-		begun := time.Now()
+		started := time.Now()
 		must(t, m.Fetch(t.Context(), p, 0))
-		if took := time.Since(begun); took != 2*hedgeSoonest {
+		if took := time.Since(started); took != 2*hedgeSoonest {
 			t.Errorf("it took %v", took)
 		}
 		figures(t, m, 1, 0)
@@ -136,7 +136,7 @@ func TestFirstRequestWins(t *testing.T) {
 	})
 }
 
-// If the first request fails the second goes on in its place, and tells of
+// If the first request fails the second continues in its place, and reports
 // bytes as they come.
 func TestSecondRequestTakesOver(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -145,11 +145,11 @@ func TestSecondRequestTakesOver(t *testing.T) {
 			clear(p)
 			return errOff
 		}}
-		told := make(chan struct{})
+		arrived := make(chan struct{})
 		b := &fake{name: "b", does: func(_ context.Context, _ int, p []byte, off int64, got func(int)) error {
 			copy(p[:1000], content[off:])
 			got(1000)
-			<-told
+			<-arrived
 			return nil
 		}}
 		c := &fake{name: "c"}
@@ -157,11 +157,11 @@ func TestSecondRequestTakesOver(t *testing.T) {
 		defer m.Close()
 		p := make([]byte, 3000)
 		var once sync.Once
-		must(t, m.FetchStream(t.Context(), p, 0, func(int) { once.Do(func() { close(told) }) }))
+		must(t, m.FetchStream(t.Context(), p, 0, func(int) { once.Do(func() { close(arrived) }) }))
 		if !bytes.Equal(p, content[:3000]) || len(c.asked()) != 0 {
 			t.Errorf("right: %v, c was asked for %v", bytes.Equal(p, content[:3000]), c.asked())
 		}
-		// And if both fail, the next one is asked for what neither gave.
+		// If both fail, the next mirror is asked for what neither gave.
 		b.becomes(func(_ context.Context, _ int, p []byte, off int64, got func(int)) error {
 			copy(p[:1000], content[off:])
 			got(1000)
@@ -176,8 +176,8 @@ func TestSecondRequestTakesOver(t *testing.T) {
 	})
 }
 
-// However much is late, there are at most four second requests and one for
-// twenty fetches, and none if that is wanted.
+// However many requests are late, there are at most four second requests at
+// once and one for twenty fetches, and none if the option says so.
 func TestSecondRequestsAreFew(t *testing.T) {
 	for _, none := range []bool{false, true} {
 		synctest.Test(t, func(t *testing.T) {
@@ -186,7 +186,7 @@ func TestSecondRequestsAreFew(t *testing.T) {
 				a.mu.Lock()
 				first := a.active == 1
 				a.mu.Unlock()
-				// Every fifth is late, and what is asked for beside it is not.
+				// Every fifth is late, and the second request beside it is not.
 				if first && off%5 == 0 {
 					return takes(10*time.Second)(ctx, n, p, off, got)
 				}
@@ -244,8 +244,8 @@ func TestSecondRequestsAtOnce(t *testing.T) {
 	})
 }
 
-// What is late is what nearly all others are not: where all take a second,
-// a second is not late.
+// A request is late if nearly all others are sooner: where all take a second, a
+// second is not late.
 func TestLateness(t *testing.T) {
 	var p pace
 	if p.lateAfter() != hedgeSoonest {
@@ -254,7 +254,7 @@ func TestLateness(t *testing.T) {
 	for i := range 1000 {
 		p.answered(time.Duration(i) * time.Millisecond)
 	}
-	// The last 256: 744 to 999 ms, but for those since the last look.
+	// The last 256: 744 to 999 ms, except those since the last look.
 	if got := p.lateAfter(); got < 970*time.Millisecond || got > 990*time.Millisecond {
 		t.Errorf("then %v", got)
 	}
@@ -280,7 +280,7 @@ func TestLateness(t *testing.T) {
 	})
 }
 
-// An origin that asked to be left alone for a while is.
+// An origin that sent Retry-After gets no second request during its pause.
 func TestNoSecondRequestInAPause(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const pause = 3 * time.Second // much longer than what is late
@@ -294,9 +294,9 @@ func TestNoSecondRequestInAPause(t *testing.T) {
 		}}
 		m, _ := over(t, MirrorOptions{}, a)
 		defer m.Close()
-		begun := time.Now()
+		started := time.Now()
 		reads(t, m, 0, 1000)
-		if took := time.Since(begun); took != pause {
+		if took := time.Since(started); took != pause {
 			t.Errorf("it took %v", took)
 		}
 		figures(t, m, 0, 0)
@@ -306,7 +306,7 @@ func TestNoSecondRequestInAPause(t *testing.T) {
 	})
 }
 
-// A reader who takes his time with what came is no origin that is late.
+// A slow reader does not make the origin late.
 func TestSlowReaderIsNotLate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a := &fake{name: "a", does: func(_ context.Context, _ int, p []byte, off int64, got func(int)) error {
@@ -341,9 +341,9 @@ func TestSecondRequestEndsInTime(t *testing.T) {
 			<-ctx.Done()
 			return canceled(ctx)
 		}
-		begun := time.Now()
+		started := time.Now()
 		err := refuses(t, m, 0, 10, fault.Unavailable)
-		if took := time.Since(begun); took != 10*time.Second || !strings.Contains(err.Error(), "switched off") {
+		if took := time.Since(started); took != 10*time.Second || !strings.Contains(err.Error(), "switched off") {
 			t.Errorf("it took %v: %v", took, err)
 		}
 		figures(t, m, 1, 0)
@@ -351,8 +351,8 @@ func TestSecondRequestEndsInTime(t *testing.T) {
 	})
 }
 
-// Both requests to a web server are of the object that was pinned, and go by
-// connections of their own.
+// Both requests to a web server are for the pinned object, on different
+// connections.
 func TestSecondRequestKeepsThePin(t *testing.T) {
 	held := make(chan struct{})
 	var from sync.Map
@@ -381,8 +381,8 @@ func TestSecondRequestKeepsThePin(t *testing.T) {
 }
 
 // TestRow21SlowAnswersAreOvertaken: one answer of a hundred is held until the
-// end, which is longer than any time. All reads end meanwhile, and the origin
-// gets at most one request of twenty more.
+// end, longer than any limit. All reads end meanwhile, and the origin gets at
+// most one request in twenty more.
 func TestRow21SlowAnswersAreOvertaken(t *testing.T) {
 	for _, mirrors := range []int{1, 2} {
 		t.Run(fmt.Sprint(mirrors), func(t *testing.T) {

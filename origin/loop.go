@@ -35,9 +35,8 @@ type outcome struct {
 
 // run makes rounds until one succeeds, no source is worth another one, or the
 // deadline comes. A round reports whether bytes came: then the pauses start
-// small again. If there is going to be a second round, failing gets the error
-// of the first, before the pause. The error of run wraps one kind of package
-// fault.
+// small again. Before the first pause, failing gets the error of the first
+// round. The error of run wraps one kind of package fault.
 func (l *loop) run(ctx context.Context, round func(context.Context) (progress bool, err error), failing func(error)) error {
 	within, cancel := context.WithTimeout(ctx, l.o.Timeout)
 	defer cancel()
@@ -84,7 +83,7 @@ func (l *loop) untried(i int) bool { return !l.sources[i].tried && !l.sources[i]
 func (l *loop) spent(i int) bool { return l.sources[i].spent }
 
 // note keeps how an attempt at a source failed. An attempt that was cut off
-// with its context did not fail by itself, and the failure before it says more.
+// with its context did not fail by itself: the failure before it says more.
 func (l *loop) note(ctx context.Context, i int, err error) {
 	s := &l.sources[i]
 	s.attempts++
@@ -121,8 +120,8 @@ func (l *loop) retryAfter() time.Duration {
 	return max(least, 0)
 }
 
-// failed is the error of the whole. It is fault.Unavailable if one of the
-// sources may have the bytes another time.
+// failed returns the error of all sources. It is fault.Unavailable if one of
+// them may have the bytes another time.
 func (l *loop) failed(why string) error {
 	if len(l.sources) == 1 {
 		return l.sources[0].failed(why)
@@ -146,8 +145,8 @@ func (l *loop) failed(why string) error {
 	return fmt.Errorf("%w: none of them gave the bytes: %s", kind, strings.Join(each, "; "))
 }
 
-// failed is the error of one source. If the source was given up although its
-// failure may pass, that keeps the failure's text and not its kind.
+// failed returns the error of one source. If isofs gave up the source although
+// its failure may pass, the error keeps the failure's text and not its kind.
 func (s *outcome) failed(why string) error {
 	switch {
 	case s.attempts == 0:

@@ -12,11 +12,12 @@ import (
 	"aesthetic.computer/isofs/fault"
 )
 
-// Mirrors are the origins of one object, one or several, used as one Origin. The
-// first in the order of preference that works is asked. If it fails, the next
-// one is asked for the rest. When all have failed, those whose failure may pass
-// are asked again, within one deadline. A mirror that fails is set aside for a
-// while (health), and a late answer is asked for a second time (race).
+// Mirrors are the origins of one object, one or several, used as one Origin. A
+// Fetch goes to the first working one in the order of preference. If that fails,
+// the next one gets a request for the rest. When all have failed, those whose
+// failure may pass get another attempt, within one deadline. A mirror that fails
+// is set aside for a while (health), and a late answer is requested a second
+// time (race).
 type Mirrors struct {
 	o     Options // of one Fetch over all of them
 	size  int64
@@ -74,8 +75,8 @@ func (m *Mirrors) add(s source, local bool) {
 	m.all = append(m.all, &mirror{source: s, index: len(m.all), local: local})
 }
 
-// Wrong implements cache.Origin: the mirrors that gave these bytes last are
-// set aside. When the bytes are fetched again, these mirrors are asked last.
+// Wrong implements cache.Origin: it sets aside the mirrors that gave these bytes
+// last. When the bytes are fetched again, these mirrors come last.
 func (m *Mirrors) Wrong(off, n int64) {
 	now := time.Now()
 	for _, i := range m.provenance.blame(off, n, now) {
@@ -164,10 +165,10 @@ func (m *Mirrors) begin() []reader {
 	return all
 }
 
-// choose returns the untried mirror to ask for [off, end). Mirrors that are set
-// aside come behind the others, and behind those the ones that were wrong in
-// this range. It reports whether the Fetch tries a mirror that was set aside
-// (probe), and whether no other is untried.
+// choose returns the untried mirror for [off, end). Mirrors that are set aside
+// come behind the others, and behind those the ones that were wrong in this
+// range. It reports whether the Fetch tries a mirror that was set aside (probe),
+// and whether no other is untried.
 func (m *Mirrors) choose(off, end int64, untried func(index int) bool) (to *mirror, probe, last bool) {
 	now := time.Now()
 	doubt := m.provenance.doubt(len(m.all), off, end, now)
@@ -189,8 +190,8 @@ func (m *Mirrors) choose(off, end int64, untried func(index int) bool) (to *mirr
 	return to, to.health.begin(now), left == 1
 }
 
-// better reports whether a is to be asked before b, which is preferred.
-// The caller holds mu.
+// better reports whether a comes before b, which is preferred. The caller holds
+// mu.
 func (m *Mirrors) better(a, b *mirror, doubt []int, now time.Time) bool {
 	if x, y := doubt[a.index], doubt[b.index]; x != y {
 		return x < y
@@ -201,8 +202,8 @@ func (m *Mirrors) better(a, b *mirror, doubt []int, now time.Time) bool {
 	return !a.health.usable(now) && a.health.until.Before(b.health.until)
 }
 
-// pickHedge returns the mirror for a second request beside the one to first:
-// the next that works and is not spent, or the same again, or nil.
+// pickHedge returns the mirror for a second request beside the one to first: the
+// next that works and is not spent, or the same again, or nil.
 func (m *Mirrors) pickHedge(first *mirror, off, end int64, spent func(index int) bool) *mirror {
 	if !m.hedge {
 		return nil
@@ -222,7 +223,7 @@ func (m *Mirrors) pickHedge(first *mirror, off, end int64, spent func(index int)
 }
 
 // doubted reports whether one of several mirrors gave wrong bytes in the range.
-// These are fetched again from one mirror: of two, it would not be clear which
+// These are fetched again from one mirror: with two, it would not be clear which
 // one is wrong.
 func (m *Mirrors) doubted(off, n int64) bool {
 	return len(m.all) > 1 && m.provenance.doubted(off, n, time.Now())
@@ -259,7 +260,7 @@ func (m *Mirrors) gaveUp(to *mirror, probe bool) {
 }
 
 // logFailing logs the first failure since the only origin answered, and not
-// those of all readers that wait meanwhile. Of several origins, failed logs
+// those of all readers that wait meanwhile. With several origins, failed logs
 // which one is set aside.
 func (m *Mirrors) logFailing(err error) {
 	if len(m.all) == 1 && !m.failing.Swap(true) {

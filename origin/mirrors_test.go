@@ -18,28 +18,28 @@ import (
 	"aesthetic.computer/isofs/fault"
 )
 
-// The next mirror goes on where the one before stopped, and what was told of is
-// not written to again.
+// The next mirror continues where the one before stopped, and bytes that were
+// reported are not written to again.
 func TestNextMirrorGoesOn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a, b, c := &fake{name: "a", does: breaks(1000, errOff)}, &fake{name: "b", does: breaks(500, errOff)}, &fake{name: "c"}
 		m, _ := over(t, MirrorOptions{}, a, b, c)
 		defer m.Close()
 		p := make([]byte, 5000)
-		var told []int
+		var reported []int
 		before := 0
 		must(t, m.FetchStream(t.Context(), p, 77, func(n int) {
 			if n <= before || !bytes.Equal(p[before:n], content[77+before:77+n]) {
-				t.Errorf("told of %d bytes after %v, which are wrong", n, told)
+				t.Errorf("reported %d bytes after %v, which are wrong", n, reported)
 			}
-			clear(p[:n]) // whoever writes there again is found out
-			told, before = append(told, n), n
+			clear(p[:n]) // a later write to these bytes is found
+			reported, before = append(reported, n), n
 		}))
-		if !slices.Equal(told, []int{1000, 1500, 5000}) {
-			t.Errorf("told of %v", told)
+		if !slices.Equal(reported, []int{1000, 1500, 5000}) {
+			t.Errorf("reported %v", reported)
 		}
 		if !bytes.Equal(p, make([]byte, 5000)) {
-			t.Error("written to after it was told of")
+			t.Error("written to after it was reported")
 		}
 		if got := [][]span{a.asked(), b.asked(), c.asked()}; fmt.Sprint(got) != "[[{77 5000}] [{1077 4000}] [{1577 3500}]]" {
 			t.Errorf("asked for %v", got)
@@ -49,16 +49,16 @@ func TestNextMirrorGoesOn(t *testing.T) {
 
 // The error of all names each and says why, and is of one kind.
 func TestAllMirrorsFail(t *testing.T) {
-	gone := fmt.Errorf("%w: gone away", fault.NotFound)
+	missing := fmt.Errorf("%w: gone away", fault.NotFound)
 	other := changed("it is another")
 	for _, c := range []struct {
 		a, b, want error
-	}{{errOff, gone, fault.Unavailable}, {gone, gone, fault.NotFound}, {gone, other, fault.Corrupt}, {other, gone, fault.Corrupt}, {other, errOff, fault.Unavailable}} {
+	}{{errOff, missing, fault.Unavailable}, {missing, missing, fault.NotFound}, {missing, other, fault.Corrupt}, {other, missing, fault.Corrupt}, {other, errOff, fault.Unavailable}} {
 		synctest.Test(t, func(t *testing.T) {
 			a, b := &fake{name: "http://a/base.iso", does: fails(c.a)}, &fake{name: "http://b/base.iso", does: fails(c.b)}
 			m, _ := over(t, MirrorOptions{}, a, b)
 			defer m.Close()
-			begun := time.Now()
+			started := time.Now()
 			err := refuses(t, m, 0, 10, c.want)
 			wantKind(t, err, c.want)
 			for _, part := range []string{"http://a/base.iso", c.a.Error(), "http://b/base.iso", c.b.Error()} {
@@ -66,7 +66,7 @@ func TestAllMirrorsFail(t *testing.T) {
 					t.Errorf("%v does not say %q", err, part)
 				}
 			}
-			if took := time.Since(begun); took > 30*time.Second || c.want != fault.Unavailable && took > 0 {
+			if took := time.Since(started); took > 30*time.Second || c.want != fault.Unavailable && took > 0 {
 				t.Errorf("it took %v", took)
 			}
 			if c.a != errOff && len(a.asked()) != 1 {
@@ -104,9 +104,9 @@ func TestMirrorsShareTheDeadline(t *testing.T) {
 		a, b := &fake{name: "a", does: hangs}, &fake{name: "b"}
 		m, l := over(t, MirrorOptions{Options: Options{Timeout: 20 * time.Second}, NoHedge: true}, a, b)
 		defer m.Close()
-		begun := time.Now()
+		started := time.Now()
 		reads(t, m, 0, 100)
-		if took := time.Since(begun); took != 10*time.Second {
+		if took := time.Since(started); took != 10*time.Second {
 			t.Errorf("the first took %v of 20s", took)
 		}
 		reads(t, m, 0, 100)
@@ -114,16 +114,16 @@ func TestMirrorsShareTheDeadline(t *testing.T) {
 			t.Errorf("a was asked %d times, and set aside %d times", len(a.asked()), l.lines("origin set aside"))
 		}
 		b.becomes(hangs)
-		begun = time.Now()
+		started = time.Now()
 		refuses(t, m, 0, 100, fault.Unavailable)
-		if took := time.Since(begun); took != 20*time.Second {
+		if took := time.Since(started); took != 20*time.Second {
 			t.Errorf("all took %v of 20s", took)
 		}
 	})
 }
 
-// Of several web servers each gets one attempt before the next one is asked;
-// one that is alone is asked again.
+// Each of several web servers gets one attempt before the next one; a single
+// one gets another attempt.
 func TestRefusedConnectionGoesToTheMirror(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	must(t, err)
@@ -163,7 +163,7 @@ func TestOpenMirrorsRefuses(t *testing.T) {
 }
 
 // Five failures set an origin aside: for 5 s, then twice as long, up to a
-// minute; then one Fetch of many tries it.
+// minute. Then one Fetch of many tries it.
 func TestSetAside(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a, b := &fake{name: "a", does: fails(errOff)}, &fake{name: "b"}
@@ -222,8 +222,8 @@ func TestSetAside(t *testing.T) {
 	})
 }
 
-// Failures that are far from each other, or have successes between them, set
-// nothing aside; grave ones do at once.
+// Failures that are far from each other, or have successes between them, set no
+// origin aside. Grave ones do at once.
 func TestWhatSetsAside(t *testing.T) {
 	mixed := func(_ context.Context, n int, _ []byte, _ int64, _ func(int)) error {
 		if n%tooMany == 0 {
@@ -260,7 +260,8 @@ func TestWhatSetsAside(t *testing.T) {
 	}
 }
 
-// If all are set aside they are tried all the same, and used again if it works.
+// If all are set aside they are tried all the same, and one that works is used
+// again.
 func TestAllSetAside(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		refused := fails(fmt.Errorf("%w: %w", fault.Unavailable, syscall.ECONNREFUSED))
@@ -277,7 +278,7 @@ func TestAllSetAside(t *testing.T) {
 	})
 }
 
-// Who gave wrong bytes is set aside, and asked for them last.
+// A mirror that gave wrong bytes is set aside, and comes last for them.
 func TestWrongBytesAreBlamed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a, b, c := &fake{name: "a"}, &fake{name: "b"}, &fake{name: "c"}
@@ -287,7 +288,7 @@ func TestWrongBytesAreBlamed(t *testing.T) {
 		reads(t, m, 0, 5000) // by a, and from 1000 on by b
 		a.becomes(nil)
 		m.Wrong(2000, 1000)
-		m.Wrong(90_000, 10) // by nobody
+		m.Wrong(90_000, 10) // no mirror gave these
 		each, _, _ := m.Stats()
 		if each[0].Aside || !each[1].Aside || l.lines("wrong bytes") != 1 {
 			t.Errorf("%+v, %s", each, l.text.String())
@@ -313,7 +314,8 @@ func TestWrongBytesAreBlamed(t *testing.T) {
 	})
 }
 
-// What is fetched again since it was wrong is of one mirror, not of two.
+// A range that is fetched again after wrong bytes comes from one mirror, not
+// two.
 func TestDoubtedRangesAreOfOneMirror(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a, b := &fake{name: "a"}, &fake{name: "b", does: breaks(10, errOff)}
@@ -329,7 +331,8 @@ func TestDoubtedRangesAreOfOneMirror(t *testing.T) {
 	})
 }
 
-// The memory of who gave what is bounded, and forgets the oldest.
+// The memory of which mirror gave which bytes is bounded, and forgets the
+// oldest.
 func TestGivenIsBounded(t *testing.T) {
 	var g provenance
 	now := time.Now()

@@ -66,16 +66,15 @@ func sleep(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// S3 sets how buckets are reached. The AWS SDK finds the rest, as in all
-// programs that use it: in the environment (AWS_ENDPOINT_URL, AWS_REGION,
-// AWS_PROFILE, ...), in ~/.aws, by the role of the machine.
+// S3 sets how buckets are reached. The AWS SDK finds the rest, as in all programs that use it: in the
+// environment (AWS_ENDPOINT_URL, AWS_REGION, AWS_PROFILE, ...), in ~/.aws, by the role of the machine.
 type S3 struct {
 	Endpoint  string // URL of a server that is not Amazon's
 	Region    string // us-east-1 if none is found
 	PathStyle *bool  // the bucket is in the path and not in the host's name; nil: if there is an endpoint
 	Anonymous bool   // requests are not signed
 
-	// credentials are those of a test.
+	// credentials are a test's.
 	credentials aws.CredentialsProvider
 }
 

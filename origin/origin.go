@@ -1,12 +1,12 @@
 // Package origin reads the bytes of a base from where they are kept: a web
 // server, an S3 bucket or a local file.
 //
-// A server must answer with exactly the range that was asked for, of an object
-// that does not change while it is read. A failure that may pass leads to another
-// attempt, within one deadline. A final one is returned at once.
+// A server must answer with exactly the requested range, of an object that does
+// not change during the read. A failure that may pass leads to another attempt,
+// within one deadline. A final one is returned at once.
 //
-// Mirrors use several origins of one object as one. They know which of them work,
-// and make a second request when an answer is late.
+// Mirrors use several origins of one object as one. They record which of them
+// work, and make a second request when an answer is late.
 //
 // The package does not check whether the bytes are right, and does not keep them.
 // Package cache compares each block with its hash, and reports wrong ones.
@@ -20,12 +20,12 @@
 //	hedge                      a request, and a second one if it is late
 //	mirrors                    all mirrors, and which of them to ask
 //	buffer                     what a Fetch fills
-//	health, pace, provenance   what is known of the mirrors
+//	health, pace, provenance   the record of each mirror
 //	loop                       attempts: rounds, pauses, the deadline
 //	remote, file               one attempt at a server, or at a local file
 //	s3                         one request to a bucket
 //	client                     one request by HTTP
-//	answer                     whether an answer is to the request
+//	answer                     whether an answer fits the request
 //	attempt                    what an attempt is, and how it fails
 //	options, address           settings; what addresses mean
 package origin
@@ -81,8 +81,8 @@ func (o Options) Open(address string, size int64) (Origin, error) {
 	return m, nil
 }
 
-// OpenMirrors opens the object of size bytes at each of the addresses, of which
-// there is at least one, in order of preference. Errors are those of Open.
+// OpenMirrors opens the object of size bytes at each of the addresses, in order of
+// preference. At least one address is needed. Errors are those of Open.
 func OpenMirrors(o MirrorOptions, size int64, addresses ...string) (*Mirrors, error) {
 	if len(addresses) == 0 {
 		return nil, fmt.Errorf("open origin: %w: no address", fault.Invalid)
@@ -145,7 +145,8 @@ func (o Options) ReadAll(ctx context.Context, address string, limit int64) ([]by
 	return all, nil
 }
 
-// parse returns the path of a file, or what asks a server for the object.
+// parse returns the path of a file, or the getter that requests the object from a
+// server.
 func (o Options) parse(address string) (path string, g getter, err error) {
 	path, isFile, err := FilePath(address)
 	if err != nil {

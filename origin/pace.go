@@ -55,8 +55,8 @@ func (p *pace) lateAfter() time.Duration {
 	return max(time.Duration(p.slowest.Load()), hedgeSoonest)
 }
 
-// take reports whether a second request may be made now. If so it calls running
-// before, and done must be called after the request.
+// take reports whether a second request may be made now. If so it first calls
+// running, and the caller must call done after the request.
 func (p *pace) take(running func()) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -76,7 +76,7 @@ func (p *pace) done() {
 	p.running--
 }
 
-// close makes take refuse from now on.
+// close makes take refuse all further requests.
 func (p *pace) close() {
 	p.mu.Lock()
 	defer p.mu.Unlock()

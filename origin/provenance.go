@@ -35,7 +35,7 @@ type part struct {
 func (g part) overlaps(off, end int64) bool { return g.off < end && off < g.end }
 
 // add notes that the mirror gave [off, end), and returns the part's number. If
-// number is that of a part which ends at off, add extends that part.
+// the part with this number ends at off, add extends it.
 func (g *provenance) add(number int, off, end int64, mirror int) int {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -85,9 +85,9 @@ func (g *provenance) blame(off, n int64, now time.Time) []int {
 	return wrong
 }
 
-// doubt returns for each of n mirrors how lately it was wrong within [off, end):
-// 0 if it was not, or long ago, and the more the later. What counts is the order
-// of the reports, as two may come at the same time.
+// doubt returns for each of n mirrors how recently it was wrong within [off,
+// end): 0 if it was not, or long ago, and more for a later report. The order of
+// the reports counts, as two may come at the same time.
 func (g *provenance) doubt(n int, off, end int64, now time.Time) []int {
 	g.mu.Lock()
 	defer g.mu.Unlock()

@@ -12,16 +12,16 @@ import (
 	"aesthetic.computer/isofs/fault"
 )
 
-// A getter asks a server for one object, once. Its answers are those of HTTP,
+// A getter requests one object from a server, once. Its answers are those of HTTP,
 // also if the AWS SDK made the request.
 type getter interface {
-	// get asks for the bytes of span ("": for all), if the object has the ETag
-	// ifMatch ("": whichever it has). The caller closes the body, whose reads fail
-	// with errStalled when no byte comes for too long.
+	// get requests the bytes of span ("": all), if the object has the ETag ifMatch
+	// ("": any). The caller closes the body. Reads of the body fail with
+	// errStalled when no byte comes for too long.
 	get(ctx context.Context, span, ifMatch string) (*http.Response, error)
 	// String is the object's address without credentials.
 	String() string
-	// close lets go of idle connections.
+	// close closes idle connections.
 	close()
 }
 
@@ -49,8 +49,8 @@ func (r *remote) Close() error {
 	return nil
 }
 
-// A read is what the attempts of one read have in common: the version of the
-// object that their bytes are of.
+// A read is what the attempts of one read share: the version of the object that
+// their bytes are of.
 type read struct {
 	remote *remote
 	etag   string // of the object whose bytes came already
@@ -80,8 +80,8 @@ func (r *read) attempt(ctx context.Context, p []byte, off int64, got func(n int)
 
 // body reads the answer's body to p, and calls got as it comes.
 //
-// The last byte counts when the end of the body came behind it: only that
-// proves that the answer is whole. Otherwise that byte is asked for again.
+// The last byte counts only when the end of the body came behind it: only that
+// proves that the answer is whole. Otherwise that byte is requested again.
 func (r *read) body(resp *http.Response, p []byte, got func(n int)) error {
 	came, counted := 0, 0
 	count := func(n int) error {
@@ -117,9 +117,9 @@ func (r *read) body(resp *http.Response, p []byte, got func(n int)) error {
 // match returns the value of If-Match for the next request. Only a strong
 // ETag has one: by RFC 9110, 13.1.1 a weak one matches nothing.
 //
-// A read that has bytes stays with the object they are of, whatever is pinned
-// by now. Otherwise two could mix: A gets half of the old object; B finds the
-// new one and removes the pin; A resumes, pins the new one and has half of each.
+// A read that has bytes stays with their object, whatever is pinned by now.
+// Otherwise two objects could mix. A gets half of the old object; B finds the new
+// one and removes the pin; A resumes, pins the new one and has half of each.
 func (r *read) match() (string, error) {
 	r.remote.mu.Lock()
 	defer r.remote.mu.Unlock()
@@ -136,7 +136,7 @@ func (r *read) match() (string, error) {
 	return "", nil
 }
 
-// keep notes that bytes of the object with this ETag came. They are refused if
+// keep notes that bytes of the object with this ETag came. It refuses them if
 // another request of this read got bytes of another version meanwhile.
 func (r *read) keep(etag string) error {
 	r.remote.mu.Lock()
@@ -148,8 +148,8 @@ func (r *read) keep(etag string) error {
 	return nil
 }
 
-// checkAnswer checks everything in front of the body: it must be of exactly
-// the bytes that were asked for, of the one object.
+// checkAnswer checks everything in front of the body: it must be of exactly the
+// requested bytes, of the one object.
 func (r *read) checkAnswer(resp *http.Response, want byteRange) error {
 	length := want.last - want.first + 1
 	switch resp.StatusCode {
@@ -178,8 +178,8 @@ func (r *read) checkAnswer(resp *http.Response, want byteRange) error {
 
 // agree compares the ETag of an answer with the pinned one, or pins it.
 //
-// Two first reads race without harm: both ask without If-Match, the first
-// to be answered pins, the second is compared with that.
+// Two first reads race without harm. Both send no If-Match. The first answer pins,
+// and the second is compared with it.
 //
 // A change removes the pin, so that an object which was put there again
 // with the same bytes and another ETag does not stay unreadable until a
@@ -208,7 +208,7 @@ func (r *read) agree(etag string) error {
 	return nil
 }
 
-// unpin forgets the pinned ETag if it still is this one: the answer may be of
+// unpin removes the pinned ETag if it still is this one: the answer may belong to
 // a request that is older than the pin.
 func (r *remote) unpin(etag string) {
 	r.mu.Lock()
@@ -218,7 +218,7 @@ func (r *remote) unpin(etag string) {
 	}
 }
 
-// readWhole asks once for the whole object, if it has at most limit bytes.
+// readWhole requests the whole object once, if it has at most limit bytes.
 func readWhole(ctx context.Context, g getter, limit int64) ([]byte, error) {
 	resp, err := g.get(ctx, "", "")
 	if err != nil {

@@ -34,7 +34,7 @@ type object struct {
 	o           Options
 }
 
-// newObject makes what asks for an object.
+// newObject makes the getter of an object.
 func newObject(bucket, key string, o Options) (*object, error) {
 	o = o.withDefaults()
 	s, cfg, err := newS3(o, o.transport())
@@ -46,12 +46,12 @@ func newObject(bucket, key string, o Options) (*object, error) {
 	return s, nil
 }
 
-// ErrNoCredentials means that there is nothing to sign requests with.
+// ErrNoCredentials means that requests cannot be signed.
 var ErrNoCredentials = errors.New("no credentials for S3 were found, neither in the environment nor in ~/.aws, and this machine has no role: " +
 	"set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE; a public bucket is read with --s3-anonymous")
 
-// keys are the credentials that requests are signed with. They are read again,
-// files included, when they expire or a server refused them.
+// keys are the credentials that sign requests. They are read again, files included,
+// when they expire or a server refused them.
 func (c S3) keys(cfg aws.Config) *aws.CredentialsCache {
 	switch {
 	case c.Anonymous:
@@ -65,7 +65,7 @@ func (c S3) keys(cfg aws.Config) *aws.CredentialsCache {
 			return aws.Credentials{}, errors.Join(err, ErrNoCredentials)
 		}
 		keys, err := now.Credentials.Retrieve(ctx)
-		// The SDK looks for the machine's role last, when there is nothing else.
+		// The SDK looks for the machine's role last, when it found nothing else.
 		if e, ok := errors.AsType[*smithy.OperationError](err); ok && e.ServiceID == imds.ServiceID && ctx.Err() == nil {
 			return keys, ErrNoCredentials
 		}
@@ -96,9 +96,9 @@ func (s *object) configure(to *s3.Options) {
 	to.DisableLogOutputChecksumValidationSkipped = true
 }
 
-// A signer signs each request from the secret. The signer of the SDK caches by
-// the name of the key what it derived from a secret. So it would still sign with
-// a wrong secret after that was corrected.
+// A signer signs each request from the secret. The signer of the SDK caches what it
+// derived from a secret by the name of the key. So it would still sign with a wrong
+// secret after that was corrected.
 type signer struct{}
 
 func (signer) SignHTTP(ctx context.Context, c aws.Credentials, r *http.Request, payload, service, region string, at time.Time, o ...func(*v4.SignerOptions)) error {
@@ -111,8 +111,8 @@ func (s *object) String() string { return "s3://" + s.bucket + "/" + s.key }
 
 func (s *object) close() { s.http.CloseIdleConnections() }
 
-// get implements getter. It refreshes credentials that were refused, once:
-// those of a role expire, and the SDK does not always know when.
+// get implements getter. It refreshes refused credentials, once. The credentials of
+// a role expire, and the SDK does not always notice.
 func (s *object) get(ctx context.Context, span, ifMatch string) (*http.Response, error) {
 	used, err := s.credentials(ctx)
 	if err != nil {
@@ -134,14 +134,14 @@ func (s *object) get(ctx context.Context, span, ifMatch string) (*http.Response,
 	return s.ask(ctx, span, ifMatch)
 }
 
-// denied reports whether a status can mean that credentials are no longer
-// good. Amazon answers 400 to a session that has ended.
+// denied reports whether a status can mean that credentials have expired. Amazon
+// answers 400 to a session that has ended.
 func denied(status int) bool {
 	return status == http.StatusUnauthorized || status == http.StatusForbidden || status == http.StatusBadRequest
 }
 
-// credentials returns what the next request is signed with. It is called before
-// the request, so that it does not use up the time for the first byte.
+// credentials returns the credentials for the next request. It is called before the
+// request, so that it does not use up the time for the first byte.
 func (s *object) credentials(ctx context.Context) (aws.Credentials, error) {
 	if s.keys == nil {
 		return aws.Credentials{}, nil
@@ -169,7 +169,7 @@ func (s *object) renewed(ctx context.Context, used aws.Credentials) bool {
 	return !same(s.keys.Retrieve(ctx))
 }
 
-// ask makes one request, and turns what the SDK returns into an answer of HTTP.
+// ask makes one request, and turns the SDK's result into an answer of HTTP.
 func (s *object) ask(ctx context.Context, span, ifMatch string) (*http.Response, error) {
 	in := &s3.GetObjectInput{Bucket: &s.bucket, Key: &s.key}
 	if span == "" {
@@ -202,8 +202,8 @@ func (s *object) ask(ctx context.Context, span, ifMatch string) (*http.Response,
 	})
 }
 
-// refusedBy returns the answer that the SDK made an error of. The status decides
-// what follows; S3's own code is for people.
+// refusedBy returns the answer that the SDK turned into an error. The status
+// decides what follows; S3's own code is for people.
 func refusedBy(e *smithyhttp.ResponseError) *http.Response {
 	resp := *e.Response.Response
 	resp.Body = http.NoBody
@@ -237,15 +237,15 @@ func (w *summed) Read(p []byte) (int, error) {
 }
 
 const (
-	// writeAttempts is how many attempts a request that writes has.
+	// writeAttempts bounds the attempts of a request that writes.
 	writeAttempts = 5
-	// writeAnswer is how long a server may take to answer after all was sent: it
-	// may have to put an object of many parts together.
+	// writeAnswer is how long a server may take to answer after the whole body was
+	// sent: it may have to join an object of many parts.
 	writeAnswer = 5 * time.Minute
 )
 
 // S3Client makes the SDK's client with these settings, to write to a bucket. It
-// has the SDK's own attempts and pauses. It asks no server.
+// makes the SDK's own attempts and pauses. S3Client sends no request.
 func (o Options) S3Client() (*s3.Client, error) {
 	o = o.withDefaults()
 	t := o.transport()
@@ -259,7 +259,7 @@ func (o Options) S3Client() (*s3.Client, error) {
 	}), nil
 }
 
-// newS3 makes what all requests to buckets share.
+// newS3 makes the parts that all requests to buckets share.
 func newS3(o Options, t *http.Transport) (*object, aws.Config, error) {
 	if err := o.S3.check(); err != nil {
 		return nil, aws.Config{}, err
@@ -275,17 +275,17 @@ func newS3(o Options, t *http.Transport) (*object, aws.Config, error) {
 	}}, cfg, nil
 }
 
-// logSDK writes what the SDK logs to our log, for debugging: a warning that
-// matters comes as an error, too.
+// logSDK writes the SDK's log to ours, for debugging. A warning that matters comes
+// as an error, too.
 func logSDK(_ logging.Classification, format string, a ...any) {
 	slog.Debug("AWS SDK: " + fmt.Sprintf(format, a...))
 }
 
-// load reads the settings that the SDK finds. It asks no server.
+// load reads the settings that the SDK finds. It sends no request.
 func (c S3) load(ctx context.Context) (aws.Config, error) {
 	cfg, err := config.LoadDefaultConfig(ctx, config.WithRegion(c.Region), config.WithLogger(logging.LoggerFunc(logSDK)))
 	if cfg.Region == "" {
-		// A signature needs a region; a server with regions answers which is right.
+		// A signature needs a region. A server with regions answers which is right.
 		cfg.Region = "us-east-1"
 	}
 	return cfg, err

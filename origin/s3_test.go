@@ -26,7 +26,7 @@ import (
 	"aesthetic.computer/isofs/integration/s3test"
 )
 
-// What the AWS SDK finds on the machine is not for tests.
+// Tests must not use what the AWS SDK finds on the machine.
 func TestMain(m *testing.M) {
 	for _, v := range os.Environ() {
 		if name, _, _ := strings.Cut(v, "="); strings.HasPrefix(name, "AWS_") {
@@ -41,7 +41,7 @@ func TestMain(m *testing.M) {
 
 func addressOf(key string) string { return "s3://" + s3test.Bucket + "/" + key }
 
-// signed are options for who may read all of a server.
+// signed returns options that may read all of a server.
 func signed(s *s3test.Server) Options {
 	return Options{S3: S3{Endpoint: s.Endpoint(), credentials: keys(s3test.Secret)}}
 }
@@ -50,7 +50,7 @@ func keys(secret string) aws.CredentialsProvider {
 	return credentials.NewStaticCredentialsProvider(s3test.Access, secret, "")
 }
 
-// A relay is in front of a server, and sees what is asked of it.
+// A relay is in front of a server, and records its requests.
 type relay struct {
 	*httptest.Server
 	mu      sync.Mutex
@@ -88,7 +88,7 @@ func (r *relay) options() Options {
 	return Options{S3: S3{Endpoint: r.URL, credentials: keys(s3test.Secret)}}
 }
 
-// An object that was uploaded in parts has an ETag that is no hash, and a
+// An object that was uploaded in parts has an ETag that is not a hash, and a
 // checksum of checksums.
 func TestBucketObjectOfParts(t *testing.T) {
 	s := s3test.Start(t)
@@ -113,7 +113,7 @@ func TestBucketObjectOfParts(t *testing.T) {
 	}
 }
 
-// The object is overwritten while a fetch has the half of it.
+// The object is overwritten when a fetch has half of it.
 func TestBucketObjectOverwritten(t *testing.T) {
 	s := s3test.Start(t)
 	first, second := bytes.Repeat([]byte("first..."), 1<<17), bytes.Repeat([]byte("second.."), 1<<17)
@@ -133,7 +133,7 @@ func TestBucketObjectOverwritten(t *testing.T) {
 	must(t, o.Fetch(t.Context(), p[:100], 0))
 	err := o.FetchStream(t.Context(), p, 0, func(n int) {
 		if !bytes.Equal(p[:n], first[:n]) {
-			t.Error("told of bytes that are not of the first object")
+			t.Error("reported bytes that are not of the first object")
 		}
 	})
 	wantKind(t, err, fault.Corrupt)
@@ -143,7 +143,7 @@ func TestBucketObjectOverwritten(t *testing.T) {
 	if want := []int{206, 206, 412}; !slices.Equal(r.status, want) {
 		t.Errorf("answers %v, want %v: the rest is asked for if the object is still the same", r.status, want)
 	}
-	// The pin is gone: what is there is read, and then what is there again.
+	// The pin was removed: the new object is read, and then the one after it.
 	for _, now := range [][]byte{second, first} {
 		s.Put("x", now)
 		if err := o.Fetch(t.Context(), p[:100], 0); err != nil {
@@ -175,7 +175,7 @@ func TestBucketAnonymously(t *testing.T) {
 	wantKind(t, o.Fetch(t.Context(), p, 0), fault.Unavailable)
 }
 
-// Wrong keys are asked with once; keys that were put right are used without a
+// A request with wrong keys is made once. Corrected keys are used without a
 // restart.
 func TestBucketWrongCredentials(t *testing.T) {
 	s := s3test.Start(t)
@@ -195,7 +195,7 @@ func TestBucketWrongCredentials(t *testing.T) {
 		if !strings.Contains(err.Error(), "check the credentials") || strings.Contains(err.Error(), "secret") {
 			t.Errorf("error: %v", err)
 		}
-		// The second keys are found out by a request with the first.
+		// A request with the first keys shows that there are second ones.
 		if want := []int{1, 3}[i]; len(r.status) != want {
 			t.Errorf("%d requests, want %d: %v", len(r.status), want, r.status)
 		}
@@ -207,7 +207,7 @@ func TestBucketWrongCredentials(t *testing.T) {
 	}
 }
 
-// The keys of a role end at a time that only the server knows.
+// The keys of a role end at a time that only the server has.
 func TestBucketCredentialsAreRefreshed(t *testing.T) {
 	s := s3test.Start(t)
 	s.Put("x", []byte("abc"))
@@ -252,8 +252,8 @@ func TestBucketWithoutCredentials(t *testing.T) {
 		os.Stderr = terminal
 		slog.SetDefault(was)
 		w.Close()
-		if said, _ := io.ReadAll(r); len(said) > 0 || !strings.Contains(log.String(), "AWS SDK: ") {
-			t.Errorf("the SDK writes to standard error by itself: %q; to the log: %q", said, &log)
+		if printed, _ := io.ReadAll(r); len(printed) > 0 || !strings.Contains(log.String(), "AWS SDK: ") {
+			t.Errorf("the SDK writes to standard error by itself: %q; to the log: %q", printed, &log)
 		}
 	})
 	for _, err := range []error{
@@ -354,7 +354,7 @@ func TestBucketByEnvironment(t *testing.T) {
 	wantKind(t, open(t, addressOf("none"), 3, Options{}).Fetch(t.Context(), make([]byte, 3), 0), fault.NotFound)
 }
 
-// Attempts are made here and not in the SDK, whatever its settings are.
+// isofs makes the attempts and not the SDK, whatever the SDK's settings are.
 func TestBucketAttempts(t *testing.T) {
 	t.Setenv("AWS_MAX_ATTEMPTS", "7")
 	s := serve(t, status(503, 2, "Retry-After", "7"))
@@ -390,7 +390,7 @@ func TestBucketAddressing(t *testing.T) {
 	}
 }
 
-// What is signed for one host is not sent to another.
+// A request signed for one host is not sent to another.
 func TestBucketElsewhere(t *testing.T) {
 	other := serve(t, status(200, forever))
 	s := serve(t, status(301, forever, "X-Amz-Bucket-Region", "eu-west-3", "Location", other.URL))
@@ -403,7 +403,7 @@ func TestBucketElsewhere(t *testing.T) {
 	}
 }
 
-// A whole object is compared with its checksum; for a range none is asked.
+// A whole object is compared with its checksum; a request for a range has none.
 func TestBucketChecksum(t *testing.T) {
 	var modes []string
 	s := serve(t, func(n int, w http.ResponseWriter, r *http.Request) bool {

@@ -31,8 +31,8 @@ var content = func() []byte {
 	return p
 }()
 
-// A server counts and remembers requests. lie answers the n-th (from 1) and
-// returns false to have it answered honestly.
+// A server counts and remembers requests. lie answers the n-th (from 1), or
+// returns false for an honest answer.
 type server struct {
 	*httptest.Server
 	mu     sync.Mutex
@@ -75,7 +75,7 @@ func (s *server) requests() int {
 	return len(s.ranges)
 }
 
-// quick are options whose pauses are noted and not slept.
+// quick returns options whose pauses are noted and not slept.
 func (s *server) quick() Options {
 	return Options{sleep: func(ctx context.Context, d time.Duration) error {
 		s.mu.Lock()
@@ -256,8 +256,8 @@ func TestResumesWhereItBrokeOff(t *testing.T) {
 	}
 }
 
-// A stream tells of bytes once, over attempts: those that broke off, and those
-// whose end was not proven, of which the last byte is asked for again.
+// A stream reports bytes once, over attempts: those that broke off, and those
+// whose end was not proven, whose last byte is requested again.
 func TestStreamOverAttempts(t *testing.T) {
 	unproven := func(n int, w http.ResponseWriter, r *http.Request) bool {
 		if n > 1 {
@@ -271,8 +271,8 @@ func TestStreamOverAttempts(t *testing.T) {
 		return true
 	}
 	for name, c := range map[string]struct {
-		lie  lie
-		told []int
+		lie      lie
+		reported []int
 	}{
 		"broken off": {brokenOff(2), []int{100, 200, 1999, 2000}},
 		"unproven":   {unproven, []int{1999, 2000}},
@@ -280,26 +280,26 @@ func TestStreamOverAttempts(t *testing.T) {
 		s := serve(t, c.lie)
 		o := open(t, s.URL, int64(len(content)), s.quick())
 		p := make([]byte, until-from)
-		var told []int
+		var reported []int
 		must(t, o.FetchStream(t.Context(), p, from, func(n int) {
-			if before := slices.Max(append(told, 0)); !bytes.Equal(p[before:n], content[from+before:from+n]) {
-				t.Errorf("%s: told of %d bytes, which are wrong", name, n)
+			if before := slices.Max(append(reported, 0)); !bytes.Equal(p[before:n], content[from+before:from+n]) {
+				t.Errorf("%s: reported %d bytes, which are wrong", name, n)
 			}
-			told = append(told, n)
+			reported = append(reported, n)
 			clear(p[:n])
 		}))
-		if !slices.Equal(told, c.told) {
-			t.Errorf("%s: told of %v bytes, want %v", name, told, c.told)
+		if !slices.Equal(reported, c.reported) {
+			t.Errorf("%s: reported %v bytes, want %v", name, reported, c.reported)
 		}
 		if !bytes.Equal(p, make([]byte, len(p))) {
-			t.Errorf("%s: bytes were written to after they were told of", name)
+			t.Errorf("%s: bytes were written to after they were reported", name)
 		}
 	}
 }
 
-// What has come is told of while the rest is still to come.
+// The stream reports bytes while the rest is still to come.
 func TestStreamDoesNotWait(t *testing.T) {
-	told := make(chan struct{})
+	arrived := make(chan struct{})
 	s := serve(t, func(n int, w http.ResponseWriter, r *http.Request) bool {
 		w.Header().Set("ETag", `"one"`)
 		w.Header().Set("Content-Range", fmt.Sprintf("bytes 0-%d/%d", len(content)-1, len(content)))
@@ -308,7 +308,7 @@ func TestStreamDoesNotWait(t *testing.T) {
 		w.Write(content[:step])
 		http.NewResponseController(w).Flush()
 		select {
-		case <-told:
+		case <-arrived:
 			w.Write(content[step:])
 		case <-r.Context().Done():
 		}
@@ -316,13 +316,13 @@ func TestStreamDoesNotWait(t *testing.T) {
 	})
 	var once sync.Once
 	p := make([]byte, len(content))
-	must(t, open(t, s.URL, int64(len(content)), Options{}).FetchStream(t.Context(), p, 0, func(int) { once.Do(func() { close(told) }) }))
+	must(t, open(t, s.URL, int64(len(content)), Options{}).FetchStream(t.Context(), p, 0, func(int) { once.Do(func() { close(arrived) }) }))
 	if !bytes.Equal(p, content) {
 		t.Error("wrong bytes")
 	}
 }
 
-// Who takes his time with what came is not a server that stalls.
+// A reader that takes its time does not make the server stall.
 func TestSlowReaderIsNoStall(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancelCause(t.Context())
@@ -359,7 +359,7 @@ func TestChangeWithinOneFetch(t *testing.T) {
 			return brokenOff(1)(n, w, r)
 		}
 		w.Header().Set("ETag", `"two"`)
-		r.Header.Del("If-Match") // a server that does not know it
+		r.Header.Del("If-Match") // a server that ignores If-Match
 		return false
 	})
 	m := open(t, s.URL, int64(len(content)), s.quick())
@@ -443,7 +443,7 @@ func TestPauses(t *testing.T) {
 		t.Errorf("pauses %v after Retry-After: 7", s.pauses)
 	}
 
-	// Further away than the deadline: said at once.
+	// Further away than the deadline: the error comes at once.
 	s = serve(t, status(503, forever, "Retry-After", "3600"))
 	wantKind(t, open(t, s.URL, int64(len(content)), s.quick()).Fetch(t.Context(), make([]byte, 1), 0), fault.Unavailable)
 	if s.requests() != 1 || len(s.pauses) != 0 {
@@ -461,11 +461,11 @@ func TestPauses(t *testing.T) {
 	}
 }
 
-// TestFirstFailureIsToldAtOnce, and not each: before the first pause, of all
-// readers once, and again after the origin has answered.
-func TestFirstFailureIsToldAtOnce(t *testing.T) {
+// TestFirstFailureIsLoggedAtOnce, and not each: before the first pause, once for
+// all readers, and again after the origin has answered.
+func TestFirstFailureIsLoggedAtOnce(t *testing.T) {
 	var log bytes.Buffer
-	told := func() (warned, answers int) {
+	counts := func() (warned, answers int) {
 		return strings.Count(log.String(), "level=WARN"), strings.Count(log.String(), "answers again")
 	}
 	with := func(s *server, late *int) Options {
@@ -473,7 +473,7 @@ func TestFirstFailureIsToldAtOnce(t *testing.T) {
 		o.Log = slog.New(slog.NewTextHandler(&log, nil))
 		sleep := o.sleep
 		o.sleep = func(ctx context.Context, d time.Duration) error {
-			if warned, _ := told(); warned == 0 {
+			if warned, _ := counts(); warned == 0 {
 				*late++
 			}
 			return sleep(ctx, d)
@@ -484,18 +484,18 @@ func TestFirstFailureIsToldAtOnce(t *testing.T) {
 	opened := open(t, s.URL, int64(len(content)), with(s, &late))
 	must(t, opened.Fetch(t.Context(), make([]byte, 1), 0))
 	must(t, opened.Fetch(t.Context(), make([]byte, 1), 0))
-	if warned, answers := told(); warned != 1 || answers != 1 || late != 0 || !strings.Contains(log.String(), s.URL) || !strings.Contains(log.String(), "503") {
-		t.Errorf("%d warnings, %d times an answer, %d pauses before it was told:\n%s", warned, answers, late, &log)
+	if warned, answers := counts(); warned != 1 || answers != 1 || late != 0 || !strings.Contains(log.String(), s.URL) || !strings.Contains(log.String(), "503") {
+		t.Errorf("%d warnings, %d times an answer, %d pauses before the log line:\n%s", warned, answers, late, &log)
 	}
 	log.Reset()
 	s = serve(t, status(503, 3))
 	if _, err := with(s, &late).ReadAll(t.Context(), s.URL, 1<<20); err != nil {
 		t.Fatal(err)
 	}
-	if warned, _ := told(); warned != 1 || late != 0 {
+	if warned, _ := counts(); warned != 1 || late != 0 {
 		t.Errorf("ReadAll: %d warnings, %d pauses before:\n%s", warned, late, &log)
 	}
-	// What is not tried again is told by the error.
+	// A failure that is not tried again is in the error.
 	log.Reset()
 	s = serve(t, status(404, forever))
 	wantKind(t, open(t, s.URL, int64(len(content)), with(s, &late)).Fetch(t.Context(), make([]byte, 1), 0), fault.NotFound)
@@ -521,13 +521,13 @@ func TestEndsAtItsDeadline(t *testing.T) {
 		_, err = impatient.ReadAll(t.Context(), s.URL, 1<<20)
 		wantKind(t, err, fault.Unavailable)
 	}
-	gone := serve(t, status(500, forever))
-	gone.Close()
-	wantKind(t, open(t, gone.URL, 10, impatient).Fetch(t.Context(), make([]byte, 1), 0), fault.Unavailable)
+	stopped := serve(t, status(500, forever))
+	stopped.Close()
+	wantKind(t, open(t, stopped.URL, 10, impatient).Fetch(t.Context(), make([]byte, 1), 0), fault.Unavailable)
 }
 
-// stalls sends the first 100 bytes and then nothing, to every request that
-// does not start behind byte after.
+// stalls sends the first 100 bytes and then nothing, to every request that does
+// not start behind byte after.
 func stalls(after int) lie {
 	return func(n int, w http.ResponseWriter, r *http.Request) bool {
 		start, _ := rangeOf(r)
@@ -546,7 +546,7 @@ func stalls(after int) lie {
 }
 
 func TestStallIsResumed(t *testing.T) {
-	// Only a request that resumes is ever answered.
+	// Only a request that resumes ever gets an answer.
 	s := serve(t, stalls(from))
 	o := s.quick()
 	o.Stall = 200 * time.Millisecond

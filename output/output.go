@@ -1,12 +1,11 @@
-// Package output opens the files that a user names for something to be written
-// to, whatever the name is of.
+// Package output opens the files and devices that a user names as output.
 //
-// A regular file, or one that is not there, gets its name when it is whole: it
-// is written beside and renamed. A symbolic link stays, and what it points to is
+// A regular file, or a new one, gets its name when it is whole: it is written
+// beside and renamed. A symbolic link stays, and the file that it points to is
 // replaced. A character device such as /dev/null, a FIFO, and standard output
-// (the name "-") are written into, as they are no files that could be
-// replaced. A block device is refused: half an image on a stick must be seen to
-// be half, which package stick looks after. So are folders and sockets.
+// (the name "-") are written into, as they cannot be replaced. A block device is
+// refused: half an image on a stick must be recognizable as half, which package
+// stick does. So are folders and sockets.
 //
 // The package leaves out files that isofs names itself, in STATE and where bases
 // are published.
@@ -32,14 +31,13 @@ import (
 const Standard = "-"
 
 const (
-	// maxLinks is how many links in a row are followed, as the kernel does.
+	// maxLinks is how many links in a row are followed, as in the kernel.
 	maxLinks = 40
-	// pause is how long nobody has to read from a FIFO before it is looked at
-	// again.
+	// pause is the time between two looks for a reader of a FIFO.
 	pause = 20 * time.Millisecond
 )
 
-// A File is something open to be written. Commit or Abort ends it.
+// A File is open for writing. Commit or Abort ends it.
 type File struct {
 	// To is what to write to. It is empty, unless the file is a stream.
 	To *os.File
@@ -48,11 +46,11 @@ type File struct {
 	pending *renameio.PendingFile // nil for a stream
 }
 
-// Create opens what name is of. A new file can be read by all whom the umask
-// allows to, and one that is replaced keeps its mode. For a FIFO it waits until
-// somebody reads from it, or ctx ends.
+// Create opens what name names. All whom the umask allows can read a new file; a
+// replaced one keeps its mode. For a FIFO it waits until a program reads from
+// it, or ctx ends.
 //
-// Errors: fault.Invalid for what is refused, fault.Unavailable for what the
+// Errors: fault.Invalid for what Create refuses, fault.Unavailable for what the
 // system does not allow.
 func Create(ctx context.Context, name string) (*File, error) {
 	if name == Standard {
@@ -77,8 +75,8 @@ func create(ctx context.Context, name string) (*File, error) {
 	if err != nil {
 		return nil, err
 	}
-	// Beside, and not in /tmp, which is where renameio looks first: there may be
-	// no room for an image.
+	// Beside, and not in /tmp, which is where renameio looks first: an image may
+	// not fit there.
 	pending, err := renameio.NewPendingFile(target,
 		renameio.WithTempDir(filepath.Dir(target)), renameio.WithPermissions(0o644), renameio.WithExistingPermissions())
 	if err != nil {
@@ -87,7 +85,7 @@ func create(ctx context.Context, name string) (*File, error) {
 	return &File{To: pending.File, name: name, pending: pending}, nil
 }
 
-// follow returns what a name means in the end, which need not be there.
+// follow returns what a name means in the end, which need not exist.
 func follow(name string) (string, error) {
 	for range maxLinks {
 		dir, last := filepath.Split(name)
@@ -110,7 +108,7 @@ func follow(name string) (string, error) {
 		if err != nil {
 			return "", err
 		}
-		// Somebody else's would decide which of our files is replaced.
+		// The owner of the link would decide which of our files is replaced.
 		if owner := fi.Sys().(*syscall.Stat_t).Uid; owner != 0 && int(owner) != os.Geteuid() {
 			return "", fmt.Errorf("%s is a link that user %d made: name the file itself: %w", name, owner, fault.Invalid)
 		}
@@ -126,7 +124,7 @@ func follow(name string) (string, error) {
 	return "", syscall.ELOOP
 }
 
-// stream opens what is written into, and refuses what is not.
+// stream opens what can be written into, and refuses the rest.
 func stream(ctx context.Context, name string, mode fs.FileMode) (*File, error) {
 	if err := refuse(mode); err != nil {
 		return nil, err
@@ -137,7 +135,7 @@ func stream(ctx context.Context, name string, mode fs.FileMode) (*File, error) {
 		if errors.Is(err, unix.ENXIO) && mode.Type() == fs.ModeNamedPipe {
 			select {
 			case <-ctx.Done():
-				return nil, fmt.Errorf("nobody reads from this FIFO: %w", ctx.Err())
+				return nil, fmt.Errorf("no program reads from this FIFO: %w", ctx.Err())
 			case <-time.After(pause):
 				continue
 			}
@@ -145,7 +143,7 @@ func stream(ctx context.Context, name string, mode fs.FileMode) (*File, error) {
 		if err != nil {
 			return nil, err
 		}
-		// The name may be another's by now.
+		// Another program may have the name by now.
 		now, err := f.Stat()
 		if err == nil {
 			err = refuse(now.Mode())
@@ -158,7 +156,7 @@ func stream(ctx context.Context, name string, mode fs.FileMode) (*File, error) {
 	}
 }
 
-// refuse is what speaks against writing into something that is no file.
+// refuse returns why isofs does not write into such a file; nil if it does.
 func refuse(mode fs.FileMode) error {
 	switch {
 	case mode.IsDir():
@@ -169,18 +167,18 @@ func refuse(mode fs.FileMode) error {
 		return fmt.Errorf("that is a disk, and this would not see whether it is the right one: "+
 			"isofs stick write looks at it, asks, and reads back what it wrote: %w", fault.Invalid)
 	}
-	return fmt.Errorf("that is no file, device or FIFO: %w", fault.Invalid)
+	return fmt.Errorf("that is not a file, device or FIFO: %w", fault.Invalid)
 }
 
-// IsStream reports whether bytes are gone as they are written, so that there is
-// nothing beside them, and no going back.
+// IsStream reports whether bytes are passed on as they are written. Then no file
+// can be put beside it, and nothing can be taken back.
 func (f *File) IsStream() bool { return f.pending == nil }
 
-// IsStandard reports whether it is standard output, which then has no room for
-// anything else.
+// IsStandard reports whether it is standard output, where nothing else may be
+// printed then.
 func (f *File) IsStandard() bool { return f.To == os.Stdout }
 
-// Share has everybody able to read a file, whatever the umask is.
+// Share makes a file readable by everybody, whatever the umask is.
 func (f *File) Share() error {
 	if f.IsStream() {
 		return nil
@@ -206,19 +204,19 @@ func (f *File) Commit() error {
 	return nil
 }
 
-// Abort leaves what was there before. What a stream was given it has. After
-// Commit it does nothing.
+// Abort leaves what was there before. A stream keeps the bytes that it got.
+// After Commit it does nothing.
 func (f *File) Abort() {
 	switch {
 	case f.pending != nil:
-		_ = f.pending.Cleanup() // a file beside that cannot be removed says nothing wrong
+		_ = f.pending.Cleanup() // a leftover file beside does not matter
 	case !f.IsStandard():
 		_ = f.To.Close() // it may be closed
 	}
 }
 
-// WriteFile writes all of what name is of, for everybody to read if it is a
-// file. Its errors are those of Create.
+// WriteFile writes the whole content of name. If it is a file, everybody can
+// read it. Its errors are those of Create.
 func WriteFile(ctx context.Context, name string, data []byte) error {
 	f, err := Create(ctx, name)
 	if err != nil {
@@ -234,8 +232,8 @@ func WriteFile(ctx context.Context, name string, data []byte) error {
 	return f.Commit()
 }
 
-// WriteNew writes a secret to a file that is not there, for its owner alone, or
-// to standard output. What is there, of whatever kind, is fault.Invalid.
+// WriteNew writes a secret to a new file, for its owner alone, or to standard
+// output. Anything that exists at the name is fault.Invalid.
 func WriteNew(name string, data []byte) error {
 	if name == Standard {
 		if _, err := os.Stdout.Write(data); err != nil {
@@ -257,7 +255,8 @@ func WriteNew(name string, data []byte) error {
 	return nil
 }
 
-// failed says what could not be written, and gives it a kind.
+// failed returns an error that says what could not be written, and gives it a
+// kind.
 func failed(name string, err error) error {
 	if fault.Kind(err) != nil {
 		return fmt.Errorf("write to %s: %w", name, err)

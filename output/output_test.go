@@ -14,7 +14,7 @@ import (
 	"aesthetic.computer/isofs/fault"
 )
 
-// lacks skips, by name, for want of a right; in CI it fails.
+// lacks skips a test that lacks a right, by name; in CI it fails.
 func lacks(t *testing.T, what string) {
 	t.Helper()
 	if os.Getenv("CI") != "" {
@@ -33,7 +33,7 @@ func node(t *testing.T, name string, mode uint32, major, minor uint32) string {
 	return path
 }
 
-// kind is what there is at a name, a link not followed.
+// kind returns what there is at a name, a link not followed.
 func kind(t *testing.T, path string) os.FileMode {
 	t.Helper()
 	fi, err := os.Lstat(path)
@@ -95,7 +95,7 @@ func TestFIFO(t *testing.T) {
 	if text := <-got; text != "through" {
 		t.Errorf("%q came", text)
 	}
-	// Nobody reads: waiting ends with the command.
+	// No program reads: waiting ends with the command.
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	if _, err := Create(ctx, fifo); !errors.Is(err, context.Canceled) {
@@ -122,7 +122,7 @@ func TestStandardOutput(t *testing.T) {
 	}
 }
 
-// A link stays, and what it points to is replaced, or made.
+// A link stays, and the file that it points to is replaced, or made.
 func TestLinks(t *testing.T) {
 	dir := t.TempDir()
 	t.Chdir(dir)
@@ -152,7 +152,7 @@ func TestLinks(t *testing.T) {
 	if os.Geteuid() != 0 {
 		return
 	}
-	// Whose link it is decides which file it is.
+	// The owner of the link decides which file it is.
 	if err := errors.Join(os.Symlink("far/file", "theirs"), os.Lchown("theirs", 65534, 65534)); err != nil {
 		t.Fatal(err)
 	}
@@ -191,7 +191,7 @@ func TestFiles(t *testing.T) {
 			err = f.Share()
 		}
 		if share || kindOf(name) == 0o644 {
-			want = 0o644 // a mode that a file has it keeps
+			want = 0o644 // an existing file keeps its mode
 		}
 		if err := errors.Join(err, f.Commit()); err != nil || kind(t, name) != want {
 			t.Errorf("shared %v: %v, %v", share, kind(t, name), err)
@@ -213,7 +213,7 @@ func TestFiles(t *testing.T) {
 	}
 }
 
-// kindOf is the mode of a file, 0 if there is none.
+// kindOf returns the mode of a file, 0 if it does not exist.
 func kindOf(path string) os.FileMode {
 	fi, err := os.Lstat(path)
 	if err != nil {

@@ -8,15 +8,15 @@ import (
 	"syscall"
 )
 
-// A Printer is what a command prints to. It remembers the first error: most code
-// prints without looking at errors, and the exit status has to say that something
-// was not printed.
+// A Printer is what a command prints to. It remembers the first error: most code prints
+// without looking at errors, and the exit status has to say that something was not
+// printed.
 type Printer struct {
 	to  io.Writer
 	err error
 }
 
-// NewPrinter returns one that writes to a file or to another writer.
+// NewPrinter returns a Printer to a file or another writer.
 func NewPrinter(to io.Writer) *Printer { return &Printer{to: to} }
 
 // Write implements io.Writer. After an error nothing more is written.
@@ -29,8 +29,8 @@ func (p *Printer) Write(b []byte) (int, error) {
 	return n, p.err
 }
 
-// note remembers an error. The disk that isofs keeps things on has nothing to do with
-// it, so the system's error is not wrapped.
+// note remembers an error. It does not wrap the system's error, which is not about the
+// disk where isofs keeps things.
 func (p *Printer) note(err error) {
 	if err != nil && p.err == nil {
 		p.err = &PrintError{err}
@@ -41,12 +41,11 @@ func (p *Printer) note(err error) {
 type PrintError struct{ cause error }
 
 func (e *PrintError) Error() string {
-	return fmt.Sprintf("not all that was to be printed could be written to standard output: %v", e.cause)
+	return fmt.Sprintf("standard output did not take all of the output: %v", e.cause)
 }
 
-// Close closes what it writes to, if that is a file, and joins what went wrong with
-// printing to err, a command's own error. Some file systems report only then that they are
-// full.
+// Close closes what it writes to, if that is a file, and joins any failure of printing to
+// err, a command's own error. Some file systems report only then that they are full.
 func (p *Printer) Close(err error) error {
 	if f, ok := p.to.(*os.File); ok {
 		// Without a standard output there was nothing to print, or an error before.

@@ -12,7 +12,7 @@ import (
 )
 
 const (
-	// shortestKey is the least length of a key that cannot be guessed.
+	// shortestKey is the length below which a key can be guessed.
 	shortestKey = 16
 	// longestKey fits a line of a header.
 	longestKey = 1024

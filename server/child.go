@@ -22,10 +22,11 @@ import (
 )
 
 // runChild serves in a child: the parent owns the device, the API's socket, the mount and
-// nginx. The parent unmounts at its end, which is no error here.
+// nginx. The parent unmounts at its end, which is not an error here.
 func (c *Config) runChild(ctx context.Context) error {
 	signal.Ignore(syscall.SIGHUP) // the parent obeys it
-	// Before the parent can send it, since it ends a process that does not listen.
+	// Before the parent can send the signal, which ends a process that does not listen
+	// for it.
 	streams, end := signal.NotifyContext(ctx, endStreams)
 	defer end()
 	syscall.CloseOnExec(readyFD)
@@ -60,8 +61,8 @@ func (c *Config) obeyParent(s *Services) {
 	}
 }
 
-// inheritedAPI is the socket that the parent listens on. It stays when this
-// process ends: requests then wait for the next child.
+// inheritedAPI returns the socket that the parent listens on. It stays when this process
+// ends: requests then wait for the next child.
 func inheritedAPI() (net.Listener, error) {
 	f := os.NewFile(apiFD, "api")
 	defer f.Close()
@@ -81,7 +82,7 @@ const ChildMark = "ISOFS_CHILD_OF_ROOT"
 // IsChild reports whether root's isofs started this process as another user.
 func IsChild() bool { return os.Getenv(ChildMark) != "" }
 
-// A Child is this program, started once more as another user.
+// A Child is this program, started again as another user.
 type Child struct {
 	Process *os.Process
 	Done    chan struct{} // closed when the process has ended
@@ -89,24 +90,22 @@ type Child struct {
 	input   io.WriteCloser
 }
 
-// StartChild starts this program once more as a user, with these arguments, with home as
-// its HOME, and with files as its descriptors from 3 on.
+// StartChild starts this program again as a user, with these arguments, with home as its
+// HOME, and with files as its descriptors from 3 on.
 func StartChild(as Identity, home string, args []string, files ...*os.File) (*Child, error) {
-	// Not by its name: the user may not be allowed to look into the folder that
-	// it lies in.
+	// Not by its name: the user may not be allowed to look into the program's folder.
 	cmd := exec.Command("/proc/self/exe", args...)
 	cmd.Env = append(os.Environ(), ChildMark+"=1", "HOME="+home)
 	cmd.Stdout, cmd.Stderr = outward(os.Stdout), outward(os.Stderr)
 	cmd.ExtraFiles = files
 	cmd.SysProcAttr = &syscall.SysProcAttr{
 		Credential: as.credential(),
-		// A session of its own. So a terminal's ctrl-C is for root's process, which
-		// stops this one in order; and this one cannot type at root's terminal
-		// (ioctl TIOCSTI needs it to be the session's).
+		// It gets its own session. So a terminal's ctrl-C reaches root's process, which
+		// stops this one in order. And this one cannot type at root's terminal (ioctl
+		// TIOCSTI needs it to be the session's).
 		Setsid: true,
-		// If root's process is killed this one ends too, and at once: one that took
-		// its time, or was stuck, would still hold the state and answer for the
-		// mount when the next start looks.
+		// If root's process is killed this one ends too, and at once. A slow or stuck one
+		// would still hold the state and answer for the mount at the next start.
 		Pdeathsig: syscall.SIGKILL,
 	}
 	input, err := cmd.StdinPipe()
@@ -121,7 +120,7 @@ func StartChild(as Identity, home string, args []string, files ...*os.File) (*Ch
 }
 
 // start starts cmd on a thread that lives as long as the process: the kernel sends
-// Pdeathsig when the thread ends that started it.
+// Pdeathsig when the thread that started cmd ends.
 func (c *Child) start(cmd *exec.Cmd) error {
 	started := make(chan error)
 	go func() {
@@ -138,8 +137,8 @@ func (c *Child) start(cmd *exec.Cmd) error {
 	return <-started
 }
 
-// outward is f for writing only, where it is a terminal: terminals are open for
-// reading too, and the user must not read what root types.
+// outward returns f for writing only, if it is a terminal. Terminals are open for reading
+// too, and the user must not read what root types.
 func outward(f *os.File) *os.File {
 	if !term.IsTerminal(int(f.Fd())) {
 		return f
@@ -150,8 +149,8 @@ func outward(f *os.File) *os.File {
 	return f
 }
 
-// sendPatience is how long a child may take to accept what it is sent; if it is
-// stuck, the parent must not be.
+// sendPatience is how long a child may take to accept a message. A stuck child must not
+// block the parent.
 const sendPatience = 5 * time.Second
 
 // Send sends the child v, as JSON on its standard input.
@@ -165,11 +164,11 @@ func (c *Child) Send(v any) error {
 	return nil
 }
 
-// fromParent reads what a child is sent. The process has one, since a decoder reads
-// ahead.
+// fromParent reads the parent's messages. The process has one decoder, since a decoder
+// reads ahead.
 var fromParent = sync.OnceValue(func() *json.Decoder { return json.NewDecoder(os.Stdin) })
 
-// ErrParentGone says that the parent sends nothing any more.
+// ErrParentGone means that the parent has closed its end.
 var ErrParentGone = errors.New("read the settings from the process that started this one")
 
 // Receive waits, in a child, for the next value that the parent sends.
@@ -180,8 +179,8 @@ func Receive(v any) error {
 	return nil
 }
 
-// Err returns nil if the child succeeded, else a *ChildError. It may be called
-// once Done is closed.
+// Err returns nil if the child succeeded, else a *ChildError. Call it only after Done is
+// closed.
 func (c *Child) Err() error {
 	if c.err == nil {
 		return nil
@@ -189,7 +188,7 @@ func (c *Child) Err() error {
 	return &ChildError{c.err}
 }
 
-// A ChildError says that a child failed. The child has reported why.
+// A ChildError means that a child failed. The child has reported why.
 type ChildError struct{ err error }
 
 // Error implements error.
@@ -200,8 +199,8 @@ func (e *ChildError) Error() string {
 // Unwrap returns the error of the child's exit.
 func (e *ChildError) Unwrap() error { return e.err }
 
-// Status is the child's exit status, which tells the kind of failure; -1 if it
-// was killed.
+// Status returns the child's exit status, which shows the kind of failure; -1 if it was
+// killed.
 func (e *ChildError) Status() int {
 	if exit, ok := errors.AsType[*exec.ExitError](e.err); ok {
 		return exit.ExitCode()

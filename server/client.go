@@ -15,10 +15,10 @@ import (
 	"aesthetic.computer/isofs/fault"
 )
 
-// A Client asks a server of this machine, by the socket of its API.
+// A Client sends requests to a server of this machine, by the socket of its API.
 type Client struct{ Socket string }
 
-// maxAnswer bounds what is read of the server: some 10,000 snapshots.
+// maxAnswer bounds an answer, in bytes: some 10,000 snapshots.
 const maxAnswer = 64 << 20
 
 // do sends a request, whose address begins with http://isofs, and returns the status and the

@@ -4,11 +4,11 @@
 // the cache. OpenStack opens the layers alone. Where root starts a server, RunParent
 // mounts and starts nginx, and has a child of another user call RunChild.
 //
-// Its Configs have plain values. What can change while it runs is exchanged by
-// methods of Services.
+// Its Configs have plain values. The methods of Services change what can change
+// while it runs.
 //
-// The package leaves out where the values come from and how a child receives them
-// (cmd/isofs).
+// The package does not decide where the values come from and how a child receives
+// them: cmd/isofs does.
 package server
 
 import (
@@ -26,7 +26,7 @@ import (
 	"aesthetic.computer/isofs/upstream"
 )
 
-// Embedded is the word for the pieces in the program itself, in Pieces.Sources.
+// Embedded is the word in Pieces.Sources for the pieces in the program itself.
 const Embedded = "embedded"
 
 // The values of the Configs that can be wrong, in errors (fault.SettingError).
@@ -51,7 +51,7 @@ const (
 	SettingPages     = "page-cache limit"
 )
 
-// StackConfig says of what a Stack is made.
+// StackConfig says what a Stack consists of.
 type StackConfig struct {
 	State    string          // directory of what must survive; OpenStack makes and locks it
 	Bases    upstream.Config // OpenStack sets Blocks and Log
@@ -72,8 +72,8 @@ type Pieces struct {
 	Refresh time.Duration // age at which it is asked again, more than 0
 }
 
-// Validate returns all that is wrong with the values as fault.SettingErrors, and
-// nil if nothing is. It reads no file and asks no server.
+// Validate returns all that is wrong with the values as fault.SettingErrors, or nil.
+// It reads no file and sends no request.
 func (c *StackConfig) Validate() error {
 	var wrong fault.SettingErrors
 	wrong = append(wrong, fault.AsSettings(c.Bases.Validate())...)
@@ -90,7 +90,7 @@ func (c *StackConfig) Validate() error {
 	return wrong.Err()
 }
 
-// minCache is the least that a block cache may have.
+// minCache is the smallest size of a block cache.
 const minCache = 1 << 20
 
 func (p *Pieces) validate(wrong *fault.SettingErrors) {
@@ -109,7 +109,7 @@ func (p *Pieces) validate(wrong *fault.SettingErrors) {
 	}
 }
 
-// source is where bundles come from: the folders in order, then the oven.
+// source returns where bundles come from: the folders in order, then the oven.
 func (p *Pieces) source(measured *meters) (bundle.Source, error) {
 	var sources []bundle.Source
 	for _, where := range p.Sources {

@@ -37,14 +37,14 @@ func TestValidate(t *testing.T) {
 		if (err == nil) != (c.want == "") || err != nil && (err.Error() != c.want || !errors.Is(err, fault.Invalid)) {
 			t.Errorf("%s: %v", name, err)
 		}
-		// Nothing is opened with values that are wrong.
+		// OpenStack opens nothing with wrong values.
 		if _, opened := OpenStack(t.Context(), config); err != nil && (opened == nil || opened.Error() != err.Error()) {
 			t.Errorf("%s: opened with %v", name, opened)
 		}
 	}
 }
 
-// TestLock: a directory is one process's, and an error says of which setting it is.
+// TestLock: only one process locks a directory, and an error names the setting.
 func TestLock(t *testing.T) {
 	dir := t.TempDir()
 	first, err := Lock(dir, SettingState)

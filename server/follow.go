@@ -7,10 +7,10 @@ import (
 	"aesthetic.computer/isofs/fault"
 )
 
-// errNoChannel is the error of Services.follow if no channel is followed.
+// errNoChannel is the error of Services.follow without a channel.
 var errNoChannel = fmt.Errorf("this server was started with --base and follows no channel: %w", fault.Invalid)
 
-// follow looks at the channel and makes new images on the base that it names.
+// follow reads the channel and makes new images on the base that it names.
 func (s *Services) follow(ctx context.Context) error {
 	f := s.stack.bases.Follower()
 	if f == nil {

@@ -19,14 +19,14 @@ import (
 	"aesthetic.computer/isofs/api"
 )
 
-// apiHeaderTime bounds a client of the API that sends its header slowly; the
+// apiHeaderTime bounds a client of the API that sends its header slowly. The
 // only client is nginx.
 const apiHeaderTime = 10 * time.Second
 
-// SocketName is that of the API's socket, in the directory of sockets.
+// SocketName is the name of the API's socket, in the directory of sockets.
 const SocketName = "api.sock"
 
-// socket is the path of the API's.
+// socket returns the path of the API's socket.
 func (c *Config) socket() string { return filepath.Join(c.RunDir, SocketName) }
 
 // ListenAPI listens on a unix socket, replacing one left by a killed run. Its
@@ -55,7 +55,7 @@ func startAPI(l net.Listener, c api.Config, log *slog.Logger) (stop func()) {
 	return startHTTP(server, l, "the API", log)
 }
 
-// startHTTP serves until stop, which lets running requests end for a second.
+// startHTTP serves until stop, which gives running requests a second.
 func startHTTP(server *http.Server, l net.Listener, what string, log *slog.Logger) (stop func()) {
 	go func() {
 		if err := server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
@@ -71,8 +71,8 @@ func startHTTP(server *http.Server, l net.Listener, what string, log *slog.Logge
 	}
 }
 
-// publicBase is the address of a base as strangers may know it: without what
-// may be secret, and "" for a folder or a host that is not the Internet's.
+// publicBase returns the public part of a base's address: without secrets, and
+// "" for a folder or a host that is not on the Internet.
 func publicBase(address string) string {
 	u, err := url.Parse(address)
 	if err != nil || u.Scheme != "http" && u.Scheme != "https" {

@@ -16,12 +16,11 @@ import (
 	"aesthetic.computer/isofs/fault"
 )
 
-// When root starts a command that keeps state, root does not do its work: this
-// program, started once more as another user, does. So that user opens and writes
-// all that is below its directories, and root cannot be led from there to anything of
-// its own (package border).
+// When root starts a command that keeps state, root does not do its work. This program, started
+// again as another user, does. So that user opens and writes all that is below its directories.
+// Root cannot be led from there to its own files (package border).
 
-// DefaultUser is a user of isofs's own: what it owns, no other program can write.
+// DefaultUser is a user for isofs alone: no other program can write its files.
 const DefaultUser = "isofs"
 
 // AddUser is the command, without the name, that makes a user like DefaultUser.
@@ -34,9 +33,9 @@ type Identity struct {
 	groups   []uint32 // the others that the user is in
 }
 
-// LookupUser finds the user to serve as. It is the present one unless that is root,
-// since only root can become another. An error is of SettingUser; if there is no such
-// user it is a *NoUserError.
+// LookupUser finds the user to serve as. It is the present one unless that is root, since only
+// root can become another. An error is of SettingUser. If the user does not exist it is a
+// *NoUserError.
 func LookupUser(name string) (Identity, error) {
 	if os.Geteuid() != 0 {
 		return Identity{UID: os.Geteuid(), GID: os.Getegid()}, nil
@@ -63,7 +62,7 @@ func LookupUser(name string) (Identity, error) {
 	return as, nil
 }
 
-// A NoUserError says that there is no user to serve as.
+// A NoUserError means that the user to serve as does not exist.
 type NoUserError struct{ Name string }
 
 // Error implements error.
@@ -77,12 +76,12 @@ func (e *NoUserError) Unwrap() error { return fault.Invalid }
 // IsRoot reports whether the user is root.
 func (i Identity) IsRoot() bool { return i.UID == 0 }
 
-// credential is what a process of the user has.
+// credential returns the credentials of a process of the user.
 func (i Identity) credential() *syscall.Credential {
 	return &syscall.Credential{Uid: uint32(i.UID), Gid: uint32(i.GID), Groups: i.groups}
 }
 
-// Give makes the directories of the state and of the cache, if need be, and gives them to the
+// Give makes the directories of the state and of the cache, if needed, and gives them to the
 // user. Cache is "" for one in memory.
 func (i Identity) Give(state, cache string, log *slog.Logger) error {
 	if err := border.Give(state, i.UID, i.GID); err != nil {
@@ -92,7 +91,7 @@ func (i Identity) Give(state, cache string, log *slog.Logger) error {
 		return nil
 	}
 	if err := border.Give(cache, i.UID, i.GID); err != nil {
-		// isofs serves without a cache, too.
+		// isofs also serves without a cache.
 		log.Warn("the cache's directory cannot be given to the user", "user", i.Name, "err", err)
 	}
 	return nil

@@ -12,18 +12,18 @@ import (
 	"aesthetic.computer/isofs/fault"
 )
 
-// lockPatience is how long an isofs that was killed may take to vanish.
+// lockPatience is how long a killed isofs may take to end.
 const lockPatience = 3 * time.Second
 
-// Lock makes dir, if need be, and locks it for this process until the file is
-// closed or the process ends, however it ends. Two that share a directory would
-// take each other's sockets and half-written files for what a killed one left
-// behind. An error is fault.Unavailable, and of the setting that dir is of.
+// Lock makes dir, if needed, and locks it for this process until the file is
+// closed or the process ends, however it ends. Two processes in one directory
+// would take each other's sockets and half-written files for leftovers of a
+// killed one. An error is fault.Unavailable, and of dir's setting.
 func Lock(dir, setting string) (*os.File, error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, unusable(setting, fmt.Errorf("make the directory: %w: %w", fault.Unavailable, err))
 	}
-	// For reading is enough for flock(2), also of a file that root made. Without
+	// flock(2) needs only reading, also of a file that root made. Without
 	// O_NONBLOCK, opening a named pipe would wait for a writer.
 	f, err := os.OpenFile(filepath.Join(dir, "isofs.lock"), os.O_CREATE|os.O_RDONLY|unix.O_NONBLOCK, 0o644)
 	if err != nil {

@@ -17,7 +17,7 @@ import (
 	"aesthetic.computer/isofs/vfs"
 )
 
-// meters are what is measured as it happens.
+// meters are measured as things happen.
 type meters struct {
 	requests *prometheus.CounterVec   // answers of the API
 	fills    *prometheus.HistogramVec // fetches of blocks
@@ -83,8 +83,7 @@ func (m *meters) fetched(took time.Duration, failed bool) {
 	m.fills.WithLabelValues(result).Observe(took.Seconds())
 }
 
-// A measuredOven is an oven whose answers are measured, the waiting for a turn
-// included.
+// A measuredOven measures an oven's answers, with the wait for a turn.
 type measuredOven struct {
 	*bundle.Oven
 	meters *meters
@@ -92,9 +91,9 @@ type measuredOven struct {
 
 // Fetch implements bundle.Source.
 func (o measuredOven) Fetch(ctx context.Context, name piece.Name, w io.Writer, limit int64) (bundle.Info, error) {
-	begun := time.Now()
+	started := time.Now()
 	info, err := o.Oven.Fetch(ctx, name, w, limit)
-	o.meters.oven.WithLabelValues(ovenResult(err)).Observe(time.Since(begun).Seconds())
+	o.meters.oven.WithLabelValues(ovenResult(err)).Observe(time.Since(started).Seconds())
 	return info, err
 }
 
@@ -150,7 +149,7 @@ func (c catalogCollector) Collect(out chan<- prometheus.Metric) {
 	}
 }
 
-// A mountCollector collects what was read of the mount.
+// A mountCollector collects what was read from the mount.
 type mountCollector struct{ mounted *vfs.Server }
 
 var (

@@ -15,7 +15,7 @@ import (
 	"aesthetic.computer/isofs/vfs"
 )
 
-// A figure is one number of the cache's Stats as Prometheus knows it.
+// A figure is one number of the cache's Stats as a metric of Prometheus.
 type figure struct {
 	desc *prometheus.Desc
 	kind prometheus.ValueType
@@ -31,7 +31,7 @@ func gauge(name, help string, of func(cache.Stats) float64) figure {
 	return figure{prometheus.NewDesc("isofs_cache_"+name, help, nil, nil), prometheus.GaugeValue, of}
 }
 
-// cacheFigures are those of the cache. Bytes and counts are since the start.
+// cacheFigures are the figures of the cache. Bytes and counts are since the start.
 var cacheFigures = []figure{
 	counter("hits_total", "Blocks that were wanted and present.", func(s cache.Stats) uint64 { return s.Hits }),
 	counter("misses_total", "Blocks that were wanted and not present.", func(s cache.Stats) uint64 { return s.Misses }),
@@ -76,9 +76,8 @@ func (c cacheCollector) Collect(out chan<- prometheus.Metric) {
 	}
 }
 
-// startMetrics serves /metrics on an address of its own, since the metrics are for
-// the operator and not for those who download. If the address is empty it does
-// nothing.
+// startMetrics serves /metrics at its own address, since the metrics are for the
+// operator and not for downloaders. If the address is empty it does nothing.
 func startMetrics(address string, s *Stack, mounted *vfs.Server, log *slog.Logger) (stop func(), err error) {
 	if address == "" {
 		return func() {}, nil
@@ -98,7 +97,7 @@ func startMetrics(address string, s *Stack, mounted *vfs.Server, log *slog.Logge
 	return startHTTP(server, l, "the metrics", log), nil
 }
 
-// buildInfo is the constant 1 with the version as a label.
+// buildInfo returns a metric that is 1, with the version as a label.
 func buildInfo() prometheus.Collector {
 	version := "unknown"
 	if info, ok := debug.ReadBuildInfo(); ok {

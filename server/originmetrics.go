@@ -6,13 +6,13 @@ import (
 	"aesthetic.computer/isofs/origin"
 )
 
-// maxOrigins bounds the values of the label; what is beyond has one in common.
+// maxOrigins bounds the values of the label. Further origins share one.
 const (
 	maxOrigins   = 64
 	otherOrigins = "other"
 )
 
-// originFigures are those of each origin.
+// originFigures are the figures of each origin.
 var originFigures = []struct {
 	desc *prometheus.Desc
 	kind prometheus.ValueType

@@ -12,8 +12,8 @@ import (
 	"aesthetic.computer/isofs/origin"
 )
 
-// TestOriginFigures: an origin of two bases is told of once, addresses are
-// without what is secret, and there are not more than so many.
+// TestOriginFigures: an origin of two bases counts once, addresses have no
+// secrets, and their number is bounded.
 func TestOriginFigures(t *testing.T) {
 	var origins []*origin.Mirrors
 	add := func(addresses ...string) *origin.Mirrors {
@@ -30,7 +30,7 @@ func TestOriginFigures(t *testing.T) {
 	}
 	for range 2 {
 		m := add(file, "https://u:secret@h/base.iso?signed=secret")
-		// The file has the byte: the other one is not asked.
+		// The file has the byte: the other mirror gets no request.
 		if err := m.Fetch(t.Context(), make([]byte, 1), 99); err != nil {
 			t.Error(err)
 		}

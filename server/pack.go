@@ -31,9 +31,9 @@ type Packed struct {
 	Signed bool
 }
 
-// Pack writes the present image of a piece, and its signature if the Config has a signer. It
-// compares what it wrote with the image's digest (fault.Corrupt), and returns the errors of OpenStack
-// and of catalog.Catalog.Current.
+// Pack writes the present image of a piece, and its signature if the Config has a signer. It compares
+// what it wrote with the image's digest (fault.Corrupt). Other errors are those of OpenStack and of
+// catalog.Catalog.Current.
 func Pack(ctx context.Context, c StackConfig, name piece.Name, out Output) (done *Packed, err error) {
 	s, err := OpenStack(ctx, c)
 	if err != nil {
@@ -63,8 +63,8 @@ func Pack(ctx context.Context, c StackConfig, name piece.Name, out Output) (done
 // copyBuffer is the unit of writing an image.
 const copyBuffer = 1 << 20
 
-// writeImage writes the image, from where f is, and compares what it wrote with
-// the image's digest. In an empty file runs of zeroes become holes.
+// writeImage writes the image at the present offset of f, and compares what it wrote with the image's
+// digest. In an empty file runs of zeroes become holes.
 func writeImage(ctx context.Context, snap *catalog.Snapshot, f *os.File, written func(done, total int64)) error {
 	h, err := snap.Open()
 	if err != nil {
@@ -104,8 +104,7 @@ func writeImage(ctx context.Context, snap *catalog.Snapshot, f *os.File, written
 	return nil
 }
 
-// isEmpty reports whether f is a file that nothing was written to, and in which
-// bytes can be left out.
+// isEmpty reports whether f is a file that nothing was written to, where zeroes can be left out.
 func isEmpty(f *os.File) bool {
 	fi, err := f.Stat()
 	if err != nil || !fi.Mode().IsRegular() || fi.Size() != 0 {

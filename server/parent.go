@@ -15,13 +15,12 @@ import (
 	"aesthetic.computer/isofs/vfs"
 )
 
-// When root starts isofs there are two processes. The parent keeps root's
-// rights and does what needs them: it opens /dev/fuse, mounts it, listens for
-// the API, starts nginx and unmounts. The child has the user's rights and does
-// all else. The parent hands it the device as descriptor 3 and the API's socket
-// as 5, and reads from descriptor 4 when it is ready. If the child dies or hangs,
-// the parent mounts once more and starts another; nginx goes on meanwhile, and
-// its requests wait at the socket.
+// When root starts isofs there are two processes. The parent keeps root's rights and does
+// what needs them: it opens /dev/fuse, mounts it, listens for the API, starts nginx and
+// unmounts. The child has the user's rights and does all else. It gets the device as
+// descriptor 3 and the API's socket as 5, and reports on descriptor 4 that it is ready.
+// If the child dies or hangs, the parent mounts again and starts another. nginx runs on
+// meanwhile, and its requests wait at the socket.
 
 const (
 	deviceFD = 3
@@ -29,8 +28,8 @@ const (
 	apiFD    = 5
 )
 
-// endStreams tells the child that nginx is about to be stopped, which waits for
-// the streams of the child's API.
+// endStreams tells the child that nginx is about to stop: nginx waits for the streams of
+// the child's API.
 const endStreams = syscall.SIGUSR1
 
 // ready is what the child writes when it serves.
@@ -43,8 +42,8 @@ type parent struct {
 }
 
 // runParent mounts, starts a child and nginx, and replaces a child that ends or hangs,
-// until ctx ends. It gives up only if the first child never gets ready, whose error is a
-// *ChildError.
+// until ctx ends. It gives up only if the first child never gets ready. The error is then
+// a *ChildError.
 func (c *Config) runParent(ctx context.Context) error {
 	state, cache := c.Stack.State, c.Stack.Cache.Dir
 	if err := c.User.Give(state, cache, c.Log); err != nil {
@@ -66,8 +65,8 @@ func (p *parent) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	// Closing a channel of errors cannot carry the cause twice, so nginx's end
-	// and the children's are watched in one loop.
+	// Closing a channel of errors cannot carry the cause twice, so one loop watches the
+	// ends of nginx and of the children.
 	var web *nginx.Server
 	webDone := make(<-chan struct{})
 	if p.Web != nil {
@@ -102,10 +101,11 @@ func (p *parent) run(ctx context.Context) error {
 	}
 }
 
-// dir is the directory to mount on.
+// dir returns the directory to mount on.
 func (p *parent) dir() string { return p.Mount.Mountpoint }
 
-// userDirs are the directories that the child works with, whose file systems must answer.
+// userDirs returns the directories that the child works with. Their file systems must
+// answer.
 func (p *parent) userDirs() []string {
 	dirs := []string{p.Stack.State}
 	if cache := p.Stack.Cache.Dir; cache != "" {
@@ -114,7 +114,7 @@ func (p *parent) userDirs() []string {
 	return dirs
 }
 
-// listens is where nginx listens; nil if there is none.
+// listens returns where nginx listens; nil without nginx.
 func (p *parent) listens() []string {
 	if p.Web == nil {
 		return nil
@@ -176,7 +176,7 @@ func (p *parent) startChild(ctx context.Context) (*Child, error) {
 	}
 }
 
-// raiseReadAhead does for the child what only root may.
+// raiseReadAhead raises the read-ahead for the child, which only root may do.
 func (p *parent) raiseReadAhead() {
 	if p.Mount.Profile != vfs.PageCache {
 		return
@@ -186,11 +186,11 @@ func (p *parent) raiseReadAhead() {
 	}
 }
 
-// restartPause keeps a child that dies at once from taking the machine.
+// restartPause prevents a child that dies at once from using up the machine.
 const restartPause = time.Second
 
-// restart replaces a child that died: at once, then, if that fails, every
-// second. It tries until ctx ends; that is its only error.
+// restart replaces a child that died: at once, then, if that fails, every second. It
+// tries until ctx ends; that is its only error.
 func (p *parent) restart(ctx context.Context) (*Child, error) {
 	for {
 		p.clearMount()
@@ -211,8 +211,7 @@ func (p *parent) restart(ctx context.Context) (*Child, error) {
 	}
 }
 
-// clearMount takes away a mount without a server, from under those who wait
-// for it, too.
+// clearMount removes a mount without a server, also while readers wait for it.
 func (p *parent) clearMount() {
 	if err := errors.Join(vfs.AbortPath(p.dir()), vfs.DetachPath(p.dir())); err != nil {
 		p.Log.Warn("dead mount not removed", "err", err)
@@ -250,12 +249,12 @@ func (p *parent) stop(c *Child, web *nginx.Server) error {
 const (
 	// childPatience is how long the child may take to end.
 	childPatience = 10 * time.Second
-	// killPatience is how long the kernel may take to end what was killed. It
-	// cannot while a read of a file system that does not answer is under way.
+	// killPatience is how long the kernel may take to end a killed process. It cannot
+	// during a read of a file system that does not answer.
 	killPatience = 3 * time.Second
 )
 
-// end ends a child by a signal, or else by force, and reports whether it is gone.
+// end ends a child by a signal, or else by force, and reports whether it has ended.
 func (p *parent) end(c *Child, signal syscall.Signal) bool {
 	_ = c.Process.Signal(signal) // it may have ended
 	patience := childPatience

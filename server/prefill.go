@@ -15,7 +15,8 @@ import (
 const prefillPause = time.Minute
 
 // prefiller returns a function that fills the server's cache with a base in the
-// background, and gives up the base before. Only one call may run at a time.
+// background, and stops filling with the base before. Only one call may run at a
+// time.
 func prefiller(ctx context.Context, log *slog.Logger) func(*upstream.Base) {
 	stop := func() {}
 	return func(b *upstream.Base) {

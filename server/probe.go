@@ -20,17 +20,17 @@ import (
 const (
 	// ProbeTime bounds one look at something that serving depends on.
 	ProbeTime = 5 * time.Second
-	// probeAgain is how soon what failed is looked at again.
+	// probeAgain is the pause after a look that failed.
 	probeAgain = 2 * time.Second
 )
 
-// A probe looks at one thing that serving depends on, again and again. So a
-// request for its state never waits.
+// A probe looks at one thing that serving depends on, again and again. So a request
+// for its state never waits.
 type probe struct {
 	name  string
 	every time.Duration
-	// look returns a text that strangers may read, and an error if the thing is
-	// not well. It may outlast its context: the last answer is then too old.
+	// look returns a text that strangers may read, and an error if the thing does
+	// not work. It may outlast its context: the last answer is then too old.
 	look func(ctx context.Context) (string, error)
 
 	mu    sync.Mutex // guards all below
@@ -62,7 +62,7 @@ func (p *probe) run(ctx context.Context, log *slog.Logger) {
 	}
 }
 
-// note keeps what was found, and reports whether it differs from before.
+// note keeps the result of a look, and reports whether it differs from before.
 func (p *probe) note(found api.Check) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -71,7 +71,7 @@ func (p *probe) note(found api.Check) bool {
 	return news
 }
 
-// state is what was found last, unless that is too old.
+// state returns the last result, unless that is too old.
 func (p *probe) state() api.Check {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -84,8 +84,8 @@ func (p *probe) state() api.Check {
 	return p.found
 }
 
-// startProbes starts all probes, until ctx ends, and returns a function that
-// returns what each has found last.
+// startProbes starts all probes, until ctx ends, and returns a function that returns
+// their last results.
 func (c ServicesConfig) startProbes(ctx context.Context, s *Stack, mounted *vfs.Server, instance string) func() []api.Check {
 	probes := []*probe{probeBase(s)}
 	if c.Web != (Web{}) {
@@ -109,7 +109,7 @@ func (c ServicesConfig) startProbes(ctx context.Context, s *Stack, mounted *vfs.
 	}
 }
 
-// mountGone returns an error if the mount was taken away.
+// mountGone returns an error if the mount was removed.
 func mountGone(mounted *vfs.Server) error {
 	select {
 	case <-mounted.Done():
@@ -119,8 +119,8 @@ func mountGone(mounted *vfs.Server) error {
 	}
 }
 
-// probeBase reads a byte from the base's origin. An origin that does not answer
-// is no failure once the cache has all that images have of the base.
+// probeBase reads a byte from the base's origin. Once the cache has all that images
+// have of the base, an origin that does not answer is not a failure.
 func probeBase(s *Stack) *probe {
 	return &probe{name: "base", every: 30 * time.Second, look: func(ctx context.Context) (string, error) {
 		now := s.serving.Load() // the operator may have set another
@@ -137,8 +137,8 @@ func probeBase(s *Stack) *probe {
 	}}
 }
 
-// probeNginx looks whether our nginx answers at the first address that it listens
-// on, and not another program.
+// probeNginx checks that our nginx answers at the first address that it listens on,
+// and not another program.
 func probeNginx(web Web, instance string) *probe {
 	return &probe{name: "nginx", every: 10 * time.Second, look: func(ctx context.Context) (string, error) {
 		got, err := InstanceAt(ctx, web.Scheme+"://"+nginx.DialAddress(web.Listen), nil)
@@ -152,12 +152,13 @@ func probeNginx(web Web, instance string) *probe {
 	}}
 }
 
-// Busy is what InstanceAt returns of an isofs that refuses for want of time.
+// Busy is what InstanceAt returns of an isofs that refuses a request because it is
+// busy.
 const Busy = "busy"
 
-// InstanceAt asks the isofs at an address, scheme://host:port, which instance it
-// is, and returns "" if another program answers there. dial may make the
-// connection elsewhere; nil: it does not. An error is fault.Unavailable.
+// InstanceAt asks the isofs at an address, scheme://host:port, which instance it is,
+// and returns "" if another program answers there. dial may make the connection
+// elsewhere; nil: it does not. An error is fault.Unavailable.
 func InstanceAt(ctx context.Context, address string, dial func(ctx context.Context, network, address string) (net.Conn, error)) (string, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, address+"/healthz", nil)
 	if err != nil {
@@ -166,8 +167,8 @@ func InstanceAt(ctx context.Context, address string, dial func(ctx context.Conte
 	client := &http.Client{
 		Transport: &http.Transport{
 			DialContext: dial, DisableKeepAlives: true, MaxResponseHeaderBytes: 64 << 10,
-			// This machine's own address is asked, which is in no certificate, for a
-			// number that is no secret.
+			// The request goes to this machine's own address, which is in no
+			// certificate, for a number that is not secret.
 			TLSClientConfig: &tls.Config{InsecureSkipVerify: true},
 		},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },

@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// What a probe found holds for a bounded time, and a look that hangs keeps
-// nobody waiting.
+// The result of a probe holds for a bounded time, and no request waits for a
+// look that hangs.
 func TestProbe(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		hangs := make(chan struct{})

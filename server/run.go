@@ -27,22 +27,22 @@ type Config struct {
 	Log      *slog.Logger // nil: nothing is logged
 }
 
-// Process is what Run needs of the program that it is part of.
+// Process is what Run needs of the program around it.
 type Process struct {
-	// StartChild starts this program once more as Config.User, with these files as its
-	// descriptors from 3 on, and has it call Run (StartChild of this package). Root's
-	// process needs it, if User is not root.
+	// StartChild starts this program again as Config.User, with these files as its descriptors
+	// from 3 on, and makes it call Run (StartChild of this package). Root's process needs it,
+	// if User is not root.
 	StartChild func(files ...*os.File) (*Child, error)
-	// Hangups are those to obey, in all processes but a child.
+	// Hangups are the hangups to obey, in all processes but a child.
 	Hangups <-chan os.Signal
 	// Reload takes over new settings at each hangup. In root's process s is nil, since a child
-	// has the services, and without nginx web is nil. A child calls Reload in a loop, and it
-	// waits for the parent's settings (Receive), until it returns ErrParentGone.
+	// has the services, and without nginx web is nil. A child calls Reload in a loop. It waits
+	// for the parent's settings (Receive), until it returns ErrParentGone.
 	Reload func(s *Services, web *nginx.Server) error
 }
 
 // Validate returns all that is wrong with the Configs of the layers, the services and nginx as
-// fault.SettingErrors, and nil if nothing is.
+// fault.SettingErrors, or nil.
 func (c *Config) Validate() error {
 	wrong := append(fault.AsSettings(c.Stack.Validate()), fault.AsSettings(c.Services.Validate())...)
 	if c.Mount.PageLimit < minPageLimit {
@@ -54,15 +54,15 @@ func (c *Config) Validate() error {
 	return wrong.Err()
 }
 
-// minPageLimit is the least that the kernel may keep of all images.
+// minPageLimit is the smallest bound on what the kernel keeps of all images.
 const minPageLimit = 16 << 20
 
-// Run serves until ctx ends, which is no error. Where root calls it and User is another one,
-// this process mounts and starts nginx, and a child does all else (parent.go); in that child
-// Run serves with what the parent hands it (child.go).
+// Run serves until ctx ends, which is not an error. Where root calls it and User is another
+// one, this process mounts and starts nginx, and a child does all else (parent.go). In that
+// child Run serves with the descriptors that the parent passes on (child.go).
 //
-// It returns an *UnmountedError if the mount is taken away, an error if nginx ends by itself,
-// and those of OpenStack, vfs.Mount and StartServices.
+// It returns an *UnmountedError if the mount is removed, an error if nginx ends by itself, and
+// those of OpenStack, vfs.Mount and StartServices.
 func Run(ctx context.Context, c Config) error {
 	if err := c.complete(); err != nil {
 		return err
@@ -96,8 +96,8 @@ func (c *Config) complete() error {
 	return c.Validate()
 }
 
-// prepare makes the directories, and makes sure that no other server uses them, that
-// nothing dead is mounted, and that nginx can listen.
+// prepare makes the directories. It makes sure that no other server uses them, that nothing
+// dead is mounted, and that nginx can listen.
 func (c *Config) prepare(ctx context.Context) (lock *os.File, err error) {
 	if err := c.makeDirectories(); err != nil {
 		return nil, err
@@ -117,8 +117,8 @@ func (c *Config) prepare(ctx context.Context) (lock *os.File, err error) {
 	return lock, nil
 }
 
-// makeDirectories makes those of the user that starts isofs. Root's stay root's, below no
-// directory that others can write to.
+// makeDirectories makes the directories of the user that starts isofs. Root's stay root's,
+// below no directory that others can write to.
 func (c *Config) makeDirectories() error {
 	dirs := []string{c.RunDir}
 	if c.Web != nil {
@@ -139,9 +139,9 @@ func (c *Config) makeDirectories() error {
 	return nil
 }
 
-// tuneGC has the garbage collector run when the heap grew by a quarter, unless the
-// environment says otherwise. Most of the heap is buffers of 1 MiB, which their pools give
-// up after two collections only, and the rest is quick to scan. With Go's default, sixteen
+// tuneGC makes the garbage collector run when the heap grew by a quarter, unless the
+// environment says otherwise. Most of the heap is buffers of 1 MiB, which their pools release
+// only after two collections, and the rest is quick to scan. With Go's default, sixteen
 // downloads of cached images took 91 to 114 MiB; with this, 25 to 113, mostly 75.
 func tuneGC() {
 	if os.Getenv("GOGC") == "" {

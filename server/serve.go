@@ -12,7 +12,7 @@ import (
 	"aesthetic.computer/isofs/vfs"
 )
 
-// An UnmountedError says that somebody took the mount away.
+// An UnmountedError means that something else removed the mount.
 type UnmountedError struct {
 	Dir string // that was mounted on, where there was a web server; else ""
 }
@@ -25,7 +25,7 @@ func (e *UnmountedError) Error() string {
 	return fmt.Sprintf("the mount at %s was taken away", e.Dir)
 }
 
-// serve opens the layers, mounts the images and serves them until ctx ends. Listen returns where
+// serve opens the layers, mounts the images and serves them until ctx ends. listen returns where
 // the API answers; ready is called once everything serves.
 func (c *Config) serve(ctx context.Context, listen func() (net.Listener, error), ready func(*Services, *nginx.Server) error) error {
 	c.Stack.Sidecars = sidecars(c.Services.PublicURL, c.Services.Peers)
@@ -88,11 +88,11 @@ func (c *Config) serveWeb(ctx context.Context, unmounted <-chan struct{}, ready 
 	return errors.Join(err, web.Stop(grace))
 }
 
-// UnmountTimeout is how long a busy mount is waited for.
+// UnmountTimeout bounds the wait for a busy mount.
 const UnmountTimeout = 5 * time.Second
 
-// unmount takes the mount away, if need be from under its readers: a mount that
-// is not served would hang them for ever.
+// unmount removes the mount, if needed from under its readers: a mount that is not served would
+// hang them for ever.
 func unmount(mounted *vfs.Server, dir string, log *slog.Logger) {
 	ctx, cancel := context.WithTimeout(context.Background(), UnmountTimeout)
 	defer cancel()

@@ -36,8 +36,8 @@ type ServicesConfig struct {
 	Log     *slog.Logger // nil: nothing is logged
 }
 
-// Validate returns all that is wrong with the values as fault.SettingErrors, and
-// nil if nothing is.
+// Validate returns all that is wrong with the values as fault.SettingErrors, or
+// nil.
 func (c *ServicesConfig) Validate() error {
 	var wrong fault.SettingErrors
 	if c.PublicURL != "" && !beginsLinks(c.PublicURL) {
@@ -64,7 +64,7 @@ func beginsLinks(address string) bool {
 	return err == nil && (u.Scheme == "http" || u.Scheme == "https") && u.Host != "" && u.User == nil && u.RawQuery == "" && u.Fragment == ""
 }
 
-// Web says where our nginx answers. The zero value is that there is none.
+// Web says where our nginx answers. The zero value means that there is no nginx.
 type Web struct {
 	Scheme string // http or https
 	Listen string // an address as nginx takes it
@@ -129,7 +129,7 @@ func StartServices(ctx context.Context, c ServicesConfig, s *Stack, mounted *vfs
 // Stop ends the API and the metrics. Requests under way have a second.
 func (s *Services) Stop() { s.stop() }
 
-// renewTrust has the API serve the present keys.
+// renewTrust makes the API serve the present keys.
 func (s *Services) renewTrust() error {
 	t, err := trustOf(s.stack.keys.get())
 	if err == nil {
@@ -147,19 +147,19 @@ func (s *Services) setBase(ctx context.Context, address string) error {
 	return err
 }
 
-// SetAdminKey has /admin/ demand another key from the next request on; "":
+// SetAdminKey changes the key that /admin/ demands from the next request on; "":
 // it is closed.
 func (s *Services) SetAdminKey(key string) { s.adminKey.Store(&key) }
 
-// SetKeyring has manifests and channels checked by another keyring.
+// SetKeyring changes the keyring that checks manifests and channels.
 func (s *Services) SetKeyring(ring *signature.Keyring) { s.stack.bases.SetKeyring(ring) }
 
-// SetLimits has the catalog keep other limits.
+// SetLimits changes the limits of the catalog.
 func (s *Services) SetLimits(limits catalog.Limits) error { return s.stack.Catalog.SetLimits(limits) }
 
-// SetSigner has images signed by other keys, from the next one on, and what is
-// signed on demand from the next request on. Whether anything is signed cannot
-// change: that is an error.
+// SetSigner changes the keys that sign images, from the next image on, and all
+// that is signed on demand, from the next request on. Whether anything is signed
+// cannot change: that is an error.
 func (s *Services) SetSigner(signer *signature.Signer) error {
 	if (signer == nil) != (s.stack.keys.get() == nil) {
 		return errors.New("whether anything is signed changes only with a restart")
@@ -169,8 +169,8 @@ func (s *Services) SetSigner(signer *signature.Signer) error {
 	return s.renewTrust()
 }
 
-// LookAtChannel has the channel looked at at once, and returns its address
-// without secrets; ok is false if none is followed.
+// LookAtChannel starts a look at the channel, and returns its address without
+// secrets; ok is false if no channel is followed.
 func (s *Services) LookAtChannel() (channel string, ok bool) {
 	f := s.stack.bases.Follower()
 	if f == nil {
@@ -180,10 +180,10 @@ func (s *Services) LookAtChannel() (channel string, ok bool) {
 	return f.String(), true
 }
 
-// pruneEvery is how often superseded snapshots are looked through.
+// pruneEvery is the pause between two rounds of pruning.
 const pruneEvery = 10 * time.Minute
 
-// keepPruned looks through the snapshots now and then.
+// keepPruned prunes the snapshots at intervals, until ctx ends.
 func keepPruned(ctx context.Context, s *Stack) {
 	tick := time.NewTicker(pruneEvery)
 	defer tick.Stop()

@@ -9,9 +9,9 @@ import (
 	"aesthetic.computer/isofs/sidecar"
 )
 
-// sidecars are the makers of the files beside the images, but .sha256, which
-// the catalog makes. Where there is a publicURL, what addresses of images begin
-// with, a Metalink names that and the peers, other servers of the same images.
+// sidecars returns the makers of the files beside the images, except .sha256,
+// which the catalog makes. Addresses of images begin with publicURL. If it is
+// set, a Metalink names it and the peers, other servers of the same images.
 func sidecars(publicURL string, peers []string) []catalog.SidecarMaker {
 	var servers []string
 	if publicURL != "" {
@@ -26,7 +26,8 @@ func sidecars(publicURL string, peers []string) []catalog.SidecarMaker {
 		},
 		{
 			Suffix: "meta4",
-			// A Metalink has absolute addresses, which only the operator knows.
+			// A Metalink has absolute addresses, which only the operator can
+			// give.
 			Has: func(m *base.Manifest) bool { return len(servers) > 0 && sidecar.HasBlocks(m) },
 			Make: func(s *catalog.Snapshot, img *image.Image) ([]byte, error) {
 				return sidecar.Metalink(img, aboutOf(s, servers))
@@ -41,7 +42,7 @@ func sidecars(publicURL string, peers []string) []catalog.SidecarMaker {
 	}
 }
 
-// aboutOf is what the sidecars of a snapshot say of it.
+// aboutOf returns what the sidecars of a snapshot say about it.
 func aboutOf(s *catalog.Snapshot, servers []string) sidecar.About {
 	return sidecar.About{
 		FileName: s.FileName(), Path: "/s/" + s.ID() + "/" + s.FileName(),

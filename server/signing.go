@@ -14,14 +14,14 @@ import (
 	"aesthetic.computer/isofs/signature"
 )
 
-// SignatureSuffix is that of the sidecar with an image's signature.
+// SignatureSuffix is the suffix of the sidecar with an image's signature.
 const SignatureSuffix = "asc"
 
-// expiryWarning is how long before a key ends the log begins to say so.
+// expiryWarning is how long before a key expires the log begins to warn.
 const expiryWarning = 30 * 24 * time.Hour
 
-// signingKeys are the present keys. They can be exchanged, but a server that was
-// started without any signs nothing until it is started again.
+// signingKeys are the present keys. They can be exchanged. But a server that was
+// started without keys signs nothing until a restart.
 type signingKeys struct {
 	now atomic.Pointer[signature.Signer]
 }
@@ -50,7 +50,7 @@ func ascMaker(keys *signingKeys) catalog.SidecarMaker {
 	}
 }
 
-// signing is what signs piece.json now.
+// signing returns the function that signs piece.json now.
 func signing(keys *signingKeys) func() (catalog.Signing, error) {
 	return func() (catalog.Signing, error) {
 		names, sign, err := keys.get().Frozen()
@@ -58,7 +58,7 @@ func signing(keys *signingKeys) func() (catalog.Signing, error) {
 	}
 }
 
-// trustOf is what the API serves of the keys.
+// trustOf returns what the API serves of the keys.
 func trustOf(signer *signature.Signer) (*api.Trust, error) {
 	if signer == nil {
 		return &api.Trust{}, nil
@@ -79,7 +79,7 @@ func trustOf(signer *signature.Signer) (*api.Trust, error) {
 	return t, nil
 }
 
-// watchExpiry says day by day that the keys are about to end, until ctx does.
+// watchExpiry logs day by day that the keys are about to expire, until ctx ends.
 func watchExpiry(ctx context.Context, keys *signingKeys, log *slog.Logger) {
 	for {
 		if signer := keys.get(); signer != nil && !signer.Expires().IsZero() && time.Until(signer.Expires()) < expiryWarning {
@@ -93,7 +93,7 @@ func watchExpiry(ctx context.Context, keys *signingKeys, log *slog.Logger) {
 	}
 }
 
-// probeKeys looks whether the keys can sign.
+// probeKeys checks that the keys can sign.
 func probeKeys(keys *signingKeys) *probe {
 	return &probe{name: "signing", every: time.Minute, look: func(context.Context) (string, error) {
 		if _, err := keys.get().Keys(); err != nil {

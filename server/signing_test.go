@@ -13,7 +13,7 @@ import (
 	"aesthetic.computer/isofs/signature"
 )
 
-// unreadable bytes are those of a base that nobody has.
+// unreadable is the bytes of a base that does not exist.
 type unreadable struct{ size int64 }
 
 func (u unreadable) Size() int64                       { return u.size }
@@ -32,7 +32,7 @@ func testSigner(t testing.TB) *signature.Signer {
 	return s
 }
 
-// sparseBase is a base of any size, of which there is only the manifest.
+// sparseBase is a base of any size that has only its manifest.
 func sparseBase(size int64) image.Base {
 	const slot, tail = 20 << 20, 20 << 10
 	return image.Base{Bytes: unreadable{size}, Manifest: &base.Manifest{
@@ -42,7 +42,7 @@ func sparseBase(size int64) image.Base {
 	}}
 }
 
-// newSignature is all that a new piece's signature costs: composing, the one
+// newSignature does all that a new piece's signature costs: composing, the one
 // pass over the slot, which the digest needs too, and signing.
 func newSignature(b image.Base, s *signature.Signer, n int64) ([]byte, error) {
 	html := fmt.Appendf(nil, "<p>%d</p>", n)

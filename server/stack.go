@@ -32,9 +32,9 @@ type Stack struct {
 	serving atomic.Pointer[upstream.Published] // what new images are made on
 }
 
-// setBase has new images made on the base published at an address, a URL or an
-// absolute path, from now on, until the next start. A server that follows a
-// channel refuses with fault.Invalid.
+// setBase makes all new images on the base published at an address, a URL or an
+// absolute path, until the next start. A server that follows a channel refuses
+// with fault.Invalid.
 func (s *Stack) setBase(ctx context.Context, address string) error {
 	if s.bases.Follower() != nil {
 		return fmt.Errorf("set the base: %w: this server follows the channel %s: publish there (isofs base publish) or go back (isofs base rollback)", fault.Invalid, s.bases.Follower())
@@ -90,7 +90,7 @@ func OpenStack(ctx context.Context, c StackConfig) (*Stack, error) {
 	return s, nil
 }
 
-// openCatalog opens the base to begin with, and the catalog on it.
+// openCatalog opens the first base, and the catalog on it.
 func (s *Stack) openCatalog(ctx context.Context, c *StackConfig, source bundle.Source) error {
 	first, err := s.bases.Start(ctx)
 	if err != nil {

@@ -7,7 +7,7 @@ import (
 	"aesthetic.computer/isofs/vfs"
 )
 
-// A catalogTree shows a catalog as what is mounted.
+// A catalogTree presents a catalog as a vfs.Tree.
 type catalogTree struct{ c *catalog.Catalog }
 
 func (t catalogTree) FileNames() []string {
@@ -45,7 +45,7 @@ func (i snapshotImage) Slot() vfs.SnapshotFile { return pieceImage{i.Snapshot.Sl
 
 func (i snapshotImage) Open() (vfs.Handle, error) { return handle(i.Snapshot.Open()) }
 
-// pieceImage is what is in a snapshot's slot, likewise.
+// pieceImage is the content of a snapshot's slot, likewise.
 type pieceImage struct{ *catalog.PieceImage }
 
 // Slot implements vfs.SnapshotFile: this is the slot.
@@ -53,7 +53,7 @@ func (i pieceImage) Slot() vfs.SnapshotFile { return nil }
 
 func (i pieceImage) Open() (vfs.Handle, error) { return handle(i.PieceImage.Open()) }
 
-// handle makes no interface of a nil handle.
+// handle returns a nil interface for a nil handle.
 func handle(h *catalog.Handle, err error) (vfs.Handle, error) {
 	if err != nil {
 		return nil, err

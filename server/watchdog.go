@@ -13,8 +13,8 @@ import (
 	"aesthetic.computer/isofs/vfs"
 )
 
-// A child that hangs is found within 20 s: that is at most a pause and two
-// looks in a row that fail.
+// A child that hangs is found within 20 s: that is at most a pause and two failed
+// looks in a row.
 const (
 	// watchEvery is the pause between two looks at the child.
 	watchEvery = 4 * time.Second
@@ -53,8 +53,8 @@ func (p *parent) watch(ctx context.Context, c *Child) (hung <-chan error) {
 	return found
 }
 
-// answers looks whether the mount, the directories that the child works with,
-// and its API answer in time.
+// answers checks that the mount, the directories that the child works with, and
+// its API answer in time.
 func (p *parent) answers(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, watchPatience)
 	defer cancel()
@@ -64,8 +64,8 @@ func (p *parent) answers(ctx context.Context) error {
 	return errors.Join(<-files, err)
 }
 
-// awaitDirectories returns when the file systems of the user's directories
-// answer, or ctx ends: a child would only hang there too.
+// awaitDirectories returns when the file systems of the user's directories answer,
+// or ctx ends: a child would only hang there too.
 func (p *parent) awaitDirectories(ctx context.Context) {
 	for logged := false; ctx.Err() == nil; logged = true {
 		once, cancel := context.WithTimeout(ctx, watchPatience)
@@ -84,8 +84,8 @@ func (p *parent) awaitDirectories(ctx context.Context) {
 	}
 }
 
-// askHealth asks the API at a socket whether the images can be read. It reads
-// no more than the first line of what the user's process answers.
+// askHealth asks the API at a socket whether the images can be read. It reads only
+// the first line of what the user's process answers.
 func askHealth(ctx context.Context, socket string) error {
 	status, err := firstLine(ctx, socket)
 	if err != nil {

@@ -33,7 +33,7 @@ func (w *WebConfig) LogDir() string {
 // CertificateSoon is how long before its end a certificate is in the log as a warning.
 const CertificateSoon = 14 * 24 * time.Hour
 
-// Certificate looks whether nginx, started by this user, can use the certificate of a host, and
+// Certificate checks that nginx, started by this user, can use the certificate of a host, and
 // returns when that expires; the zero time if the host has none. Errors are fault.SettingErrors
 // or a *fault.SettingError, of nginx's settings.
 func Certificate(h nginx.Host) (expires time.Time, err error) {
@@ -68,7 +68,7 @@ func certificateError(format string, a ...any) error {
 	return &fault.SettingError{Setting: nginx.SettingCertificate, Err: fmt.Errorf(format, a...), Predicate: true}
 }
 
-// checkCertificate looks at the certificate that nginx reads, and logs when it expires.
+// checkCertificate checks the certificate that nginx reads, and logs when it expires.
 func (c *Config) checkCertificate() error {
 	if c.Web == nil {
 		return nil
@@ -98,8 +98,8 @@ func (c *Config) explain(err error) error {
 	return c.Services.Explain(err)
 }
 
-// RefreshWeb has nginx take over what changed in the Config since it started, and open its log
-// again. If something is wrong nginx stays as it was, and the log says so.
+// RefreshWeb makes nginx take over what changed in the Config since it started, and open its
+// log again. If something is wrong nginx stays as it was, and the log says so.
 func (c *Config) RefreshWeb(web *nginx.Server) {
 	if web == nil {
 		return

@@ -57,12 +57,13 @@ func (e *settingError) Error() string {
 
 func (e *settingError) Unwrap() error { return e.err }
 
-// Wrong says what is wrong with a flag, in a sentence that begins with its name.
+// Wrong returns an error that says what is wrong with a flag, in a sentence that
+// begins with its name.
 func Wrong(flag, format string, a ...any) error {
 	return &settingError{flag: flag, err: fmt.Errorf(format, a...)}
 }
 
-// Blame says which flag an error is of. It is nil if err is.
+// Blame returns err as an error of that flag. It is nil if err is.
 func Blame(flag string, err error) error {
 	if err == nil {
 		return nil
@@ -70,9 +71,9 @@ func Blame(flag string, err error) error {
 	return &settingError{flag: flag, err: err, apart: true}
 }
 
-// BlameConfig says of which flags an error is that a package found in the values of
-// its Config. flagOf has the flag of each value, by the package's name for it.
-// Any other error is returned as it is.
+// BlameConfig turns an error that a package found in the values of its Config into
+// one that names the flags. flagOf has the flag of each value, by the package's
+// name for it. It returns any other error as it is.
 func BlameConfig(err error, flagOf map[string]string) error {
 	all := fault.AsSettings(err)
 	if all == nil {
@@ -88,7 +89,7 @@ func BlameConfig(err error, flagOf map[string]string) error {
 	return errors.Join(named...)
 }
 
-// givenKey is where a flag notes what its value came by.
+// givenKey is where a flag notes what gave it its value.
 const givenKey = "isofs-given-by"
 
 // noteGiven notes what gave a flag its value; "" is the flag itself.
@@ -106,7 +107,7 @@ func givenBy(f *pflag.Flag) string {
 	return ""
 }
 
-// Name has the errors in err name settings as the user did: by the flag, the
+// Name makes the errors in err name settings as the user did: by the flag, the
 // environment's variable, or the line of the file.
 func Name(flags *pflag.FlagSet, err error) {
 	if e, ok := any(err).(*settingError); ok && e.given == "" {

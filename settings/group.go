@@ -8,27 +8,26 @@ import (
 	"github.com/spf13/pflag"
 )
 
-// A Group is what --help shows together: flags by name, in the order in which one
-// would read them.
+// A Group is flags that --help shows together, by name, in the order of reading.
 type Group struct {
 	Title string
 	Flags []string
 }
 
-// Groups are those of a program, in the order of --help.
+// Groups are the groups of a program, in the order of --help.
 type Groups []Group
 
 // fewGroups is the number of groups up to which --help shows one list.
 const fewGroups = 2
 
-// SetHelp has the help of cmd, and of the commands below it, show flags in groups.
+// SetHelp makes the help of cmd, and of the commands below it, show flags in groups.
 func (g Groups) SetHelp(cmd *cobra.Command) {
 	cobra.AddTemplateFunc("groupedFlags", g.usages)
 	cmd.SetUsageTemplate(strings.Replace(cmd.UsageTemplate(),
 		"Flags:\n{{.LocalFlags.FlagUsages | trimTrailingWhitespaces}}", "{{groupedFlags .LocalFlags}}", 1))
 }
 
-// usages are the flags of a command and what they are for.
+// usages returns the flags of a command and what they are for.
 func (g Groups) usages(flags *pflag.FlagSet) string {
 	text, groups := "", 0
 	for _, group := range g {
@@ -52,7 +51,7 @@ func (g Groups) usages(flags *pflag.FlagSet) string {
 	return strings.TrimRight(strings.ReplaceAll(text, "\n\n\n", "\n\n"), "\n")
 }
 
-// subset is a set of these flags, in this order.
+// subset returns a set of these flags, in this order.
 func subset(flags *pflag.FlagSet, names []string) *pflag.FlagSet {
 	some := pflag.NewFlagSet("", pflag.ContinueOnError)
 	some.SortFlags = false
@@ -64,7 +63,7 @@ func subset(flags *pflag.FlagSet, names []string) *pflag.FlagSet {
 	return some
 }
 
-// titleOf is the title of the group that a flag is in.
+// titleOf returns the title of the group of a flag.
 func (g Groups) titleOf(flag string) string {
 	for _, group := range g {
 		if slices.Contains(group.Flags, flag) {

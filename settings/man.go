@@ -15,7 +15,8 @@ import (
 )
 
 // WritePages writes a manual page into a folder for cmd and each command below it. A page
-// does not depend on who writes it, when and where; so defaults gives those of flags that do.
+// does not depend on who writes it, when and where; so defaults gives a stand-in for the
+// default values that do.
 func WritePages(cmd *cobra.Command, dir string, defaults map[string]string) error {
 	if cmd.Hidden || cmd.Name() == "help" {
 		return nil
@@ -46,7 +47,7 @@ func manPage(cmd *cobra.Command, defaults map[string]string) ([]byte, error) {
 		}
 	}
 	cmd.DisableAutoGenTag = true
-	// doc needs a date, which the page then does without.
+	// doc needs a date, which the page then leaves out.
 	never := time.Time{}
 	var page bytes.Buffer
 	err := doc.GenMan(cmd, &doc.GenManHeader{Section: "1", Date: &never, Source: "isofs", Manual: "isofs"}, &page)

@@ -4,7 +4,7 @@
 //
 // It has one kind of size, duration and choice for all commands, the groups in which
 // --help shows flags, and what a process hands to another one (Values). The package
-// leaves out which settings there are: those are the flags of a command.
+// does not define settings: those are the flags of a command.
 package settings
 
 import (
@@ -24,8 +24,8 @@ import (
 const DefaultFile = "/etc/isofs.toml"
 
 // Bind gives every flag of cmd that was not typed the value of its environment
-// variable, else that of the file, which --config names. A flag that was typed makes
-// the file's settings ineffective that overridden lists for it.
+// variable, else that of the file, which --config names. overridden lists, for a
+// flag that was typed, the file's settings that it makes ineffective.
 func Bind(cmd *cobra.Command, overridden map[string][]string) error {
 	flags := cmd.Flags()
 	if err := fromEnvironment(flags.Lookup("config"), flags); err != nil {
@@ -63,7 +63,8 @@ func Bind(cmd *cobra.Command, overridden map[string][]string) error {
 	return failed
 }
 
-// EnvName is the environment variable of a flag: cache-size is ISOFS_CACHE_SIZE.
+// EnvName returns the environment variable of a flag: ISOFS_CACHE_SIZE for
+// cache-size.
 func EnvName(flag string) string {
 	return "ISOFS_" + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
 }
@@ -79,7 +80,7 @@ func fromEnvironment(f *pflag.Flag, flags *pflag.FlagSet) error {
 	return setBy(EnvName(f.Name), f, flags, value)
 }
 
-// setBy gives a flag the value that something else than the flag itself gave.
+// setBy sets a flag to a value that did not come from the flag itself.
 func setBy(by string, f *pflag.Flag, flags *pflag.FlagSet, value string) error {
 	noteGiven(f, by)
 	err := flags.Set(f.Name, value)
@@ -90,8 +91,8 @@ func setBy(by string, f *pflag.Flag, flags *pflag.FlagSet, value string) error {
 }
 
 // Strange returns the variables of an environment (as of os.Environ) that look like
-// settings of root's commands and are none, each with a question whether another was
-// meant. Variables of isofs that are no setting are in own.
+// settings of root's commands and are not. Each has a question whether another was
+// meant. own has isofs's variables that are not settings.
 func Strange(root *cobra.Command, environment, own []string) map[string]string {
 	known := slices.Clone(own)
 	for _, flag := range knownFlags(root) {
@@ -146,7 +147,7 @@ func readConfig(path string) (map[string]string, error) {
 	return settings, nil
 }
 
-// knownFlags are the names of all flags of all subcommands, since one file
+// knownFlags returns the names of all flags of all subcommands, since one file
 // serves them all.
 func knownFlags(cmd *cobra.Command) []string {
 	var names []string

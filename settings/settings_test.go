@@ -37,7 +37,8 @@ func settled(t *testing.T, file string, args ...string) (*cobra.Command, error) 
 	return root, err
 }
 
-// TestOneOfBaseAndChannel: what was typed says what to serve, in either way.
+// TestOneOfBaseAndChannel: the typed flag decides what to serve, --base or
+// --channel.
 func TestOneOfBaseAndChannel(t *testing.T) {
 	const base, channel = "base = \"b\"\nmirror = [\"m\"]\n", "channel = \"c\"\n"
 	for _, c := range []struct {
@@ -116,7 +117,7 @@ func TestSettingsAreCalledAsGiven(t *testing.T) {
 			t.Errorf("%q, want %q", got, want)
 		}
 	}
-	// Nor does the process of --user call it otherwise.
+	// The process of --user uses the same name.
 	again, _ := settled(t, "")
 	if err := ValuesOf(root.Flags()).Apply(again.Flags()); err != nil {
 		t.Fatal(err)

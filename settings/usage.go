@@ -56,8 +56,8 @@ func OnlyCommands(cmd *cobra.Command, args []string) error {
 	return fmt.Errorf("unknown command %q for %q%s", args[0], cmd.CommandPath(), near)
 }
 
-// nearest asks whether an unknown name was meant to be one that is known; "" if
-// none is similar. Cobra knows what is similar, for commands, so the names become some.
+// nearest returns a question whether an unknown name was meant to be a similar known one;
+// "" if none is similar. Cobra finds similar commands, so the names become commands.
 func nearest(name string, known []string, before string) string {
 	var names cobra.Command
 	names.SuggestionsMinimumDistance = 2

@@ -43,7 +43,7 @@ func (s *Size) Set(text string) error {
 		whole += "iB" // humanize takes 4G for 4GB
 	}
 	n, err := humanize.ParseBytes(whole)
-	// humanize leaves commas out, so that 1,5GiB were 15GiB.
+	// humanize leaves commas out: 1,5GiB would become 15GiB.
 	if err != nil || n > math.MaxInt64 || strings.Contains(text, ",") {
 		return fmt.Errorf("%q is not a size like 512MiB, 4G (of 1024) or 4GB (of 1000)", text)
 	}
@@ -103,7 +103,7 @@ func (c *Choice) Set(text string) error {
 	}
 	at := slices.IndexFunc(c.words, func(word string) bool { return strings.EqualFold(word, text) })
 	if at < 0 {
-		return fmt.Errorf("%q is none of %s", text, strings.Join(c.words, ", "))
+		return fmt.Errorf("%q is not one of %s", text, strings.Join(c.words, ", "))
 	}
 	*c.value = c.words[at]
 	return nil
@@ -112,11 +112,11 @@ func (c *Choice) Set(text string) error {
 // Type implements pflag.Value.
 func (*Choice) Type() string { return "string" }
 
-// Words are those that the flag takes.
+// Words returns the words that the flag takes.
 func (c *Choice) Words() []string { return c.words }
 
-// CompleteChoices has the shell offer the words of each choice of a command and
-// of those below it. The words of offered are for flags, by name, that take
+// CompleteChoices makes the shell offer the words of each choice of a command and
+// of those below it. offered has the words for other flags, by name, which take
 // other words too.
 func CompleteChoices(cmd *cobra.Command, offered map[string][]string) {
 	complete := func(f *pflag.Flag) {

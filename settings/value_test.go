@@ -29,7 +29,7 @@ func TestSizes(t *testing.T) {
 	}
 }
 
-// TestDurations: what Go reads means what it always did, and there are days and weeks.
+// TestDurations: what Go reads keeps its meaning, and days and weeks are added.
 func TestDurations(t *testing.T) {
 	const day = 24 * time.Hour
 	for text, want := range map[string]time.Duration{
@@ -71,7 +71,7 @@ func TestChoice(t *testing.T) {
 			t.Errorf("%q is %q (%v), want %q", text, got, err, want)
 		}
 	}
-	if err := c.Set("two"); err == nil || !strings.Contains(err.Error(), `"two" is none of one, true, false`) {
+	if err := c.Set("two"); err == nil || !strings.Contains(err.Error(), `"two" is not one of one, true, false`) {
 		t.Errorf("two: %v", err)
 	}
 }

@@ -10,10 +10,10 @@ import (
 )
 
 // Values are those of all flags of a command, by name. As JSON a process hands them to
-// another one, which as another user would find other defaults.
+// another one, which runs as another user and would find other defaults.
 type Values map[string]Value
 
-// A Value is that of a flag, which has several if it is a list, and what gave it, for
+// A Value is the value of a flag, or the values of a list, and what gave it, for
 // errors to name.
 type Value struct {
 	Values []string `json:"values"`
@@ -50,7 +50,7 @@ func (all Values) Apply(flags *pflag.FlagSet) error {
 	return failed
 }
 
-// Set replaces the value of a flag, also that of a list.
+// Set replaces the value of a flag, also of a list.
 func (v Value) Set(f *pflag.Flag) error {
 	noteGiven(f, v.By)
 	var err error

@@ -12,12 +12,12 @@ import (
 	"aesthetic.computer/isofs/fault"
 )
 
-// credentials is the variable with the directory in which systemd puts what a
-// unit is given by LoadCredential=.
+// credentials is the variable with the directory in which systemd puts the
+// credentials of a unit (LoadCredential=).
 const credentials = "CREDENTIALS_DIRECTORY"
 
-// Credential returns the path of a credential that systemd handed down; ok is
-// false if there is none of that name.
+// Credential returns the path of a credential that systemd passed on; ok is false
+// if it passed none of that name.
 func Credential(name string) (path string, ok bool) {
 	dir := os.Getenv(credentials)
 	if dir == "" {
@@ -28,9 +28,9 @@ func Credential(name string) (path string, ok bool) {
 	return path, err == nil
 }
 
-// ReadSecretFile reads a file that nobody but its owner can read, who must be
-// the one who runs this, or root. Of systemd's credentials systemd takes care.
-// Errors wrap fault.Invalid or fault.Unavailable.
+// ReadSecretFile reads a file that only its owner can read. The owner must be the
+// user that runs this, or root. systemd guards its own credentials. Errors wrap
+// fault.Invalid or fault.Unavailable.
 func ReadSecretFile(path string) ([]byte, error) {
 	// Without O_NONBLOCK, opening a named pipe would wait for a writer.
 	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
@@ -47,7 +47,7 @@ func ReadSecretFile(path string) ([]byte, error) {
 		return nil, fmt.Errorf("read a secret: %w: %w", fault.Unavailable, err)
 	}
 	if !info.Mode().IsRegular() {
-		return nil, fmt.Errorf("%s is no regular file: %w", path, fault.Invalid)
+		return nil, fmt.Errorf("%s is not a regular file: %w", path, fault.Invalid)
 	}
 	if !isCredential(path) {
 		if mode := info.Mode().Perm(); mode&0o077 != 0 {
@@ -72,7 +72,8 @@ func isCredential(path string) bool {
 	return dir != "" && strings.HasPrefix(filepath.Clean(path), filepath.Clean(dir)+"/")
 }
 
-// TrimPassphrase takes the end of the line off the content of a passphrase's file.
+// TrimPassphrase removes the end of the line from the content of a passphrase's
+// file.
 func TrimPassphrase(data []byte) []byte {
 	return []byte(strings.TrimRight(string(data), "\r\n"))
 }

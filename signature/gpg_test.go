@@ -14,8 +14,8 @@ import (
 
 const day = 24 * time.Hour
 
-// All that gpg makes signs here, and gpg says that it is good; one byte other
-// than that and it says that it is bad.
+// All that gpg makes signs here, and gpg accepts it. gpg rejects it if one byte
+// differs.
 func TestGPGJudges(t *testing.T) {
 	g := newGPG(t)
 	now := time.Now()
@@ -68,7 +68,7 @@ func TestGPGJudges(t *testing.T) {
 	}
 }
 
-// What gpg signs is checked here, also by a key that is in a binary keyring.
+// This package checks what gpg signs, also by a key in a binary keyring.
 func TestSignedByGPG(t *testing.T) {
 	g := newGPG(t)
 	g.generate("One <one@example.org>", "ed25519", "never")
@@ -108,11 +108,11 @@ func TestSignedByGPG(t *testing.T) {
 	}
 }
 
-// A key whose validity was extended binds itself anew, later than what it had
-// signed.
+// A key whose validity was extended binds itself again, later than its earlier
+// signatures.
 func TestExtendedKey(t *testing.T) {
 	g := newGPG(t)
-	// gpg has a clock of its own here.
+	// gpg has its own clock here.
 	at := func(s string, args ...string) {
 		g.run(nil, append([]string{"--faked-system-time", s}, args...)...)
 	}
@@ -145,7 +145,7 @@ func TestExtendedKey(t *testing.T) {
 	if _, err := extended.Keyring().Verify(data, sig, expired.AddDate(0, 2, 0)); err != nil {
 		t.Errorf("what it signed before it was extended: %v", err)
 	}
-	// What it signs now is good by the same keyring, whatever time is asked for.
+	// The same keyring accepts what it signs now, whatever time is requested.
 	again, err := extended.SignData(data, signed)
 	if err != nil {
 		t.Fatal(err)
@@ -168,7 +168,7 @@ func TestRevokedKey(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// gpg writes the certificate with each key, with a colon that keeps it from use.
+	// gpg writes the certificate with each key, with a colon that prevents its use.
 	cert, err := os.ReadFile(filepath.Join(g.home, "openpgp-revocs.d", fpr+".rev"))
 	if err != nil {
 		t.Fatal(err)
@@ -190,8 +190,8 @@ func TestRevokedKey(t *testing.T) {
 	}
 }
 
-// Of two signatures each keyring that has one of the keys is content. gpg calls
-// that one good, but is only content (status 0) if it has both keys.
+// A keyring that has one of the two keys accepts the file. gpg calls that one good,
+// but returns status 0 only if it has both keys.
 func TestRotation(t *testing.T) {
 	now := time.Now()
 	old, next := newKey(t, 0, now.Add(-time.Hour)), newKey(t, 0, now.Add(-time.Minute))
@@ -230,7 +230,7 @@ func TestRotation(t *testing.T) {
 	}
 }
 
-// sqv is what checks in the machine that boots.
+// sqv is the program that checks on the machine that boots.
 func sqv(t *testing.T, keyring, data, sig []byte) {
 	t.Helper()
 	if _, err := exec.LookPath("sqv"); err != nil {
@@ -259,7 +259,7 @@ func TestDirectory(t *testing.T) {
 	fpr := g.generate("Joe <Joe.Doe@Example.ORG>", "ed25519", "never")
 	g.run(nil, "--quick-add-uid", fpr, "Joe <images@other.example>")
 	g.run(nil, "--quick-add-uid", fpr, "no address")
-	// Lower-cased is what ASCII has, and nothing else.
+	// Only ASCII is lower-cased.
 	for _, id := range []string{"ÄBc.Def+x@Ex.Org", "İstanbul@ex.org", "KELVIN\u212a@ex.org"} {
 		g.run(nil, "--quick-add-uid", fpr, "Joe <"+id+">")
 	}

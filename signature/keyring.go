@@ -19,15 +19,15 @@ import (
 	"aesthetic.computer/isofs/fault"
 )
 
-// clockSkew is how much later than our clock a signature may be.
+// clockSkew is how far in the future of our clock a signature may be.
 const clockSkew = 10 * time.Minute
 
 // A Keyring has the public keys that are trusted.
 type Keyring struct{ keys openpgp.EntityList }
 
-// ParseKeyring reads public keys, armored or binary, of which at least one must
-// be there. Secret keys are refused: they belong elsewhere. Errors wrap
-// fault.Invalid or fault.Corrupt.
+// ParseKeyring reads public keys, armored or binary, at least one. Secret keys
+// are refused: they belong elsewhere. Errors wrap fault.Invalid or
+// fault.Corrupt.
 func ParseKeyring(data []byte) (*Keyring, error) {
 	keys, err := readKeys(data, publicType)
 	if err != nil {
@@ -38,7 +38,7 @@ func ParseKeyring(data []byte) (*Keyring, error) {
 	}
 	for _, k := range keys {
 		if k.PrivateKey != nil {
-			return nil, fmt.Errorf("it has the secret key %s: export the public one (isofs key public) and keep this one where nobody reads it: %w", fingerprintOf(k.PrimaryKey), fault.Invalid)
+			return nil, fmt.Errorf("it has the secret key %s: export the public one (isofs key public) and keep this one where no other user can read it: %w", fingerprintOf(k.PrimaryKey), fault.Invalid)
 		}
 	}
 	return &Keyring{keys}, nil
@@ -51,14 +51,14 @@ type Proof struct {
 	Time        time.Time
 }
 
-// Verify checks an armored or binary detached signature over data, by the clock
-// of now. If the file has several, one that is good is enough; none of the
-// others can make it bad. What is wrong with them is fault.Corrupt.
+// Verify checks an armored or binary detached signature over data, with now as
+// the clock. If the file has several, one good one is enough, whatever the
+// others are. If none is good the error is fault.Corrupt.
 func (k *Keyring) Verify(data, sig []byte, now time.Time) (Proof, error) {
 	return k.VerifyReader(context.Background(), bytes.NewReader(data), sig, now)
 }
 
-// VerifyReader is Verify of what is not in memory. It stops with ctx.
+// VerifyReader is Verify of data that is not in memory. It stops with ctx.
 func (k *Keyring) VerifyReader(ctx context.Context, data io.Reader, sig []byte, now time.Time) (Proof, error) {
 	all, err := readSignatures(sig)
 	if err != nil {
@@ -79,8 +79,7 @@ func (k *Keyring) VerifyReader(ctx context.Context, data io.Reader, sig []byte, 
 	return Proof{}, fmt.Errorf("the signature is not good: %s: %w", strings.Join(wrong, "; "), fault.Corrupt)
 }
 
-// readSignatures takes the signatures out of a file. What else may lie there
-// is no signature of anything.
+// readSignatures takes the signatures out of a file. It skips everything else.
 func readSignatures(data []byte) ([]*packet.Signature, error) {
 	if len(data) > MaxSize {
 		return nil, fmt.Errorf("the signature has %d bytes, at most %d are read: %w", len(data), MaxSize, fault.Corrupt)
@@ -101,12 +100,12 @@ func readSignatures(data []byte) ([]*packet.Signature, error) {
 	return all, nil
 }
 
-// armorBegins each armored block, at the beginning of a line.
+// armorBegins starts each armored block, at the beginning of a line.
 var armorBegins = []byte("-----BEGIN ")
 
-// signaturesInArmor takes them out of all armored blocks of a file, and notes
-// what is wrong with some: that makes the others not bad. So each block is read
-// by itself, also behind one that has no end.
+// signaturesInArmor takes the signatures out of all armored blocks of a file,
+// and notes what is wrong with some. A bad block does not spoil the others. So
+// each block is read by itself, also behind one that does not end.
 func signaturesInArmor(data []byte) (all []*packet.Signature, wrong []error) {
 	for len(data) > 0 {
 		end := len(data)
@@ -151,7 +150,7 @@ func signaturesOf(body io.Reader, all []*packet.Signature, wrong []error) ([]*pa
 	}
 }
 
-// hashFor reads the data once, for all algorithms that are used.
+// hashFor reads the data once, for all algorithms in use.
 func hashFor(ctx context.Context, all []*packet.Signature, data io.Reader) (map[crypto.Hash]hash.Hash, error) {
 	hashes := map[crypto.Hash]hash.Hash{}
 	var to []io.Writer
@@ -197,7 +196,7 @@ func (k *Keyring) check(s *packet.Signature, hashes map[crypto.Hash]hash.Hash, n
 		return Proof{}, fmt.Errorf("key %s signed by a digest that is not trusted (%v); SHA-256 or better is needed", id, s.Hash)
 	}
 	if s.CreationTime.After(now.Add(clockSkew)) {
-		return Proof{}, fmt.Errorf("key %s signed at %s, which is not yet: look at the clocks here and where it was signed", id, s.CreationTime.UTC().Format(time.RFC3339))
+		return Proof{}, fmt.Errorf("key %s signed at %s, which is in the future: check the clocks here and where it was signed", id, s.CreationTime.UTC().Format(time.RFC3339))
 	}
 	if s.SigLifetimeSecs != nil && *s.SigLifetimeSecs != 0 && now.After(s.CreationTime.Add(time.Duration(*s.SigLifetimeSecs)*time.Second)) {
 		return Proof{}, fmt.Errorf("the signature of key %s has expired: sign again", id)
@@ -242,10 +241,10 @@ func checkBy(e *openpgp.Entity, s *packet.Signature, h hash.Hash, now time.Time)
 	return Proof{name, userOf(e, now), s.CreationTime.UTC()}, nil
 }
 
-// keyAt finds the key of e that a signature names, if it could sign then. What
-// is revoked counts for nothing, whenever it signed: who has its secret can
-// write any date. A key that is valid for longer than it was at first is bound
-// anew, later than the signature; so one that may sign now may have then.
+// keyAt finds the key of e that a signature names, if it could sign then.
+// Revoked keys do not count, whenever they signed: anyone with the secret can
+// write any date. A key whose validity was extended is bound again, later than
+// the signature. So a key that may sign now may have signed then.
 func keyAt(e *openpgp.Entity, s *packet.Signature, now time.Time) (*packet.PublicKey, error) {
 	id := *s.IssuerKeyId
 	name := fingerprintOf(e.PrimaryKey)
@@ -275,7 +274,8 @@ func revokedSubkey(e *openpgp.Entity, id uint64, now time.Time) bool {
 	return false
 }
 
-// soundBindings reports whether what binds a key is over a good digest.
+// soundBindings reports whether all signatures that bind a key use a good
+// digest.
 func soundBindings(k openpgp.Key) bool {
 	for _, s := range []*packet.Signature{k.PrimarySelfSignature, k.SelfSignature} {
 		if s == nil || !slices.Contains(goodHashes, s.Hash) {

@@ -14,7 +14,7 @@ import (
 	"aesthetic.computer/isofs/integration/testkit"
 )
 
-// A gpg is GnuPG with a home of its own.
+// A gpg is GnuPG with its own home.
 type gpg struct {
 	t    testing.TB
 	home string
@@ -56,8 +56,8 @@ func (g *gpg) try(input []byte, args ...string) (string, error) {
 	return out.String() + errs.String(), err
 }
 
-// run is try for what must go well. It returns what was printed to standard output
-// and then to standard error.
+// run is try for commands that must succeed. It returns what was printed to
+// standard output and then to standard error.
 func (g *gpg) run(input []byte, args ...string) string {
 	g.t.Helper()
 	out, err := g.try(input, args...)
@@ -97,7 +97,7 @@ func (g *gpg) export(args ...string) []byte {
 	return data
 }
 
-// verify has gpg check a signature, and returns its status lines.
+// verify checks a signature with gpg, and returns its status lines.
 func (g *gpg) verify(data, sig []byte) (string, error) {
 	g.t.Helper()
 	dir := g.t.TempDir()

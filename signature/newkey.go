@@ -15,7 +15,7 @@ import (
 // CheckEmail says what is wrong with the address of a key's owner.
 func CheckEmail(email string) error {
 	if local, domain, ok := strings.Cut(email, "@"); !ok || local == "" || !strings.Contains(domain, ".") || strings.ContainsAny(email, " <>()\"\n") {
-		return fmt.Errorf("%q is no address like images@example.org", email)
+		return fmt.Errorf("%q is not an address like images@example.org", email)
 	}
 	return nil
 }
@@ -23,7 +23,7 @@ func CheckEmail(email string) error {
 // CheckName says what is wrong with the name of a key's owner.
 func CheckName(name string) error {
 	if strings.TrimSpace(name) == "" || strings.ContainsAny(name, "<>()\n") {
-		return fmt.Errorf("%q is no name of its owner", name)
+		return fmt.Errorf("%q is not a name for its owner", name)
 	}
 	return nil
 }
@@ -48,6 +48,6 @@ func NewKey(name, email string, lifetime time.Duration, now time.Time) ([]byte, 
 	if err != nil {
 		return nil, fmt.Errorf("make a key: %w: %w", fault.Invalid, err)
 	}
-	e.Subkeys = nil // nobody encrypts to it
+	e.Subkeys = nil // no program encrypts to it
 	return armored(privateType, func(w io.Writer) error { return e.SerializePrivateWithoutSigning(w, how) })
 }

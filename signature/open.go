@@ -9,7 +9,7 @@ import (
 	"aesthetic.computer/isofs/fault"
 )
 
-// Credentials of systemd that OpenSigner uses if no file is named.
+// Credentials of systemd that OpenSigner uses if the user names no file.
 const (
 	keyCredential        = "isofs-sign-key"
 	passphraseCredential = "isofs-sign-passphrase"
@@ -23,7 +23,7 @@ const (
 )
 
 // OpenSigner reads files with secret keys, which only their owner may read, and the file with
-// their passphrase, which is "" if they have none. Without keys, systemd's credentials count;
+// their passphrase, which is "" if they have none. Without keys it uses systemd's credentials;
 // without these it returns nil. Errors are of the settings above.
 func OpenSigner(keys []string, passphrase string) (*Signer, error) {
 	if path, ok := Credential(keyCredential); ok && len(keys) == 0 {
@@ -107,7 +107,7 @@ func (k *Keyring) VerifyFile(ctx context.Context, path, sig string, now time.Tim
 	return k.VerifyReader(ctx, f, text, now)
 }
 
-// VerifyOwn returns nil if a signature of text is by one of the signer's own keys.
+// VerifyOwn returns nil if one of the signer's own keys signed text.
 func (s *Signer) VerifyOwn(text, sig []byte) error {
 	_, err := s.Keyring().Verify(text, sig, time.Now())
 	return err

@@ -1,11 +1,11 @@
 // Package signature makes and checks OpenPGP signatures: detached, armored,
 // version 4, over SHA-256, as gpg, gpgv and sqv check them.
 //
-// A [Signer] goes on from a hash that has taken in the data already, so that an
-// image of gigabytes is signed without reading a byte of its base. Of the same
-// keys, data and time it makes the same bytes. A [Keyring] has public keys and
-// says whether one of them made a signature. The package leaves out what is
-// signed and where signatures lie.
+// A [Signer] continues a hash of the data, so that it signs an image of
+// gigabytes without reading a byte of its base. The same keys, data and time
+// give the same bytes. A [Keyring] has public keys and says whether one of them
+// made a signature. The package does not decide what is signed and where
+// signatures lie.
 package signature
 
 import (
@@ -27,14 +27,14 @@ import (
 	"aesthetic.computer/isofs/fault"
 )
 
-// Suffix is that of the name of a signature beside what it signs.
+// Suffix ends the name of a signature beside the signed file.
 const Suffix = ".asc"
 
-// Limits of what is read, far above what anybody has.
+// Limits of what is read, far above real files.
 const (
-	// MaxSize is that of a signature file.
+	// MaxSize bounds a signature file, in bytes.
 	MaxSize = 64 << 10
-	// MaxKeyFile is that of a file of keys.
+	// MaxKeyFile bounds a file of keys, in bytes.
 	MaxKeyFile = 4 << 20
 
 	maxSignatures = 16 // in one file
@@ -47,11 +47,11 @@ const (
 	privateType   = "PGP PRIVATE KEY BLOCK"
 )
 
-// goodHashes are those that a signature may be over.
+// goodHashes are the digests that a signature may use.
 var goodHashes = []crypto.Hash{crypto.SHA256, crypto.SHA384, crypto.SHA512}
 
-// settings are the rules of the OpenPGP library. Salts would make each
-// signature another one.
+// settings returns the rules for the OpenPGP library. Salts would change each
+// signature.
 func settings(now time.Time) *packet.Config {
 	salted := false
 	return &packet.Config{
@@ -64,13 +64,13 @@ func settings(now time.Time) *packet.Config {
 	}
 }
 
-// fingerprintOf is how gpg writes a key.
+// fingerprintOf returns a key's fingerprint as gpg writes it.
 func fingerprintOf(k *packet.PublicKey) string {
 	return strings.ToUpper(hex.EncodeToString(k.Fingerprint))
 }
 
 // readKeys reads the keys of a file: binary, or armored blocks of the given
-// types one behind the other.
+// types one after another.
 func readKeys(data []byte, types ...string) (openpgp.EntityList, error) {
 	if len(data) > MaxKeyFile {
 		return nil, fmt.Errorf("%d bytes, at most %d are read: %w", len(data), MaxKeyFile, fault.Invalid)

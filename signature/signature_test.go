@@ -18,14 +18,14 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	os.Unsetenv(credentials) // of whoever runs the tests
+	os.Unsetenv(credentials) // the environment of the tests may have it
 	os.Exit(m.Run())
 }
 
 var made = time.Date(2026, 11, 1, 0, 0, 0, 0, time.UTC)
 
-// Signing leaves the hash as it is, goes on from where it is, and gives the
-// same bytes each time.
+// Signing leaves the hash as it is, continues from there, and gives the same bytes
+// each time.
 func TestSignGoesOn(t *testing.T) {
 	s := signerOf(t, made.Add(day), newKey(t, 0, made))
 	h := sha256.New()
@@ -64,7 +64,7 @@ func TestFutureSignature(t *testing.T) {
 		t.Errorf("within the skew: %v", err)
 	}
 	_, err = s.Keyring().Verify(nil, sig, made.Add(day-clockSkew-time.Second))
-	if fault.Kind(err) != fault.Corrupt || !strings.Contains(err.Error(), "which is not yet: look at the clocks") {
+	if fault.Kind(err) != fault.Corrupt || !strings.Contains(err.Error(), "which is in the future: check the clocks") {
 		t.Errorf("beyond it: %v", err)
 	}
 	if _, err := NewSigner([]Secret{{Name: "k", Data: newKey(t, 0, made)}}, (&clock{made.Add(-time.Second)}).Now); err == nil || !strings.Contains(err.Error(), "set the clock right") {
@@ -72,8 +72,8 @@ func TestFutureSignature(t *testing.T) {
 	}
 }
 
-// A key that expires while the program runs stops signing; one of two leaves
-// it to the other.
+// A key that expires while the program runs stops signing. If there are two, the
+// other one signs on.
 func TestExpiryWhileRunning(t *testing.T) {
 	short, long := newKey(t, 2*day, made), newKey(t, 10*day, made)
 	c := &clock{made.Add(day)}
@@ -180,8 +180,7 @@ func lockedKey(t *testing.T) []byte {
 	return privateOf(t, keys[0])
 }
 
-// One good signature is enough, and none of the others spoils it; two bad ones
-// are not.
+// One good signature is enough, whatever the others are; two bad ones are not.
 func TestSeveralSignatures(t *testing.T) {
 	now := made.Add(day)
 	known, other := signerOf(t, now, newKey(t, 0, made)), signerOf(t, now, newKey(t, 0, made))
@@ -222,8 +221,8 @@ func TestSeveralSignatures(t *testing.T) {
 	}
 }
 
-// A file of several armored blocks has the signatures of all of them; what else
-// lies there, and what is damaged, makes none of them bad.
+// A file of several armored blocks has the signatures of all of them. Damage and
+// other content spoil none of them.
 func TestSeveralBlocks(t *testing.T) {
 	now := made.Add(day)
 	known, other := signerOf(t, now, newKey(t, 0, made)), signerOf(t, now, newKey(t, 0, made))
@@ -329,7 +328,7 @@ func TestNewKeyRefuses(t *testing.T) {
 	}
 }
 
-// No signature file makes the check fall over, and none but the right one is good.
+// No signature file crashes the check, and only the right one is good.
 func FuzzVerify(f *testing.F) {
 	now := made.Add(day)
 	s := signerOf(f, now, newKey(f, 0, made))
@@ -355,7 +354,7 @@ func FuzzVerify(f *testing.F) {
 	})
 }
 
-// No key file makes the reading of it fall over.
+// No key file crashes the reader.
 func FuzzKeys(f *testing.F) {
 	secret := newKey(f, 0, made)
 	public, err := signerOf(f, made, secret).Keyring().Armored()

@@ -23,8 +23,8 @@ type Secret struct {
 	Passphrase []byte // nil: there is none
 }
 
-// A Signer signs with one key, or with several while one takes the place of
-// another. It is safe for concurrent use.
+// A Signer signs with one key, or with several while one replaces another. It
+// is safe for concurrent use.
 type Signer struct {
 	keys []*signingKey
 	now  func() time.Time
@@ -39,8 +39,8 @@ type signingKey struct {
 	expires time.Time // zero: never
 }
 
-// NewSigner takes the keys out of files, one each. A key that is revoked, has
-// expired, cannot sign, or needs another passphrase is refused; errors wrap
+// NewSigner takes the keys out of files, one each. It refuses a key that is
+// revoked, has expired, cannot sign, or needs another passphrase; errors wrap
 // fault.Invalid or fault.Corrupt. now is the clock, time.Now if nil.
 func NewSigner(secrets []Secret, now func() time.Time) (*Signer, error) {
 	if now == nil {
@@ -86,8 +86,8 @@ func openKey(secret Secret, now time.Time) (*signingKey, error) {
 	return chooseKey(e, now)
 }
 
-// chooseKey takes the newest subkey that may sign and whose secret is there,
-// else the primary key.
+// chooseKey takes the newest subkey that may sign and has its secret, else the
+// primary key.
 func chooseKey(e *openpgp.Entity, now time.Time) (*signingKey, error) {
 	var best *signingKey
 	var errs []error
@@ -120,8 +120,8 @@ func chooseKey(e *openpgp.Entity, now time.Time) (*signingKey, error) {
 	return nil, errors.Join(errs...)
 }
 
-// signingKeyOf looks whether a key may sign now, by algorithms that all
-// programs check and that give the same bytes each time.
+// signingKeyOf checks that a key may sign now, by algorithms that all programs
+// check and that give the same bytes each time.
 func signingKeyOf(e *openpgp.Entity, pub *packet.PublicKey, priv *packet.PrivateKey, now time.Time) (*signingKey, error) {
 	name := fingerprintOf(pub)
 	valid, ok := e.SigningKeyById(now, pub.KeyId, settings(now))
@@ -155,7 +155,8 @@ func goodAlgorithm(k *packet.PublicKey) bool {
 	return false
 }
 
-// expiryOf is when a key, or the primary one above it, ends; zero for never.
+// expiryOf returns when a key, or the primary one above it, expires; zero for
+// never.
 func expiryOf(k openpgp.Key) (end time.Time) {
 	add := func(pub *packet.PublicKey, sig *packet.Signature) {
 		if sig == nil || sig.KeyLifetimeSecs == nil || *sig.KeyLifetimeSecs == 0 {
@@ -176,12 +177,12 @@ func expiryOf(k openpgp.Key) (end time.Time) {
 // whyNot says why a key may not sign.
 func whyNot(e *openpgp.Entity, pub *packet.PublicKey, now time.Time) string {
 	if pub.CreationTime.After(now) {
-		return fmt.Sprintf("was made at %s, which is not yet: set the clock right", pub.CreationTime.UTC().Format(time.RFC3339))
+		return fmt.Sprintf("was made at %s, which is in the future: set the clock right", pub.CreationTime.UTC().Format(time.RFC3339))
 	}
 	if e.Revoked(now) {
 		return "is revoked"
 	}
-	// What it was when it was made tells whether it is only too old now.
+	// Its state at its own creation shows whether it is only too old now.
 	for _, sub := range e.Subkeys {
 		if sub.PublicKey != pub {
 			continue
@@ -201,8 +202,8 @@ func whyNot(e *openpgp.Entity, pub *packet.PublicKey, now time.Time) string {
 	return "may not sign data, or nothing binds it to its owner, or it is too weak"
 }
 
-// Keys names what it signs with now. What has the same name signs alike. It
-// fails with fault.Unavailable if all keys have expired.
+// Keys names the keys that sign now. The same name means the same signatures.
+// It fails with fault.Unavailable if all keys have expired.
 func (s *Signer) Keys() (string, error) {
 	keys, err := s.usable()
 	return nameOf(keys), err
@@ -216,7 +217,7 @@ func nameOf(keys []*signingKey) string {
 	return strings.Join(names, ",")
 }
 
-// usable are the keys that have not expired.
+// usable returns the keys that have not expired.
 func (s *Signer) usable() ([]*signingKey, error) {
 	now := s.now()
 	var keys []*signingKey
@@ -233,7 +234,7 @@ func (s *Signer) usable() ([]*signingKey, error) {
 	return keys, nil
 }
 
-// Expires is when the last of the keys ends; zero for never.
+// Expires returns when the last of the keys expires; zero for never.
 func (s *Signer) Expires() (end time.Time) {
 	for _, k := range s.keys {
 		if k.expires.IsZero() {
@@ -246,9 +247,9 @@ func (s *Signer) Expires() (end time.Time) {
 	return end
 }
 
-// Sign signs the data that h, which is of crypto/sha256, has taken in. It
-// leaves h as it is. The signature says that it was made at the given time, or
-// when its key was, if that is later.
+// Sign signs the data in h, a hash of crypto/sha256. It leaves h as it is. The
+// signature carries the given time, or the key's creation time if that is
+// later.
 func (s *Signer) Sign(h hash.Hash, at time.Time) ([]byte, error) {
 	keys, err := s.usable()
 	if err != nil {
@@ -264,8 +265,8 @@ func (s *Signer) SignData(data []byte, at time.Time) ([]byte, error) {
 	return s.Sign(h, at)
 }
 
-// Frozen returns the name of the keys that are usable now, as Keys, and what
-// signs with exactly these.
+// Frozen returns the name of the keys that are usable now, as Keys, and a
+// function that signs with exactly these.
 func (s *Signer) Frozen() (keys string, signData func(data []byte, at time.Time) ([]byte, error), err error) {
 	usable, err := s.usable()
 	if err != nil {
@@ -299,7 +300,7 @@ func (k *signingKey) sign(h hash.Hash, at time.Time) (*packet.Signature, error) 
 	}
 	cloner, ok := h.(hash.Cloner)
 	if !ok || h.Size() != sha256.Size {
-		return nil, errors.New("the hash is no SHA-256 that can be copied")
+		return nil, errors.New("the hash is not a SHA-256 that can be copied")
 	}
 	id := k.public.KeyId
 	sig := &packet.Signature{
@@ -313,7 +314,7 @@ func (k *signingKey) sign(h hash.Hash, at time.Time) (*packet.Signature, error) 
 	if err := sig.Sign(signed, k.private, settings(at)); err != nil {
 		return nil, err
 	}
-	// A signature that went wrong tells of an Ed25519 key what is secret.
+	// A wrong Ed25519 signature can reveal the secret key.
 	again, err := cloner.Clone()
 	if err != nil {
 		return nil, err
@@ -324,7 +325,7 @@ func (k *signingKey) sign(h hash.Hash, at time.Time) (*packet.Signature, error) 
 	return sig, nil
 }
 
-// Keyring has the public keys.
+// Keyring returns the public keys.
 func (s *Signer) Keyring() *Keyring {
 	k := &Keyring{}
 	for _, key := range s.keys {

@@ -14,7 +14,7 @@ import (
 	"aesthetic.computer/isofs/fault"
 )
 
-// userOf is the user id of a key by which people know it; "" if it has none.
+// userOf returns the user id by which people know a key; "" if it has none.
 func userOf(e *openpgp.Entity, now time.Time) string {
 	for _, id := range users(e, now) {
 		return id.Name
@@ -22,11 +22,11 @@ func userOf(e *openpgp.Entity, now time.Time) string {
 	return ""
 }
 
-// users are the user ids of a key, the one by which people know it first: that
-// which its owner made the primary one, then those that he signed last, then
-// by their text; last those that are revoked, or that nothing binds to the key.
-// The library has them in a map, which has another order each time. Without a
-// time, expiry does not count.
+// users returns the user ids of a key, the one by which people know it first.
+// First comes the one that the owner made primary, then the last signed ones,
+// then by their text. Last come those that are revoked, or that nothing binds
+// to the key. The library has them in a map, whose order changes each time.
+// Without a time, expiry does not count.
 func users(e *openpgp.Entity, now time.Time) []*openpgp.Identity {
 	sigs := map[*openpgp.Identity]*packet.Signature{}
 	for _, id := range e.Identities {

@@ -11,7 +11,7 @@ import (
 	openpgp "github.com/ProtonMail/go-crypto/openpgp/v2"
 )
 
-// A DirectoryEntry is what a web key directory has of one address.
+// A DirectoryEntry is what a web key directory has for one address.
 type DirectoryEntry struct {
 	Domain string // "aesthetic.computer"
 	Hash   string // of the part before it; the file's name
@@ -21,9 +21,10 @@ type DirectoryEntry struct {
 // zbase32 is the alphabet of RFC 6189, section 5.1.6.
 var zbase32 = base32.NewEncoding("ybndrfg8ejkmcpqxot1uwisza345h769").WithPadding(base32.NoPadding)
 
-// wkdHash is how a web key directory calls the part of an address before the @.
+// wkdHash returns a web key directory's name for the part of an address before
+// the @.
 func wkdHash(local string) string {
-	sum := sha1.Sum([]byte(lowerASCII(local))) // as the draft has it; it is a name, no proof
+	sum := sha1.Sum([]byte(lowerASCII(local))) // as in the draft; it is a name, not a proof
 	return zbase32.EncodeToString(sum[:])
 }
 
@@ -37,7 +38,7 @@ func lowerASCII(s string) string {
 	}, s)
 }
 
-// Directory returns what a web key directory has of the keys: an entry for each
+// Directory returns the web key directory of the keys: an entry for each
 // address in their user ids.
 func (k *Keyring) Directory() ([]DirectoryEntry, error) {
 	type place struct{ domain, hash string }

@@ -20,26 +20,28 @@ const spread = 32
 // sector is the size of the sectors of a partition table.
 const sector = partition.SectorSize
 
-// smallest is what a partition table takes.
+// smallest is the size of a partition table.
 const smallest = 34 * sector
 
-// A basis is what a stick has beside its slot, seen next to a base.
+// A basis is what a stick has beside its slot, compared with a base.
 type basis struct {
 	m     *base.Manifest
 	table *partition.Table // of the base
 	parts []partition.Partition
 	// seen is the stick, with the base's tables where another tool changed them.
 	seen io.ReaderAt
-	// Moved is true if it did; added are the partitions that it made.
+	// moved is true if another tool changed them; added are the partitions that
+	// it made.
 	moved bool
 	added []partition.Partition
-	// found is all that differs from the base, notes what is only worth telling.
+	// found is all that differs from the base, notes what is only worth a
+	// message.
 	found, notes []string
-	// wrong are the blocks that the last scan found not to be the base's.
+	// wrong are the blocks that the last scan found to differ from the base.
 	wrong []int
 }
 
-// lookAtBasis reads the partition tables of a stick. One without a slot is
+// lookAtBasis reads the partition tables of a stick. A stick without a slot is
 // fault.Invalid; one of another base has findings.
 func lookAtBasis(t Target, m *base.Manifest) (*basis, error) {
 	b := &basis{m: m, seen: t}
@@ -84,7 +86,7 @@ func lookAtBasis(t Target, m *base.Manifest) (*basis, error) {
 	return b, b.lookForMove(t, has)
 }
 
-// isSlot reports whether there is the volume of a slot in a partition.
+// isSlot reports whether a partition has the volume of a slot.
 func isSlot(r io.ReaderAt, p partition.Partition) bool {
 	label := make([]byte, len(base.SlotLabel))
 	return readAt(r, label, p.Offset+1024+0x78) == nil && string(label) == base.SlotLabel
@@ -134,13 +136,14 @@ func (b *basis) sameBlock(r io.ReaderAt, i int, buf []byte) (bool, error) {
 	return sha256.Sum256(buf[:n]) == b.m.Blocks[i], nil
 }
 
-// inBase reports whether all of a block is the base's, and nothing the slot's.
+// inBase reports whether all of a block belongs to the base, and nothing to the
+// slot.
 func (b *basis) inBase(i int) bool {
 	off, n := b.m.BlockRange(i)
 	return off+n <= b.m.PiecePartitionOffset || off >= b.m.SlotEnd()
 }
 
-// differs describes a block that is not the base's.
+// differs describes a block that differs from the base.
 func (b *basis) differs(i int) string {
 	off, n := b.m.BlockRange(i)
 	return fmt.Sprintf("block %d (bytes %d to %d, %s) is not that of the base", i, off, off+n-1, b.where(off))
@@ -160,7 +163,8 @@ func (b *basis) where(off int64) string {
 }
 
 // lookQuickly compares the first and the last block of each partition and some
-// from all over the base. If most of them are wrong it is an *OtherBaseError.
+// from all over the base. If most of them are wrong it returns an
+// *OtherBaseError.
 func (b *basis) lookQuickly(ctx context.Context) error {
 	var look []int
 	for _, p := range b.parts {
@@ -194,8 +198,8 @@ func (b *basis) lookQuickly(ctx context.Context) error {
 }
 
 // lookAtAll compares every block of the base, and the digest of an image with
-// these bytes, changed as an update would change them: that is proof, also for
-// the blocks that the slot begins or ends in.
+// these bytes, changed as an update would change them. The digest is proof also
+// for the blocks that the slot begins or ends in.
 func (b *basis) lookAtAll(ctx context.Context, changed io.ReaderAt, want base.Hash, show Progress) error {
 	b.found = nil
 	sum, err := b.scan(ctx, changed, show)
@@ -205,11 +209,11 @@ func (b *basis) lookAtAll(ctx context.Context, changed io.ReaderAt, want base.Ha
 	return err
 }
 
-// maxFound bounds how much is told of a stick that has nothing right.
+// maxFound bounds the findings of a stick that has nothing right.
 const maxFound = 5
 
-// scan reads an image whole from r. It notes the blocks that are not the
-// base's, and returns the digest of all.
+// scan reads an image whole from r. It notes the blocks that differ from the
+// base, and returns the digest of all.
 func (b *basis) scan(ctx context.Context, r io.ReaderAt, show Progress) (base.Hash, error) {
 	whole := sha256.New()
 	buf := make([]byte, b.m.BlockSize)

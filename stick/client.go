@@ -18,14 +18,14 @@ import (
 	"aesthetic.computer/isofs/piece"
 )
 
-// A Client asks servers of isofs.
+// A Client sends requests to servers of isofs.
 type Client struct {
 	// HTTP is http.DefaultClient if nil.
 	HTTP *http.Client
 	// Verifier checks the signatures of all that is downloaded to be written, and
-	// of what is verified; nil: there are none to check.
+	// of what is verified; nil: signatures are not checked.
 	Verifier Verifier
-	// Pause waits before attempt n, from 1 on, of a download that broke off; nil
+	// Pause waits before attempt n, from 1 on, of a download that broke off. nil
 	// waits for a second, and then twice as long each time.
 	Pause func(ctx context.Context, n int) error
 }
@@ -43,11 +43,11 @@ type Download struct {
 }
 
 const (
-	// maxSmall bounds what a sidecar with a digest, or a signature, may have.
+	// maxSmall bounds a sidecar with a digest, or a signature, in bytes.
 	maxSmall = 64 << 10
 	// stall is how long a download may stand still.
 	stall = time.Minute
-	// attempts is how often in a row a download may break off without a byte.
+	// attempts bounds the attempts in a row that bring no byte.
 	attempts = 6
 )
 
@@ -57,8 +57,8 @@ var (
 	canonical = regexp.MustCompile(`<([^<>]*)>; *rel="?canonical"?`)
 )
 
-// Resolve finds the snapshot that an address means at the moment: of an image,
-// of the page of a piece, or of /os?piece=.
+// Resolve finds the snapshot that an address means at the moment: the address of
+// an image, of the page of a piece, or of /os?piece=.
 func (c *Client) Resolve(ctx context.Context, address string) (*Download, error) {
 	u, err := parseAddress(address)
 	if err != nil {
@@ -92,8 +92,8 @@ func (c *Client) Resolve(ctx context.Context, address string) (*Download, error)
 	return c.open(ctx, at.JoinPath(".."), id, name)
 }
 
-// ByID finds a snapshot by its id, at the server that address is of: what a
-// stick says that it carries. fault.NotFound if the server has it no more.
+// ByID finds a snapshot by the id that a stick says it carries, at the server of
+// an address. fault.NotFound if the server does not keep it any more.
 func (c *Client) ByID(ctx context.Context, address, id, pieceName string) (*Download, error) {
 	u, err := parseAddress(address)
 	if err != nil {
@@ -114,8 +114,8 @@ func (c *Client) ByID(ctx context.Context, address, id, pieceName string) (*Down
 	return c.open(ctx, u, id, name)
 }
 
-// parseAddress reads an address, and turns that of a page of a piece into that
-// of its image.
+// parseAddress reads an address, and turns the address of a piece's page into
+// that of its image.
 func parseAddress(address string) (*url.URL, error) {
 	u, err := url.Parse(address)
 	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
@@ -129,7 +129,7 @@ func parseAddress(address string) (*url.URL, error) {
 	return u, nil
 }
 
-// namedPiece is the name of the piece that an address of an image has; "" if it
+// namedPiece returns the name of the piece in the address of an image; "" if it
 // has none.
 func namedPiece(u *url.URL) string {
 	if path.Base(u.Path) == "os" {
@@ -142,7 +142,7 @@ func namedPiece(u *url.URL) string {
 	return name.String()
 }
 
-// open reads what there is beside a snapshot.
+// open reads the small files beside a snapshot.
 func (c *Client) open(ctx context.Context, folder *url.URL, id string, name piece.Name) (*Download, error) {
 	s := &Download{ID: id, Name: name, client: c, folder: folder}
 	data, err := s.get(ctx, name.FileName()+".manifest", base.MaxManifestSize)
@@ -174,9 +174,9 @@ func (s *Download) digestOf(ctx context.Context, file string) (sum base.Hash, er
 // URL is the address of the image, which is the same for ever.
 func (s *Download) URL() string { return s.folder.JoinPath(s.Name.FileName()).Redacted() }
 
-// Slot downloads what is in the slot, checks that it is, and with the rest of
-// the base makes, the bytes that the server told the digests of, and its
-// signature.
+// Slot downloads the content of the slot. It checks the slot's digest, the
+// image's digest with the rest of the base, and the signature. The server sent
+// both digests before.
 func (s *Download) Slot(ctx context.Context, show Progress) ([]byte, error) {
 	file := s.Name.SlotFileName()
 	slot := make([]byte, 0, s.Manifest.PiecePartitionSize)
@@ -202,7 +202,7 @@ func (s *Download) Slot(ctx context.Context, show Progress) ([]byte, error) {
 	return slot, err
 }
 
-// verify checks the signature beside a file, if signatures are to be checked.
+// verify checks the signature beside a file, if the client has a Verifier.
 func (s *Download) verify(ctx context.Context, file string, signed io.Reader) (by string, err error) {
 	if s.client.Verifier == nil {
 		return "", nil
@@ -217,7 +217,7 @@ func (s *Download) verify(ctx context.Context, file string, signed io.Reader) (b
 	return by, nil
 }
 
-// get returns a small file of the snapshot's.
+// get returns a small file of the snapshot.
 func (s *Download) get(ctx context.Context, file string, limit int64) ([]byte, error) {
 	u := s.folder.JoinPath(file)
 	resp, err := s.client.do(ctx, http.MethodGet, u, "")
@@ -247,7 +247,7 @@ func (c *Client) do(ctx context.Context, method string, u *url.URL, ranges strin
 	if err != nil {
 		return nil, fmt.Errorf("ask %s: %w: %w", u.Redacted(), fault.Invalid, err)
 	}
-	// A compressed answer would be another one.
+	// A compressed answer would have other bytes.
 	req.Header.Set("Accept-Encoding", "identity")
 	req.Header.Set("User-Agent", "isofs-stick")
 	if ranges != "" {
@@ -279,8 +279,8 @@ func (c *Client) pause(ctx context.Context, n int) error {
 // A span is the bytes from off to end of a file that has size bytes.
 type span struct{ off, end, size int64 }
 
-// fetch downloads a part of a file, going on where a connection broke off. The
-// addresses of a snapshot have the same bytes for ever, so parts fit.
+// fetch downloads a part of a file, and continues where a connection broke off.
+// The addresses of a snapshot have the same bytes for ever, so parts fit.
 //
 // This is not the loop of package origin. A download has no deadline as long as
 // bytes come, the sink (a stick) may fail by itself, and the server may redirect
@@ -318,7 +318,7 @@ func (s *Download) fetch(ctx context.Context, file string, of span, sink func([]
 	}
 }
 
-// A sinkError is of who takes the bytes, not of the download.
+// A sinkError is an error of the sink, not of the download.
 type sinkError struct{ error }
 
 var errStalled = fmt.Errorf("nothing came for %s", stall)
@@ -342,7 +342,7 @@ func (of span) answeredBy(resp *http.Response) error {
 	return nil
 }
 
-// part downloads from the beginning of a span on, for as long as it comes.
+// part downloads from the beginning of a span on, until the connection ends.
 func (s *Download) part(ctx context.Context, u *url.URL, of span, sink func([]byte) error) (n int64, err error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)

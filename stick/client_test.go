@@ -31,10 +31,10 @@ func TestDownloads(t *testing.T) {
 	for _, c := range []struct {
 		what   string
 		change func(s *fakeServer)
-		kind   error // nil: it is had
+		kind   error // nil: the download succeeds
 	}{
 		{"whole", func(*fakeServer) {}, nil},
-		{"broken off, and gone on with", func(s *fakeServer) { s.cut = 4 }, nil},
+		{"broken off, and continued", func(s *fakeServer) { s.cut = 4 }, nil},
 		{"damaged", func(s *fakeServer) { s.change["tone-piece.img"] = damaged }, fault.Corrupt},
 		{"damaged, with a digest to match", func(s *fakeServer) {
 			s.change["tone-piece.img"] = damaged
@@ -68,7 +68,7 @@ func TestAddresses(t *testing.T) {
 			t.Errorf("%q: %v", address, err)
 		}
 	}
-	// The address is well, and the piece is not there.
+	// The address is fine, but the piece does not exist.
 	for _, address := range []string{"/none-os.iso", "/os:none", "/os?piece=none", "/none-piece.img"} {
 		_, err := s.client().Resolve(t.Context(), s.URL+address)
 		if !errors.Is(err, fault.NotFound) || !strings.Contains(err.Error(), `no piece named "none"`) {
@@ -161,7 +161,7 @@ func TestVerify(t *testing.T) {
 	}
 }
 
-// What is not signed by somebody known is neither written nor passed.
+// What no known key signed is neither written nor accepted.
 func TestSignatures(t *testing.T) {
 	image := publish(t, newBase(t, 1), "tone", "<p>new")
 	s := newServer(t, image)
@@ -187,7 +187,7 @@ func TestSignatures(t *testing.T) {
 	}
 }
 
-// stalling is a transport whose first answer ends nowhere.
+// stalling is a transport whose first answer never ends.
 type stalling struct {
 	http.RoundTripper
 	stalled bool
@@ -221,7 +221,7 @@ func TestAStalledDownloadIsGoneOnWith(t *testing.T) {
 		s := &Download{client: &Client{HTTP: &http.Client{Transport: &stalling{}}}, folder: &url.URL{Scheme: "http", Host: "x"}}
 		var got []byte
 		err := s.fetch(t.Context(), "file", span{0, 10, 10}, func(p []byte) error {
-			time.Sleep(time.Hour) // a slow stick is no stalled download
+			time.Sleep(time.Hour) // a slow stick does not stall the download
 			got = append(got, p...)
 			return nil
 		}, nil)

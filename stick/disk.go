@@ -13,8 +13,7 @@ import (
 	"aesthetic.computer/isofs/fault"
 )
 
-// directAlign is what reads without a cache are aligned to: 4 KiB suits every
-// disk.
+// directAlign is the alignment of reads past the cache: 4 KiB suits every disk.
 const directAlign = 4096
 
 // A Disk is an open device or file. It is a Target.
@@ -29,8 +28,8 @@ type Disk struct {
 	buf    []byte
 }
 
-// Open opens a device to be written to, or with write false only to be read.
-// A disk is had for this process alone, unless it is busy and that was allowed.
+// Open opens a device to be written to, or with write false only to be read. This process
+// then has the disk alone, unless it is busy and busy was allowed.
 func (d *Device) Open(write bool) (*Disk, error) {
 	flags := os.O_RDONLY
 	if write {
@@ -57,7 +56,7 @@ func (d *Device) Open(write bool) (*Disk, error) {
 			return nil, &RefusedError{d.Path, []Refusal{{inUse + "another isofs is writing to it", false}}}
 		}
 	}
-	// tmpfs and others cannot; then what is read is asked to be dropped first.
+	// tmpfs and others cannot. Then Open asks the kernel to drop the pages first.
 	if direct, err := os.OpenFile(d.Path, os.O_RDONLY|unix.O_DIRECT, 0); err == nil {
 		disk.direct, disk.buf = direct, aligned(chunk+directAlign)
 	}
@@ -126,10 +125,11 @@ func (d *Disk) Sync() error {
 	return nil
 }
 
-// Reread tells the kernel to look at the partitions anew.
+// Reread tells the kernel to read the partition table again.
 func (d *Disk) Reread() {
 	if d.block {
-		// What has no partitions, or some in use, refuses; nothing depends on it.
+		// A device without partitions, or with some in use, refuses; nothing depends on
+		// it.
 		_ = unix.IoctlSetInt(int(d.file.Fd()), unix.BLKRRPART, 0)
 	}
 }

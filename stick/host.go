@@ -17,9 +17,9 @@ import (
 
 // A Host is the machine that sticks are in, as the kernel shows it.
 type Host struct {
-	// Root is where its /sys and /proc are; "" is the real ones.
+	// Root is where its /sys and /proc are; "": the real ones.
 	Root string
-	// Stat tells what a path is; nil is os.Stat.
+	// Stat describes a path; nil is os.Stat.
 	Stat func(path string) (Node, error)
 }
 
@@ -38,14 +38,14 @@ type Device struct {
 	Model string // "SanDisk Cruzer", "" if the kernel does not know
 	Bus   string // "USB", "SD card", "" for others
 
-	// uses are why it had better be left alone.
+	// uses are the reasons to leave it alone.
 	uses []Refusal
 }
 
 // A Refusal is why a device is not written to.
 type Refusal struct {
 	Text string
-	// Forceable is true if the user may know better.
+	// Forceable is true if the user may override it.
 	Forceable bool
 }
 
@@ -55,7 +55,7 @@ type RefusedError struct {
 	Why  []Refusal
 }
 
-// Error lists the reasons, and whether there is a way.
+// Error lists the reasons, and whether --force helps.
 func (e *RefusedError) Error() string {
 	s := fmt.Sprintf("%s is not written to:", e.Path)
 	forceable := true
@@ -72,8 +72,8 @@ func (e *RefusedError) Error() string {
 // Unwrap returns fault.Invalid.
 func (e *RefusedError) Unwrap() error { return fault.Invalid }
 
-// Check returns a *RefusedError if the device is not to be written to. Force
-// overrides what the user may know better.
+// Check returns a *RefusedError if the device must not be written to. Force
+// overrides the reasons that are Forceable.
 func (d *Device) Check(force bool) error {
 	var why []Refusal
 	for _, r := range d.uses {
@@ -87,8 +87,8 @@ func (d *Device) Check(force bool) error {
 	return nil
 }
 
-// Busy reports whether something on the device is mounted or in use, so that
-// nobody can have it for himself.
+// Busy reports whether something on the device is mounted or in use, so that no
+// process can have it alone.
 func (d *Device) Busy() bool {
 	return slices.ContainsFunc(d.uses, func(r Refusal) bool { return strings.HasPrefix(r.Text, inUse) })
 }
@@ -122,7 +122,7 @@ func (h Host) stat(path string) (Node, error) {
 	return Node{File: fi.Mode().IsRegular(), Size: fi.Size()}, nil
 }
 
-// Device tells what is at path. Only what is neither a block device nor a file
+// Device describes path. Only a path that is neither a block device nor a file
 // is an error; all other objections are for Device.Check.
 func (h Host) Device(path string) (*Device, error) {
 	node, err := h.stat(path)
@@ -155,10 +155,10 @@ func (h Host) Device(path string) (*Device, error) {
 	return d, nil
 }
 
-// usbPath is what the devices behind a USB controller have in their path.
+// usbPath matches the paths of devices behind a USB controller.
 var usbPath = regexp.MustCompile(`/usb\d+/`)
 
-// lookAtKind refuses what is no stick.
+// lookAtKind refuses what is not a stick.
 func (h Host) lookAtKind(d *Device, dir string) {
 	switch {
 	case usbPath.MatchString(dir + "/"):
@@ -176,7 +176,7 @@ func (h Host) lookAtKind(d *Device, dir string) {
 	}
 }
 
-// lookForUses refuses a disk of which something is mounted, is swapped to, or
+// lookForUses refuses a disk if something on it is mounted, is swapped to, or
 // belongs to another device (LVM, LUKS, RAID, loop).
 func (h Host) lookForUses(d *Device, dir string) {
 	members := map[string]string{} // number to name
@@ -184,7 +184,7 @@ func (h Host) lookForUses(d *Device, dir string) {
 	for _, line := range h.mounts() {
 		number, at := line.number, line.at
 		if _, ours := members[number]; !ours {
-			// btrfs and others have numbers of their own.
+			// btrfs and others have other numbers.
 			node, err := h.stat(line.source)
 			if number = node.Number; !strings.HasPrefix(line.source, "/") || err != nil || members[number] == "" {
 				continue
@@ -207,7 +207,8 @@ func (h Host) lookForUses(d *Device, dir string) {
 	}
 }
 
-// sortedHolders are the members that are neither the disk nor partitions of it.
+// sortedHolders returns the members that are neither the disk nor partitions of
+// it.
 func sortedHolders(members map[string]string, disk string) []string {
 	var names []string
 	for _, name := range members {
@@ -260,8 +261,8 @@ func (h Host) lookForLoops(d *Device) {
 // A mounted is a line of mountinfo (proc_pid_mountinfo(5)).
 type mounted struct{ number, at, source string }
 
-// mounts lists what is mounted here, and, where that may be read, what is for
-// the system: a container has mounts of its own.
+// mounts lists the mounts here, and those of the system where this process may
+// read them: a container has other mounts.
 func (h Host) mounts() []mounted {
 	var list []mounted
 	seen := map[mounted]bool{}
@@ -309,7 +310,7 @@ func (h Host) read(dir, name string) string {
 	return strings.TrimSpace(h.readFile(filepath.Join(dir, name)))
 }
 
-// readFile returns "" for what there is not.
+// readFile returns "" for a missing file.
 func (h Host) readFile(path string) string {
 	data, err := os.ReadFile(path)
 	if err != nil {

@@ -10,7 +10,7 @@ import (
 	"aesthetic.computer/isofs/fault"
 )
 
-// A machine is a fake /sys and /proc. Nothing of the real ones is looked at.
+// A machine is a fake /sys and /proc. Tests do not read the real ones.
 type machine struct {
 	t     *testing.T
 	root  string

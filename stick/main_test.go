@@ -55,7 +55,7 @@ func (m *memory) ReadAt(p []byte, off int64) (int, error) {
 }
 func (m *memory) WriteAt(p []byte, off int64) (int, error) { return copy(m.data[off:], p), nil }
 
-// storage shows a memory to go-diskfs.
+// storage adapts a memory to go-diskfs.
 type storage struct{ *memory }
 
 var _ backend.Storage = storage{}
@@ -68,8 +68,8 @@ func (s storage) Sys() (*os.File, error)                  { return nil, backend.
 func (s storage) Writable() (backend.WritableFile, error) { return s, nil }
 func (s storage) Path() string                            { return "" }
 
-// newBase makes a base with a noise that depends on the seed: an ESP,
-// FEDAC-LIVE and the slot, at the same places and with the same names.
+// newBase makes a base with noise that depends on the seed: an ESP, FEDAC-LIVE
+// and the slot, at the same places and with the same names.
 func newBase(t testing.TB, seed byte) image.Base {
 	t.Helper()
 	m := &memory{make([]byte, total)}
@@ -128,12 +128,12 @@ func publish(t testing.TB, b image.Base, title, html string) *published {
 	return &published{image.ID(b.Manifest, in), name, data, b.Manifest}
 }
 
-// onStick is a stick that the image was flashed to, with room behind it.
+// onStick returns a stick that the image was written to, with room behind it.
 func (p *published) onStick() *memory {
 	return &memory{append(bytes.Clone(p.image), make([]byte, 2*mib)...)}
 }
 
-// A fakeServer has images, and speaks as docs/http.md says that isofs does.
+// A fakeServer has images, and answers as docs/http.md describes.
 type fakeServer struct {
 	*httptest.Server
 	mu      sync.Mutex
@@ -238,7 +238,7 @@ func (c *cutting) Write(p []byte) (int, error) {
 	return c.ResponseWriter.Write(p)
 }
 
-// client is one that waits for nothing.
+// client returns one that waits for nothing.
 func (s *fakeServer) client() *Client {
 	return &Client{HTTP: s.Client(), Pause: func(context.Context, int) error { return nil }}
 }
@@ -252,7 +252,7 @@ func (s *fakeServer) resolve(t testing.TB, path string) *Download {
 	return snap
 }
 
-// lacks skips, by name, for want of a program or right; in CI it fails.
+// lacks skips a test that lacks a program or right, by name; in CI it fails.
 func lacks(t *testing.T, what string) {
 	t.Helper()
 	if os.Getenv("CI") != "" {
@@ -261,7 +261,7 @@ func lacks(t *testing.T, what string) {
 	t.Skip("needs " + what)
 }
 
-// tool runs a program of the distribution and returns what it says.
+// tool runs a program of the distribution and returns its output.
 func tool(t *testing.T, name string, args ...string) string {
 	t.Helper()
 	path, err := exec.LookPath(name)

@@ -10,7 +10,7 @@ import (
 	"aesthetic.computer/isofs/partition"
 )
 
-// tailReader shows a manifest's tail where it lies in the image.
+// tailReader reads a manifest's tail at its place in the image.
 type tailReader struct{ m *base.Manifest }
 
 func (r tailReader) ReadAt(p []byte, off int64) (int, error) {
@@ -59,7 +59,7 @@ func (o *overlay) ReadAt(p []byte, off int64) (int, error) {
 	return len(p), nil
 }
 
-// withTablesOf are the tables that images of the base have.
+// withTablesOf returns the tables that images of the base have.
 func withTablesOf(m *base.Manifest, t *partition.Table) []overlaid {
 	return []overlaid{
 		{sector, t.HeaderSector()},
@@ -70,16 +70,16 @@ func withTablesOf(m *base.Manifest, t *partition.Table) []overlaid {
 
 // Fields of the MBR (UEFI specification 2.10, section 5.2.1), in bytes.
 const (
-	mbrSignature = 440 // of the disk, and two bytes that nobody uses
+	mbrSignature = 440 // of the disk, and two unused bytes
 	mbrEntry     = 446
 	mbrActive    = 0x80
 )
 
-// masterRecords are what the MBR of a base of that many sectors may have been,
-// whatever it is now; the first of them is that nobody changed it. Tools write
-// the size of the disk and cylinders into its entry, the flag that old BIOSes
-// want, and Windows a signature of its own. The manifest has no more of it
-// than the hash of its block.
+// masterRecords returns what the MBR of a base of that many sectors may have
+// been, whatever it is now. The first of them is the unchanged one. Tools write
+// the size of the disk and cylinders into its entry, and the flag that old
+// BIOSes want. Windows writes its own signature. The manifest has only the hash
+// of its block.
 func masterRecords(sectors int64) [][]overlaid {
 	entries := [][]overlaid{nil, {protective(sectors, false)}, {protective(sectors, true)}, {protective(1<<33, true)}}
 	var all [][]overlaid
@@ -93,8 +93,8 @@ func masterRecords(sectors int64) [][]overlaid {
 	return all
 }
 
-// protective is the one entry of the MBR before a GPT of a disk of that many
-// sectors, as the UEFI specification has it (5.2.3).
+// protective returns the one entry of the MBR before a GPT of a disk of that
+// many sectors, by the UEFI specification (5.2.3).
 //
 // isofs's own bases have no cylinders in it.
 func protective(sectors int64, cylinders bool) overlaid {

@@ -10,13 +10,12 @@ import (
 	"aesthetic.computer/isofs/fault"
 )
 
-// maxRepair bounds how many bytes of a base are repaired: they are held in
-// memory until all is known to be right. Whatever mounts a stick changes one
-// block or two.
+// maxRepair bounds how many bytes of a base are repaired: they stay in memory
+// until all are checked. A mount of the stick changes one block or two.
 const maxRepair = 64 << 20
 
-// touched tells a base that was changed in some places from another one: by the
-// last scan less than half of it is wrong. It returns what is to be said of it.
+// touched tells a base that was changed in some places from another one: in the
+// last scan less than half of it is wrong. It returns an error for either.
 func (b *basis) touched() error {
 	of := 0
 	for i := range b.m.Blocks {
@@ -93,8 +92,8 @@ func (s *Download) fetchBlocks(ctx context.Context, blocks []int, show Progress)
 	return got, nil
 }
 
-// repair downloads what is wrong of the base, and returns what is to be
-// written, and the stick as it will be seen then.
+// repair downloads the wrong blocks of the base. It returns what has to be
+// written, and the stick as it will be then.
 func (u *Update) repair(ctx context.Context, show Progress) (pieces []overlaid, seen io.ReaderAt, err error) {
 	b := u.basis
 	if len(u.Repair) == 0 {
@@ -112,9 +111,9 @@ func (u *Update) repair(ctx context.Context, show Progress) (pieces []overlaid, 
 	return pieces, &overlay{seen, pieces}, nil
 }
 
-// prove reads the stick as it will be, all of it, before anything is written:
-// the bytes must have the digest of the image, and if signatures are checked
-// and blocks of the base come from the server, the image's signature too.
+// prove reads all of the future stick, before anything is written. The bytes
+// must have the digest of the image. If signatures are checked and blocks of
+// the base come from the server, the image's signature must fit, too.
 func (u *Update) prove(ctx context.Context, seen io.ReaderAt, slot []byte, show Progress) error {
 	b, s := u.basis, u.Snapshot
 	changed := &overlay{seen, []overlaid{{b.m.PiecePartitionOffset, slot}}}

@@ -11,7 +11,7 @@ import (
 	"aesthetic.computer/isofs/fault"
 )
 
-// mark changes a byte, as a file system does that is mounted.
+// mark changes a byte, as a mounted file system does.
 func mark(at ...int) func(m *memory) {
 	return func(m *memory) {
 		for _, off := range at {
@@ -20,8 +20,8 @@ func mark(at ...int) func(m *memory) {
 	}
 }
 
-// A stick that something wrote to has its base still, and gets back what was
-// changed, and nothing else.
+// A stick that something wrote to still has its base. It gets back the changed
+// blocks, and nothing else.
 func TestRepair(t *testing.T) {
 	b := newBase(t, 1)
 	old, wanted := publish(t, b, "notepat", "<p>old"), publish(t, b, "tone", "<p>new")
@@ -79,7 +79,7 @@ func TestRepair(t *testing.T) {
 	}
 }
 
-// edit has sgdisk change the partition table.
+// edit changes the partition table with sgdisk.
 func edit(t *testing.T, m *memory, args ...string) {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "stick")
@@ -94,8 +94,8 @@ func edit(t *testing.T, m *memory, args ...string) {
 	m.data = data
 }
 
-// Names, GUIDs and flags of partitions are not what makes a base; their kind
-// and place are.
+// Names, GUIDs and flags of partitions do not make a base; their kind and place
+// do.
 func TestTableThatWasEdited(t *testing.T) {
 	b := newBase(t, 1)
 	old, wanted := publish(t, b, "notepat", "<p>old"), publish(t, b, "tone", "<p>new")
@@ -131,8 +131,8 @@ func TestTableThatWasEdited(t *testing.T) {
 	}
 }
 
-// What is another base, or would cost a partition that somebody made, is not
-// repaired.
+// A stick is not repaired if it has another base, or if the repair would cost
+// an added partition.
 func TestNotRepaired(t *testing.T) {
 	b := newBase(t, 1)
 	old, wanted := publish(t, b, "notepat", "<p>old"), publish(t, b, "tone", "<p>new")
@@ -188,15 +188,15 @@ func TestNotRepaired(t *testing.T) {
 	}
 }
 
-// A repair that ends at any write leaves a stick that passes for nothing, and
-// that the next update puts right, or refuses.
+// A repair that ends at any write leaves a stick that fails every check. The
+// next update finishes it, or refuses.
 func TestRepairIsKilled(t *testing.T) {
 	b := newBase(t, 1)
 	old, wanted := publish(t, b, "notepat", "<p>old"), publish(t, b, "tone", "<p>new")
 	s := newServer(t, old, wanted)
 	snap := s.resolve(t, "/tone-os.iso")
 	for at := 1; ; at++ {
-		// The second is one that a quick look does not see.
+		// A quick look does not see the second.
 		f, n := &faulty{memory: old.onStick()}, 0
 		mark(mib+65, 3*mib+70_000)(f.memory)
 		f.write = func(p []byte, off int64) ([]byte, error) {

@@ -1,14 +1,14 @@
-// Package stick looks after sticks that isofs's images were written to: it
-// gives one another piece by writing its slot alone, which is some 20 MiB and
-// not gigabytes, writes whole images, and tells whether a stick has what the
+// Package stick handles sticks that isofs's images were written to. It gives
+// one another piece by writing its slot alone, which is some 20 MiB and not
+// gigabytes. It writes whole images, and checks whether a stick has what the
 // server signed.
 //
 // Everything is read back from the medium and compared before it counts as
-// written. An update that was interrupted leaves a stick that says so, and that
-// the next one puts right.
+// written. A stick whose update was interrupted says so, and the next update
+// finishes it.
 //
-// The package leaves out how images are made and served (what it knows of a
-// server is in docs/http.md), questions to the user, and anything but Linux.
+// The package leaves out how images are made and served (docs/http.md describes
+// the server), questions to the user, and anything but Linux.
 package stick
 
 import (
@@ -27,13 +27,13 @@ type Target interface {
 	// ReadAt reads what is on the medium, whatever a cache says.
 	io.ReaderAt
 	io.WriterAt
-	// Size is the number of bytes that there are.
+	// Size is the number of bytes of the medium.
 	Size() int64
-	// Sync returns when all that was written is on the medium.
+	// Sync returns when all written bytes are on the medium.
 	Sync() error
 }
 
-// A Progress is told how far something is. It may be nil.
+// A Progress receives how far something is. It may be nil.
 type Progress func(done, total int64)
 
 func (p Progress) report(done, total int64) {
@@ -44,13 +44,13 @@ func (p Progress) report(done, total int64) {
 
 // A Verifier checks signatures.
 type Verifier interface {
-	// Verify reads all that is signed, and returns who signed it; a signature
-	// that is none of somebody known is fault.Corrupt.
+	// Verify reads all that is signed, and returns who signed it. A signature
+	// that no known key made is fault.Corrupt.
 	Verify(signed io.Reader, signature []byte) (by string, err error)
 }
 
-// An OtherBaseError says that a stick has not the base that a piece needs, so
-// that only the whole image helps. It wraps fault.Invalid.
+// An OtherBaseError means that a stick does not have the base that a piece
+// needs, so that only the whole image helps. It wraps fault.Invalid.
 type OtherBaseError struct{ Findings []string }
 
 // Error lists the findings.
@@ -65,9 +65,9 @@ func (e *OtherBaseError) Error() string {
 // Unwrap returns fault.Invalid.
 func (e *OtherBaseError) Unwrap() error { return fault.Invalid }
 
-// A TouchedError says that a stick has the base that a piece needs, but that
-// some of its blocks were changed, as whatever mounts a stick does. They can be
-// repaired (Options.Repair). It wraps fault.Invalid.
+// A TouchedError means that a stick has the base that a piece needs, but some
+// of its blocks were changed, as a mount of a stick does. They can be repaired
+// (Options.Repair). It wraps fault.Invalid.
 type TouchedError struct {
 	Wrong, Of int // blocks of the base
 	Findings  []string
@@ -88,7 +88,7 @@ func (e *TouchedError) Unwrap() error { return fault.Invalid }
 // whoTouches is why a stick has other bytes than it was given.
 const whoTouches = ", as a desktop or Windows does when it mounts a stick"
 
-// An UnfinishedError says that writing ended halfway. It wraps the cause.
+// An UnfinishedError means that writing ended halfway. It wraps the cause.
 type UnfinishedError struct{ Cause error }
 
 // Error says what state the stick is in.
@@ -115,11 +115,11 @@ type Contents struct {
 	Repairing  bool `json:"-"`
 }
 
-// contentsFile is what the volume in the slot says of itself.
+// contentsFile is the file in the slot that describes its content.
 const contentsFile = "piece.json"
 
-// readContents reads what the slot of an image like m's says. nil without an
-// error means that it says nothing that can be read.
+// readContents reads that file in the slot of an image like m's. nil without an
+// error means that it is missing or cannot be read.
 func readContents(t Target, m *base.Manifest) (*Contents, error) {
 	if c, err := readMarker(t, m.PiecePartitionOffset); c != nil || err != nil {
 		return c, err
@@ -133,10 +133,10 @@ func readContents(t Target, m *base.Manifest) (*Contents, error) {
 	if err == nil && json.Unmarshal(data, &c) == nil {
 		return &c, nil
 	}
-	return nil, nil // the stick says nothing
+	return nil, nil // the stick does not say
 }
 
-// readAt reads all of p at off. What the medium refuses is fault.Unavailable.
+// readAt reads all of p at off. A failure of the medium is fault.Unavailable.
 func readAt(r io.ReaderAt, p []byte, off int64) error {
 	n, err := r.ReadAt(p, off)
 	switch {

@@ -12,20 +12,20 @@ import (
 
 func sum256(p []byte) [32]byte { return sha256.Sum256(p) }
 
-// An Update is what would be done to a stick, before it is.
+// An Update is a plan for a stick. Run carries it out.
 type Update struct {
 	Snapshot *Download
 	// Has is what the stick says that it carries now; nil if it says nothing.
 	Has *Contents
-	// Same is true if it already has this image's slot, and nothing is to be
-	// repaired.
+	// Same is true if it already has this image's slot, and nothing needs a
+	// repair.
 	Same bool
-	// All is true if the whole base has to be compared: because that was asked
-	// for, or because what the stick says of its base is not what is wanted.
+	// All is true if the whole base has to be compared: because Options say so,
+	// or because the stick says another base than the image's.
 	All bool
-	// Repair are the blocks of the base that are to be written again.
+	// Repair are the blocks of the base that Run writes again.
 	Repair []int
-	// Notes are worth telling.
+	// Notes are worth a message.
 	Notes []string
 
 	target       Target
@@ -37,15 +37,16 @@ type Update struct {
 type Options struct {
 	// VerifyBase compares all blocks of the base, not some.
 	VerifyBase bool
-	// Repair does so, too, and has those that were changed written again.
+	// Repair compares them all, too, and writes the changed ones again.
 	Repair bool
-	// Compared is told how far comparing all blocks is, where Plan does that.
+	// Compared receives the progress of comparing all blocks, where Plan does
+	// that.
 	Compared Progress
 }
 
-// Plan looks at a stick that is to become s. Nothing is written. A stick of
-// another base is an *OtherBaseError, one whose base was changed and is not to be
-// repaired a *TouchedError, what is no stick of isofs fault.Invalid.
+// Plan looks at a stick that is to become s. It writes nothing. A stick of
+// another base is an *OtherBaseError. One whose base was changed, without
+// Options.Repair, is a *TouchedError. One that is not of isofs is fault.Invalid.
 func Plan(ctx context.Context, t Target, s *Download, o Options) (*Update, error) {
 	b, err := lookAtBasis(t, s.Manifest)
 	if err != nil {
@@ -85,7 +86,7 @@ func Plan(ctx context.Context, t Target, s *Download, o Options) (*Update, error
 // onlyReader hides that a reader can write itself, in smaller pieces.
 type onlyReader struct{ io.Reader }
 
-// Bytes is how much Run writes of the piece's partition, and how much of the
+// Bytes returns how much Run writes of the piece's partition, and how much of the
 // base.
 func (u *Update) Bytes() (slot, base int64) {
 	m := u.Snapshot.Manifest
@@ -106,10 +107,10 @@ const (
 	Writing      Step = "writing and reading back"
 )
 
-// Run downloads the piece, and what is to be repaired, compares the base if that
-// is to be done, writes the slot and reads it back. show may be nil. An
-// *UnfinishedError says that the stick was written to and cannot be used;
-// before that nothing was written.
+// Run downloads the piece and the blocks to repair, compares the base if the plan
+// says so, writes the slot and reads it back. show may be nil. An
+// *UnfinishedError means that the stick was written to and cannot be used. With
+// any other error nothing was written.
 func (u *Update) Run(ctx context.Context, show func(Step) Progress) error {
 	if show == nil {
 		show = func(Step) Progress { return nil }

@@ -56,7 +56,7 @@ func TestUpdateWritesTheSlotAlone(t *testing.T) {
 	}
 }
 
-// What is on a stick decides whether its base is another, not what it says.
+// The bytes of a stick decide whether its base is another, not what it says.
 func TestOtherBases(t *testing.T) {
 	b, other := newBase(t, 1), newBase(t, 2)
 	old, wanted := publish(t, b, "notepat", "<p>old"), publish(t, b, "tone", "<p>new")
@@ -196,8 +196,8 @@ func (f *faulty) Sync() error {
 
 var errBroken = errors.New("input/output error")
 
-// A stick that does not keep what it is given never has a superblock that says
-// that it is whole, and the next update puts it right.
+// A stick that loses writes never has a superblock that says that it is whole, and
+// the next update finishes it.
 func TestBrokenSticks(t *testing.T) {
 	b := newBase(t, 1)
 	old, wanted := publish(t, b, "notepat", "<p>old"), publish(t, b, "tone", "<p>"+strings.Repeat("new", 400_000))
@@ -283,15 +283,15 @@ func TestBrokenSticks(t *testing.T) {
 	}
 }
 
-// killAfter tells the test's own program to write to the file in killFile, and
-// to hang at the write with that number.
+// killAfter makes the test's own program write to the file in killFile, and hang at
+// the write with that number.
 const (
 	killAfter = "STICK_TEST_HANG_AT"
 	killFile  = "STICK_TEST_FILE"
 	killURL   = "STICK_TEST_URL"
 )
 
-// A hanging is a Disk that says so at one write, and does not come back.
+// A hanging is a Disk that prints a line at one write, and does not come back.
 type hanging struct {
 	*Disk
 	left int
@@ -347,7 +347,7 @@ func TestKilledWhileWriting(t *testing.T) {
 		if err := os.WriteFile(file, old.onStick().data, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		said := killedAt(t, file, s.URL+"/tone-os.iso", at)
+		output := killedAt(t, file, s.URL+"/tone-os.iso", at)
 		data, err := os.ReadFile(file)
 		if err != nil {
 			t.Fatal(err)
@@ -357,7 +357,7 @@ func TestKilledWhileWriting(t *testing.T) {
 		if err != nil {
 			t.Fatalf("killed at write %d: %v", at, err)
 		}
-		if strings.HasPrefix(said, "ended: <nil>") {
+		if strings.HasPrefix(output, "ended: <nil>") {
 			if !u.Same {
 				t.Error("it ended and the stick is not the image")
 			}
@@ -384,8 +384,8 @@ func TestKilledWhileWriting(t *testing.T) {
 	}
 }
 
-// killedAt updates a file by another process, which is killed at a write, and
-// returns what that said.
+// killedAt updates a file in another process, which it kills at a write, and
+// returns the output.
 func killedAt(t *testing.T, file, address string, at int) string {
 	t.Helper()
 	cmd := exec.Command(os.Args[0])
@@ -399,7 +399,7 @@ func killedAt(t *testing.T, file, address string, at int) string {
 		t.Fatal(err)
 	}
 	line := make([]byte, 4096)
-	n, _ := out.Read(line) // it says one line, or has died
+	n, _ := out.Read(line) // it prints one line, or has died
 	_ = cmd.Process.Kill()
 	_ = cmd.Wait() // it was killed
 	return string(line[:n])

@@ -12,19 +12,19 @@ import (
 	"aesthetic.computer/isofs/partition"
 )
 
-// A Verdict is what verifying a stick found.
+// A Verdict is the result of verifying a stick.
 type Verdict struct {
-	// SHA256 is that of the image's length of bytes on the stick.
+	// SHA256 is the digest of the image's length of bytes on the stick.
 	SHA256 base.Hash
 	// Same is true if that is the snapshot's.
 	Same bool
 	// SignedBy is who signed the image, if that was checked.
 	SignedBy string
 	// TableOnly is true if nothing differs but the partition table, which
-	// another tool wrote anew.
+	// another tool wrote again.
 	TableOnly bool
-	// Touched is not nil if some blocks of the base were changed, as whatever
-	// mounts a stick does.
+	// Touched is not nil if some blocks of the base were changed, as a mount of
+	// a stick does.
 	Touched *TouchedError
 	// Differences say where, the first bytes first.
 	Differences []string
@@ -49,9 +49,9 @@ func (v *Verdict) Err() error {
 	return fmt.Errorf("%s\n%w", s, fault.Corrupt)
 }
 
-// WhatItCarries is what a stick says that it carries, to be compared with that.
-// It finds the slot by the partition table. fault.Invalid if it is no stick of
-// isofs; fault.NotFound if it does not say.
+// WhatItCarries returns what a stick says that it carries, so that it can be
+// compared with that. It finds the slot by the partition table. fault.Invalid
+// if the stick is not one of isofs; fault.NotFound if it does not say.
 func WhatItCarries(t Target) (*Contents, error) {
 	has, err := partition.ReadTable(t, 1)
 	if err != nil {
@@ -61,7 +61,7 @@ func WhatItCarries(t Target) (*Contents, error) {
 		if p.Name != base.SlotLabel && !isSlot(t, p) {
 			continue
 		}
-		// The volume's reader needs to know no more than this of the image.
+		// The volume's reader needs only this of the image.
 		c, err := readContents(t, &base.Manifest{PiecePartitionOffset: p.Offset, PiecePartitionSize: p.Size, TotalSize: t.Size()})
 		if err == nil && c == nil {
 			err = fmt.Errorf("%s does not say what it carries: give the address of the image that it should be: %w", p, fault.NotFound)
@@ -71,9 +71,9 @@ func WhatItCarries(t Target) (*Contents, error) {
 	return nil, fmt.Errorf("this is not a stick of isofs: it has no partition %s: %w", base.SlotLabel, fault.Invalid)
 }
 
-// Verify reads the length of the image from a stick and compares it with what
+// Verify reads the length of the image from a stick. It compares it with what
 // the server says of the snapshot, and, if the client has a Verifier, with what
-// was signed. Where it differs is in the verdict; errors are of reading.
+// was signed. The verdict has the differences; errors are of reading.
 func Verify(ctx context.Context, t Target, s *Download, show Progress) (*Verdict, error) {
 	m := s.Manifest
 	b, err := lookAtBasis(t, m)
@@ -113,9 +113,9 @@ func Verify(ctx context.Context, t Target, s *Download, show Progress) (*Verdict
 	return v, nil
 }
 
-// scanSigned reads the image once, for its digest and for the signature. That
-// a digest is not the signed one is found by comparing it; so what the Verifier
-// says of other bytes is no error.
+// scanSigned reads the image once, for its digest and for the signature. A
+// comparison shows that a digest is not the signed one. So the Verifier's
+// answer about other bytes is not an error.
 func scanSigned(ctx context.Context, b *basis, t Target, s *Download, show Progress) (sum base.Hash, by string, err error) {
 	if s.client.Verifier == nil {
 		sum, err = b.scan(ctx, t, show)
@@ -129,7 +129,7 @@ func scanSigned(ctx context.Context, b *basis, t Target, s *Download, show Progr
 	checked := make(chan answer, 1)
 	go func() {
 		by, err := s.verify(ctx, s.Name.FileName(), r)
-		// Whatever it left unread must not stop who writes.
+		// What the Verifier left unread must not stop the writer.
 		_, _ = io.Copy(io.Discard, r)
 		checked <- answer{by, err}
 	}()
@@ -155,7 +155,7 @@ func (t *teeReader) ReadAt(p []byte, off int64) (int, error) {
 	return t.w.Write(p)
 }
 
-// firstInSlot tells at which byte the slot differs, "" if nowhere.
+// firstInSlot returns where the slot first differs, "" if nowhere.
 func firstInSlot(ctx context.Context, t Target, s *Download) string {
 	off := s.Manifest.PiecePartitionOffset
 	unchecked := *s

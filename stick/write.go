@@ -15,14 +15,15 @@ const (
 	// chunk is how much is written at once.
 	chunk = 1 << 20
 	// syncEvery is how much is written between two waits for the medium, so that
-	// what is shown as done is done.
+	// the progress shown is real.
 	syncEvery = 4 * chunk
-	// firstBytes of a volume have its superblock: without them there is none.
+	// firstBytes of a volume have its superblock: without them it is not a
+	// volume.
 	firstBytes = 4096
 )
 
 // The marker lies where the superblock was for as long as the slot is being
-// written. It is text, for who looks at the stick by other means.
+// written. It is text, for a person who looks at the stick by other means.
 const (
 	markerHead = "isofs: an update of this stick was not finished; run isofs stick update again\n"
 	markerForm = markerHead + "snapshot %s\npiece %s\nbase %s\n"
@@ -41,7 +42,8 @@ func marker(s *Download, repair bool) []byte {
 	return p
 }
 
-// readMarker returns what an unfinished update was to; nil if there is none.
+// readMarker returns what an unfinished update was to; nil if there is no
+// marker.
 func readMarker(t Target, slot int64) (*Contents, error) {
 	p := make([]byte, firstBytes)
 	if err := readAt(t, p, slot); err != nil {
@@ -61,15 +63,15 @@ func readMarker(t Target, slot int64) (*Contents, error) {
 		case "repair":
 			c.Repairing = true
 		case "base":
-			_ = c.BaseSHA256.UnmarshalText([]byte(value)) // not readable is not said
+			_ = c.BaseSHA256.UnmarshalText([]byte(value)) // an unreadable value counts as missing
 		}
 	}
 	return c, nil
 }
 
-// writeSlot writes the slot: first a marker instead of its superblock, then what
-// is to be repaired of the base, then all behind the superblock, and that when
-// all else was read back and is right.
+// writeSlot writes the slot. First it writes a marker instead of the superblock,
+// then the repairs of the base, then all behind the superblock. The superblock
+// comes last, when all else was read back and is right.
 func (u *Update) writeSlot(ctx context.Context, slot []byte, repair []overlaid, show Progress) error {
 	t, s := u.target, u.Snapshot
 	off := s.Manifest.PiecePartitionOffset
@@ -191,8 +193,8 @@ func firstDifference(a, b []byte) int {
 }
 
 // WriteImage writes the whole image of a snapshot, reads it back and compares
-// its digest. The first MiB, without which the stick does not start and is no
-// stick of isofs, is written last.
+// its digest. The first MiB is written last: without it the stick does not start
+// and is not a stick of isofs.
 func WriteImage(ctx context.Context, t Target, s *Download, wrote, readBack Progress) error {
 	if t.Size() < s.Manifest.TotalSize {
 		return fmt.Errorf("the stick has %d bytes, the image %d: take a larger one: %w", t.Size(), s.Manifest.TotalSize, fault.Invalid)

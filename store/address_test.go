@@ -13,7 +13,7 @@ import (
 )
 
 // meansOnePlace publishes at an address, lists there, and reads what a server
-// would read of it.
+// would read from it.
 func meansOnePlace(t *testing.T, address string, how origin.Options) {
 	t.Helper()
 	s, err := At(address, how)
@@ -49,7 +49,7 @@ func meansOnePlace(t *testing.T, address string, how origin.Options) {
 	}
 }
 
-// Who publishes, who lists and who serves mean the same by an address.
+// Publishers, lists and servers mean the same place by an address.
 func TestAnAddressMeansOnePlace(t *testing.T) {
 	t.Run("folder", func(t *testing.T) {
 		t.Chdir(t.TempDir())
@@ -79,7 +79,7 @@ func TestAnAddressMeansOnePlace(t *testing.T) {
 			meansOnePlace(t, "s3://"+s3test.Bucket+key, how)
 		}
 	})
-	// Servers do not agree about these, so nothing is published there.
+	// Servers disagree about these, so nothing is published there.
 	for _, key := range []string{"x//y", "./cur", "x/../y", "/x"} {
 		if _, err := At("s3://bucket/"+key, origin.Options{}); !errors.Is(err, fault.Invalid) {
 			t.Errorf("%s: %v", key, err)
@@ -94,7 +94,7 @@ func TestAnAddressMeansOnePlace(t *testing.T) {
 	}
 }
 
-// What is a link to a folder or to a file is published as well.
+// A link to a folder or to a file is published as well.
 func TestLinkedVersions(t *testing.T) {
 	for _, link := range []string{"bases/tiny/amd64/" + day + "01", "bases/tiny", "channels", "bases/tiny/amd64/" + day + "01/base.iso", ""} {
 		root := filepath.Join(t.TempDir(), "www")
@@ -113,7 +113,7 @@ func TestLinkedVersions(t *testing.T) {
 		}
 		published(t, s, newBase(day+"02", 2))
 		is(t, s, "02 01 of 02 01")
-		// One that leads in circles is no version.
+		// A link that leads in circles is not a version.
 		if err := os.Symlink("..", filepath.Join(root, "bases/tiny/amd64", day+"03")); err != nil {
 			t.Fatal(err)
 		}

@@ -35,7 +35,7 @@ func newBucket(address string, how origin.Options) (*bucket, error) {
 		return nil, fmt.Errorf("publish at s3://%s: %w: write s3://bucket/prefix", address, fault.Invalid)
 	}
 	// A server that keeps objects as files makes "x/y" of it when it writes, and
-	// finds nothing when it lists; Amazon's has it as it stands.
+	// finds nothing when it lists. Amazon keeps it as it stands.
 	prefix = strings.TrimRight(prefix, "/")
 	for part := range strings.SplitSeq(prefix, "/") {
 		if prefix != "" && (part == "" || part == "." || part == "..") {
@@ -86,7 +86,7 @@ func (b *bucket) Put(ctx context.Context, name string, data []byte, tag string) 
 		in.IfMatch = &tag
 	}
 	if strings.HasPrefix(name, "channels/") {
-		// What a cache on the way must not hold back.
+		// A cache on the way must not hold this back.
 		in.CacheControl = aws.String("no-cache")
 	}
 	_, err := b.client.PutObject(ctx, in)

@@ -31,7 +31,7 @@ func (p Place) now() time.Time {
 	return p.Now()
 }
 
-// A Version is one that is there, whether a channel names it or not.
+// A Version is one at the place, whether a channel names it or not.
 type Version struct {
 	Name  string
 	Size  int64 // of base.iso; 0 if that is not there
@@ -59,7 +59,7 @@ func Channels(ctx context.Context, s Store) ([]*base.Channel, error) {
 	return all, nil
 }
 
-// Versions lists those that are there, the newest first.
+// Versions lists the versions at the place, the newest first.
 func (p Place) Versions(ctx context.Context) ([]Version, error) {
 	folder := base.KindPath(p.Flavor, p.Arch)
 	files, err := p.List(ctx, folder)
@@ -85,9 +85,9 @@ func (p Place) Versions(ctx context.Context) ([]Version, error) {
 	return slices.SortedFunc(maps.Values(found), func(a, b Version) int { return base.CompareVersions(b.Name, a.Name) }), nil
 }
 
-// Rollback makes another version the channel's current one: the previous one,
-// if version is "". With a signer the new channel is signed, and the version
-// must be.
+// Rollback makes another version the channel's current one: the previous one, if
+// version is "". With a signer the new channel is signed, and the version must
+// already be.
 func (p Place) Rollback(ctx context.Context, version string) (*base.Channel, error) {
 	c, data, tag, err := p.readChannel(ctx)
 	if err != nil {
@@ -124,9 +124,9 @@ func (p Place) Rollback(ctx context.Context, version string) (*base.Channel, err
 	return next, p.putChannel(ctx, next, tag)
 }
 
-// Prune removes what is not among the keep newest versions, nor named by the
-// channel, which is shortened to keep versions first. A dry run only returns what
-// would be removed.
+// Prune shortens the channel to keep versions. Then it removes the versions that
+// the channel does not name and that are not among the keep newest. A dry run
+// only returns what would be removed.
 func (p Place) Prune(ctx context.Context, keep int, dry bool) (removed []string, err error) {
 	if keep < 1 || keep > base.MaxKeep {
 		return nil, fmt.Errorf("keep %d is not between 1 and %d: %w", keep, base.MaxKeep, fault.Invalid)
@@ -153,8 +153,8 @@ func (p Place) Prune(ctx context.Context, keep int, dry bool) (removed []string,
 	return p.remove(ctx, next)
 }
 
-// removable are the versions that are whole, and those that somebody began to
-// remove. One that is not whole may be somebody's who publishes it now.
+// removable returns the versions that are whole, and those whose removal began. A
+// version that is not whole may belong to a publisher at work.
 func (p Place) removable(ctx context.Context, c *base.Channel) ([]string, error) {
 	all, err := p.Versions(ctx)
 	if err != nil {
@@ -169,19 +169,19 @@ func (p Place) removable(ctx context.Context, c *base.Channel) ([]string, error)
 	return names, nil
 }
 
-// remove deletes what the channel, as it was written, says is to be removed.
+// remove deletes the versions that the written channel lists for removal.
 func (p Place) remove(ctx context.Context, c *base.Channel) (removed []string, err error) {
 	for _, version := range c.Removing {
-		// Without its manifest it is no version any more.
+		// Without its manifest it is not a version any more.
 		if err := p.Remove(ctx, base.VersionPath(c.Flavor, c.Arch, version), base.ManifestName); err != nil {
-			return removed, fmt.Errorf("remove version %s: %w: isofs base prune goes on with it", version, err)
+			return removed, fmt.Errorf("remove version %s: %w: isofs base prune finishes it", version, err)
 		}
 		removed = append(removed, version)
 	}
 	return removed, nil
 }
 
-// readChannel returns the channel, the bytes that it was read of, and their tag.
+// readChannel returns the channel, its bytes, and their tag.
 func (p Place) readChannel(ctx context.Context) (c *base.Channel, data []byte, tag string, err error) {
 	name := base.ChannelPath(p.Flavor, p.Arch)
 	data, tag, err = p.Read(ctx, name, base.MaxChannelSize)
@@ -199,7 +199,7 @@ func (p Place) readChannel(ctx context.Context) (c *base.Channel, data []byte, t
 }
 
 // putChannel writes the channel over the one that had the tag, and reads it
-// again: what is there then is what was written, or somebody else's.
+// again: that is then ours, or another publisher's.
 func (p Place) putChannel(ctx context.Context, c *base.Channel, tag string) error {
 	data, err := c.Marshal()
 	if err != nil {
@@ -212,8 +212,8 @@ func (p Place) putChannel(ctx context.Context, c *base.Channel, tag string) erro
 		defer forgetSignatures(ctx, p, c)
 	}
 	name := base.ChannelPath(c.Flavor, c.Arch)
-	// The answer to a request that was done may have been lost, and the next one
-	// refused: therefore it is looked at also after a conflict.
+	// The answer to a successful request may have been lost, and the next one
+	// refused. Therefore the check is made also after a conflict.
 	err = p.Put(ctx, name, data, tag)
 	if err != nil && !errors.Is(err, ErrConflict) {
 		return err
@@ -228,14 +228,14 @@ func (p Place) putChannel(ctx context.Context, c *base.Channel, tag string) erro
 	has := "something else"
 	if other, parseErr := base.ParseChannel(now); parseErr == nil {
 		if err == nil && other.Revision > c.Revision {
-			return nil // it was written, and somebody has gone on from it since
+			return nil // it was written, and another publisher has written since
 		}
 		has = fmt.Sprintf("version %s (revision %d)", other.Current.Version, other.Revision)
 	}
 	return fmt.Errorf("the channel was changed meanwhile and has %s now; look at it, then do this again: %w", has, conflict(name))
 }
 
-// readManifest returns a manifest, and the bytes that it was read of.
+// readManifest returns a manifest and its bytes.
 func readManifest(ctx context.Context, s Store, folder string) (*base.Manifest, []byte, error) {
 	name := path.Join(folder, base.ManifestName)
 	data, _, err := s.Read(ctx, name, base.MaxManifestSize)

@@ -30,7 +30,7 @@ const (
 	partialPrefix, partialSuffix = ".", ".partial"
 	// step is how much of a file is compared, and written, at a time.
 	step = 4 << 20
-	// lockPause is how long after a lock was held it is tried again.
+	// lockPause is the pause between two attempts at a held lock.
 	lockPause = 20 * time.Millisecond
 )
 
@@ -42,9 +42,9 @@ var _ Store = (*folder)(nil)
 // String is the path.
 func (f *folder) String() string { return f.root }
 
-// newFolder is the folder at a path. Package filepath takes "link/.." for
-// nothing, and the kernel, which readers ask, for what is above where the link
-// leads: so this is found out first.
+// newFolder returns the folder at a path. Package filepath removes "link/..".
+// The kernel, which readers use, goes to the folder above the link's target. So
+// this is resolved first.
 func newFolder(path string) (*folder, error) {
 	if !slices.Contains(strings.Split(path, "/"), "..") {
 		return &folder{root: path}, nil
@@ -56,7 +56,7 @@ func newFolder(path string) (*folder, error) {
 	return &folder{root: real}, nil
 }
 
-// resolve is filepath.EvalSymlinks of a path whose last names need not be there.
+// resolve is filepath.EvalSymlinks of a path whose last names need not exist.
 func resolve(path string) (string, error) {
 	real, err := filepath.EvalSymlinks(path)
 	above, last := filepath.Split(strings.TrimRight(path, "/"))
@@ -85,7 +85,7 @@ func tagOf(data []byte) string {
 	return hex.EncodeToString(sum[:])
 }
 
-// Put implements Store. All who write hold the lock from the comparison to the
+// Put implements Store. All writers hold the lock from the comparison to the
 // rename, so that nothing comes between.
 func (f *folder) Put(ctx context.Context, name string, data []byte, tag string) error {
 	target := f.path(name)
@@ -137,8 +137,9 @@ func (f *folder) lock(ctx context.Context) (*os.File, error) {
 	}
 }
 
-// Upload implements Store. It writes to a hidden file beside, over what is wrong
-// of what is there, and gives it its name when it is whole and on the disk.
+// Upload implements Store. It writes to a hidden file beside, over the wrong
+// parts of what is there. The file gets its name when it is whole and on the
+// disk.
 func (f *folder) Upload(ctx context.Context, name string, from io.ReaderAt, size int64, done func(n int64)) error {
 	target := f.path(name)
 	hidden := filepath.Join(filepath.Dir(target), partialPrefix+filepath.Base(target)+partialSuffix)
@@ -150,19 +151,20 @@ func (f *folder) Upload(ctx context.Context, name string, from io.ReaderAt, size
 		return failed("write", name, err)
 	}
 	defer file.Close()
-	// Held to the end: whoever else has this file open writes nothing to it.
+	// Held to the end: another program that has this file open does not write to
+	// it.
 	if err := unix.Flock(int(file.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
 		return fmt.Errorf("write %s: another publisher is at it: %w: %w", name, fault.Unavailable, ErrConflict)
 	}
-	// He who held the lock before may have finished, and then this file has the
-	// name already, or none.
+	// The publisher that held the lock before may have finished. Then this file
+	// has the name already, or none.
 	if now, err := os.Stat(hidden); err != nil || !isFile(file, now) {
 		return conflict(name)
 	}
 	if _, err := os.Lstat(target); err == nil {
 		return errors.Join(conflict(name), os.Remove(hidden))
 	}
-	// Gigabytes are copied, and only then it would turn out.
+	// A failure now saves copying gigabytes first.
 	if err := f.tryName(ctx, filepath.Dir(target)); err != nil {
 		return failed("write", name, fmt.Errorf("this file system gives no name to a file that is whole: %w", err))
 	}
@@ -185,8 +187,8 @@ func isFile(file *os.File, info os.FileInfo) bool {
 	return err == nil && os.SameFile(own, info)
 }
 
-// copyOver makes the first size bytes of to those of from, and leaves alone
-// what is right already.
+// copyOver makes the first size bytes of to those of from, and skips what is
+// right already.
 func copyOver(ctx context.Context, to *os.File, from io.ReaderAt, size int64, done func(n int64)) error {
 	want, have := make([]byte, step), make([]byte, step)
 	for off := int64(0); off < size; off += step {
@@ -208,12 +210,12 @@ func copyOver(ctx context.Context, to *os.File, from io.ReaderAt, size int64, do
 	return nil
 }
 
-// maxDepth bounds List, which links could lead in circles. What is published
-// lies five names deep at most.
+// maxDepth bounds List, which links could lead in circles. Published files lie
+// five names deep at most.
 const maxDepth = 8
 
-// List implements Store. Hidden files are nobody's business. Links are
-// followed, as readers do.
+// List implements Store. It skips hidden files, and follows links, as readers
+// do.
 func (f *folder) List(_ context.Context, below string) (map[string]int64, error) {
 	found := map[string]int64{}
 	if err := f.list(below, maxDepth, found); err != nil {
@@ -225,7 +227,7 @@ func (f *folder) List(_ context.Context, below string) (map[string]int64, error)
 func (f *folder) list(below string, depth int, found map[string]int64) error {
 	entries, err := os.ReadDir(f.path(below))
 	if errors.Is(err, fs.ErrNotExist) || depth == 0 {
-		return nil // somebody removed it, or it never was
+		return nil // it was removed meanwhile, or never existed
 	}
 	if err != nil {
 		return err
@@ -276,7 +278,7 @@ func (f *folder) Open(name string, size int64) (origin.Origin, error) {
 }
 
 // makeDir makes a directory and those above it, for everybody to read whatever
-// the umask is. What is there stays as it is.
+// the umask is. An existing one stays as it is.
 func makeDir(dir string) error {
 	if fi, err := os.Stat(dir); err == nil && fi.IsDir() {
 		return nil
@@ -299,7 +301,7 @@ func makeDir(dir string) error {
 	return os.Chmod(dir, 0o755)
 }
 
-// syncDir has the names in a directory survive a power cut.
+// syncDir makes the names in a directory survive a power cut.
 func syncDir(dir string) error {
 	d, err := os.Open(dir)
 	if err != nil {

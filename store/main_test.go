@@ -47,7 +47,8 @@ func places(t *testing.T, test func(t *testing.T, s Store)) {
 	})
 }
 
-// newBase makes a base of noise, which is no disk: publishing does not look.
+// newBase makes a base of noise, which is not a disk: publishing does not check
+// that.
 func newBase(version string, seed byte) Publication {
 	image := make([]byte, imageSize)
 	for i := 0; i < len(image); i += 4096 {
@@ -76,7 +77,7 @@ func published(t *testing.T, s Store, p Publication) Result {
 	return r
 }
 
-// state is what the channel names, and what there is, in days.
+// state returns what the channel names, and which versions exist, in days.
 func state(t *testing.T, s Store) string {
 	t.Helper()
 	all, err := tiny(s).Versions(t.Context())
@@ -156,7 +157,7 @@ func (b breaking) ReadAt(p []byte, off int64) (int, error) {
 	return b.ReaderAt.ReadAt(p, off)
 }
 
-// counted tells of the parts that a bucket has taken.
+// counted reports the parts that a bucket has taken.
 func counted(b *bucket, taken func()) {
 	inner := b.client.Options().HTTPClient
 	b.client = s3.New(b.client.Options(), func(o *s3.Options) {

@@ -27,8 +27,8 @@ const (
 	uploads = 4
 )
 
-// partSize follows from the size alone, so that an upload that is gone on with
-// has the parts that it had.
+// partSize follows from the size alone, so that a continued upload has the same
+// parts.
 func partSize(size int64) int64 {
 	per := (size + maxParts - 1) / maxParts
 	return max(minPart, (per+(1<<20)-1)>>20<<20)
@@ -46,8 +46,8 @@ type upload struct {
 	done  func(n int64)
 }
 
-// Upload implements Store, in parts. An earlier upload of that name is gone on
-// with: its parts that have the right SHA-256 stay.
+// Upload implements Store, in parts. It continues an earlier upload of that
+// name: parts that have the right SHA-256 stay.
 func (b *bucket) Upload(ctx context.Context, name string, from io.ReaderAt, size int64, done func(n int64)) error {
 	u := &upload{bucket: b, name: name, from: from, size: size, part: partSize(size), parts: map[int32]types.CompletedPart{}, done: done}
 	there, err := u.resume(ctx)
@@ -55,13 +55,13 @@ func (b *bucket) Upload(ctx context.Context, name string, from io.ReaderAt, size
 		return err
 	}
 	if u.id == "" {
-		begun, err := b.client.CreateMultipartUpload(ctx, &s3.CreateMultipartUploadInput{
+		created, err := b.client.CreateMultipartUpload(ctx, &s3.CreateMultipartUploadInput{
 			Bucket: &b.name, Key: b.key(name), ContentType: aws.String("application/octet-stream"), ChecksumAlgorithm: types.ChecksumAlgorithmSha256,
 		})
 		if err != nil {
 			return b.refused("upload", name, err)
 		}
-		u.id = aws.ToString(begun.UploadId)
+		u.id = aws.ToString(created.UploadId)
 	}
 	group, within := errgroup.WithContext(ctx)
 	group.SetLimit(uploads)
@@ -77,7 +77,7 @@ func (b *bucket) Upload(ctx context.Context, name string, from io.ReaderAt, size
 	return u.complete(ctx)
 }
 
-// resume finds the upload of that name which was begun last, and its parts.
+// resume finds the newest upload of that name, and its parts.
 func (u *upload) resume(ctx context.Context) (map[int32]types.Part, error) {
 	b, key := u.bucket, u.bucket.key(u.name)
 	var last types.MultipartUpload
@@ -140,7 +140,7 @@ func (u *upload) send(ctx context.Context, off int64, there map[int32]types.Part
 	return nil
 }
 
-// complete makes the object of the parts, if there is none.
+// complete makes the object of the parts, unless it exists.
 func (u *upload) complete(ctx context.Context) error {
 	parts := make([]types.CompletedPart, len(u.parts))
 	for number, p := range u.parts {
@@ -153,23 +153,23 @@ func (u *upload) complete(ctx context.Context) error {
 	return u.ended(u.bucket.refused("upload", u.name, err))
 }
 
-// lost is ended for a part that was not taken. A server may say that the upload
-// is there no more and cut the connection before all of the part was sent, of
-// which the client sees the cut only: so it is asked again, without a body.
+// lost is ended for a part that was not taken. A server may answer that the
+// upload has ended, and cut the connection before the whole part was sent. The
+// client then sees only the cut. So lost asks again, without a body.
 func (u *upload) lost(ctx context.Context, err error) error {
 	if errors.Is(err, fault.Unavailable) && ctx.Err() == nil {
-		_, gone := u.bucket.client.ListParts(ctx, &s3.ListPartsInput{
+		_, listErr := u.bucket.client.ListParts(ctx, &s3.ListPartsInput{
 			Bucket: &u.bucket.name, Key: u.bucket.key(u.name), UploadId: &u.id, MaxParts: aws.Int32(1),
 		})
-		if gone != nil && errors.Is(u.bucket.refused("look at the upload of", u.name, gone), fault.NotFound) {
+		if listErr != nil && errors.Is(u.bucket.refused("look at the upload of", u.name, listErr), fault.NotFound) {
 			return conflict(u.name)
 		}
 	}
 	return u.ended(err)
 }
 
-// ended takes an upload that is there no more for what it means: another
-// publisher has completed it.
+// ended decides what an upload that has ended means: another publisher has
+// completed it.
 func (u *upload) ended(err error) error {
 	if errors.Is(err, fault.NotFound) {
 		return conflict(u.name)

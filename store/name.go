@@ -12,15 +12,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// cannot are the answers of file systems that do not know a call: exFAT and
-// others have no hard links, most of FUSE knows no flags of a renaming.
+// cannot are the answers of file systems that lack a call: exFAT and others
+// have no hard links, most of FUSE has no flags of a renaming.
 var cannot = []error{
 	syscall.EPERM, syscall.EINVAL, syscall.ENOSYS, syscall.EOPNOTSUPP, syscall.EMLINK, syscall.EXDEV,
 }
 
-// rename gives a file another name, if nothing has that: else fs.ErrExist. The
-// kernel sees to that where the file system can, and otherwise the lock of the
-// place, which all publishers have.
+// rename gives a file another name, if nothing has that name: else fs.ErrExist.
+// The kernel guarantees this where the file system can. Otherwise the lock of
+// the place does, which all publishers hold.
 func (f *folder) rename(ctx context.Context, from, to string) error {
 	err := unix.Renameat2(unix.AT_FDCWD, from, unix.AT_FDCWD, to, unix.RENAME_NOREPLACE)
 	if !unsupported(err) {
@@ -43,7 +43,7 @@ func (f *folder) rename(ctx context.Context, from, to string) error {
 	return os.Rename(from, to)
 }
 
-// named says what had no name given, as package os does.
+// named returns err with both names, as package os does.
 func named(from, to string, err error) error {
 	if err == nil {
 		return nil
@@ -68,7 +68,7 @@ func (f *folder) tryName(ctx context.Context, dir string) error {
 	if err != nil {
 		return err
 	}
-	// What a killed trial left, under this process's number.
+	// A leftover of a killed trial, under this process's number.
 	_ = os.Remove(to)
 	err = errors.Join(file.Close(), f.rename(ctx, from, to))
 	if err != nil {

@@ -19,13 +19,13 @@ import (
 	"aesthetic.computer/isofs/origin"
 )
 
-// A poorNode is of a folder on a file system that lacks something.
+// A poorNode belongs to a folder on a file system that lacks something.
 type poorNode struct {
 	*fusefs.LoopbackNode
 	lacks *lacking
 }
 
-// WrapChild has all below be such nodes.
+// WrapChild makes everything below such a node.
 func (n *poorNode) WrapChild(_ context.Context, ops fusefs.InodeEmbedder) fusefs.InodeEmbedder {
 	return &poorNode{ops.(*fusefs.LoopbackNode), n.lacks}
 }
@@ -75,8 +75,8 @@ func poor(t *testing.T, lacks lacking) string {
 	return at
 }
 
-// Where there are no hard links, and no renaming that leaves alone what is
-// there, bases are published all the same, and nobody's is written over.
+// Without hard links, and without a rename that spares an existing file, bases are
+// published all the same. No publisher writes over another's.
 func TestPublishWithoutLinks(t *testing.T) {
 	for what, lacks := range map[string]lacking{
 		"no hard links":            {links: true},
@@ -90,7 +90,8 @@ func TestPublishWithoutLinks(t *testing.T) {
 			}
 			published(t, s, newBase(day+"01", 1))
 			is(t, s, "01 of 01")
-			// Of those who upload the same name one wins, and the others are told.
+			// Of the publishers that upload the same name one wins, and the others
+			// get ErrConflict.
 			var all sync.WaitGroup
 			var won atomic.Int64
 			for i := range 4 {
@@ -118,7 +119,7 @@ func TestPublishWithoutLinks(t *testing.T) {
 	}
 }
 
-// Where a file cannot get its name this is said before gigabytes are copied.
+// A file that cannot get its name fails before gigabytes are copied.
 func TestNamesAreTriedBefore(t *testing.T) {
 	s, err := At(poor(t, lacking{links: true, names: true}), origin.Options{})
 	if err != nil {

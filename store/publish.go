@@ -77,15 +77,14 @@ func Preview(ctx context.Context, s Store, p Publication) (Plan, error) {
 	return plan, nil
 }
 
-// Publish uploads a base, reads it back and compares every block, and then
-// makes it the channel's current one; last, versions that are too many are
-// removed. A publication that was interrupted is gone on with by another one of
-// the same base.
+// Publish uploads a base, reads it back and compares every block. Then it makes
+// it the channel's current one, and removes surplus versions. Another Publish of
+// the same base continues an interrupted one.
 //
-// A version that is there with other bytes, is older than the current one, or
-// was removed, is fault.Invalid; what is read back wrong is fault.Corrupt. If
-// another publisher moved the channel meanwhile, the error is ErrConflict: the
-// base is there then, and not named.
+// A version that exists with other bytes, is older than the current one, or was
+// removed, is fault.Invalid. What reads back wrong is fault.Corrupt. If another
+// publisher moved the channel meanwhile, the error is ErrConflict: the base is
+// there then, and not named.
 func Publish(ctx context.Context, s Store, p Publication) (Result, error) {
 	w, err := begin(ctx, s, p)
 	if err != nil {
@@ -114,7 +113,7 @@ func Publish(ctx context.Context, s Store, p Publication) (Result, error) {
 	return r, err
 }
 
-// failed says what could not be done.
+// failed returns an error that says what could not be done.
 func (w *publisher) failed(err error) error {
 	m := w.Manifest
 	return fmt.Errorf("publish %s %s %s at %s: %w", m.Flavor, m.Arch, m.Version, w.place.Store, err)
@@ -185,7 +184,8 @@ func (w *publisher) look(ctx context.Context) error {
 	return nil
 }
 
-// bring has image and manifest there, in this order, and both right.
+// bring makes sure that image and manifest are there, in this order, and both
+// right.
 func (w *publisher) bring(ctx context.Context) error {
 	image := path.Join(w.path, base.ImageName)
 	if !w.image {
@@ -195,7 +195,7 @@ func (w *publisher) bring(ctx context.Context) error {
 			w.Progress(StepUpload, sent, total)
 		})
 		if errors.Is(err, ErrConflict) {
-			// If it is the same base, all is well.
+			// If it is the same base, it is fine.
 			if lookErr := w.look(ctx); lookErr != nil || !w.image {
 				return errors.Join(err, lookErr)
 			}
@@ -213,7 +213,7 @@ func (w *publisher) bring(ctx context.Context) error {
 	if w.whole {
 		return w.signThere(ctx, data)
 	}
-	// Before the manifest: who finds that finds its signature.
+	// Before the manifest: a reader that finds the manifest finds its signature.
 	if err := w.place.signManifest(ctx, w.Manifest, data); err != nil {
 		return err
 	}
@@ -223,7 +223,7 @@ func (w *publisher) bring(ctx context.Context) error {
 	}
 	w.manifest, _, err = w.place.Read(ctx, name, base.MaxManifestSize)
 	if err == nil && !bytes.Equal(w.manifest, data) {
-		// Of another publisher of the same base, if it is right.
+		// It is another publisher's of the same base, if it is right.
 		if err := w.look(ctx); err != nil {
 			return err
 		}
@@ -235,8 +235,8 @@ func (w *publisher) bring(ctx context.Context) error {
 	return w.signThere(ctx, data)
 }
 
-// signThere signs the manifest that is there, if it is ours to the byte. Another
-// one of the same base may say other things of its blocks.
+// signThere signs the existing manifest, if it is ours to the byte. Another
+// manifest of the same base may say other things about its blocks.
 func (w *publisher) signThere(ctx context.Context, ours []byte) error {
 	if bytes.Equal(w.manifest, ours) {
 		return w.place.signManifest(ctx, w.Manifest, ours)
@@ -244,7 +244,8 @@ func (w *publisher) signThere(ctx context.Context, ours []byte) error {
 	return w.place.checkSigned(ctx, w.path, w.manifest)
 }
 
-// next is the channel that names the base, and what is too many by then.
+// next returns the channel that names the base, and the surplus versions by
+// then.
 func (w *publisher) next(ctx context.Context, soon bool) (*base.Channel, error) {
 	n := base.NewChannel(w.Manifest, w.place.now())
 	if w.channel != nil {

@@ -83,7 +83,8 @@ func TestRollbackAndPrune(t *testing.T) {
 			t.Errorf("%v, %v", got, err)
 		}
 		is(t, s, "01 of 03 02 01")
-		// Killed in the middle: nobody can go back to what was half removed, and the next one goes on.
+		// Killed in the middle: a half removed version cannot be made current, and the next prune
+		// finishes.
 		broken := hooked{Store: s, remove: func(string) error { return errKilled }}
 		if _, err := tinyAt(broken, nil, now).Prune(t.Context(), 1, false); !errors.Is(err, errKilled) {
 			t.Error(err)
@@ -102,8 +103,7 @@ func TestRollbackAndPrune(t *testing.T) {
 	})
 }
 
-// Another publisher is done between the moment that the channel was read and
-// the moment that it is written: he keeps what he wrote.
+// Another publisher finishes between reading and writing the channel: its channel stays.
 func TestTwoPublishersAtOnce(t *testing.T) {
 	places(t, func(t *testing.T, s Store) {
 		published(t, s, newBase(day+"01", 1))
@@ -118,7 +118,7 @@ func TestTwoPublishersAtOnce(t *testing.T) {
 			t.Errorf("the second one: %v", err)
 		}
 		is(t, s, "02 01 of 03 02 01")
-		// His base is there, and the next attempt has only the channel to write.
+		// The loser's base is there, and its next attempt has only the channel to write.
 		if plan, err := Preview(t.Context(), s, three); err != nil || plan.Image || plan.Manifest || !plan.Channel {
 			t.Errorf("%+v, %v", plan, err)
 		}
@@ -135,8 +135,8 @@ func TestTwoPublishersAtOnce(t *testing.T) {
 	})
 }
 
-// Many at once, of the same base and of others: whatever becomes of each, the
-// channel names what is whole, and who succeeded was current.
+// Many publish at once, the same base and others. Whatever becomes of each, the channel names whole
+// bases, and each one that succeeded was current.
 func TestManyPublishersAtOnce(t *testing.T) {
 	places(t, func(t *testing.T, s Store) {
 		var all sync.WaitGroup
@@ -161,8 +161,8 @@ func TestManyPublishersAtOnce(t *testing.T) {
 	})
 }
 
-// A publication that broke off shows nothing, and is gone on with. What another
-// base left under the same version is not mixed in.
+// A publication that broke off shows nothing, and the next one continues it. What another base left
+// under the same version is not mixed in.
 func TestInterruptedUpload(t *testing.T) {
 	places(t, func(t *testing.T, s Store) {
 		sent, wait := make(chan struct{}, 10), func() {}
@@ -207,8 +207,7 @@ func TestInterruptedUpload(t *testing.T) {
 	})
 }
 
-// What is there and wrong is found by reading it back, before anybody can be
-// sent to it.
+// Wrong bytes at the place are found by reading back, before a server can be sent to them.
 func TestWrongImageIsNotNamed(t *testing.T) {
 	places(t, func(t *testing.T, s Store) {
 		published(t, s, newBase(day+"01", 1))
@@ -221,7 +220,7 @@ func TestWrongImageIsNotNamed(t *testing.T) {
 			t.Error(err)
 		}
 		is(t, s, "01 of 02? 01")
-		// Unfinished ones may be somebody's: they are not pruned.
+		// Unfinished ones may belong to a publisher at work: they are not pruned.
 		if got, err := tiny(s).Prune(t.Context(), 1, false); err != nil || got != nil {
 			t.Errorf("%v, %v", got, err)
 		}
@@ -292,8 +291,8 @@ func TestWhereToPublish(t *testing.T) {
 	}
 }
 
-// What is published is for everybody to read, whoever publishes it; a folder
-// that is there keeps its mode.
+// Everybody can read published files, whatever the publisher's umask is. A folder that exists keeps
+// its mode.
 func TestPublishedIsReadable(t *testing.T) {
 	dir := t.TempDir()
 	private := filepath.Join(dir, "private")

@@ -13,20 +13,20 @@ import (
 )
 
 // A Signer signs what is published: manifests, and each revision of a channel.
-// Of the same text and time it makes the same bytes.
+// The same text and time give the same bytes.
 type Signer interface {
 	SignData(text []byte, at time.Time) ([]byte, error)
-	// VerifyOwn reports whether a signature is of one of its keys.
+	// VerifyOwn returns nil if a signature is of one of its keys.
 	VerifyOwn(text, signature []byte) error
 }
 
-// keptSignatures is for how many revisions of a channel the signatures stay:
-// somebody may have had an old one from a cache on the way.
+// keptSignatures is for how many revisions of a channel the signatures stay: a
+// client may have an old one from a cache on the way.
 const keptSignatures = 16
 
-// A signature lies beside a manifest; that of a channel is named by its revision
-// and content, and written before it. So both are never changed in a way that
-// leaves a reader with two that do not belong together.
+// A signature lies beside a manifest. The signature of a channel is named by its
+// revision and content, and written before it. So a change never leaves a reader
+// with two that do not belong together.
 
 // putSignature writes the signature of a text to name, unless it is there.
 func (p Place) putSignature(ctx context.Context, name string, text []byte, at string) error {
@@ -62,8 +62,8 @@ func (p Place) signManifest(ctx context.Context, m *base.Manifest, data []byte) 
 	return p.putSignature(ctx, name, data, m.CreatedAt)
 }
 
-// mustSign refuses to go on without a key from a channel that is signed: who
-// wants a signature would follow it no more.
+// mustSign refuses to continue a signed channel without a key: a server that
+// wants a signature would no longer follow it.
 func (p Place) mustSign(ctx context.Context, c *base.Channel, data []byte) error {
 	if p.Sign != nil || c == nil {
 		return nil
@@ -78,7 +78,7 @@ func (p Place) mustSign(ctx context.Context, c *base.Channel, data []byte) error
 	return nil
 }
 
-// checkSigned reports whether a manifest that is there is signed by our key.
+// checkSigned reports whether the existing manifest is signed by our key.
 func (p Place) checkSigned(ctx context.Context, folder string, data []byte) error {
 	if p.Sign == nil {
 		return nil
@@ -94,9 +94,9 @@ func (p Place) checkSigned(ctx context.Context, folder string, data []byte) erro
 	return nil
 }
 
-// SignAll signs what is there: the channel as it is, and the manifests that
-// it names. It returns the names of what it looked after. What is there is
-// believed, so it is for whoever knows what is there.
+// SignAll signs what is there: the channel as it is, and the manifests that it
+// names. It returns the names of what it signed or found signed. It trusts what
+// is there, so the caller must have checked that.
 func (p Place) SignAll(ctx context.Context) (signed []string, err error) {
 	c, data, _, err := p.readChannel(ctx)
 	if err != nil {
@@ -118,15 +118,15 @@ func (p Place) SignAll(ctx context.Context) (signed []string, err error) {
 		}
 		signed = append(signed, path.Join(e.Path, base.ManifestName))
 	}
-	// Last: who finds it signed finds signed what it names.
+	// Last: a reader that finds it signed finds its manifests signed.
 	if err := p.signChannel(ctx, c, data); err != nil {
 		return signed, err
 	}
 	return append(signed, base.ChannelPath(p.Flavor, p.Arch)), nil
 }
 
-// forgetSignatures removes those of revisions that are long gone. What fails is
-// done by the next writing.
+// forgetSignatures removes the signatures of old revisions. The next write
+// repeats what fails.
 func forgetSignatures(ctx context.Context, s Store, c *base.Channel) {
 	files, err := s.List(ctx, base.ChannelDir())
 	if err != nil {

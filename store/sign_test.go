@@ -15,7 +15,7 @@ import (
 	"aesthetic.computer/isofs/fault"
 )
 
-// A stamp signs as a key would, for the eyes of a test.
+// A stamp stands in for a key.
 type stamp string
 
 func (s stamp) SignData(text []byte, at time.Time) ([]byte, error) {
@@ -29,7 +29,7 @@ func (s stamp) VerifyOwn(text, signature []byte) error {
 	return nil
 }
 
-// wantSigned wants the channel and all that it names to be signed by sign.
+// wantSigned wants sign's signature on the channel and all that it names.
 func wantSigned(t *testing.T, s Store, sign Signer) {
 	t.Helper()
 	c, data, _, err := tiny(s).readChannel(t.Context())
@@ -66,7 +66,7 @@ func TestSignedPlace(t *testing.T) {
 	places(t, func(t *testing.T, s Store) {
 		us, now := stamp("us"), time.Unix(1793491200, 0)
 		published(t, s, newBase(day+"01", 1))
-		// With a key what is there already is signed, if it is what we have.
+		// With a key, what is there already is signed, if it is what we have.
 		if r := published(t, s, signed(day+"01", 1, us)); !r.Already || r.Channel.Revision != 1 {
 			t.Errorf("%+v", r)
 		}
@@ -75,7 +75,7 @@ func TestSignedPlace(t *testing.T) {
 			published(t, s, signed(day+v, 1, us))
 			wantSigned(t, s, us)
 		}
-		// Nobody takes the signature off by mistake.
+		// A publisher cannot take the signature off by mistake.
 		_, err := Publish(t.Context(), s, newBase(day+"04", 1))
 		_, err2 := tinyAt(s, nil, now).Rollback(t.Context(), "")
 		_, err3 := tinyAt(s, nil, now).Prune(t.Context(), 1, false)
@@ -88,7 +88,8 @@ func TestSignedPlace(t *testing.T) {
 			t.Fatal(err)
 		}
 		wantSigned(t, s, us)
-		// Another key: what is there is not its own, until somebody says so.
+		// Another key: existing files are not its own, until the operator says
+		// so.
 		them := stamp("them")
 		if _, err := tinyAt(s, them, now).Rollback(t.Context(), day+"03"); !errors.Is(err, fault.Invalid) || !strings.Contains(err.Error(), "isofs base sign") {
 			t.Errorf("a manifest of another's: %v", err)
@@ -122,7 +123,7 @@ func TestForeignManifestIsNotSigned(t *testing.T) {
 	})
 }
 
-// A killStore ends its publisher before the nth thing that it writes.
+// A killStore ends its publisher before its nth write.
 type killStore struct {
 	Store
 	left int
@@ -135,8 +136,8 @@ func (k *killStore) Put(ctx context.Context, name string, data []byte, tag strin
 	return k.Store.Put(ctx, name, data, tag)
 }
 
-// Wherever a publisher is killed, what the channel names is signed, and so is
-// the channel; and the next one finishes it.
+// Wherever a publisher is killed, the channel and what it names are signed. The
+// next publisher finishes it.
 func TestKilledWhileSigning(t *testing.T) {
 	places(t, func(t *testing.T, s Store) {
 		us := stamp("us")
@@ -153,8 +154,8 @@ func TestKilledWhileSigning(t *testing.T) {
 	})
 }
 
-// The signatures of the last revisions stay, for whoever has an older channel
-// from a cache; those before them go.
+// The signatures of the last revisions stay, for a client that has an older
+// channel from a cache. Older ones are removed.
 func TestOldSignaturesGo(t *testing.T) {
 	places(t, func(t *testing.T, s Store) {
 		us := stamp("us")

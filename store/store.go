@@ -1,13 +1,12 @@
 // Package store writes bases to where they are published, a folder or an S3
 // bucket, and moves the channels there.
 //
-// In both, a channel is written last and on condition that nobody wrote it
-// meanwhile, so that whoever reads it finds whole bases only, and of two who
-// publish at once one is told. What a killed publisher left is gone on with.
+// A channel is written last, on condition that no other publisher wrote it meanwhile. So
+// a reader of the channel finds whole bases only, and one of two concurrent publishers
+// gets ErrConflict. The next publisher continues what a killed one left.
 //
-// The package leaves out what manifests and channels say (package base) and
-// reading bases to serve them (package origin, by which it reads back what it
-// wrote).
+// The package does not define manifests and channels (package base) and does not read
+// bases to serve them (package origin, which also reads them back here).
 package store
 
 import (
@@ -21,8 +20,8 @@ import (
 	"aesthetic.computer/isofs/origin"
 )
 
-// ErrConflict says that somebody else wrote, or made, the same thing meanwhile.
-// Nothing of his was changed. It comes with fault.Unavailable, as the next
+// ErrConflict means that another publisher wrote, or made, the same thing meanwhile.
+// Nothing of the other's was changed. It comes with fault.Unavailable, as the next
 // attempt begins with what is there then.
 var ErrConflict = errors.New("somebody else was first")
 
@@ -31,27 +30,27 @@ var ErrConflict = errors.New("somebody else was first")
 type Store interface {
 	// Read returns a small object and its tag, which differs for other content.
 	Read(ctx context.Context, name string, limit int64) (data []byte, tag string, err error)
-	// Put writes a small object, if what is there has the tag: "" if nothing is
-	// there. Otherwise ErrConflict. It is seen whole or not at all.
+	// Put writes a small object, if what is there has the tag: "" if nothing is there.
+	// Otherwise ErrConflict. It appears whole or not at all.
 	Put(ctx context.Context, name string, data []byte, tag string) error
-	// Upload writes a large object that is not there; else ErrConflict. It is
-	// seen whole or not at all. What an earlier Upload that was interrupted
-	// left there is compared with the bytes of from, and used.
+	// Upload writes a large object that does not exist; else ErrConflict. It appears
+	// whole or not at all. It compares what an earlier interrupted Upload left with the
+	// bytes of from, and uses it.
 	Upload(ctx context.Context, name string, from io.ReaderAt, size int64, done func(n int64)) error
 	// List returns the objects below a folder, by name.
 	List(ctx context.Context, folder string) (map[string]int64, error)
 	// Remove removes all below a folder, the object called first before others.
 	Remove(ctx context.Context, folder, first string) error
-	// Delete removes one object, or finds that it is not there.
+	// Delete removes one object, if it exists.
 	Delete(ctx context.Context, name string) error
 	// Open opens an object of that size for reading, by ranges.
 	Open(name string, size int64) (origin.Origin, error)
-	// String is the address of the place, without what is secret.
+	// String is the address of the place, without secrets.
 	String() string
 }
 
-// At opens the place at an address: a path, file:///path or s3://bucket/prefix.
-// It asks no server.
+// At opens the place at an address: a path, file:///path or s3://bucket/prefix. It sends
+// no request.
 func At(address string, how origin.Options) (Store, error) {
 	path, isFile, err := origin.FilePath(address)
 	if err != nil {

@@ -14,14 +14,14 @@ import (
 )
 
 const (
-	// readChunk is how much is read back with one request.
+	// readChunk is how much one request reads back.
 	readChunk = 4 << 20
-	// readers is how many such requests there are at once.
+	// readers is the number of such requests at once.
 	readers = 4
 )
 
-// readBack compares every block of the image that is there with the manifest,
-// by the requests that a server makes.
+// readBack compares every block of the image at the place with the manifest, by
+// the requests that a server makes.
 func (w *publisher) readBack(ctx context.Context, image string) error {
 	m := w.Manifest
 	from, err := w.place.Open(image, m.TotalSize)
@@ -59,7 +59,7 @@ func (w *publisher) readBack(ctx context.Context, image string) error {
 	return nil
 }
 
-// advice says what to do about an image that is wrong where it is.
+// advice says what to do about a wrong image at its place.
 func (w *publisher) advice(err error) string {
 	if errors.Is(err, fault.Corrupt) {
 		return ": what is there is not this base; remove that folder if no channel names it, or give the base a version of its own"

@@ -1,14 +1,14 @@
 // Package upstream opens bases: by the address or channel where they are
 // published, or by the digest of one that was opened before.
 //
-// It reads and verifies manifests, has the bytes of each base fetched through
-// the block cache from all its mirrors, and follows a channel from one base to
-// the next. It owns STATE/bases, where it keeps what it opened for starts without
-// a network.
+// It reads and verifies manifests, fetches the bytes of each base through the
+// block cache from all its mirrors, and follows a channel from one base to the
+// next. It owns STATE/bases, where it keeps what it opened for starts without a
+// network.
 //
-// The package leaves out how bytes are fetched (package origin) and kept (package
-// cache), what a manifest and a channel say (package base), which images are made
-// on a base, and when that changes (package catalog and who calls Follow).
+// Other packages fetch the bytes (origin), keep them (cache) and define manifests
+// and channels (base). Package catalog decides which images are made on a base.
+// The caller of Follow decides when that changes.
 package upstream
 
 import (
@@ -29,8 +29,8 @@ const maxMirrors = 16
 // Config says where bases are published, how they are read, and which of them
 // are trusted. Either Address or Channel.Address must be set.
 type Config struct {
-	// Dir is the directory of what is kept of bases, STATE/bases. It is made
-	// when the first base is kept.
+	// Dir is the directory of what is kept of bases, STATE/bases. It is made when
+	// the first base is kept.
 	Dir string
 	// Address is the folder or URL (file, http, https, s3) that has the base's
 	// manifest.json and base.iso, or the address of the manifest, *.json.
@@ -41,10 +41,10 @@ type Config struct {
 	Mirrors []string
 	// Channel is followed in place of a fixed Address.
 	Channel ChannelConfig
-	// Origin says how all these are reached. Timeout bounds one read with all
-	// its attempts and is at least 1 s. Log is overwritten.
+	// Origin says how all these are reached. Timeout bounds one read with all its
+	// attempts and is at least 1 s. Open overwrites Log.
 	Origin origin.Options
-	// Hedge has requests for what is late sent a second time.
+	// Hedge sends late requests a second time.
 	Hedge bool
 	// Keyring has the keys of which one must have signed each manifest and
 	// channel; nil: no signature is needed. Registry.SetKeyring exchanges it.
@@ -52,7 +52,7 @@ type Config struct {
 	// Blocks caches the bytes of all bases. Without it no base can be opened,
 	// only Registry.Probe works.
 	Blocks *cache.Cache
-	// Log receives what goes wrong and is survived; nil: nothing is logged.
+	// Log receives failures that isofs survives; nil: nothing is logged.
 	Log *slog.Logger
 }
 
@@ -73,8 +73,8 @@ const (
 	SettingPoll      = "poll interval"
 )
 
-// Validate returns all that is wrong with the values as fault.SettingErrors, and
-// nil if nothing is. It reads no file and asks no server.
+// Validate returns all that is wrong with the values as fault.SettingErrors, or
+// nil. It reads no file and sends no request.
 func (c *Config) Validate() error {
 	var wrong fault.SettingErrors
 	if c.Dir == "" {

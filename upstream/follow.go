@@ -16,8 +16,8 @@ import (
 	"aesthetic.computer/isofs/origin"
 )
 
-// A followed base is what a channel named when it was followed last. It is kept
-// on disk, so that no later start goes back behind it.
+// A followed base is the one that a channel named when it was last followed. It is
+// kept on disk, so that no later start goes back behind it.
 type followed struct {
 	Revision int64 `json:"revision"`
 	base.Entry
@@ -29,7 +29,7 @@ type followedChannel struct{ address, root, flavor, arch string }
 // String is the channel's address without secrets.
 func (f followedChannel) String() string { return origin.Redact(f.address) }
 
-// addressOf is where a version of the channel is published.
+// addressOf returns where a version of the channel is published.
 func (f followedChannel) addressOf(e base.Entry) string {
 	return origin.Join(f.root, e.Path)
 }
@@ -64,7 +64,7 @@ func newFollower(r *Registry, c ChannelConfig) *Follower {
 	options := func() origin.Options {
 		options := r.origin
 		if _, ok := f.last(); ok {
-			options.Timeout = knownTimeout // there is a base to go on with
+			options.Timeout = knownTimeout // the kept base can take over
 		}
 		return options
 	}
@@ -77,8 +77,8 @@ func newFollower(r *Registry, c ChannelConfig) *Follower {
 	return f
 }
 
-// start opens the base to begin with: the one that the channel names, or else
-// the one that was followed last.
+// start opens the first base: the one that the channel names, or else the one that
+// was followed last.
 func (f *Follower) start(ctx context.Context) (*Published, error) {
 	now, err := f.look(ctx, nil)
 	if err == nil {
@@ -92,19 +92,19 @@ func (f *Follower) start(ctx context.Context) (*Published, error) {
 	if knownErr != nil {
 		return nil, errors.Join(err, knownErr)
 	}
-	f.log.Warn("the channel cannot be followed; going on with the base that it named last",
+	f.log.Warn("the channel cannot be followed; using the base that it named last",
 		"channel", f.String(), "version", last.Version, "base", last.SHA256, "err", err)
 	return &Published{opened, f.addressOf(last.Entry), last}, nil
 }
 
-// Follow reads the channel and opens the base that it names, unless that is the
-// present one, which is then returned with what the channel says now. What is
-// returned is remembered on disk first, so that a restart does not go back
-// behind what images were made on.
+// Follow reads the channel and opens the base that it names. If that is the present
+// base, it returns the present base with the channel's current entry. It first
+// records the result on disk, so that a restart does not go back behind a base that
+// images were made on.
 //
-// An error wraps fault.Corrupt if the channel or the base is not what it should
-// be, or not signed by a key of the keyring, or older than what was followed
-// before; else it is of package origin. The present base is the one to keep then.
+// An error wraps fault.Corrupt if the channel or the base is not what it should be,
+// or not signed by a key of the keyring, or older than the base followed before.
+// Other errors are those of package origin. The caller then keeps the present base.
 func (f *Follower) Follow(ctx context.Context, present *Published) (*Published, error) {
 	now, err := f.look(ctx, present)
 	if err != nil {
@@ -113,7 +113,7 @@ func (f *Follower) Follow(ctx context.Context, present *Published) (*Published, 
 	return now, f.remember(now)
 }
 
-// look is Follow without the remembering. present is nil at a start.
+// look is Follow without the record on disk. present is nil at a start.
 func (f *Follower) look(ctx context.Context, present *Published) (*Published, error) {
 	c, err := f.readChannel(ctx)
 	if err != nil {
@@ -142,8 +142,8 @@ func (f *Follower) look(ctx context.Context, present *Published) (*Published, er
 	return &Published{opened, address, named}, nil
 }
 
-// readChannel reads the channel and checks its form, its signature, and that it
-// is the one of its address.
+// readChannel reads the channel and checks its form, its signature, and that its
+// name fits its address.
 func (f *Follower) readChannel(ctx context.Context) (*base.Channel, error) {
 	f.log.Debug("reading the channel", "channel", f.String())
 	data, err := f.read(ctx)
@@ -163,7 +163,7 @@ func (f *Follower) readChannel(ctx context.Context) (*base.Channel, error) {
 	return c, nil
 }
 
-// last is what was followed last; ok is false if that is not known.
+// last returns the base that was followed last; ok is false if there is no record.
 func (f *Follower) last() (last followed, ok bool) {
 	data, err := os.ReadFile(f.memory)
 	if err != nil {
@@ -176,7 +176,7 @@ func (f *Follower) last() (last followed, ok bool) {
 	return last, true
 }
 
-// remember writes down what is followed now.
+// remember records the base that is followed now.
 func (f *Follower) remember(p *Published) error {
 	if last, ok := f.last(); ok && last == p.named {
 		return nil
@@ -189,8 +189,8 @@ func (f *Follower) remember(p *Published) error {
 }
 
 // Run calls follow every ChannelConfig.Poll, and soon after LookAgain, until ctx
-// ends. An error of follow is logged. The pauses vary by a tenth, so that
-// servers that were started together do not all ask at once.
+// ends. It logs an error of follow. The pauses vary by a tenth, so that servers
+// that were started together do not all ask at once.
 func (f *Follower) Run(ctx context.Context, follow func(context.Context) error) {
 	for {
 		pause := f.poll*9/10 + rand.N(f.poll/5)
@@ -206,7 +206,7 @@ func (f *Follower) Run(ctx context.Context, follow func(context.Context) error) 
 	}
 }
 
-// LookAgain has Run call follow at once, and does not wait for it.
+// LookAgain makes Run call follow at once, and does not wait for it.
 func (f *Follower) LookAgain() {
 	select {
 	case f.again <- struct{}{}:
@@ -214,5 +214,6 @@ func (f *Follower) LookAgain() {
 	}
 }
 
-// Revision is that of the channel when it named the base; 0 if no channel did.
+// Revision returns the channel's revision when it named the base; 0 if no channel
+// did.
 func (p *Published) Revision() int64 { return p.named.Revision }

@@ -19,11 +19,11 @@ import (
 // A fakeChannel is what a follower under test reads.
 type fakeChannel struct {
 	*Follower
-	text string // "": it cannot be had
-	fail error  // of open
-	bad  error  // of its signature
-	open []string
-	said strings.Builder
+	text   string // "": the channel cannot be read
+	fail   error  // of open
+	bad    error  // of its signature
+	open   []string
+	logged strings.Builder
 }
 
 func channelManifest(version string) *base.Manifest {
@@ -42,7 +42,7 @@ func newFakeChannel(t *testing.T) *fakeChannel {
 	c.Follower = &Follower{
 		followedChannel: followedChannel{"https://h/x/channels/tiny-amd64.json", "https://h/x", "tiny", "amd64"},
 		poll:            5 * time.Minute, memory: filepath.Join(t.TempDir(), "channel-1"),
-		log: slog.New(slog.NewTextHandler(&c.said, nil)), again: make(chan struct{}, 1),
+		log: slog.New(slog.NewTextHandler(&c.logged, nil)), again: make(chan struct{}, 1),
 		read: func(context.Context) ([]byte, error) {
 			if c.text == "" {
 				return nil, fault.Unavailable
@@ -63,7 +63,7 @@ func newFakeChannel(t *testing.T) *fakeChannel {
 	return c
 }
 
-// says has the channel name a version, in its nth revision.
+// says makes the channel name a version, in its nth revision.
 func (c *fakeChannel) says(t *testing.T, version string, n int64) {
 	t.Helper()
 	now := base.NewChannel(channelManifest(version), time.Unix(0, 0))
@@ -100,12 +100,12 @@ func TestFollowWhatAChannelSays(t *testing.T) {
 		if _, err := c.look(t.Context(), now); fault.Kind(err) == nil {
 			t.Errorf("a channel that is %s: %v", name, err)
 		}
-		// Neither does a restart go by it.
+		// A restart does not use it either.
 		if last, err := c.start(t.Context()); err != nil || last.named != now.named {
 			t.Errorf("a start with a channel that is %s: %+v, %v", name, last, err)
 		}
 	}
-	// A base that cannot be had.
+	// The new base cannot be read.
 	c.says(t, "2026-11-02", 4)
 	c.fail = fault.NotFound
 	if _, err := c.look(t.Context(), now); !errors.Is(err, fault.NotFound) || !strings.Contains(err.Error(), "2026-11-02") {
@@ -124,7 +124,7 @@ func TestFollowWhatAChannelSays(t *testing.T) {
 	if last, err := c.start(t.Context()); err != nil || last.named != next.named || fmt.Sprint(c.open) != "[known 2026-11-02]" {
 		t.Errorf("%+v, %v, opened %q", last, err, c.open)
 	}
-	// What was remembered is damaged: as if nothing was.
+	// The record is damaged: the follower starts as without one.
 	if err := os.WriteFile(c.memory, []byte("{"), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -139,7 +139,7 @@ func TestFollowEveryNowAndThen(t *testing.T) {
 		c := newFakeChannel(t)
 		ctx, cancel := context.WithCancel(t.Context())
 		var looks []time.Duration
-		begun, last := time.Now(), time.Now()
+		started, last := time.Now(), time.Now()
 		ended := make(chan struct{})
 		go func() {
 			defer close(ended)
@@ -167,10 +167,10 @@ func TestFollowEveryNowAndThen(t *testing.T) {
 		n := len(looks)
 		c.LookAgain()
 		synctest.Wait()
-		if len(looks) != n+1 || time.Since(begun) != time.Hour {
+		if len(looks) != n+1 || time.Since(started) != time.Hour {
 			t.Errorf("a hangup made %d looks", len(looks)-n)
 		}
-		if got := strings.Count(c.said.String(), "the base stays"); got != len(looks) {
+		if got := strings.Count(c.logged.String(), "the base stays"); got != len(looks) {
 			t.Errorf("%d looks failed, the log tells of %d", len(looks), got)
 		}
 		cancel()
@@ -178,8 +178,8 @@ func TestFollowEveryNowAndThen(t *testing.T) {
 	})
 }
 
-// A channel whose signature is not good is not followed; at a start the base
-// that was followed last is gone on with.
+// A channel whose signature is not good is not followed; a start then uses the
+// base that was followed last.
 func TestUntrustedChannel(t *testing.T) {
 	c := newFakeChannel(t)
 	c.says(t, "2026-11-01", 3)
@@ -197,7 +197,7 @@ func TestUntrustedChannel(t *testing.T) {
 	if next, err := c.look(t.Context(), now); !errors.Is(err, fault.Corrupt) {
 		t.Errorf("%+v, %v", next, err)
 	}
-	if again, err := c.start(t.Context()); err != nil || again.named.Version != "2026-11-01" || !strings.Contains(c.said.String(), "going on with the base that it named last") {
+	if again, err := c.start(t.Context()); err != nil || again.named.Version != "2026-11-01" || !strings.Contains(c.logged.String(), "using the base that it named last") {
 		t.Errorf("a start: %+v, %v", again, err)
 	}
 }

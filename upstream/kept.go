@@ -28,15 +28,15 @@ import (
 // addressFile has the places of a base.
 const addressFile = "address"
 
-// dirOf is the directory of what is kept of a base.
+// dirOf returns the directory of a kept base.
 func (r *Registry) dirOf(sum base.Hash) string { return filepath.Join(r.dir, sum.String()) }
 
-// lastPath is the file that says which base was last found at an address.
+// lastPath returns the file with the base that was last found at an address.
 func (r *Registry) lastPath(address string) string {
 	return filepath.Join(r.dir, "last-"+shortDigest(address))
 }
 
-// shortDigest is what an address is called in file names: 16 hex digits.
+// shortDigest returns the name of an address in file names: 16 hex digits.
 func shortDigest(address string) string {
 	sum := sha256.Sum256([]byte(address))
 	return hex.EncodeToString(sum[:8])
@@ -60,8 +60,8 @@ func (r *Registry) keep(m *signedManifest, where places) error {
 	)
 }
 
-// keepFile writes a file of Config.Dir. Mostly it is there already, and then a
-// disk that is full does not matter.
+// keepFile writes a file of Config.Dir. Mostly the file is there already, and then a
+// full disk does not matter.
 func keepFile(path string, content []byte) error {
 	if old, err := os.ReadFile(path); err == nil && bytes.Equal(old, content) {
 		return nil
@@ -73,8 +73,7 @@ func keepFile(path string, content []byte) error {
 	return nil
 }
 
-// kept reads the manifest that was kept of a base, and checks it by the present
-// keyring.
+// kept reads the kept manifest of a base, and checks it by the present keyring.
 func (r *Registry) kept(sum base.Hash) (*base.Manifest, error) {
 	data, err := os.ReadFile(filepath.Join(r.dirOf(sum), base.ManifestName))
 	if err != nil {
@@ -93,7 +92,7 @@ func (r *Registry) kept(sum base.Hash) (*base.Manifest, error) {
 	return manifest, nil
 }
 
-// keptPlaces reads the places that were kept of a base.
+// keptPlaces reads the kept places of a base.
 func (r *Registry) keptPlaces(sum base.Hash) (places, error) {
 	text, err := os.ReadFile(filepath.Join(r.dirOf(sum), addressFile))
 	if err != nil {
@@ -102,7 +101,7 @@ func (r *Registry) keptPlaces(sum base.Hash) (places, error) {
 	return readPlaces(text), nil
 }
 
-// keepLast writes down which base an address has.
+// keepLast records which base an address has.
 func (r *Registry) keepLast(address string, sum base.Hash) error {
 	return keepFile(r.lastPath(address), []byte(sum.String()+"\n"))
 }

@@ -14,8 +14,8 @@ import (
 	"aesthetic.computer/isofs/signature"
 )
 
-// maxManifest bounds what is read as a manifest, in bytes: that of a 1 TiB base
-// has 4 Mi blocks of 67 bytes each.
+// maxManifest bounds a manifest, in bytes: a base of 1 TiB has 4 Mi blocks of 67
+// bytes each.
 const maxManifest = 300 << 20
 
 // A signedManifest is a manifest as it was read. If there was a keyring, the
@@ -27,7 +27,7 @@ type signedManifest struct {
 }
 
 // manifestAt reads the manifest of a base published at address. With a keyring,
-// one that none of its keys signed is refused before it is parsed.
+// it refuses a manifest that none of its keys signed before it parses it.
 func (r *Registry) manifestAt(ctx context.Context, address string, options origin.Options) (*signedManifest, error) {
 	where, err := manifestOf(address)
 	if err != nil {
@@ -54,12 +54,13 @@ func (r *Registry) manifestAt(ctx context.Context, address string, options origi
 // readSignature reads the signature beside the manifest at an address.
 func readSignature(ctx context.Context, manifest string, options origin.Options) ([]byte, error) {
 	if hasQuery(manifest) {
-		return nil, fmt.Errorf("with --keyring its signature is needed, and where that is cannot be told from an address with a query: give the folder's: %w", fault.Invalid)
+		return nil, fmt.Errorf("with --keyring its signature is needed, and an address with a query does not show where that is: give the folder's: %w", fault.Invalid)
 	}
 	return readSignatureAt(ctx, manifest+signature.Suffix, options)
 }
 
-// readSignatureAt reads the signature at an address. None there is fault.Corrupt.
+// readSignatureAt reads the signature at an address. A missing one is
+// fault.Corrupt.
 func readSignatureAt(ctx context.Context, where string, options origin.Options) ([]byte, error) {
 	sig, err := options.ReadAll(ctx, where, base.MaxSignatureSize)
 	if errors.Is(err, fault.NotFound) {
@@ -82,8 +83,8 @@ func (r *Registry) trust(data, sig []byte) error {
 }
 
 // trustKept checks the kept manifest of a base by the present keyring, which may
-// have lost a key since. What is refused may be good again with another keyring,
-// so the error is fault.Unavailable.
+// have lost a key since. A refused one may be good again with another keyring, so
+// the error is fault.Unavailable.
 func (r *Registry) trustKept(sum base.Hash, data []byte) error {
 	if r.keyring.Load() == nil {
 		return nil
@@ -98,8 +99,8 @@ func (r *Registry) trustKept(sum base.Hash, data []byte) error {
 	return nil
 }
 
-// trustChannel checks the signature of a channel, whose file name has the digest
-// of the channel's content.
+// trustChannel checks the signature of a channel. The signature's file name has
+// the digest of the channel's content.
 func (r *Registry) trustChannel(ctx context.Context, root string, c *base.Channel, data []byte, options origin.Options) error {
 	if r.keyring.Load() == nil {
 		return nil

@@ -26,8 +26,7 @@ func testSigner(t testing.TB) *signature.Signer {
 	return s
 }
 
-// What was kept of a base is used without a network only if the keyring of now
-// vouches for it.
+// A kept base is used without a network only if the present keyring accepts it.
 func TestKeptManifestIsVerified(t *testing.T) {
 	b := newRegistry(Config{Dir: t.TempDir()})
 	us, them := testSigner(t), testSigner(t)
@@ -70,7 +69,8 @@ func TestKeptManifestIsVerified(t *testing.T) {
 	}
 }
 
-// A manifest is looked at after its signature, and each way of lacking one is said.
+// A manifest is read after its signature, and each missing signature has its own
+// error.
 func TestManifestWithoutSignature(t *testing.T) {
 	dir := t.TempDir()
 	b := newRegistry(Config{Dir: t.TempDir()})

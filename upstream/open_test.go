@@ -74,7 +74,7 @@ func open(t *testing.T, c Config) *Registry {
 	return r
 }
 
-// has fails the test if a base has not the bytes of image.
+// has fails the test if a base does not have the bytes of image.
 func has(t *testing.T, b *Base, image []byte) {
 	t.Helper()
 	got, err := io.ReadAll(io.NewSectionReader(b.File, 0, int64(len(image))))
@@ -84,7 +84,7 @@ func has(t *testing.T, b *Base, image []byte) {
 }
 
 // TestOpenByAddress: a base is opened where it is published; later also by its
-// digest, and without its server. What is only fetched is not kept.
+// digest, and without its server. Fetch keeps nothing.
 func TestOpenByAddress(t *testing.T) {
 	folder := t.TempDir()
 	image := publish(t, folder, "2026-11-01", 1)
@@ -138,7 +138,7 @@ func TestOpenByAddress(t *testing.T) {
 	refuse.Store(false)
 	has(t, again.Base, image)
 
-	// Nothing is known of another address.
+	// Nothing is recorded for another address.
 	refuse.Store(true)
 	_, err = r.ByAddress(t.Context(), server.URL+"/other")
 	if all := fault.AsSettings(err); !errors.Is(err, fault.Unavailable) || len(all) != 1 || all[0].Setting != SettingAddress {
@@ -150,7 +150,7 @@ func TestOpenByAddress(t *testing.T) {
 }
 
 // TestFollowAChannel: the base is the one that the channel names, also for a start
-// without it.
+// without the channel.
 func TestFollowAChannel(t *testing.T) {
 	folder := t.TempDir()
 	one := publish(t, folder, "2026-11-01", 1)
@@ -176,7 +176,7 @@ func TestFollowAChannel(t *testing.T) {
 		t.Fatalf("%+v, %v", next, err)
 	}
 	has(t, next.Base, two)
-	// Run looks when it is asked to.
+	// Run looks again after LookAgain.
 	ctx, cancel := context.WithCancel(t.Context())
 	looks := 0
 	r.Follower().LookAgain()
@@ -189,7 +189,7 @@ func TestFollowAChannel(t *testing.T) {
 		t.Errorf("%d looks", looks)
 	}
 
-	// A later run, and the channel is gone.
+	// A later run, after the channel was removed.
 	if err := os.Remove(config.Channel.Address); err != nil {
 		t.Fatal(err)
 	}

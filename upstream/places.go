@@ -13,10 +13,10 @@ import (
 // least one.
 type places []string
 
-// first is the address that the base is known by.
+// first returns the address that names the base.
 func (p places) first() string { return p[0] }
 
-// folders are the places that have a manifest.
+// folders returns the places that have a manifest.
 func (p places) folders() places {
 	folders := places{p[0]}
 	for _, address := range p[1:] {
@@ -27,8 +27,8 @@ func (p places) folders() places {
 	return folders
 }
 
-// images are the addresses of the image, in order of preference. Those of the
-// manifest come last, and only if they can be opened at all.
+// images returns the addresses of the image, in order of preference. Those of
+// the manifest come last, and only if they can be opened at all.
 func (p places) images(m *base.Manifest, usable func(address string) bool) ([]string, error) {
 	var images []string
 	first, err := imageOf(p[0])
@@ -58,7 +58,7 @@ func (p places) images(m *base.Manifest, usable func(address string) bool) ([]st
 	}), nil
 }
 
-// mirrorImage is where a mirror has the image.
+// mirrorImage returns where a mirror has the image.
 func mirrorImage(address string) (string, error) {
 	if isImage(address) {
 		return address, nil
@@ -77,7 +77,7 @@ func isImage(address string) bool {
 	return path.Ext(address) == ".iso"
 }
 
-// text is how places are kept on disk, one a line. readPlaces reads it.
+// text returns places as they are kept on disk, one a line. readPlaces reads it.
 func (p places) text() []byte { return []byte(strings.Join(p, "\n") + "\n") }
 
 // readPlaces reads what text returned.

@@ -43,8 +43,8 @@ func TestWhereTheMirrorsAre(t *testing.T) {
 	}
 }
 
-// TestMirrorsAreKept: the state of one base names --base and the mirrors; that
-// of an isofs that knew no mirrors is read.
+// TestMirrorsAreKept: the record of one base has --base and the mirrors.
+// Records of an isofs without mirrors can still be read.
 func TestMirrorsAreKept(t *testing.T) {
 	b := newRegistry(Config{Dir: t.TempDir()})
 	m := &base.Manifest{SHA256: base.Hash{1}}

@@ -20,8 +20,8 @@ import (
 	"aesthetic.computer/isofs/signature"
 )
 
-// knownTimeout bounds a read where there is something else to go on with: a
-// base that is kept here, or a mirror.
+// knownTimeout bounds a read for which there is a fallback: a kept base, or a
+// mirror.
 const knownTimeout = 5 * time.Second
 
 // A Base is a base that is open, until its Registry is closed.
@@ -92,11 +92,11 @@ func (r *Registry) Close() error {
 	return errors.Join(errs...)
 }
 
-// Follower follows the channel of Config; nil if there is none.
+// Follower returns the follower of Config's channel; nil if there is none.
 func (r *Registry) Follower() *Follower { return r.follower }
 
-// SetKeyring exchanges the keyring: what is read from now on is checked by it;
-// nil: no signature is needed any more.
+// SetKeyring exchanges the keyring for all later checks; nil: no signature is
+// needed any more.
 func (r *Registry) SetKeyring(ring *signature.Keyring) { r.keyring.Store(ring) }
 
 // Origins returns the origins of all bases that are open, the oldest first.
@@ -110,10 +110,10 @@ func (r *Registry) Origins() []*origin.Mirrors {
 	return all
 }
 
-// Start opens the base to begin with: that of Config.Address as ByAddress does,
-// or else the one that the channel names. If the channel cannot be followed it
-// is the one that was followed last; if there is none, the error is the
-// channel's.
+// Start opens the first base: that of Config.Address as ByAddress does, or else
+// the one that the channel names. If the channel cannot be followed it opens
+// the base that was followed last. Without such a base it returns the channel's
+// error.
 func (r *Registry) Start(ctx context.Context) (*Published, error) {
 	if r.follower != nil {
 		return r.follower.start(ctx)
@@ -125,9 +125,8 @@ func (r *Registry) Start(ctx context.Context) (*Published, error) {
 	return &Published{Base: opened, Address: r.where.first()}, nil
 }
 
-// Probe reads what says which base there is, the channel or the manifest at
-// Config.Address, and opens nothing. Errors are those of origin.ReadAll and
-// base.Parse.
+// Probe reads the channel, or the manifest at Config.Address, and opens
+// nothing. Errors are those of origin.ReadAll and base.Parse.
 func (r *Registry) Probe(ctx context.Context) error {
 	if r.follower != nil {
 		_, err := r.origin.ReadAll(ctx, r.follower.address, base.MaxChannelSize)
@@ -137,11 +136,11 @@ func (r *Registry) Probe(ctx context.Context) error {
 	return err
 }
 
-// ByAddress opens the base published at an address, which is as Config.Address.
-// If its manifest cannot be read there, the base that was opened from that
-// address last is opened. An error of reading is a *fault.SettingError with
-// SettingAddress; others are those of base.Parse, or fault.Unavailable if the
-// manifest cannot be kept.
+// ByAddress opens the base published at an address like Config.Address. If it
+// cannot read the manifest there, it opens the base that was last opened from
+// that address. An error of reading is a *fault.SettingError with
+// SettingAddress. Other errors are those of base.Parse, or fault.Unavailable if
+// the manifest cannot be kept.
 func (r *Registry) ByAddress(ctx context.Context, address string) (*Published, error) {
 	opened, err := r.openAt(ctx, places{address})
 	if err != nil {
@@ -156,7 +155,7 @@ func (r *Registry) openAt(ctx context.Context, where places) (*Base, error) {
 	if errors.Is(err, fault.Unavailable) {
 		last, lastErr := r.openLast(where)
 		if lastErr == nil {
-			r.log.Warn("the base's address does not answer; going on with the base that it had last", "address", origin.Redact(where.first()), "base", last.Manifest.SHA256, "err", err)
+			r.log.Warn("the base's address does not answer; using the base that it had last", "address", origin.Redact(where.first()), "base", last.Manifest.SHA256, "err", err)
 			return last, nil
 		}
 		if !errors.Is(lastErr, fs.ErrNotExist) {
@@ -186,8 +185,8 @@ func (r *Registry) Fetch(ctx context.Context) (*Base, error) {
 	return r.openManifest(read.Manifest, r.where)
 }
 
-// read reads the manifest from the first place, or from a mirror if that one
-// does not answer.
+// read reads the manifest from the first place, or from a mirror if that does
+// not answer.
 func (r *Registry) read(ctx context.Context, where places) (*signedManifest, error) {
 	folders := where.folders()
 	options := r.origin
@@ -212,8 +211,8 @@ func (r *Registry) read(ctx context.Context, where places) (*signedManifest, err
 }
 
 // ByDigest opens a base that was opened before, in this run or an earlier one,
-// by the SHA-256 of its image. One that never was is fault.NotFound. One whose
-// kept manifest the keyring does not vouch for is fault.Unavailable.
+// by the SHA-256 of its image. A base that never was is fault.NotFound. One
+// whose kept manifest the keyring does not accept is fault.Unavailable.
 func (r *Registry) ByDigest(sum base.Hash) (*Base, error) {
 	if known := r.find(sum); known != nil {
 		return known, nil
@@ -245,7 +244,7 @@ func (r *Registry) findLocked(sum base.Hash) *Base {
 }
 
 // openLast opens the base that was last found at the first place, with its
-// present mirrors. If there was none the error wraps fs.ErrNotExist.
+// present mirrors. Without such a base the error wraps fs.ErrNotExist.
 func (r *Registry) openLast(where places) (*Base, error) {
 	sum, err := r.last(where.first())
 	if err != nil {
@@ -259,14 +258,14 @@ func (r *Registry) openLast(where places) (*Base, error) {
 }
 
 // openNamed opens the base that a channel names as its current one, published
-// at address, once its first block was read and is right.
+// at address, after its first block was read and is right.
 func (r *Registry) openNamed(ctx context.Context, address string, c *base.Channel) (*Base, error) {
 	want := c.Current
 	options := r.origin
 	options.Timeout = knownTimeout
 	read, err := r.manifestAt(ctx, address, options)
 	if errors.Is(err, fault.Unavailable) {
-		// It may be kept here. Its first block is read all the same.
+		// The manifest may be kept here. The first block is read all the same.
 		if known, knownErr := r.kept(want.SHA256); knownErr == nil {
 			read, err = &signedManifest{Manifest: known}, nil
 		}
@@ -293,8 +292,8 @@ func (r *Registry) openNamed(ctx context.Context, address string, c *base.Channe
 	return opened, r.keep(read, places{address})
 }
 
-// openManifest opens a base by its manifest. A base that is open stays at the
-// places where it was found first.
+// openManifest opens a base by its manifest. An open base stays at the places
+// where it was found first.
 func (r *Registry) openManifest(m *base.Manifest, where places) (*Base, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -324,8 +323,8 @@ func (r *Registry) openManifest(m *base.Manifest, where places) (*Base, error) {
 	return opened, nil
 }
 
-// usable reports whether a mirror that the manifest names can be opened. One
-// that cannot does not keep isofs from starting: the operator did not name it.
+// usable reports whether a mirror that the manifest names can be opened. A bad
+// one does not stop isofs from starting: the operator did not name it.
 func (r *Registry) usable(address string) bool {
 	opened, err := r.origin.Open(address, 1) // sends no request
 	if err != nil {

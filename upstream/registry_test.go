@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-// A stopper ends a context when something is logged.
+// A stopper ends a context at the first line of the log.
 type stopper struct {
 	slog.Handler
 	stop func(error)
@@ -22,8 +22,8 @@ func (s stopper) Handle(_ context.Context, r slog.Record) error {
 	return nil
 }
 
-// TestFirstFailureOfABaseIsLogged: whoever waits for half a minute knows why from the
-// beginning, also where only warnings are logged.
+// TestFirstFailureOfABaseIsLogged: an operator who waits for half a minute sees the
+// reason from the beginning, also where only warnings are logged.
 func TestFirstFailureOfABaseIsLogged(t *testing.T) {
 	ctx, stop := context.WithCancelCause(t.Context())
 	log := slog.New(stopper{slog.NewTextHandler(io.Discard, &slog.HandlerOptions{Level: slog.LevelWarn}), stop})

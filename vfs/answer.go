@@ -15,15 +15,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Answer asks the file systems at paths for their free space, which none
-// answers from memory, and waits until they do or ctx ends. The error
-// (fault.Unavailable) says which do not: they hang, or are FUSE mounts whose
-// server has ended. What is missing or closed to the user answers, too.
+// Answer asks the file systems at paths for their free space, which no file
+// system answers from memory. It waits until they answer or ctx ends. The error
+// (fault.Unavailable) names those that do not: they hang, or are FUSE mounts
+// whose server has ended. A path that is missing or closed to the user answers,
+// too.
 //
-// stat(1) asks, as a user (nil: this one): a program can be killed, which a
-// thread that waits in the kernel cannot. Where even that does not help it is
-// left behind, until the file system answers or its connection is aborted.
-// Files are its descriptors from 3 on.
+// stat(1) asks, as a user (nil: this one). A program can be killed; a thread
+// that waits in the kernel cannot. If even a kill does not help, the program is
+// left behind until the file system answers or its connection is aborted. Files
+// are its descriptors from 3 on.
 func Answer(ctx context.Context, as *syscall.Credential, paths []string, files ...*os.File) error {
 	cmd := exec.Command("stat", append([]string{"-f", "-c", "%T", "--"}, paths...)...)
 	cmd.Env = []string{"LC_ALL=C"}
@@ -54,10 +55,10 @@ func Answer(ctx context.Context, as *syscall.Credential, paths []string, files .
 	}
 }
 
-// alive says whether the server of m answers in time. It is asked as the user
-// who serves the mount, since of others, also of root, the kernel would without
-// allow_other tell the server nothing; and by a descriptor, since that user may
-// not be able to walk there.
+// alive reports whether the server of m answers in time. It asks as the user
+// that serves the mount. Without allow_other the kernel passes on no request of
+// others, even of root. It asks by a descriptor, since that user may not be
+// able to walk there.
 func alive(m *mounted, patience time.Duration) bool {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()

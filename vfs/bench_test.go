@@ -8,7 +8,7 @@ import (
 
 // BenchmarkRead reads a file in the kernel's page cache through a real mount,
 // with dd, which discards what it reads. It reports also the CPU time of this
-// process, the server: on a machine with other work it is the steadier number.
+// process, the server: on a busy machine that number is steadier.
 func BenchmarkRead(b *testing.B) {
 	for _, profile := range []Profile{Direct, PageCache} {
 		for _, read := range []int{4 << 10, 32 << 10, 64 << 10, 128 << 10, 1016 << 10, 1 << 20} {
@@ -41,7 +41,7 @@ func benchmarkRead(b *testing.B, profile Profile, read int, copied bool) {
 	m.stop(b, img)
 }
 
-// cpuSeconds is the CPU time of this process, without its children.
+// cpuSeconds returns the CPU time of this process, without its children.
 func cpuSeconds(b *testing.B) float64 {
 	var u syscall.Rusage
 	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {

@@ -134,7 +134,7 @@ func childSendfile(args []string) error {
 	return differs(data, seed, 0)
 }
 
-// childStay reads, which is to fail, and lives on until told.
+// childStay reads, which must fail, and lives on until the test ends it.
 func childStay(args []string) error {
 	if data, err := os.ReadFile(args[0]); err == nil {
 		return fmt.Errorf("read %d bytes", len(data))
@@ -143,7 +143,7 @@ func childStay(args []string) error {
 	return err
 }
 
-// childWrite tries to change the mount in each way, and prints what comes of it.
+// childWrite tries to change the mount in each way, and prints the results.
 func childWrite(args []string) error {
 	dir, file := args[0], args[0]+"/"+args[1]
 	folder := dir + "/" + snapshotsName

@@ -12,12 +12,12 @@ import (
 )
 
 const (
-	// rootTTL is how long the kernel may go on believing a name of the root,
-	// there or not there: a piece can get a new snapshot at any moment.
+	// rootTTL is how long the kernel may keep a name of the root, present or
+	// absent: a piece can get a new snapshot at any moment.
 	rootTTL = time.Second
-	// snapshotTTL is how long it may believe what does not change: the names in
-	// s/<id>/ and the attributes of files. Not for ever, since snapshots are
-	// retired.
+	// snapshotTTL is how long it may keep what does not change: the names in
+	// s/<id>/ and the attributes of files. It is not for ever, since snapshots
+	// are retired.
 	snapshotTTL = time.Hour
 	// sector is the unit of st_blocks.
 	sector = 512
@@ -84,14 +84,15 @@ func (c *core) folderAttr(attr *fuse.Attr, at time.Time) {
 }
 
 // setTimes sets all three times, in whole seconds: web servers make their ETag
-// of the modification time, and some clients compare no finer.
+// from the modification time, and some clients compare no finer.
 func setTimes(attr *fuse.Attr, at time.Time) {
 	sec := uint64(at.Unix())
 	attr.Atime, attr.Mtime, attr.Ctime = sec, sec, sec
 }
 
-// openHandles are the handles that are to be closed. The kernel does not tell
-// of each: unmounting drops the messages about closed files that still wait.
+// openHandles are the handles that are still to be closed. The kernel does not
+// report each close: unmounting drops the messages about closed files that
+// still wait.
 type openHandles struct {
 	mu  sync.Mutex // guards set
 	set map[*openFile]struct{}
@@ -106,7 +107,7 @@ func (o *openHandles) add(h *openFile) {
 	o.set[h] = struct{}{}
 }
 
-// take says whether h was not yet closed, which the caller must do then.
+// take reports whether h was not yet closed. The caller must then close it.
 func (o *openHandles) take(h *openFile) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -121,7 +122,7 @@ func (o *openHandles) len() int {
 	return len(o.set)
 }
 
-// rest takes all that are left.
+// rest takes all remaining handles.
 func (o *openHandles) rest() []*openFile {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -133,8 +134,8 @@ func (o *openHandles) rest() []*openFile {
 	return list
 }
 
-// forWriting says whether the flags of open(2) ask for more than reading. The
-// kernel makes O_TRUNC a Setattr.
+// forWriting reports whether the flags of open(2) ask for more than reading.
+// The kernel turns O_TRUNC into a Setattr.
 func forWriting(flags uint32) bool { return flags&syscall.O_ACCMODE != syscall.O_RDONLY }
 
 var _ fs.FileHandle = (*openFile)(nil)

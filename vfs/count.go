@@ -9,14 +9,14 @@ type ReadBytes struct {
 	Bundle uint64 // the bundle
 }
 
-// Stats are what was read, and what is open. What the kernel answers from its
-// own pages, in profile PageCache, is not among it.
+// Stats are the bytes read, and the open images. They leave out what the kernel
+// answers from its own pages, in profile PageCache.
 type Stats struct {
 	Open            int // images
 	Spliced, Copied ReadBytes
 }
 
-// Stats returns the counters since Mount and the gauges of now.
+// Stats returns the counters since Mount and the current gauges.
 func (s *Server) Stats() Stats {
 	c := &s.core.count
 	return Stats{Open: s.core.open.len(), Spliced: c.spliced.load(), Copied: c.copied.load()}

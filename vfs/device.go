@@ -18,14 +18,15 @@ const (
 	fsType = "fuse." + fsName
 )
 
-// OpenDevice is the privileged half: it opens /dev/fuse and mounts it for uid
-// and gid, who then serve it with Config.Device. It needs CAP_SYS_ADMIN.
+// OpenDevice is the privileged half: it opens /dev/fuse and mounts it for a
+// user uid and gid, who then serves it with Config.Device. It needs
+// CAP_SYS_ADMIN.
 //
-// The parent hands the device to a child (exec.Cmd.ExtraFiles) and then closes
-// its own copy: as long as anybody has it open, the mount outlives a child that
-// was killed, and whoever reads it hangs rather than fails. It must not touch
-// the mount before the child serves it. Unmounting is the parent's work too:
-// see UnmountPath; for the page-cache profile also RaiseReadAhead.
+// The parent passes the device to a child (exec.Cmd.ExtraFiles) and then closes
+// its own copy. As long as any process has it open, the mount outlives a killed
+// child, and its readers hang instead of failing. The parent must not touch the
+// mount before the child serves it. Unmounting is the parent's work too: see
+// UnmountPath; for the page-cache profile also RaiseReadAhead.
 func OpenDevice(mountpoint string, uid, gid int, allowOther bool) (*os.File, error) {
 	var st unix.Stat_t
 	if err := unix.Stat(mountpoint, &st); err != nil {
@@ -35,7 +36,7 @@ func OpenDevice(mountpoint string, uid, gid int, allowOther bool) (*os.File, err
 		return nil, fmt.Errorf("mount %s: %w: it is not a folder", mountpoint, fault.Invalid)
 	}
 	// Not os.Open: that makes the device non-blocking, which go-fuse takes for
-	// the end of it.
+	// its end.
 	fd, err := unix.Open("/dev/fuse", unix.O_RDWR|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return nil, fmt.Errorf("open /dev/fuse: %w: %w: run modprobe fuse, or let the container have the device",
@@ -65,8 +66,8 @@ func OpenDevice(mountpoint string, uid, gid int, allowOther bool) (*os.File, err
 	return device, nil
 }
 
-// helperDevice is OpenDevice for those who are not root: the set-uid helper of
-// the fuse3 package mounts, and hands the device over on a socket.
+// helperDevice is OpenDevice without root's rights: the set-uid helper of the
+// fuse3 package mounts, and passes the device on a socket.
 func helperDevice(mountpoint string, allowOther bool) (*os.File, error) {
 	helper, err := exec.LookPath("fusermount3")
 	if err != nil {

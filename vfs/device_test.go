@@ -61,7 +61,7 @@ func TestUnprivilegedServer(t *testing.T) {
 	}
 }
 
-// Who is not root and has no such parent mounts by fusermount3.
+// A user without root's rights and without such a parent mounts by fusermount3.
 func TestHelperMount(t *testing.T) {
 	needMount(t)
 	testkit.NeedTool(t, "fusermount3", "fuse3")
@@ -69,8 +69,8 @@ func TestHelperMount(t *testing.T) {
 	if err := os.Chown(dir, nobody, nobody); err != nil {
 		t.Fatal(err)
 	}
-	// In a mount namespace of its own, /dev/fuse is for all to open, as it is
-	// on most systems.
+	// In the child's own mount namespace, all users may open /dev/fuse, as on
+	// most systems.
 	serve := asNobody(t, child(t, "serve", dir))
 	t.Log(run(t, "unshare", "--mount", "sh", "-e", "-c", `
 		mknod -m 666 $1.dev c 10 229
@@ -106,8 +106,8 @@ func asNobody(t testing.TB, cmd *exec.Cmd) *exec.Cmd {
 	return cmd
 }
 
-// A program that the server starts must not inherit the device: it would keep
-// the mount of a killed server from failing.
+// A program that the server starts must not inherit the device: the mount of a
+// killed server would then not fail.
 func TestDeviceIsNotInherited(t *testing.T) {
 	m := mountTree(t, newTree())
 	if out := run(t, "ls", "-l", "/proc/self/fd"); strings.Contains(out, "fuse") {

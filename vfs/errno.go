@@ -9,9 +9,9 @@ import (
 	"aesthetic.computer/isofs/fault"
 )
 
-// errnos is the one table from kinds of failure to errno. What can be had
-// neither now nor wrong is EIO: of a file that exists, programs and web servers
-// understand nothing else as "it failed, do not believe that it ended".
+// errnos is the one table from kinds of failure to errno. Bytes that are
+// unavailable or corrupt are EIO. Programs and web servers understand only that
+// as "the read of an existing file failed, do not believe that it ended".
 var errnos = [...]struct {
 	kind         error
 	lookup, read syscall.Errno
@@ -36,7 +36,8 @@ func classify(err error) int {
 }
 
 // lookupErrno answers for a name that could not be resolved. ctx is that of
-// request; when it was given up, nobody reads the answer and nothing is logged.
+// request. When the request was given up, no program reads the answer and
+// nothing is logged.
 func (c *core) lookupErrno(ctx context.Context, name string, err error) syscall.Errno {
 	if errors.Is(ctx.Err(), context.Canceled) {
 		return syscall.EINTR
@@ -48,8 +49,8 @@ func (c *core) lookupErrno(ctx context.Context, name string, err error) syscall.
 	return row.lookup
 }
 
-// openErrno answers for an image or sidecar that could not be opened. What was
-// there when the name was looked up and is not now, is ESTALE: the kernel then
+// openErrno answers for an image or sidecar that could not be opened. If it was
+// there at the lookup and is not now, the answer is ESTALE. The kernel then
 // looks the name up again by itself, and finds the next snapshot or ENOENT.
 func (c *core) openErrno(img SnapshotFile, name string, err error) syscall.Errno {
 	if errors.Is(err, fault.NotFound) {

@@ -17,7 +17,7 @@ import (
 	"aesthetic.computer/isofs/fault"
 )
 
-// fill fills p with what the file number seed has at off. Child processes know
+// fill fills p with what the file number seed has at off. Child processes call
 // it too, so that they can compare without a second file.
 func fill(p []byte, seed uint64, off int64) {
 	var word [8]byte
@@ -35,7 +35,7 @@ func fill(p []byte, seed uint64, off int64) {
 	}
 }
 
-// A fakeImage holds a pattern, of which the first pinned bytes lie in a file.
+// A fakeImage holds a pattern, whose first pinned bytes lie in a file.
 type fakeImage struct {
 	id, name string
 	at       time.Time
@@ -104,7 +104,7 @@ func (f *fakeImage) Suffixes() []string {
 	return slices.Collect(maps.Keys(f.sidecars))
 }
 
-// Listed are all but zsync, which stands for what costs something.
+// Listed are all but zsync, which stands for a costly sidecar.
 func (f *fakeImage) Listed() []string {
 	return slices.DeleteFunc(f.Suffixes(), func(suffix string) bool { return suffix == "zsync" })
 }
@@ -159,7 +159,7 @@ func (h fakeHandle) ReadAtContext(ctx context.Context, p []byte, off int64) (int
 	return int(n), nil
 }
 
-// Sources says that all is the base's.
+// Sources counts all bytes as the base's.
 func (h fakeHandle) Sources(_, n int64) (base, volume, bundle int64) { return n, 0, 0 }
 
 func (h fakeHandle) Prefetch(off, n int64) { h.img.advised.Add(n) }

@@ -34,7 +34,7 @@ func TestReadFails(t *testing.T) {
 			{errors.New("unclassified"), bigBytes, "Input/output error"},
 			{fmt.Errorf("block 5 of base: %w", fault.Invalid), 0, "Invalid argument"},
 			{io.EOF, bigBytes, "Input/output error"},
-			{context.Canceled, bigBytes, "Input/output error"}, // somebody else's
+			{context.Canceled, bigBytes, "Input/output error"}, // another reader's
 		} {
 			img := newImage(t, "notepat-os.iso", 1, bigBytes, test.tail)
 			img.before = func(_ context.Context, off, n int64) error {
@@ -47,7 +47,7 @@ func TestReadFails(t *testing.T) {
 			out, ok := try(t, "dd", "if="+m.path("notepat-os.iso"), "of=/dev/null", "bs=64k")
 			want := test.want
 			if ok || !strings.Contains(out, want) {
-				// The page cache knows one error only.
+				// The page cache has one error only.
 				if strings.Contains(out, "Input/output error") && m.server.core.flags&1 == 0 {
 					continue
 				}
@@ -83,7 +83,7 @@ func TestLookupFails(t *testing.T) {
 	if log := m.log.String(); !strings.Contains(log, "down-os.iso") || strings.Contains(log, "bad-os.iso") {
 		t.Errorf("log: %s", log)
 	}
-	// That it was unavailable is not remembered by the kernel.
+	// The kernel does not remember that it was unavailable.
 	asked := tree.timesAsked("down-os.iso")
 	try(t, "stat", m.path("down-os.iso"))
 	if tree.timesAsked("down-os.iso") == asked {
@@ -127,7 +127,8 @@ func TestSlowLookup(t *testing.T) {
 	}
 }
 
-// hangingImage is an image whose reads wait until given up, or let go.
+// hangingImage is an image whose reads wait until they are given up or
+// released.
 func hangingImage(t testing.TB) (img *fakeImage, hanging, givenUp, letGo chan struct{}) {
 	img = newImage(t, "hangs-os.iso", 7, 1<<20, 1<<20)
 	hanging, givenUp, letGo = make(chan struct{}, 100), make(chan struct{}, 100), make(chan struct{})
@@ -145,7 +146,7 @@ func hangingImage(t testing.TB) (img *fakeImage, hanging, givenUp, letGo chan st
 }
 
 // A reader that is killed while its read hangs ends, and so does the read.
-// Others are not held up.
+// Other readers do not wait for it.
 func TestKilledReader(t *testing.T) {
 	for _, sig := range []syscall.Signal{syscall.SIGKILL, syscall.SIGTERM, syscall.SIGQUIT} {
 		img, hanging, givenUp, _ := hangingImage(t)
@@ -171,7 +172,7 @@ func TestKilledReader(t *testing.T) {
 	}
 }
 
-// A signal that does a reader no harm does not fail its read.
+// A harmless signal does not fail a reader's read.
 func TestStoppedReader(t *testing.T) {
 	img, hanging, givenUp, letGo := hangingImage(t)
 	m := mountTree(t, newTree(img))
@@ -183,7 +184,7 @@ func TestStoppedReader(t *testing.T) {
 	<-hanging
 	reader.Process.Signal(syscall.SIGTSTP)
 	reader.Process.Signal(syscall.SIGCONT)
-	time.Sleep(3 * look) // a read that is wrongly given up is so by now
+	time.Sleep(3 * look) // a wrongly cancelled read would have failed by now
 	close(letGo)
 	data, _ := io.ReadAll(content)
 	if err := reader.Wait(); err != nil || len(givenUp) > 0 || len(data) != 1<<20 {
@@ -192,7 +193,7 @@ func TestStoppedReader(t *testing.T) {
 	m.stop(t, img)
 }
 
-// When the mount is taken away by force, reads that hang are given up, although
+// When the mount is removed by force, hanging reads are given up, although
 // their readers live on.
 func TestMountAborted(t *testing.T) {
 	img, hanging, givenUp, _ := hangingImage(t)

@@ -12,12 +12,12 @@ import (
 const (
 	// quiet is how long a failure is not logged again.
 	quiet = 10 * time.Second
-	// mostKeys bounds the failures that are told apart.
+	// mostKeys bounds the failures that have their own entry.
 	mostKeys = 256
 )
 
-// A faultLog writes failures to a log, each kind of them once in a while: a
-// dead CDN fails a thousand reads a second. It is safe for concurrent use.
+// A faultLog writes failures to a log, each kind at most once per quiet: a dead
+// CDN fails a thousand reads a second. It is safe for concurrent use.
 type faultLog struct {
 	log *slog.Logger
 	now func() time.Time
@@ -26,7 +26,7 @@ type faultLog struct {
 	seen map[string]*burst
 }
 
-// A burst is what is known of one failure.
+// A burst is the record of one failure.
 type burst struct {
 	until  time.Time // logged again after this
 	unsaid int       // failures since it was logged
@@ -58,8 +58,8 @@ func (l *faultLog) admit(key string) (unsaid int, say bool) {
 			l.forget(now)
 		}
 		if len(l.seen) >= mostKeys {
-			// So many different failures at once are one failure. The shared
-			// key is one more than mostKeys.
+			// So many different failures at once count as one. The shared key
+			// is one more than mostKeys.
 			key = ""
 			b = l.seen[key]
 		}

@@ -16,8 +16,8 @@ import (
 )
 
 // file makes the node of img (suffix "") or of one of its sidecars, below
-// parent. go-fuse answers with the node that it has already, if the identity
-// is the same.
+// parent. go-fuse answers with the node that it has already, if the identity is
+// the same.
 func (c *core) file(ctx context.Context, parent *fs.Inode, img SnapshotFile, suffix string, attr *fuse.Attr) (*fs.Inode, error) {
 	if suffix == "" {
 		c.fileAttr(attr, img.Size(), img.Time())
@@ -32,7 +32,8 @@ func (c *core) file(ctx context.Context, parent *fs.Inode, img SnapshotFile, suf
 	}
 	node := &sidecarFile{core: c, img: img, suffix: suffix, size: int64(len(content)), sum: sha256.Sum256(content)}
 	id := c.ids.ofFile(img, suffix)
-	// A sidecar that was made anew (signed by another key, say) is another file.
+	// A sidecar that was made again (signed by another key, say) is another
+	// file.
 	id.Ino = number(id.Ino ^ binary.BigEndian.Uint64(node.sum[8:16]))
 	id.Gen ^= binary.BigEndian.Uint64(node.sum[:8])
 	c.fileAttr(attr, node.size, img.Time())
@@ -80,9 +81,9 @@ func (f *imageFile) OnForget() {
 	}
 }
 
-// hold opens the image that this node was made for, or, when that is no longer
-// to be had, what the Tree now has of the same snapshot: the kernel keeps a node
-// for longer than a catalog may keep a SnapshotFile.
+// hold opens the image that this node was made for. If that has been closed for
+// good, it opens the Tree's current one of the same snapshot: the kernel keeps a
+// node for longer than a catalog may keep a SnapshotFile.
 func (f *imageFile) hold() (SnapshotFile, Handle, error) {
 	handle, err := f.img.Open()
 	if err == nil {
@@ -105,8 +106,8 @@ func (f *imageFile) hold() (SnapshotFile, Handle, error) {
 	return again, handle, nil
 }
 
-// A sidecarFile is the inode of one sidecar. It knows the content, and does not
-// keep it: a zsync file has megabytes, and the kernel remembers many inodes.
+// A sidecarFile is the inode of one sidecar. It has the content's hash, and not
+// the content: a zsync file has megabytes, and the kernel remembers many inodes.
 type sidecarFile struct {
 	readOnlyNode
 	core   *core
@@ -127,8 +128,8 @@ func (f *sidecarFile) Getattr(_ context.Context, _ fs.FileHandle, out *fuse.Attr
 	return 0
 }
 
-// Open takes the content for as long as the file is open. If it is not what
-// this inode stands for, the kernel is told to look the name up again.
+// Open keeps the content for as long as the file is open. If it is not the
+// content of this inode, the kernel gets ESTALE and looks the name up again.
 func (f *sidecarFile) Open(_ context.Context, flags uint32) (fs.FileHandle, uint32, syscall.Errno) {
 	if forWriting(flags) {
 		return nil, 0, syscall.EROFS
@@ -149,7 +150,7 @@ type openSidecar struct{ content *bytes.Reader }
 var _ fs.FileReader = (*openSidecar)(nil)
 
 func (s *openSidecar) Read(_ context.Context, dest []byte, off int64) (fuse.ReadResult, syscall.Errno) {
-	// The only error there is means the end, which is what n says.
+	// The only possible error means the end, which n shows.
 	n, _ := s.content.ReadAt(dest, off)
 	return copied(dest[:n]), 0
 }

@@ -15,14 +15,14 @@ import (
 )
 
 const (
-	// listPatience bounds how long listing the root waits for images. Those
-	// that are not there by then are listed without their sidecars.
+	// listPatience bounds how long listing the root waits for images. Images
+	// that take longer are listed without their sidecars.
 	listPatience = 2 * time.Second
-	// listAtOnce bounds how many it asks for at the same time.
+	// listAtOnce bounds how many it requests at the same time.
 	listAtOnce = 8
 )
 
-// A folder is what all folders of the mount share.
+// A folder has what all folders of the mount share.
 type folder struct {
 	readOnlyFolder
 	core *core
@@ -72,7 +72,7 @@ func (r *root) Lookup(ctx context.Context, name string, out *fuse.EntryOut) (*fs
 	return node, 0
 }
 
-// Readdir lists what is known. It asks the Tree for the images only to learn
+// Readdir lists the known images. It asks the Tree for the images only to learn
 // which sidecars they have, and not for long.
 func (r *root) Readdir(ctx context.Context) (fs.DirStream, syscall.Errno) {
 	names := slices.Clone(r.core.tree.FileNames())
@@ -132,8 +132,8 @@ func (s *snapshotsDir) Readdir(context.Context) (fs.DirStream, syscall.Errno) {
 	return fs.NewListDirStream(list), 0
 }
 
-// A snapshotDir is the folder s/<id>. It asks the Tree each time, so as to hold
-// nothing of a snapshotDir that was retired.
+// A snapshotDir is the folder s/<id>. It asks the Tree each time, so it keeps
+// nothing of a retired snapshot.
 type snapshotDir struct {
 	folder
 	id string
@@ -171,7 +171,8 @@ func (s *snapshotDir) Lookup(ctx context.Context, name string, out *fuse.EntryOu
 	return node, 0
 }
 
-// wholeName is an empty folder in that of a snapshot, while that is whole.
+// wholeName is an empty folder in a snapshot's folder, while the snapshot is
+// whole.
 const wholeName = ".whole"
 
 func (s *snapshotDir) lookupWhole(ctx context.Context, out *fuse.EntryOut) (*fs.Inode, syscall.Errno) {
@@ -216,8 +217,8 @@ func (s *snapshotDir) Readdir(context.Context) (fs.DirStream, syscall.Errno) {
 	return fs.NewListDirStream(list), 0
 }
 
-// imageEntries lists an image and sidecars of it. The numbers of these depend on
-// what is in them, which is not asked for here.
+// imageEntries lists an image and its sidecars. The inode numbers of sidecars
+// depend on their content, which this does not read.
 func (c *core) imageEntries(img SnapshotFile, fileName string, suffixes []string) []fuse.DirEntry {
 	suffixes = slices.Sorted(slices.Values(suffixes))
 	list := make([]fuse.DirEntry, 0, 1+len(suffixes))

@@ -20,9 +20,9 @@ type holder struct {
 	by   string // "notepat-os.iso"
 }
 
-// holders lists the processes that have something of the mount at point open,
+// holders lists the processes that have a file of the mount at point open,
 // mapped, or as their folder, as far as this process may look. It only reads
-// /proc, and so cannot hang on the mount.
+// /proc, so it cannot hang on the mount.
 func holders(point string) []holder {
 	processes, err := os.ReadDir("/proc")
 	if err != nil {
@@ -72,13 +72,13 @@ func heldBy(dir, point string) string {
 	return ""
 }
 
-// below says whether path is point or in it.
+// below reports whether path is point or in it.
 func below(point, path string) bool {
 	rest, ok := strings.CutPrefix(path, point)
 	return ok && (rest == "" || rest[0] == '/')
 }
 
-// describe puts holders into words.
+// describe returns holders in words.
 func describe(list []holder) string {
 	if len(list) == 0 {
 		return "by processes that cannot be seen from here, or by names that are being looked up"

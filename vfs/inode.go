@@ -9,10 +9,10 @@ import (
 	"github.com/hanwen/go-fuse/v2/fuse"
 )
 
-// identities makes the inode numbers of one mount. It is a number at random,
-// so that the same file of two mounts, one after the other at the same place,
-// is two files: nginx keeps descriptors open, and would go on with one of a mount
-// that is gone for as long as the path has the same inode number.
+// identities makes the inode numbers of one mount. It is a random number. So the
+// same file of two mounts, one after the other at the same place, is two files.
+// nginx keeps descriptors open, and uses one for as long as the path has the same
+// inode number, even after the mount ended.
 type identities uint64
 
 // of returns the inode and generation numbers of a snapshot's image (suffix "")
@@ -20,7 +20,7 @@ type identities uint64
 // the same inode under each of its names.
 //
 // go-fuse takes two nodes with equal numbers for one file. With the generation
-// that is a matter of 127 bits of SHA-256, not of the 63 of an inode number.
+// that depends on 127 bits of SHA-256, not on the 63 of an inode number.
 func (m identities) of(id, suffix string) fs.StableAttr {
 	sum := sha256.Sum256([]byte(id + "\x00" + suffix))
 	return fs.StableAttr{
@@ -39,8 +39,8 @@ func (m identities) ofFile(img SnapshotFile, suffix string) fs.StableAttr {
 	return m.of(img.ID(), suffix)
 }
 
-// number makes an inode number of x. The upper half of them is go-fuse's, for
-// nodes without one; the lowest are the root's and nobody's.
+// number makes an inode number of x. go-fuse uses the upper half of them for
+// nodes without one. The lowest are the root's and unused.
 func number(x uint64) uint64 {
 	ino := x &^ (1 << 63)
 	if ino <= fuse.FUSE_ROOT_ID {
@@ -49,8 +49,8 @@ func number(x uint64) uint64 {
 	return ino
 }
 
-// ofFolder returns the numbers of a snapshot's folder, or of the folder
-// of the snapshots (id ""). No sidecar has the suffix "/".
+// ofFolder returns the numbers of a snapshot's folder, or of the folder of the
+// snapshots (id ""). No sidecar has the suffix "/".
 func (m identities) ofFolder(id string) fs.StableAttr {
 	attr := m.of(id, "/")
 	attr.Mode = fuse.S_IFDIR

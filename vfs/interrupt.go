@@ -15,18 +15,18 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// look is how often a reader that was interrupted is looked at again.
+// look is the pause between two looks at an interrupted reader.
 const look = 100 * time.Millisecond
 
-// request returns the context of the work for one FUSE request: it ends after
-// limit (if any), and when nobody waits for the answer any more.
+// request returns the context of the work for one FUSE request. It ends after
+// limit (if any), and when no reader waits for the answer any more.
 //
-// The kernel reports every signal that reaches a waiting reader, also those
-// that do it no harm: a child's end, Ctrl-Z, the timer by which Go schedules.
-// Giving up then would make cp and sha256sum fail ("Interrupted system call")
-// where on a disk they go on. So a request is given up only when its reader is
-// dying or the mount is gone. The kernel reports but the first signal of a
-// request; hence the looking again.
+// The kernel reports every signal that reaches a waiting reader, also harmless
+// ones: a child's end, Ctrl-Z, the timer by which Go schedules. Giving up then
+// would make cp and sha256sum fail ("Interrupted system call") where on a disk
+// they continue. So a request is given up only when its reader is dying or the
+// mount has ended. The kernel reports only the first signal of a request; hence
+// the repeated looks.
 func (c *core) request(outer context.Context, limit time.Duration) (context.Context, context.CancelFunc) {
 	var inner context.Context
 	var cancel context.CancelFunc
@@ -40,15 +40,15 @@ func (c *core) request(outer context.Context, limit time.Duration) (context.Cont
 }
 
 // watch cancels inner when outer was interrupted for good. go-fuse gives the
-// channel of outer to a later request when this one was answered; an interrupt
-// of that one is of no account here, as inner has ended by then.
+// channel of outer to a later request when this one was answered. An interrupt
+// of that one does not matter here, as inner has ended by then.
 func (c *core) watch(outer, inner context.Context, cancel context.CancelFunc) {
 	select {
 	case <-inner.Done():
 		return
 	case <-outer.Done():
 	}
-	for !dying(outer) && !c.gone() {
+	for !dying(outer) && !c.dropped() {
 		select {
 		case <-inner.Done():
 			return
@@ -58,9 +58,9 @@ func (c *core) watch(outer, inner context.Context, cancel context.CancelFunc) {
 	cancel()
 }
 
-// gone says whether the kernel has dropped the mount: then the device is in
-// error, and nobody waits for anything.
-func (c *core) gone() bool {
+// dropped reports whether the kernel has dropped the mount: then the device is
+// in error, and no reader waits.
+func (c *core) dropped() bool {
 	conn, err := c.device.SyscallConn()
 	if err != nil {
 		return true
@@ -75,9 +75,9 @@ func (c *core) gone() bool {
 	return dead
 }
 
-// dying says whether a signal is about to end the thread that sent a request.
-// A thread that cannot be seen (it ended, or lives in a process namespace of
-// its own) counts as dying, as then an interrupt is all that is known of it.
+// dying reports whether a signal is about to end the thread that sent a
+// request. A thread that cannot be seen (it ended, or lives in another process
+// namespace) counts as dying, as only its interrupt is known then.
 func dying(ctx context.Context) bool {
 	caller, ok := fuse.FromContext(ctx)
 	if !ok || caller.Pid == 0 {

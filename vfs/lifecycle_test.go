@@ -21,7 +21,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// soon is a context for what is expected to fail.
+// soon is a context for a call that must fail.
 func soon(t testing.TB) context.Context {
 	ctx, cancel := context.WithTimeout(context.Background(), 300*time.Millisecond)
 	t.Cleanup(cancel)
@@ -113,7 +113,7 @@ func TestUnmountNamesMappings(t *testing.T) {
 	}
 }
 
-// A detached mount serves those who have it open until they are done.
+// A detached mount serves its open files until they are closed.
 func TestDetach(t *testing.T) {
 	img := newImage(t, "notepat-os.iso", 1, someBytes, 0)
 	m := mountTree(t, newTree(img))

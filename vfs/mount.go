@@ -14,8 +14,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// maxBackground is how many of the kernel's reads ahead may be waiting at a
-// time, for all files together. Reads of programs are not limited.
+// maxBackground bounds how many of the kernel's reads ahead wait at a time, for
+// all files together. Reads of programs are not limited.
 const maxBackground = 64
 
 // A Server is a mounted tree.
@@ -29,11 +29,11 @@ type Server struct {
 // Mount mounts t and serves it. It needs root, a Device, or the fuse3 package's
 // helper. It mounts over whatever is at the mount point: see Recover.
 //
-// It does not use go-fuse's ways to mount. That of root leaves /dev/fuse open in
-// every program that this process starts, such as a web server; the mount would
-// then not fail but hang when this process is killed. Nor does it touch the
-// mount once, as go-fuse does to make the kernel forget about poll(2): that
-// guards processes which use their own mount, and this one must not.
+// It does not use go-fuse's ways to mount. The one for root leaves /dev/fuse
+// open in every program that this process starts, such as a web server. When
+// this process is killed, the mount would then hang, and not fail. Nor does it
+// touch the mount once, as go-fuse does to make the kernel forget about poll(2).
+// That protects processes which use their own mount, and this one must not.
 func Mount(c Config, t Tree) (*Server, error) {
 	if err := c.complete(); err != nil {
 		return nil, err
@@ -73,8 +73,8 @@ func Mount(c Config, t Tree) (*Server, error) {
 
 // connect shakes hands with the kernel.
 func (s *Server) connect() (*fuse.Server, error) {
-	// go-fuse wants a descriptor of its own, below the name by which libfuse
-	// programs are given theirs.
+	// go-fuse wants its own descriptor, below the name by which libfuse programs
+	// get theirs.
 	var fd int
 	conn, err := s.core.device.SyscallConn()
 	if err != nil {
@@ -101,8 +101,8 @@ func (s *Server) connect() (*fuse.Server, error) {
 		MaxWrite:      maxRead,
 		MaxBackground: maxBackground,
 		DisableXAttrs: true,
-		// With it, a plain ls would look up every name, and so may wait for
-		// the oven as often.
+		// With it, a plain ls would look up every name, and so may wait for the
+		// oven as often.
 		DisableReadDirPlus: true,
 		Logger:             s.core.log.library(),
 		PanicHandler:       s.panicked,
@@ -126,10 +126,10 @@ func (s *Server) panicked(value any) fuse.Status {
 	return fuse.EIO
 }
 
-// Unmount stops the mount after open reads; a busy mount is an error that says
-// who holds it and what to do. While it is busy, Unmount tries again until ctx
-// ends, so ctx needs a time limit. The mount then is as before; the caller may
-// choose to Detach.
+// Unmount stops the mount after open reads. A busy mount is an error that names
+// the processes that hold it and says what to do. While it is busy, Unmount
+// tries again until ctx ends, so ctx needs a time limit. The mount then is as
+// before; the caller may choose to Detach.
 //
 // A mount whose device was passed in is its parent's to unmount: UnmountPath.
 func (s *Server) Unmount(ctx context.Context) error {
@@ -152,8 +152,8 @@ func (s *Server) Unmount(ctx context.Context) error {
 	}
 }
 
-// Detach takes the mount out of the folder at once. Files that are open stay
-// readable until they are closed, and only then does Wait return.
+// Detach removes the mount from the folder at once. Open files stay readable
+// until they are closed, and only then does Wait return.
 func (s *Server) Detach() error {
 	select {
 	case <-s.done:
@@ -166,6 +166,6 @@ func (s *Server) Detach() error {
 	return detach(s.mountpoint)
 }
 
-// Wait returns when the mount is gone, by Unmount or by anybody else's doing,
-// and all handles are closed.
+// Wait returns when the mount has ended, by Unmount or otherwise, and all
+// handles are closed.
 func (s *Server) Wait() { <-s.done }

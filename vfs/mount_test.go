@@ -17,7 +17,7 @@ import (
 	"aesthetic.computer/isofs/integration/testkit"
 )
 
-// patience bounds what must happen; it is long, as machines may be loaded, and
+// patience bounds what must happen. It is long, as machines may be loaded, and
 // a test that passes does not wait for it.
 const patience = 60 * time.Second
 
@@ -30,7 +30,7 @@ func needMount(t testing.TB) {
 	testkit.Lack(t, "root and /dev/fuse: sudo go test ./vfs")
 }
 
-// A testMount is a mount in a folder of its own.
+// A testMount is a mount in its own folder.
 type testMount struct {
 	dir    string
 	server *Server
@@ -63,7 +63,7 @@ func mountTree(t testing.TB, tree Tree, change ...func(*Config)) testMount {
 func mountFolder(t testing.TB) string {
 	t.Helper()
 	parent := t.TempDir()
-	// The unprivileged must reach it.
+	// Unprivileged users must reach it.
 	for dir := parent; dir != os.TempDir() && dir != "/"; dir = filepath.Dir(dir) {
 		if err := os.Chmod(dir, 0o755); err != nil {
 			t.Fatal(err)
@@ -92,8 +92,8 @@ func eachProfile(t *testing.T, f func(t *testing.T, profile func(*Config))) {
 	}
 }
 
-// program makes a command that dies with the test and after patience. The mount
-// must be read by other processes than the one that serves it.
+// program makes a command that dies with the test and after patience. Other
+// processes must read the mount, not the one that serves it.
 func program(t testing.TB, name string, args ...string) *exec.Cmd {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	t.Cleanup(cancel)
@@ -113,7 +113,8 @@ func try(t testing.TB, name string, args ...string) (output string, ok bool) {
 	return string(out), err == nil
 }
 
-// run is try that must succeed, and returns the output without the line's end.
+// run is try for commands that must succeed. It returns the output without the
+// line's end.
 func run(t testing.TB, name string, args ...string) string {
 	t.Helper()
 	out, ok := try(t, name, args...)
@@ -149,7 +150,7 @@ func runChild(t testing.TB, mode string, args ...any) string {
 	return string(out)
 }
 
-// stopped unmounts, and says what was left undone.
+// stop unmounts, and reports what was left open.
 func (m testMount) stop(t testing.TB, images ...*fakeImage) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)

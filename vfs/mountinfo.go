@@ -84,8 +84,8 @@ func unescape(field string) string {
 	return out.String()
 }
 
-// resolve makes path absolute and resolves the links of its parents. It leaves
-// the last name alone, as looking at that may ask a server that does not answer.
+// resolve makes path absolute and resolves the links of its parents. It leaves the
+// last name alone, as a look at that may wait for a server that does not answer.
 func resolve(path string) (string, error) {
 	abs, err := filepath.Abs(path)
 	if err != nil {

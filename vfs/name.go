@@ -14,9 +14,9 @@ const (
 )
 
 // splitName splits "notepat-os.iso.sha256" into the image's file name and the
-// suffix of the sidecar, which is empty for the image itself. It says no to
-// names that no image can have, so that the probes of desktops and crawlers
-// (".Trash", "autorun.inf", "favicon.ico") never reach the Tree.
+// suffix of the sidecar, which is empty for the image itself. It refuses names
+// that no image can have. So the probes of desktops and crawlers (".Trash",
+// "autorun.inf", "favicon.ico") never reach the Tree.
 func splitName(name string) (fileName, suffix string, ok bool) {
 	fileName, suffix, end := splitAt(name, imageEnd)
 	if end == "" {
@@ -33,7 +33,7 @@ func splitName(name string) (fileName, suffix string, ok bool) {
 	return fileName, suffix, true
 }
 
-// splitAt splits name behind end, which it returns if it is there.
+// splitAt splits name behind end, and returns the end that it found.
 func splitAt(name, end string) (fileName, suffix, found string) {
 	if strings.HasSuffix(name, end) {
 		return name, "", end

@@ -12,13 +12,13 @@ import (
 const DefaultPageLimit = 1 << 30
 
 // pages bounds what the kernel keeps of images in profile PageCache, where each
-// has pages of its own: without it a few popular images push out everything
-// else that the machine keeps in memory, the block cache's pages first.
+// has its own pages. Without it a few popular images push out everything else
+// that the machine keeps in memory, the block cache's pages first.
 //
-// The kernel does not tell what it keeps. It asks for what it does not have, so
-// what an inode was asked for since its pages were last dropped is the most
-// that it can have. When the sum is over the limit, the inode that was asked for
-// the longest ago loses all its pages; its readers go on, by asking again.
+// The kernel does not report what it keeps. It requests what it does not have.
+// So the requests for an inode since its pages were last dropped bound what it
+// can have. When the sum is over the limit, the least recently requested inode
+// loses all its pages. Its readers continue: the kernel asks again.
 type pages struct {
 	limit int64
 	full  chan struct{} // an element when the sum may be over the limit
@@ -29,8 +29,7 @@ type pages struct {
 }
 
 func newPages(limit int64) *pages {
-	// Its size is bounded by the limit, not by a count. The error is for sizes
-	// below 1.
+	// The limit bounds its size, not a count. The error is for sizes below 1.
 	recent, err := simplelru.NewLRU[*fs.Inode, int64](math.MaxInt, nil)
 	if err != nil {
 		panic(err)
@@ -41,10 +40,10 @@ func newPages(limit int64) *pages {
 // asked notes that the kernel asked for n bytes of an inode that has size.
 func (p *pages) asked(inode *fs.Inode, n, size int64) {
 	p.mu.Lock()
-	had, _ := p.recent.Get(inode)
-	has := min(had+n, size)
+	before, _ := p.recent.Get(inode)
+	has := min(before+n, size)
 	p.recent.Add(inode, has)
-	p.sum += has - had
+	p.sum += has - before
 	over := p.sum > p.limit
 	p.mu.Unlock()
 	if over {
@@ -55,8 +54,8 @@ func (p *pages) asked(inode *fs.Inode, n, size int64) {
 	}
 }
 
-// victim forgets the inode that was asked for the longest ago and returns it;
-// nil if the sum is within the limit.
+// victim removes the least recently requested inode from its list and returns
+// it; nil if the sum is within the limit.
 func (p *pages) victim() *fs.Inode {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -71,7 +70,7 @@ func (p *pages) victim() *fs.Inode {
 	return inode
 }
 
-// forget takes out an inode that the kernel has no more.
+// forget removes an inode that the kernel no longer has.
 func (p *pages) forget(inode *fs.Inode) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -81,9 +80,9 @@ func (p *pages) forget(inode *fs.Inode) {
 	}
 }
 
-// keepWithin drops pages until done. It is a goroutine of its own: the kernel
-// waits for reads that are under way before it drops their pages, so whoever
-// answers a read must not ask for it.
+// keepWithin drops pages until done. It needs its own goroutine: the kernel
+// waits for reads that are under way before it drops their pages, so a goroutine
+// that answers a read must not request it.
 func (p *pages) keepWithin(done <-chan struct{}) {
 	for {
 		select {
@@ -93,7 +92,8 @@ func (p *pages) keepWithin(done <-chan struct{}) {
 		}
 		for inode := p.victim(); inode != nil; inode = p.victim() {
 			const all = 0 // as a length: to the end
-			// It fails only for an inode that is gone, with its pages.
+			// It fails only for an inode that the kernel dropped, with its
+			// pages.
 			_ = inode.NotifyContent(0, all)
 		}
 	}

@@ -26,8 +26,8 @@ func resident(t testing.TB, paths ...string) int64 {
 	return sum
 }
 
-// unmounted unmounts, so that no read ahead of the kernel's is under way when
-// the files below go.
+// unmounted unmounts, so that no read-ahead of the kernel is under way when the
+// files below are removed.
 func (m testMount) unmounted(t testing.TB) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
@@ -37,8 +37,8 @@ func (m testMount) unmounted(t testing.TB) {
 	}
 }
 
-// TestPageLimit: however many images are read, the kernel keeps of all together
-// what the limit says, of the last read ones; and what is read is right.
+// TestPageLimit: however many images are read, the kernel keeps no more than the
+// limit of all together, of the last read ones. All reads are right.
 func TestPageLimit(t *testing.T) {
 	const (
 		each  = 4 << 20
@@ -68,7 +68,8 @@ func TestPageLimit(t *testing.T) {
 	m.unmounted(t)
 }
 
-// TestPageLimitBelowOneImage: a reader whose pages are dropped under it goes on.
+// TestPageLimitBelowOneImage: a reader whose pages are dropped under it reads
+// on.
 func TestPageLimitBelowOneImage(t *testing.T) {
 	const size, limit = 12 << 20, 2 << 20
 	img := newImage(t, "notepat-os.iso", 3, size, 100_000)

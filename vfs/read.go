@@ -27,8 +27,8 @@ var (
 )
 
 // Read answers with all of [off, off+len(dest)) that the image has, or with an
-// error. It never answers with less: the kernel would take a short answer for
-// the end of the file, and in the page cache fill up with zeroes.
+// error. It never answers with less: the kernel would take a short answer for the
+// end of the file, and in the page cache fill up with zeroes.
 func (o *openFile) Read(ctx context.Context, dest []byte, off int64) (fuse.ReadResult, syscall.Errno) {
 	n := min(int64(len(dest)), o.handle.Size()-off)
 	if n <= 0 || off < 0 {
@@ -39,7 +39,7 @@ func (o *openFile) Read(ctx context.Context, dest []byte, off int64) (fuse.ReadR
 	}
 	work, cancel := o.core.request(ctx, 0)
 	defer cancel()
-	// Who opens a file and waits for its first bytes gets those first.
+	// A reader that opens a file and waits for its first bytes gets those first.
 	at, ahead := o.reads.note(off, n)
 	if off == 0 {
 		defer o.handle.Prefetch(at, ahead)
@@ -77,7 +77,7 @@ func (o *openFile) read(ctx context.Context, p []byte, off int64) (fuse.ReadResu
 	n, err := o.handle.ReadAtContext(ctx, p, off)
 	if n == len(p) {
 		o.core.count.copied.add(o.handle, off, int64(n))
-		return copied(p), nil // an io.EOF with it is no failure
+		return copied(p), nil // an io.EOF with it is not a failure
 	}
 	if err == nil || fault.Kind(err) == nil {
 		err = fmt.Errorf("read %d of %d bytes: %w: %w", n, len(p), fault.Corrupt, errOrShort(err))
@@ -85,12 +85,12 @@ func (o *openFile) read(ctx context.Context, p []byte, off int64) (fuse.ReadResu
 	return nil, err
 }
 
-// copied answers with p. It is not fuse.ReadResultData, for which go-fuse makes a
-// pipe ready, in vain, and logs a line when p is larger than a pipe can be.
+// copied answers with p. It is not fuse.ReadResultData: for that go-fuse prepares
+// a pipe in vain, and logs a line when p is larger than a pipe can be.
 func copied(p []byte) fuse.ReadResult { return fuse.ReadResultVector([][]byte{p}) }
 
-// Release lets the snapshot go. Nobody reads a closed file, so that a failure
-// is only logged.
+// Release releases the snapshot. No program reads a closed file, so a failure is
+// only logged.
 func (o *openFile) Release(context.Context) syscall.Errno {
 	if o.core.open.take(o) {
 		o.close()

@@ -99,8 +99,8 @@ func TestReadAtEnd(t *testing.T) {
 	})
 }
 
-// When the cache file is shorter than was promised, the read fails; it is not
-// shorter. go-fuse by itself would make it so, which is why splicer exists.
+// When the cache file is shorter than promised, the read fails; it is not shorter.
+// go-fuse by itself would make it so, which is why splicer exists.
 func TestReadOfTornFile(t *testing.T) {
 	eachProfile(t, func(t *testing.T, profile func(*Config)) {
 		img := newImage(t, "notepat-os.iso", 1, bigBytes, 0)
@@ -120,7 +120,8 @@ func TestReadOfTornFile(t *testing.T) {
 			if err := differs(out, 1, 0); err != nil {
 				t.Error(err)
 			}
-			// The page cache gives what pages it has; a direct read is all or nothing.
+			// The page cache gives the pages that it has; a direct read is all or
+			// nothing.
 			if m.server.core.flags&fuse.FOPEN_DIRECT_IO != 0 && len(out)%size != 0 {
 				t.Errorf("reads of %d: a short one: %d bytes came", size, len(out))
 			}
@@ -169,8 +170,8 @@ func TestSplicedBytes(t *testing.T) {
 	}
 }
 
-// Only so many answers are spliced at a time, for an unprivileged user's pipes
-// are few.
+// The answers that are spliced at a time are bounded, for an unprivileged user has few
+// pipes.
 func TestSplicesAtOnce(t *testing.T) {
 	img := newImage(t, "notepat-os.iso", 1, 1<<20, 0)
 	s := newSplicer(slog.New(slog.DiscardHandler))
@@ -191,8 +192,8 @@ func TestSplicesAtOnce(t *testing.T) {
 	}
 }
 
-// What fits goes through go-fuse's pipe in one piece, at any place on a page:
-// that pipe asks for header, bytes and a page, rounded up by the kernel.
+// What fits goes through go-fuse's pipe in one piece, at any place on a page: that
+// pipe asks for header, bytes and a page, rounded up by the kernel.
 func TestSpliceFits(t *testing.T) {
 	s := newSplicer(slog.New(slog.DiscardHandler))
 	file, err := os.Create(filepath.Join(t.TempDir(), "f"))

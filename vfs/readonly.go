@@ -8,10 +8,10 @@ import (
 	"github.com/hanwen/go-fuse/v2/fuse"
 )
 
-// The mount is read-only, so that the kernel refuses writes by itself. What
-// follows is for when root has remounted it writable: go-fuse would answer some
-// of these calls with success. No file can be opened for writing (see Open), so
-// that there is none to write to.
+// The mount is read-only, so the kernel refuses writes by itself. The rest of
+// this file is for when root has remounted it writable: go-fuse would answer
+// some of these calls with success. No file can be opened for writing (see
+// Open), so no file needs a write method.
 
 // A readOnlyNode is a node whose attributes cannot be changed.
 type readOnlyNode struct{ fs.Inode }
@@ -25,7 +25,7 @@ func (*readOnlyNode) Setattr(context.Context, fs.FileHandle, *fuse.SetAttrIn, *f
 	return syscall.EROFS
 }
 
-// Statfs says how long names may be. There is nothing to say about space.
+// Statfs returns how long names may be. It has no space to report.
 func (*readOnlyNode) Statfs(_ context.Context, out *fuse.StatfsOut) syscall.Errno {
 	out.Bsize, out.Frsize, out.NameLen = 4096, 4096, 255
 	return 0

@@ -11,19 +11,19 @@ import (
 )
 
 const (
-	// answerPatience is how long a mount may take to say that it is alive.
+	// answerPatience is how long a mount may take to answer.
 	answerPatience = 10 * time.Second
-	// mostMounts bounds the dead mounts that lie upon each other.
+	// mostMounts bounds the dead mounts on top of each other.
 	mostMounts = 16
 )
 
-// Recover makes mountpoint usable: creates it, unmounts a dead mount of an
+// Recover makes mountpoint usable: it creates it, unmounts a dead mount of an
 // earlier run, and refuses a live one or a folder that is not empty.
 //
 // A mount is dead when its server has ended, or has not answered for 10 s.
 //
 // For root all directories on the way must be root's alone (package border):
-// others could have it mount, or unmount, elsewhere.
+// other users could make it mount, or unmount, elsewhere.
 func Recover(mountpoint string) error { return recoverMount(mountpoint, answerPatience) }
 
 func recoverMount(mountpoint string, patience time.Duration) error {
@@ -50,7 +50,7 @@ func recoverMount(mountpoint string, patience time.Duration) error {
 			return fmt.Errorf("mount point %s: %w: another isofs serves it: stop that one or choose another folder",
 				mountpoint, fault.Unavailable)
 		}
-		// Readers that wait for a server that is stuck would wait on.
+		// Readers would wait on for a stuck server.
 		_ = abort(top)
 		if err := unmount(point, true); err != nil {
 			return fmt.Errorf("clear the dead mount at %s: %w: run: umount -l %s", mountpoint, err, mountpoint)
@@ -74,8 +74,8 @@ func State(mountpoint string) (mounted, answers bool, err error) {
 	return true, alive(top, answerPatience), nil
 }
 
-// resolveMount resolves all of mountpoint, if its last name is a link to where
-// the mount is. It looks at that name only where nothing is mounted.
+// resolveMount resolves all of mountpoint, if its last name is a link to the
+// mount. It looks at that name only where nothing is mounted.
 func resolveMount(mountpoint string) (string, error) {
 	point, err := resolve(mountpoint)
 	if err != nil {
@@ -94,8 +94,8 @@ func resolveMount(mountpoint string) (string, error) {
 	return point, nil
 }
 
-// checkWay refuses a mount point of root's, and where it leads, that others
-// could exchange. It leaves the last names alone: there a mount may hang.
+// checkWay refuses a mount point of root's, and its target, if others could
+// exchange them. It leaves the last names alone: there a mount may hang.
 func checkWay(mountpoint, point string) error {
 	if os.Geteuid() != 0 {
 		return nil
@@ -136,8 +136,8 @@ func makeFolder(point string) error {
 }
 
 // abort ends all that waits for the mount's server, where the kernel's control
-// files are mounted (/sys/fs/fuse/connections) and may be written. It is a
-// courtesy to the waiting, so that failing does not matter.
+// files are mounted (/sys/fs/fuse/connections) and may be written. It only
+// helps waiting readers, so a failure does not matter.
 func abort(m *mounted) error {
 	var major, minor int
 	if _, err := fmt.Sscanf(m.device, "%d:%d", &major, &minor); err != nil {

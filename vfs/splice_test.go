@@ -17,8 +17,8 @@ import (
 )
 
 // TestPipesRunOut: while the user's other programs have all that pipes may take,
-// reads are copied, and are spliced again afterwards. The log says both. That it
-// was so when this program started changes nothing.
+// reads are copied, and are spliced again afterwards. The log says both. It does
+// not matter whether pipes were short when this program started.
 func TestPipesRunOut(t *testing.T) {
 	switch os.Getenv(pipesRunOut) {
 	case "":
@@ -55,15 +55,15 @@ func TestPipesRunOut(t *testing.T) {
 		t.Fatal("not spliced any more")
 	}
 	r.Done()
-	if said := log.String(); strings.Count(said, "level=WARN") != 1 || strings.Count(said, "spliced again") != 1 {
-		t.Errorf("the log says %s", said)
+	if logged := log.String(); strings.Count(logged, "level=WARN") != 1 || strings.Count(logged, "spliced again") != 1 {
+		t.Errorf("the log says %s", logged)
 	}
 }
 
 // pipesRunOut is set where a test runs as a user with few pipes.
 const pipesRunOut = "ISOFS_TEST_PIPES"
 
-// asUser runs this test once more, as a user that has nothing else running.
+// asUser runs this test again, as a user without other processes.
 func asUser(t *testing.T) {
 	t.Helper()
 	needMount(t) // root, who can become another user

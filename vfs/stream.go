@@ -20,8 +20,9 @@ const (
 	repeated = 256 << 10
 )
 
-// mostStreams is how many readers of one open file are told apart. A web server
-// that keeps files open has one for all who download the same image.
+// mostStreams bounds the readers of one open file that are followed. A web
+// server that keeps files open has one file for all clients that download the
+// same image.
 const mostStreams = 16
 
 // streams finds the sequential readers of one open file.
@@ -41,9 +42,9 @@ type stream struct {
 	window int64  // how far ahead of end that should be
 }
 
-// note takes a read of [off, off+n) and returns what should be read ahead
-// then: nothing, mostly. A stream begins with its second read, or with one of
-// the file's first byte.
+// note takes a read of [off, off+n) and returns what should be read ahead then:
+// nothing, mostly. A stream begins with its second read, or with one of the
+// file's first byte.
 func (s *streams) note(off, n int64) (at, bytes int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -74,8 +75,8 @@ func (s *streams) note(off, n int64) (at, bytes int64) {
 	return at, bytes
 }
 
-// find returns the stream that a read at off belongs to, or else the one that
-// was not read for longer, emptied.
+// find returns the stream that a read at off belongs to, or else the least
+// recently read one, emptied.
 func (s *streams) find(off int64) *stream {
 	oldest := &s.all[0]
 	for i := range s.all {

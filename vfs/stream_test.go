@@ -7,9 +7,9 @@ import (
 
 const mib = 1 << 20
 
-// readAll notes reads of size bytes each over [from, to) and returns what was
-// asked for: how often, and up to where. What is asked for twice, lies behind
-// the reader or too far before him is an error.
+// readAll notes reads of size bytes each over [from, to). It returns how often
+// streams requested read-ahead, and up to where. A repeated request, or one
+// behind the reader or too far before it, is an error.
 func readAll(t *testing.T, s *streams, from, to, size int64) (calls int, end int64) {
 	t.Helper()
 	end = from
@@ -35,7 +35,7 @@ func TestStreamBegins(t *testing.T) {
 	for _, c := range []struct {
 		name  string
 		reads [][2]int64
-		at    int64 // what is asked for with the last read; 0: nothing
+		at    int64 // start of the read-ahead after the last read; 0: none
 	}{
 		{"at the file's first byte", [][2]int64{{0, 4096}}, 4096},
 		{"not with one read elsewhere", [][2]int64{{mib, mib}}, 0},

@@ -65,7 +65,7 @@ dr-xr-xr-x 2 0 0 0 %d s`, started)},
 			t.Errorf("mounted without %s: %s", want, options)
 		}
 	}
-	// What a listing says of inodes is what stat says.
+	// A listing has the same inode numbers as stat.
 	if a, b := run(t, "sh", "-c", "ls -1U -i "+m.dir+" | sort"), run(t, "sh", "-c", "cd "+m.dir+" && stat -c '%i %n' * | sort"); strings.Join(strings.Fields(a), " ") != strings.Join(strings.Fields(b), " ") {
 		t.Errorf("ls -i:\n%s\nstat:\n%s", a, b)
 	}
@@ -113,7 +113,7 @@ func TestIdentity(t *testing.T) {
 	if a, b := stat("notepat-os.iso.sha256"), stat("s/"+img.id+"/notepat-os.iso.sha256"); a != b {
 		t.Errorf("one sidecar is two files: %s and %s", a, b)
 	}
-	// nginx must not take a file of a mount that is gone for one of the next.
+	// nginx must not take a file of an ended mount for one of the next.
 	next := mountTree(t, newTree(img))
 	if a, b := stat("notepat-os.iso"), run(t, "stat", "-c", "%i %Y %s", next.path("notepat-os.iso")); a == b {
 		t.Errorf("the same file in two mounts: %s", a)
@@ -137,7 +137,7 @@ func TestIdentity(t *testing.T) {
 	}
 }
 
-// A file that is open keeps its snapshot, and who opens next gets the next.
+// An open file keeps its snapshot, and the next open gets the next one.
 func TestNewSnapshotUnderOpenFile(t *testing.T) {
 	eachProfile(t, func(t *testing.T, profile func(*Config)) {
 		before := newImage(t, "notepat-os.iso", 1, someBytes, 1<<20)
@@ -180,7 +180,7 @@ func TestNewSnapshotUnderOpenFile(t *testing.T) {
 	})
 }
 
-// The kernel may remember a name when its snapshot is gone already.
+// The kernel may remember a name after its snapshot was removed.
 func TestSnapshotRetiredAfterLookup(t *testing.T) {
 	before, after := newImage(t, "notepat-os.iso", 1, 4096, 0), newImage(t, "notepat-os.iso", 2, 4096, 0)
 	tree := newTree(before)
@@ -197,8 +197,8 @@ func TestSnapshotRetiredAfterLookup(t *testing.T) {
 	}
 }
 
-// A node that is known stands for its snapshot also when the catalog has made
-// another Image of it since.
+// A known node stands for its snapshot also when the catalog has made another
+// Image of it since.
 func TestImageMadeAnew(t *testing.T) {
 	old, fresh := newImage(t, "notepat-os.iso", 1, 4096, 0), newImage(t, "notepat-os.iso", 1, 4096, 0)
 	tree := newTree(old)
@@ -216,7 +216,7 @@ func TestImageMadeAnew(t *testing.T) {
 	m.stop(t, old, fresh)
 }
 
-// A sidecar that was made anew is served whole, never half old and half new.
+// A sidecar that was made again is served whole, never half old and half new.
 func TestSidecarMadeAnew(t *testing.T) {
 	img := newImage(t, "notepat-os.iso", 1, 4096, 0)
 	tree := newTree(img)
@@ -270,8 +270,8 @@ func TestSplitName(t *testing.T) {
 	}
 }
 
-// What is in the slot is a file of the snapshot's folder, and of the root for who
-// asks for it; one inode, and not that of the image.
+// The slot's content is a file of the snapshot's folder, and of the root for a
+// client that opens it by name. It is one inode, and not that of the image.
 func TestSlotAlone(t *testing.T) {
 	img := newImage(t, "notepat-os.iso", 1, 1<<20, 4096)
 	slot := newImage(t, "notepat-piece.img", 2, 64<<10, 4096)
@@ -342,8 +342,8 @@ func runOut(t testing.TB, name string, args ...string) string {
 	return string(out)
 }
 
-// TestMarkOfWhatIsWhole: it is there while an image is whole, is not listed, and
-// nothing can be made in it.
+// TestMarkOfWhatIsWhole: the mark is there while an image is whole, is not
+// listed, and nothing can be made in it.
 func TestMarkOfWhatIsWhole(t *testing.T) {
 	img := newImage(t, "notepat-os.iso", 1, 1<<20, 1000)
 	m := mountTree(t, newTree(img))

@@ -16,7 +16,8 @@ import (
 
 // UnmountPath unmounts the isofs at mountpoint. While it is busy, it tries again
 // until ctx ends; the error then names the processes that hold it. It is for the
-// parent that mounted by OpenDevice. A mountpoint without a mount is no error.
+// parent that mounted by OpenDevice. A mountpoint without a mount is not an
+// error.
 func UnmountPath(ctx context.Context, mountpoint string) error {
 	point, err := isofsAt(mountpoint)
 	if err != nil || point == "" {
@@ -38,8 +39,8 @@ func UnmountPath(ctx context.Context, mountpoint string) error {
 	}
 }
 
-// detach unmounts lazily: the name is free at once, the rest goes with the last
-// open file.
+// detach unmounts lazily: the name is free at once, the rest follows with the
+// last open file.
 func detach(mountpoint string) error {
 	point, err := isofsAt(mountpoint)
 	if err != nil || point == "" {
@@ -49,7 +50,7 @@ func detach(mountpoint string) error {
 }
 
 // isofsAt resolves mountpoint. It returns "" if nothing is mounted there, and an
-// error if it is not ours to unmount.
+// error if the mount is not ours to unmount.
 func isofsAt(mountpoint string) (string, error) {
 	point, err := resolveMount(mountpoint)
 	if err != nil {
@@ -89,7 +90,7 @@ func unmount(point string, lazily bool) error {
 	return fmt.Errorf("unmount %s: %w: %w: %s", point, fault.Unavailable, err, strings.TrimSpace(string(says)))
 }
 
-// joinIf returns both errors, or the one there is, or nil.
+// joinIf joins its errors, of which either may be nil.
 func joinIf(err, also error) error {
 	if err == nil {
 		return also

@@ -10,15 +10,15 @@
 //	s/<id>/notepat-piece.img what is in its slot, alone; with sidecars too
 //
 // notepat-piece.img can be opened in the root as well, and is not listed there.
-// s/<id>/.whole is there, and not listed, while reading the snapshot does not
-// depend on the network: a web server can so tell what it may serve without asking.
+// s/<id>/.whole exists, and is not listed, while reading the snapshot does not depend
+// on the network. A web server can thus tell what it may serve without asking.
 //
 // A snapshot is one inode, whichever of its names led there, and an open file
 // keeps its snapshot until it is closed. Data never change under an inode, so
 // the kernel may keep what it read.
 //
-// The package leaves out what is in the files and where it comes from (a Tree says
-// so), HTTP, and any caching of its own. It runs on Linux only.
+// The package has no cache, and does not serve HTTP. A Tree decides what is in the
+// files. It runs on Linux only.
 //
 // A process must not use the mount that it serves: a thread that waits for the
 // kernel, which waits for this process, may be the last one that Go has.
@@ -36,8 +36,8 @@ import (
 	"aesthetic.computer/isofs/fault"
 )
 
-// A Tree is what the mount shows: the root holds <piece>-os.iso and sidecars
-// of the current snapshots, s/<id>/ holds one snapshot for ever.
+// A Tree is what the mount shows: the root holds <piece>-os.iso and sidecars of the
+// current snapshots, s/<id>/ holds one snapshot for ever.
 type Tree interface {
 	// FileNames lists the images known now ("notepat-os.iso").
 	FileNames() []string
@@ -50,8 +50,8 @@ type Tree interface {
 	ByID(id string) (SnapshotFile, error)
 }
 
-// A SnapshotFile is one of the two files of an immutable snapshot: its image, or
-// what is in the slot of that, alone.
+// A SnapshotFile is one of the two files of an immutable snapshot: its image, or the
+// content of its slot alone.
 type SnapshotFile interface {
 	ID() string       // 32 hex digits
 	FileName() string // "notepat-os.iso"
@@ -63,10 +63,10 @@ type SnapshotFile interface {
 	Sidecar(suffix string) ([]byte, error) // "sha256"
 	// Suffixes lists the sidecars that there are: "sha256", "zsync".
 	Suffixes() []string
-	// Listed are those of them that cost nothing to make. The root lists only
-	// these, since listing with sizes has every listed file made.
+	// Listed are those of them that cost nothing to make. The root lists only these,
+	// since listing with sizes makes every listed file.
 	Listed() []string
-	// Slot returns what is in an image's slot, "notepat-piece.img" of the same ID
+	// Slot returns the content of an image's slot, "notepat-piece.img" of the same ID
 	// and Time; nil if this is it, or there is none.
 	Slot() SnapshotFile
 	// Whole reports whether all of it is on this machine, so that reading does not
@@ -116,8 +116,8 @@ type Config struct {
 	// Mountpoint is an empty folder (see Recover). With Device it only names
 	// the mount in messages, and may be empty.
 	Mountpoint string
-	// Device is what OpenDevice returned to a privileged parent, when that one
-	// mounted; else nil. Mount takes it over and closes it in the end.
+	// Device is what OpenDevice returned to a privileged parent, when that mounted;
+	// else nil. Mount takes it over and closes it in the end.
 	Device *os.File
 	// Profile is Direct when empty.
 	Profile Profile

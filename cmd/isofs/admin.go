@@ -18,7 +18,7 @@ import (
 	"aesthetic.computer/isofs/settings"
 )
 
-// adminCall is a request to a server that runs.
+// adminCall is a request to a running server.
 type adminCall struct {
 	server runningServer
 	key    adminFlags
@@ -29,7 +29,7 @@ func newAdmin() *cobra.Command {
 	var c adminCall
 	cmd := &cobra.Command{
 		Use:   "admin",
-		Short: "Tell a server that runs what to do",
+		Short: "Control a running server",
 		Long: `admin speaks to the server of this machine, by the socket in --run. It needs the server's
 key, from --admin-key-file or the environment (ISOFS_ADMIN_KEY, OS_BUILD_ADMIN_KEY), since
 nginx can connect to the socket, too. docs/admin.md has what can be asked over HTTP.`,
@@ -50,9 +50,9 @@ nginx can connect to the socket, too. docs/admin.md has what can be asked over H
 func (c *adminCall) addActions(cmd *cobra.Command) {
 	var piece, snapshot string
 	var all bool
-	action := func(name, use, short string, args cobra.PositionalArgs, said func(args []string) url.Values) *cobra.Command {
+	action := func(name, use, short string, args cobra.PositionalArgs, query func(args []string) url.Values) *cobra.Command {
 		sub := &cobra.Command{Use: use, Short: short, Args: args, RunE: func(cmd *cobra.Command, args []string) error {
-			return c.do(cmd.Context(), cmd.OutOrStdout(), name, said(args))
+			return c.do(cmd.Context(), cmd.OutOrStdout(), name, query(args))
 		}}
 		cmd.AddCommand(sub)
 		return sub
@@ -80,19 +80,19 @@ func (c *adminCall) addActions(cmd *cobra.Command) {
 		func([]string) url.Values { return nil })
 }
 
-// given are those of names and values that have a value.
+// given returns those names and values that have a value.
 func given(pairs ...string) url.Values {
-	said := url.Values{}
+	query := url.Values{}
 	for i := 0; i < len(pairs); i += 2 {
 		if pairs[i+1] != "" {
-			said.Set(pairs[i], pairs[i+1])
+			query.Set(pairs[i], pairs[i+1])
 		}
 	}
-	return said
+	return query
 }
 
-// do asks the server and prints its answer.
-func (c *adminCall) do(ctx context.Context, out io.Writer, action string, said url.Values) error {
+// do sends the request and prints the answer.
+func (c *adminCall) do(ctx context.Context, out io.Writer, action string, query url.Values) error {
 	key, err := c.key.read()
 	if err != nil {
 		return err
@@ -104,7 +104,7 @@ func (c *adminCall) do(ctx context.Context, out io.Writer, action string, said u
 	if err != nil {
 		return err
 	}
-	answer, err := client.Admin(ctx, key, action, said)
+	answer, err := client.Admin(ctx, key, action, query)
 	if err != nil {
 		return err
 	}

@@ -59,8 +59,8 @@ under a layer in memory, a compositor and a browser that shows the piece and not
 It installs packages into a root file system of its own and needs root for that, in name
 spaces that end with it: nothing is installed here, nothing stays mounted.
 ` + bake.DebianNeeds + `
-The long steps are kept in the work directory; a bake that was ended goes on with the step
-that it was in. The folder of the base is printed.`,
+The work directory keeps the long steps: after an interruption the same command repeats only
+the step that was under way. bake prints the folder of the base.`,
 		Example: "  isofs bake debian -o bases",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) (err error) {
@@ -102,8 +102,8 @@ and is yours to check with gpg if not.
 
 What it mounts and changes is a root file system of its own, in name spaces that end with it.
 ` + bake.FedoraNeeds + `
-The long steps are kept in the work directory by a hash of recipe and ISO; a bake that was
-ended goes on with the step that it was in. The folder of the base is printed.`,
+The work directory keeps the long steps by a hash of recipe and ISO: after an interruption the
+same command repeats only the step that was under way. bake prints the folder of the base.`,
 		Example: "  isofs bake fedora --live-iso Fedora-Workstation-Live-43-1.6.x86_64.iso --checksum Fedora-Workstation-43-1.6-x86_64-CHECKSUM -o bases",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -123,7 +123,7 @@ ended goes on with the step that it was in. The folder of the base is printed.`,
 	return cmd
 }
 
-// registerBake defines the flags that all bakes have.
+// registerBake defines the flags of all bakes.
 func registerBake(flags *pflag.FlagSet, flavor string, out, work, version *string, epoch *int64) {
 	flags.StringVarP(out, "output", "o", "bases", "directory of bases; the result is "+flavor+"/ARCH/VERSION in it")
 	flags.StringVar(work, "work", "", "directory of downloaded packages, finished steps and scratch files (default: the user's cache directory)")

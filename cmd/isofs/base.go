@@ -86,8 +86,8 @@ func baseIndex(cmd *cobra.Command, path, out string, o base.IndexOptions) error 
 	return nil
 }
 
-// indexInto writes the manifest of an image, for servers to read, whoever they
-// run as.
+// indexInto writes the manifest of an image. Servers of every user must be able to read
+// it.
 func indexInto(ctx context.Context, f io.ReaderAt, size int64, o base.IndexOptions, to *output.File) (*base.Manifest, error) {
 	show, end := progressBar("indexing")
 	o.Progress = show

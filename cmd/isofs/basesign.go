@@ -9,7 +9,7 @@ import (
 	"aesthetic.computer/isofs/store"
 )
 
-// store opens the keys to publish by; nil if there are none.
+// store opens the keys to publish by; nil without keys.
 func (o *signFlags) store() (store.Signer, error) {
 	s, err := o.open()
 	if s == nil {

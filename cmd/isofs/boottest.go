@@ -17,7 +17,7 @@ import (
 	"aesthetic.computer/isofs/settings"
 )
 
-// bootFlags are what the flags of boot-test say before they are understood.
+// bootFlags are the flags of boot-test before they are parsed.
 type bootFlags struct {
 	serial      []string
 	color, json string
@@ -63,10 +63,10 @@ by it, and emulation, which takes several times as long, if not.`,
 	return cmd
 }
 
-// runBootTest boots and prints the result, also to the file called to.
+// runBootTest boots and prints the result, also to the file to.
 func runBootTest(cmd *cobra.Command, o boottest.Options, to string) error {
 	var kept *output.File
-	if to != "" && to != output.Standard { // which gets it anyway
+	if to != "" && to != output.Standard { // standard output gets it anyway
 		var err error
 		if kept, err = output.Create(cmd.Context(), to); err != nil {
 			return fmt.Errorf("--json: %w", err)
@@ -99,7 +99,7 @@ func runBootTest(cmd *cobra.Command, o boottest.Options, to string) error {
 	return nil
 }
 
-// parse understands the flags.
+// parse parses the flags.
 func (f *bootFlags) parse(e *boottest.Expect) (err error) {
 	for _, text := range f.serial {
 		line, err := regexp.Compile(text)

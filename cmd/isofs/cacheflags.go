@@ -11,19 +11,19 @@ import (
 	"aesthetic.computer/isofs/settings"
 )
 
-// inMemory is what --cache says for a cache without a directory.
+// inMemory is the value of --cache for a cache without a directory.
 const inMemory = "memory"
 
-// Bounds on the cache if --cache-size does not say.
+// Bounds on the cache without --cache-size.
 const (
 	diskCacheSize   settings.Size = 4 << 30
 	memoryCacheSize settings.Size = 256 << 20
 )
 
-// cacheFlags say what kind of block cache there is.
+// cacheFlags describe the block cache.
 type cacheFlags struct {
 	where string
-	limit settings.Size // 0: what suits where
+	limit settings.Size // 0: the default for where
 	scrub settings.Size // a second; only serve and mount have the flag
 }
 
@@ -35,7 +35,7 @@ func (o *cacheFlags) register(cmd *cobra.Command) {
 
 func (o *cacheFlags) registerScrub(cmd *cobra.Command) {
 	o.scrub = 10 << 20
-	cmd.Flags().Var(&o.scrub, "scrub-rate", "bytes a second of the cache that are read again from disk and compared, once an hour; 0 is none")
+	cmd.Flags().Var(&o.scrub, "scrub-rate", "bytes a second of the cache that are read again from disk and compared, once an hour; 0: none")
 }
 
 // complete fills in the default that depends on where.
@@ -48,7 +48,7 @@ func (o *cacheFlags) complete() {
 	}
 }
 
-// dir is the directory of the cache, empty if it is in memory.
+// dir returns the directory of the cache, empty if it is in memory.
 func (o *cacheFlags) dir(state string) string {
 	switch o.where {
 	case inMemory:
@@ -59,7 +59,7 @@ func (o *cacheFlags) dir(state string) string {
 	return o.where
 }
 
-// cacheConfig is that of the cache that the flags describe.
+// cacheConfig returns the Config of the cache that the flags describe.
 func (o *stackFlags) cacheConfig(log *slog.Logger) cache.Config {
 	return cache.Config{
 		Dir: o.cache.dir(o.state), Memory: o.cache.where == inMemory, MaxBytes: int64(o.cache.limit),

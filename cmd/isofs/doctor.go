@@ -13,15 +13,14 @@ func newDoctor() *cobra.Command {
 	var o serveFlags
 	cmd := &cobra.Command{
 		Use:   "doctor [serve|nginx|bake|test]",
-		Short: "Say what this machine lacks, and the command that mends it",
+		Short: "Check what this machine is missing, and how to install it",
 		Long: `doctor looks for what isofs needs: to serve, to bake bases, to run the tests. Its exit
 status is 0 if nothing is missing for what was asked (serve and bake by default).
 
-For serve it goes by the settings that serve would have, of flags, environment and file:
-whether the user, the directories and the addresses are as they should be, and, while the
-server runs, whether the mount and the addresses are that server's; whether the base can be
-reached, and whether there is room and memory for what the settings allow. It takes all flags of
-isofs serve.
+For serve it takes all flags of isofs serve, and reads the environment and the file of settings
+as serve does. It checks the user, the directories and the addresses. While the server runs it
+checks that the mount and the addresses are that server's. It checks that the base can be
+reached, and that there is room and memory for what the settings allow.
 
 For nginx it looks at an nginx of your own beside isofs mount: whether it has the part that
 nginx-config --site prints, whether another site answers in its place, and whether it may

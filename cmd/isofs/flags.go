@@ -18,8 +18,8 @@ import (
 	"aesthetic.computer/isofs/upstream"
 )
 
-// flagGroups are the groups in which --help shows the flags of commands that
-// have many, each in the order in which one would read them.
+// flagGroups are the groups in which --help shows the flags of commands that have many, each
+// in the order of reading.
 var flagGroups = settings.Groups{
 	{Title: "Base", Flags: []string{
 		"base", "channel", "channel-poll", "mirror", "origin-redirect", "hedge", "fetches", "origin-timeout", "prefill",
@@ -39,7 +39,7 @@ var flagGroups = settings.Groups{
 	{Title: "Operator", Flags: []string{"state", "run", "user", "admin-key-file", "metrics-listen"}},
 }
 
-// overridden are settings of the file that a flag makes ineffective: base and channel say the
+// overridden are settings of the file that a flag makes ineffective. Base and channel say the
 // same in two ways, and the typed one wins.
 var overridden = map[string][]string{"base": {"channel"}, "channel": {"base", "mirror"}}
 
@@ -49,11 +49,11 @@ var offered = map[string][]string{
 	"arch":   {"amd64"},
 }
 
-// keyVariables are those of the environment that may have the operator's key. There is no
-// flag for it: everybody on the machine can read those.
+// keyVariables are the environment's variables that may have the operator's key. It has no
+// flag: everybody on the machine can read flags.
 var keyVariables = []string{"ISOFS_ADMIN_KEY", "OS_BUILD_ADMIN_KEY"}
 
-// ownVariables are those of the environment that are isofs's and no flag's.
+// ownVariables are isofs's variables of the environment that belong to no flag.
 var ownVariables = []string{server.ChildMark, keyVariables[0]}
 
 // flagOf are the flags that the values of the packages' Configs come from.
@@ -76,7 +76,7 @@ var flagOf = map[string]string{
 	bake.SettingWork: "work", signature.SettingKeys: "sign-key", signature.SettingPassphrase: "sign-passphrase-file", signature.SettingKeyring: "keyring",
 }
 
-// blameFlags says of which flags an error is that a package found in its Config.
+// blameFlags makes an error that a package found in its Config name the flags.
 func blameFlags(err error) error {
 	return settings.BlameConfig(err, flagOf)
 }
@@ -95,8 +95,8 @@ func absolute(path *string) error {
 	return nil
 }
 
-// hintFor says what to do about an error of a command, where the error itself
-// does not.
+// hintFor returns what to do about an error of a command, where the error itself does not say
+// it.
 func hintFor(cmd *cobra.Command, err error) string {
 	if e, ok := errors.AsType[interface {
 		error
@@ -117,8 +117,8 @@ func hintFor(cmd *cobra.Command, err error) string {
 	return ""
 }
 
-// directoryOf returns the directory of the command's in which that file is that
-// an error is of, and the flag that names it; "" if it is in none.
+// directoryOf returns the command's directory that has the file of an error, and the flag
+// that names it; "" if the file is in none.
 func directoryOf(cmd *cobra.Command, err error) (flag, dir string) {
 	path := ""
 	if e, ok := errors.AsType[*os.PathError](err); ok {

@@ -13,8 +13,8 @@ import (
 	"github.com/spf13/pflag"
 )
 
-// said is what a command prints.
-func said(t *testing.T, args ...string) string {
+// printed runs a command and returns its output.
+func printed(t *testing.T, args ...string) string {
 	t.Helper()
 	root, out := newRoot(), &bytes.Buffer{}
 	root.SetArgs(args)
@@ -28,7 +28,7 @@ func said(t *testing.T, args ...string) string {
 // TestHelpInGroups: every flag of serve is in one group, and --help shows each
 // once, those of a group together and in their order.
 func TestHelpInGroups(t *testing.T) {
-	help, at := said(t, "serve", "--help"), 0
+	help, at := printed(t, "serve", "--help"), 0
 	grouped := map[string]string{"help": "Flags"}
 	for _, group := range flagGroups {
 		title := strings.Index(help, "\n"+group.Title+":\n")
@@ -56,13 +56,13 @@ func TestHelpInGroups(t *testing.T) {
 		}
 	})
 	// Few flags are not divided.
-	if help := said(t, "base", "publish", "--help"); strings.Contains(help, "\nSigning:") || strings.Count(help, "  --sign-key ") != 1 || strings.Count(help, "\nFlags:\n") != 1 {
+	if help := printed(t, "base", "publish", "--help"); strings.Contains(help, "\nSigning:") || strings.Count(help, "  --sign-key ") != 1 || strings.Count(help, "\nFlags:\n") != 1 {
 		t.Errorf("base publish: %s", help)
 	}
 }
 
-// TestHelpShowsWhatMatters: what a command takes for the sake of the file of
-// settings, and has no use for, is not in its help, and is taken.
+// TestHelpShowsWhatMatters: the help leaves out flags that a command takes only
+// for the file of settings.
 func TestHelpShowsWhatMatters(t *testing.T) {
 	for _, c := range []struct{ cmd, shows, hides string }{
 		{"nginx-config", "--site --listen --limit-rate --profile --mount --run", "--base --oven --cache --sign-key --limit-new --retain"},
@@ -71,7 +71,7 @@ func TestHelpShowsWhatMatters(t *testing.T) {
 		{"inspect", "--base --oven", "--retain --sign-key"},
 		{"pack", "--base --oven --sign-key --output", "--listen"},
 	} {
-		help := said(t, c.cmd, "--help")
+		help := printed(t, c.cmd, "--help")
 		_, flags, _ := strings.Cut(help, "Flags:\n")
 		for _, name := range strings.Fields(c.shows) {
 			if !regexp.MustCompile(regexp.QuoteMeta(name) + `[ \[]`).MatchString(flags) {
@@ -84,25 +84,25 @@ func TestHelpShowsWhatMatters(t *testing.T) {
 			}
 		}
 	}
-	said(t, "nginx-config", "--listen", "127.0.0.1:1", "--base", "x", "--oven", "http://127.0.0.1:1", "--state", t.TempDir(), "--run", t.TempDir(), "--mount", t.TempDir())
+	printed(t, "nginx-config", "--listen", "127.0.0.1:1", "--base", "x", "--oven", "http://127.0.0.1:1", "--state", t.TempDir(), "--run", t.TempDir(), "--mount", t.TempDir())
 }
 
-// TestVersion: the command and the flag say the same.
+// TestVersion: the command and the flag print the same.
 func TestVersion(t *testing.T) {
-	command, flag := said(t, "version"), said(t, "--version")
+	command, flag := printed(t, "version"), printed(t, "--version")
 	if command != flag || !regexp.MustCompile(`^isofs version \S.*, go1\S* \w+/\w+\n$`).MatchString(command) {
 		t.Errorf("isofs version: %q, --version: %q", command, flag)
 	}
 }
 
-// TestManPages: one for each command, with all that --help says, and the same
-// whoever makes them.
+// TestManPages: one for each command, with all that --help says. The same
+// command makes the same pages for every user.
 func TestManPages(t *testing.T) {
 	first, second := t.TempDir(), t.TempDir()
 	t.Setenv("XDG_STATE_HOME", "/home/one")
-	said(t, "man", "--out", first)
+	printed(t, "man", "--out", first)
 	t.Setenv("XDG_STATE_HOME", "/home/two")
-	said(t, "man", "--out", filepath.Join(second, "made"))
+	printed(t, "man", "--out", filepath.Join(second, "made"))
 	pages := 0
 	var walk func(cmd *cobra.Command)
 	walk = func(cmd *cobra.Command) {

@@ -2,8 +2,8 @@ package main
 
 import "testing"
 
-// Without a home nothing is kept where others could have been first: not in
-// /tmp, and not in whatever folder this is.
+// Without a home isofs keeps nothing where other users could have been first:
+// not in /tmp, and not in the current folder.
 func TestNoHome(t *testing.T) {
 	mine := t.TempDir()
 	for name, c := range map[string]struct {

@@ -43,9 +43,9 @@ should be of the domain that serves the images.`,
 	}
 	flags := cmd.Flags()
 	flags.StringVar(&out, "out", "", "file to write (needed), - for standard output; one that is there is left alone")
-	flags.StringVar(&name, "name", "", "name of who signs (needed)")
-	flags.StringVar(&email, "email", "", "address of who signs (needed)")
-	flags.IntVar(&days, "days", 730, "days after which it expires; 0 is never")
+	flags.StringVar(&name, "name", "", "name of the key's owner (needed)")
+	flags.StringVar(&email, "email", "", "email address of the key's owner (needed)")
+	flags.IntVar(&days, "days", 730, "days after which it expires; 0: never")
 	return cmd
 }
 
@@ -70,7 +70,7 @@ func keyNew(cmd *cobra.Command, out, name, email string, days int) error {
 	return nil
 }
 
-// checkNewKey reports all that is wrong with what is to be made.
+// checkNewKey reports all that is wrong with the flags of a new key.
 func checkNewKey(out, name, email string, days int) error {
 	var wrong []error
 	needed := func(flag, value, what string, check func(string) error) {
@@ -81,8 +81,8 @@ func checkNewKey(out, name, email string, days int) error {
 		}
 	}
 	needed("out", out, "the file to write", func(string) error { return nil })
-	needed("name", name, "the name of who signs", signature.CheckName)
-	needed("email", email, "the address of who signs", signature.CheckEmail)
+	needed("name", name, "the name of the key's owner", signature.CheckName)
+	needed("email", email, "the address of the key's owner", signature.CheckEmail)
 	if days < 0 || days > 36500 {
 		wrong = append(wrong, settings.Wrong("days", "%d is not between 0 and 36500", days))
 	}

@@ -28,13 +28,13 @@ type quotaFlags struct {
 }
 
 func (q quotaFlags) quota() quota.Quota {
-	if q.burst == 0 { // not asked for
+	if q.burst == 0 { // the flag was not given
 		return quota.Quota{}
 	}
 	return quota.Quota{Burst: q.burst, Every: time.Duration(math.Ceil(float64(time.Second) / q.rate))}
 }
 
-// register adds those that a server has; --retain is everybody's.
+// register adds the limits of a server; all commands have --retain.
 func (l *limitFlags) register(cmd *cobra.Command) {
 	d := catalog.DefaultLimits()
 	perSecond := func(q quota.Quota) float64 { return math.Round(1000*float64(time.Second)/float64(q.Every)) / 1000 }
@@ -61,7 +61,7 @@ func (l *limitFlags) validate() error {
 		}
 	}
 	for name, rate := range map[string]float64{"limit-new": l.newNames.rate, "limit-new-total": l.allNew.rate} {
-		if !(rate >= 0.001 && rate <= 1_000_000) { // so that NaN is none, too
+		if !(rate >= 0.001 && rate <= 1_000_000) { // refuses NaN, too
 			wrong = append(wrong, settings.Wrong(name, "%g is not between 0.001 and 1000000", rate))
 		}
 	}

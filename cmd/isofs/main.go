@@ -1,9 +1,9 @@
 // Command isofs mounts a directory in which every piece already is a bootable
 // ISO, and serves it with a stock nginx.
 //
-// This package turns flags, environment and file into the Config of a package,
-// calls that, and prints the result; there is one file per subcommand. Where root started it,
-// it starts itself once more as another user. At SIGHUP it reads the settings again.
+// This package turns flags, environment and file into the Config of a package, calls that,
+// and prints the result; there is one file per subcommand. Where root started it, it starts
+// itself again as another user. At SIGHUP it reads the settings again.
 package main
 
 import (
@@ -31,7 +31,7 @@ const (
 	exitFailed   = 1 // something went wrong
 	exitUsage    = 2 // wrong flags, arguments or configuration
 	exitCorrupt  = 3 // bytes were not what they should be
-	exitConflict = 4 // somebody else published at the same time
+	exitConflict = 4 // another publisher was at work at the same time
 	exitOther    = 5 // the stick has another base than the piece needs, or a changed one
 )
 
@@ -46,7 +46,7 @@ func main() {
 		return
 	}
 	if child, ok := errors.AsType[*server.ChildError](err); ok && child.Status() > 0 {
-		os.Exit(child.Status()) // it has said why
+		os.Exit(child.Status()) // the child has printed why
 	}
 	fmt.Fprintf(os.Stderr, "isofs: %v\n", err)
 	if hint := hintFor(cmd, err); hint != "" {
@@ -55,9 +55,9 @@ func main() {
 	os.Exit(exitStatus(err))
 }
 
-// execute runs the command that the arguments name. All that fails before it
-// begins is usage: cobra's own errors, of unknown commands and wrong numbers of
-// arguments, say so here.
+// execute runs the command that the arguments name. All that fails before it begins is wrong
+// usage: cobra's own errors, of unknown commands and wrong numbers of arguments, count as
+// that here.
 func execute(ctx context.Context, root *cobra.Command) (*cobra.Command, error) {
 	began := false
 	prepare := root.PersistentPreRunE
@@ -117,7 +117,7 @@ the environment, the environment over the file.`,
 	root.SetFlagErrorFunc(settings.FlagError)
 	flags := root.PersistentFlags()
 	flags.String("config", "", "file of settings in TOML; "+settings.DefaultFile+" is read if it is there")
-	settings.ChoiceVar(flags, new(string), "log-level", "info", logLevels, "from what level on to log: "+strings.Join(logLevels, ", "))
+	settings.ChoiceVar(flags, new(string), "log-level", "info", logLevels, "lowest level to log: "+strings.Join(logLevels, ", "))
 	settings.ChoiceVar(flags, new(string), "log-format", "text", logFormats, "how to log: "+strings.Join(logFormats, ", "))
 	addCommands(root)
 	settings.CompleteChoices(root, offered)
@@ -142,7 +142,7 @@ func prepare(cmd *cobra.Command, _ []string) error {
 	return nil
 }
 
-// bind gives flags that were not typed their values: in a child those that its parent sends,
+// bind gives values to the flags that were not typed: in a child those that its parent sends,
 // else those of environment and file.
 func bind(cmd *cobra.Command) error {
 	if !server.IsChild() {
@@ -155,8 +155,8 @@ func bind(cmd *cobra.Command) error {
 	return sent.Apply(cmd.Flags())
 }
 
-// warnOfVariables names variables that look like settings and are none. It only warns,
-// unlike for a file: scripts and other programs have variables, too.
+// warnOfVariables names variables that look like settings and are not. It only warns, unlike
+// for a file: scripts and other programs have variables, too.
 func warnOfVariables(root *cobra.Command) {
 	for name, near := range settings.Strange(root, os.Environ(), ownVariables) {
 		slog.Warn(name + " is not a setting of isofs, and changes nothing" + near)

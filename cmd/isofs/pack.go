@@ -57,8 +57,8 @@ state and a cache at a time: while the server runs, name others (--state, --cach
 }
 
 // runPack writes the image, and its signature, to files that appear only when
-// they are whole and right, or into what is no file (package output). Started
-// by root, it makes the files, and the user writes what is in them
+// they are whole and right, or into what is not a file (package output). Started
+// by root, it makes the files, and the user's process writes to them
 // (packForParent).
 func runPack(cmd *cobra.Command, o *stackFlags, name piece.Name, out string) error {
 	image, err := output.Create(cmd.Context(), out)
@@ -67,11 +67,11 @@ func runPack(cmd *cobra.Command, o *stackFlags, name piece.Name, out string) err
 	}
 	defer image.Abort() // does nothing once it was committed
 	if image.IsStream() && term.IsTerminal(int(image.To.Fd())) {
-		return settings.Usage(fmt.Errorf("%s is a terminal, and an image is no text: name a file", out))
+		return settings.Usage(fmt.Errorf("%s is a terminal, and an image is not text: name a file", out))
 	}
 	sigName := out + signature.Suffix
 	if image.IsStream() {
-		sigName = os.DevNull // there is nothing beside it
+		sigName = os.DevNull // a signature cannot be put beside it
 	}
 	sig, err := output.Create(cmd.Context(), sigName)
 	if err != nil {
@@ -88,7 +88,7 @@ func runPack(cmd *cobra.Command, o *stackFlags, name piece.Name, out string) err
 	return endPack(cmd, done, image, sig, out)
 }
 
-// endPack gives the files that were written their names, and says so.
+// endPack gives the written files their names, and says so.
 func endPack(cmd *cobra.Command, done *server.Packed, image, sig *output.File, out string) error {
 	if !image.IsStream() {
 		if err := os.Chtimes(image.To.Name(), done.Time, done.Time); err != nil {
@@ -110,8 +110,8 @@ func endPack(cmd *cobra.Command, done *server.Packed, image, sig *output.File, o
 	return nil
 }
 
-// packByUser has --user write the files, if root started this; else it returns
-// neither a result nor an error.
+// packByUser makes the process of --user write the files, if root started this
+// one. Otherwise it returns neither a result nor an error.
 func packByUser(cmd *cobra.Command, o *stackFlags, name piece.Name, image, sig *os.File) (*server.Packed, error) {
 	r, w, err := os.Pipe()
 	if err != nil {
@@ -151,7 +151,7 @@ func (o *stackFlags) pack(ctx context.Context, name piece.Name, image, sig *os.F
 	return server.Pack(ctx, config, name, server.Output{Image: image, Signature: sig, Written: show})
 }
 
-// quietLogger is for commands whose output is read by people: warnings only.
+// quietLogger is for commands whose output people read: warnings only.
 func quietLogger() *slog.Logger {
 	return slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
 }

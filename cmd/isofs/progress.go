@@ -44,7 +44,7 @@ type steps struct {
 	endBar    func()
 }
 
-// show shows how far a step is.
+// show shows the progress of a step.
 func (s *steps) show(step string, done, total int64) {
 	if step != s.now {
 		s.end()
@@ -63,7 +63,8 @@ func (s *steps) end() {
 	}
 }
 
-// reportTo is where a command reports: standard output, unless that has its result.
+// reportTo returns where a command reports: standard output, unless that gets the
+// result.
 func reportTo(cmd *cobra.Command, taken bool) io.Writer {
 	if taken {
 		return cmd.ErrOrStderr()

@@ -13,7 +13,7 @@ import (
 	"aesthetic.computer/isofs/store"
 )
 
-// publishFlags are those of isofs base publish.
+// publishFlags are the flags of isofs base publish.
 type publishFlags struct {
 	to   string
 	keep int
@@ -30,12 +30,12 @@ func newBasePublish() *cobra.Command {
 		Long: `publish copies base.iso and manifest.json to bases/FLAVOR/ARCH/VERSION in a folder or
 bucket, reads them back, compares every block, and then has channels/FLAVOR-ARCH.json name
 this version. Servers that follow the channel take it up. The channel is written last,
-and only if nobody else wrote it meanwhile: then the exit status is 4.
+and only if no other publisher wrote it meanwhile: then the exit status is 4.
 
-What an interrupted publication left is gone on with by the same command. A version that is
-there with other bytes is not overwritten. With --sign-key manifest and channel are signed, each
-signature before what it is of; a channel that is signed is not written without. At last, versions beyond --keep are removed, as by
-isofs base prune.`,
+The same command continues an interrupted publication. A version that is there with other
+bytes is not overwritten. With --sign-key manifest and channel are signed, each signature
+before the signed file. A signed channel is not written without a signature. At last publish
+removes the versions beyond --keep, as isofs base prune does.`,
 		Example: `  isofs base publish bases/tiny/amd64/2026-11-01 --to /srv/www
   isofs base publish bases/tiny/amd64/2026-11-01 --to s3://bucket/images --dry-run`,
 		Args: cobra.RangeArgs(1, 2),
@@ -55,7 +55,7 @@ isofs base prune.`,
 	return cmd
 }
 
-// checkPlace refuses a place that is not given.
+// checkPlace refuses a missing place.
 func checkPlace(flag, address string) error {
 	if address == "" {
 		return settings.Wrong(flag, "is needed: the folder, or s3://bucket/prefix, in which bases/ and channels/ are")
@@ -117,7 +117,7 @@ func printPublished(cmd *cobra.Command, c *base.Channel, already bool) {
 		c.Flavor, c.Arch, c.Current.Version, now, c.Current.SHA256, base.ChannelPath(c.Flavor, c.Arch), c.Revision)
 }
 
-// printPlan says what is going to be done.
+// printPlan prints what publish will do.
 func printPlan(cmd *cobra.Command, place store.Store, b *base.Local, plan store.Plan) {
 	m, out := b.Manifest, cmd.ErrOrStderr()
 	fmt.Fprintf(out, "publish: %s %s %s, %d bytes, to %s/%s\n", m.Flavor, m.Arch, m.Version, m.TotalSize, place, m.Entry().Path)
@@ -152,7 +152,7 @@ func printRemoved(cmd *cobra.Command, how string, versions []string) {
 // kindFlags choose one of the channels at a place.
 type kindFlags struct{ flavor, arch string }
 
-// String says in a sentence which ones are meant.
+// String describes the chosen ones in a sentence.
 func (k kindFlags) String() string {
 	var text string
 	if k.flavor != "" {

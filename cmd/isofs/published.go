@@ -14,7 +14,7 @@ import (
 	"aesthetic.computer/isofs/store"
 )
 
-// placeFlags say where bases are published, and which of them are meant.
+// placeFlags say where bases are published, and which of them to use.
 type placeFlags struct {
 	flag    string // that has the address
 	address string
@@ -34,7 +34,7 @@ func (o *placeFlags) register(flags *pflag.FlagSet, flag string) {
 	}
 }
 
-// open validates the flags, and those that are wrong beside, and opens the place.
+// open validates the flags, joins what else is wrong, and opens the place.
 func (o *placeFlags) open(wrong ...error) (store.Store, error) {
 	if err := settings.Usage(append(append(wrong, checkPlace(o.flag, o.address)), o.s3.validate()...)...); err != nil {
 		return nil, err
@@ -42,7 +42,7 @@ func (o *placeFlags) open(wrong ...error) (store.Store, error) {
 	return store.At(o.address, origin.Options{S3: o.s3.options()})
 }
 
-// channel finds the one that is meant.
+// channel finds the channel that the flags choose.
 func (o *placeFlags) channel(cmd *cobra.Command, place store.Store) (*base.Channel, error) {
 	all, err := store.Channels(cmd.Context(), place)
 	if err != nil {
@@ -95,7 +95,7 @@ func baseList(cmd *cobra.Command, place store.Store, only kindFlags) error {
 	return w.Flush()
 }
 
-// stateOf says what a version is to its channel.
+// stateOf describes a version by what its channel says of it.
 func stateOf(c *base.Channel, v store.Version) string {
 	switch {
 	case c.IsRemoving(v.Name):

@@ -16,36 +16,36 @@ import (
 	"aesthetic.computer/isofs/signature"
 )
 
-// A hangup (SIGHUP) has a server read its settings again: arguments,
-// environment and file are resolved once more, by the same code as at the
-// start. Those that can change while it runs do; the log names the others.
+// A hangup (SIGHUP) makes a server read its settings again. The same code as at the start
+// resolves arguments, environment and file. Settings that can change while it runs do; the
+// log names the others.
 
-// reloadable are the settings that a running server takes over. What the files
-// named by them contain is read again in any case.
+// reloadable are the settings that a running server takes over. It always reads the files
+// that they name again.
 var reloadable = []string{
 	"sign-key", "sign-passphrase-file", "keyring", "admin-key-file", "access-log", "retain", "server-name", "tls-cert", "tls-key", "acme-webroot",
 	"limit-connections", "limit-network", "limit-requests", "limit-burst", "limit-rate", "limit-total", "limit-costly", "limit-costly-burst",
 	"limit-new", "limit-new-burst", "limit-new-total", "limit-new-total-burst", "limit-snapshots",
 }
 
-// A reload resolves the settings once more.
+// A reload resolves the settings again.
 type reload struct {
 	running settings.Values // what the server runs with
 	restart []string        // settings that have changed and wait for a restart
 	flags   *serveFlags
-	now     settings.Values // what it is to run with
+	now     settings.Values // what it shall run with
 }
 
 type reloadKey struct{}
 
-// reloadIn returns the reload that a command is run for, instead of serving.
+// reloadIn returns the reload for which a command runs instead of serving.
 func reloadIn(ctx context.Context) *reload {
 	r, _ := ctx.Value(reloadKey{}).(*reload)
 	return r
 }
 
-// resolveAgain resolves the settings of cmd, which runs with running, once
-// more. If anything in them is wrong they are refused as a whole.
+// resolveAgain resolves again the settings of cmd, which runs with running. If anything in
+// them is wrong it refuses them as a whole.
 func resolveAgain(cmd *cobra.Command, running settings.Values) (*reload, error) {
 	r := &reload{running: running}
 	root := newRoot()
@@ -54,8 +54,8 @@ func resolveAgain(cmd *cobra.Command, running settings.Values) (*reload, error) 
 	return r, err
 }
 
-// resolved is called with the command and its flags as they are resolved now.
-// It puts back what only a restart can change.
+// resolved gets the command and its flags as they resolve now. It puts back what only a
+// restart can change.
 func (r *reload) resolved(cmd *cobra.Command, o *serveFlags) error {
 	if err := o.complete(); err != nil {
 		return err
@@ -95,8 +95,8 @@ type reloader struct {
 	log     *slog.Logger
 }
 
-// reload resolves the settings and has nginx, the services and the child take over those
-// that this process has (server.Process).
+// reload resolves the settings. nginx, the services and the child of this process take them
+// over (server.Process).
 func (r *reloader) reload(s *server.Services, web *nginx.Server) error {
 	again, err := resolveAgain(r.cmd, r.running)
 	if err != nil {
@@ -118,8 +118,8 @@ func (r *reloader) reload(s *server.Services, web *nginx.Server) error {
 	return nil
 }
 
-// renew has the services take over what settings and files contain now. If a part fails, that
-// part stays as it was, and the log says so.
+// renew makes the services take over the present settings and the content of the files. If a
+// part fails, that part stays as it was, and the log says so.
 func renew(s *server.Services, o *serveFlags, log *slog.Logger) {
 	for _, part := range []struct {
 		what  string

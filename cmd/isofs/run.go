@@ -23,8 +23,8 @@ func runServe(cmd *cobra.Command, args []string, o *serveFlags) error {
 	if err := o.validate(); err != nil {
 		return err
 	}
-	// Before all else, since both end a process that does not listen: a hangup,
-	// and a log whose reader has ended.
+	// Before all else, since both end a process that does not listen: a hangup, and a
+	// log whose reader has ended.
 	hangups := make(chan os.Signal, 1)
 	signal.Notify(hangups, syscall.SIGHUP)
 	defer signal.Stop(hangups)
@@ -53,7 +53,7 @@ func runServe(cmd *cobra.Command, args []string, o *serveFlags) error {
 	return server.Run(ctx, config)
 }
 
-// startChild starts this program once more as a user, to do the work of cmd with these
+// startChild starts this program again as a user, to do the work of cmd with these
 // arguments and settings.
 func startChild(cmd *cobra.Command, as server.Identity, state string, args []string, values settings.Values, files ...*os.File) (*server.Child, error) {
 	c, err := server.StartChild(as, state, append(strings.Fields(cmd.CommandPath())[1:], args...), files...)
@@ -66,8 +66,9 @@ func startChild(cmd *cobra.Command, as server.Identity, state string, args []str
 	return c, nil
 }
 
-// asUser has --user do the work of cmd, with files as its descriptors from 3
-// on, if this process is root's. If not it reports so, and the caller does it.
+// asUser makes --user do the work of cmd, with files as its descriptors from 3 on, if
+// this process is root's. Otherwise it returns that it did not, and the caller does
+// the work.
 func (o *stackFlags) asUser(ctx context.Context, cmd *cobra.Command, args []string, files ...*os.File) (done bool, err error) {
 	if os.Geteuid() != 0 || server.IsChild() {
 		return false, nil

@@ -24,7 +24,7 @@ const pathStyleAuto = "auto"
 func (o *s3Flags) register(flags *pflag.FlagSet) {
 	flags.StringVar(&o.endpoint, "s3-endpoint", "", "URL of the S3 server of s3:// addresses (default as the AWS SDK finds it: AWS_ENDPOINT_URL, ~/.aws, Amazon)")
 	flags.StringVar(&o.region, "s3-region", "", "region of the bucket (default as the AWS SDK finds it, else us-east-1)")
-	settings.ChoiceVar(flags, &o.pathStyle, "s3-path-style", pathStyleAuto, []string{"true", "false", pathStyleAuto}, "name the bucket in the path and not in the host's name: true, false, or auto, which is true with an endpoint of one's own")
+	settings.ChoiceVar(flags, &o.pathStyle, "s3-path-style", pathStyleAuto, []string{"true", "false", pathStyleAuto}, "name the bucket in the path and not in the host's name: true, false, or auto, which is true with an endpoint that is not Amazon's")
 	flags.Lookup("s3-path-style").NoOptDefVal = "true"
 	flags.BoolVar(&o.anonymous, "s3-anonymous", false, "read a public bucket without credentials")
 }

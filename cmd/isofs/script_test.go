@@ -40,7 +40,7 @@ func TestScripts(t *testing.T) {
 	})
 }
 
-// expectStatus runs a command that is to end with a status.
+// expectStatus runs a command that must end with a status.
 func expectStatus(ts *testscript.TestScript, _ bool, args []string) {
 	err := ts.Exec(args[1], args[2:]...)
 	exit, ok := err.(interface{ ExitCode() int })

@@ -16,7 +16,7 @@ import (
 	"aesthetic.computer/isofs/vfs"
 )
 
-// serveFlags are those of serve beside stackFlags; mount has the first part.
+// serveFlags are the flags of serve beside stackFlags; mount has the first part.
 type serveFlags struct {
 	stack   stackFlags
 	mount   string
@@ -30,7 +30,7 @@ type serveFlags struct {
 	web     webFlags
 }
 
-// apiFlags are those of the API.
+// apiFlags are the flags of the API.
 type apiFlags struct {
 	publicURL string
 	peers     []string
@@ -51,7 +51,7 @@ func (a *adminFlags) register(flags *pflag.FlagSet) {
 		"file with the key for /admin/, readable by its owner only; SIGHUP reads it again (default: the environment's ISOFS_ADMIN_KEY or OS_BUILD_ADMIN_KEY)")
 }
 
-// read reads the key; "" if there is none.
+// read reads the key; "" without one.
 func (a *adminFlags) read() (string, error) {
 	if a.keyFile != "" {
 		return server.ReadAdminKey(a.keyFile)
@@ -90,7 +90,7 @@ func newServe() *cobra.Command {
 
 Started by root, it keeps a small process with root's rights, which mounts and starts
 nginx, and does everything else as --user. Started by anybody else it needs fuse3
-installed, and only that user can read the mount. isofs doctor tells what is missing.
+installed, and only that user can read the mount. isofs doctor lists what is missing.
 
 SIGTERM or ctrl-C stops it: nginx lets running downloads go on for --grace, then the
 directory is unmounted. A start after kill -9 cleans up and goes on where it was.`,
@@ -107,7 +107,7 @@ directory is unmounted. A start after kill -9 cleans up and goes on where it was
 	return cmd
 }
 
-// register adds all that serve has.
+// register adds all flags of serve.
 func (o *serveFlags) register(cmd *cobra.Command) {
 	o.stack.register(cmd)
 	o.registerMount(cmd)
@@ -141,8 +141,8 @@ func (o *serveFlags) registerMount(cmd *cobra.Command) {
 	settings.ChoiceVar(flags, &o.profile, "profile", string(vfs.Direct), []string{string(vfs.Direct), string(vfs.PageCache)}, "direct (one cache for all pieces) or page-cache (best when one piece is fetched by many)")
 	o.pages = vfs.DefaultPageLimit
 	flags.Var(&o.pages, "page-cache-limit", "bound on what the kernel keeps of all images in --profile page-cache")
-	flags.StringVar(&o.metrics, "metrics-listen", "", "address for Prometheus, such as 127.0.0.1:9180; what it tells is not for the public")
-	flags.BoolVar(&o.prefill, "prefill", false, "fetch all of the base in the background, while nobody waits for anything")
+	flags.StringVar(&o.metrics, "metrics-listen", "", "address for Prometheus, such as 127.0.0.1:9180; its metrics are not for the public")
+	flags.BoolVar(&o.prefill, "prefill", false, "fetch all of the base in the background, while no client waits")
 	o.api.register(flags)
 	o.admin.register(flags)
 	o.stack.limits.register(cmd)
@@ -161,14 +161,14 @@ func (w *webFlags) register(cmd *cobra.Command) {
 	flags.StringVar(&w.accessLog, "access-log", "/dev/stdout", "file of nginx's access log, or off")
 	flags.IntVar(&w.threads, "read-threads", 32, "threads of each nginx worker that read the mount and may wait for the base's origin")
 	flags.StringSliceVar(&w.proxies, "trusted-proxy", nil, "addresses of proxies whose X-Forwarded-For is believed")
-	flags.IntVar(&w.limits.Connections, "limit-connections", 64, "downloads of one client at once, an IPv4 address or an IPv6 /64, and as many pages; 0 is no limit")
-	flags.IntVar(&w.limits.Network, "limit-network", 64, "the same of one network, an IPv4 /24 or an IPv6 /64; 0 is no limit")
-	flags.IntVar(&w.limits.RequestsPerSecond, "limit-requests", 300, "requests a second of one client; 0 is no limit")
+	flags.IntVar(&w.limits.Connections, "limit-connections", 64, "downloads of one client at once, an IPv4 address or an IPv6 /64, and as many pages; 0: no limit")
+	flags.IntVar(&w.limits.Network, "limit-network", 64, "the same of one network, an IPv4 /24 or an IPv6 /64; 0: no limit")
+	flags.IntVar(&w.limits.RequestsPerSecond, "limit-requests", 300, "requests a second of one client; 0: no limit")
 	flags.IntVar(&w.limits.Burst, "limit-burst", 3000, "requests that a client may make at once beyond --limit-requests")
-	flags.IntVar(&w.limits.CostlyPerSecond, "limit-costly", 5, "requests a second of one client to /os, /api/os and /admin/; 0 is no limit")
+	flags.IntVar(&w.limits.CostlyPerSecond, "limit-costly", 5, "requests a second of one client to /os, /api/os and /admin/; 0: no limit")
 	flags.IntVar(&w.limits.CostlyBurst, "limit-costly-burst", 50, "of those, how many a client may make at once beyond --limit-costly")
-	flags.IntVar(&w.limits.TotalConnections, "limit-total", 300, "downloads of all clients at once, each of which may take 2 MB in nginx, and as many pages; 0 is no limit")
-	flags.Var(&w.rate, "limit-rate", "bytes a second of one connection; 0 is no limit")
+	flags.IntVar(&w.limits.TotalConnections, "limit-total", 300, "downloads of all clients at once, each of which may take 2 MB in nginx, and as many pages; 0: no limit")
+	flags.Var(&w.rate, "limit-rate", "bytes a second of one connection; 0: no limit")
 	settings.DurationVar(flags, &w.grace, "grace", 10*time.Second, "how long running downloads go on after a stop was asked for")
 }
 
@@ -196,7 +196,7 @@ func (o *serveFlags) complete() error {
 	return nil
 }
 
-// runDirectory is --run if it is not given.
+// runDirectory returns the default of --run.
 func runDirectory(state string) string {
 	if os.Geteuid() == 0 {
 		return "/run/isofs"
@@ -212,13 +212,14 @@ func (o *serveFlags) validate() error {
 	config := o.config(slog.Default())
 	wrong := append(o.stack.s3.validate(), o.stack.limits.validate(), blameFlags(config.Validate()))
 	if o.admin.keyFile == "" {
-		_, err := o.admin.read() // of the environment
+		_, err := o.admin.read() // from the environment
 		wrong = append(wrong, err)
 	}
 	return settings.Usage(wrong...)
 }
 
-// config is the Config of a server that the flags describe, without the keys and the keyring.
+// config returns the Config of a server that the flags describe, without the keys and the
+// keyring.
 func (o *serveFlags) config(log *slog.Logger) server.Config {
 	c := server.Config{
 		Stack: o.stack.config(nil, nil, log),

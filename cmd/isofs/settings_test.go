@@ -24,8 +24,8 @@ func TestExitStatuses(t *testing.T) {
 	}
 }
 
-// Every command explains itself, and no two flags of one name differ in kind,
-// since one file of settings serves all.
+// Every command explains itself. Flags of one name have one kind, since one
+// file of settings serves all commands.
 func TestCommandsAreConsistent(t *testing.T) {
 	kinds := map[string]string{}
 	var walk func(cmd *cobra.Command)

@@ -15,13 +15,13 @@ import (
 	"aesthetic.computer/isofs/signature"
 )
 
-// stackFlags are what serve, mount, pack and inspect have in common: where
-// bases and bundles come from, and where things are kept.
+// stackFlags are the flags that serve, mount, pack and inspect share: where bases and
+// bundles come from, and where things are kept.
 type stackFlags struct {
 	base     string
 	channel  channelFlags // of servers, in place of base
 	state    string
-	user     string // whom to run as
+	user     string // the user to run as
 	cache    cacheFlags
 	fetches  int
 	patience time.Duration
@@ -80,18 +80,18 @@ func (o *stackFlags) validate() error {
 	return settings.Usage(errors.Join(o.s3.validate()...), blameFlags(config.Validate()))
 }
 
-// rootState is --state if root does not say otherwise.
+// rootState is root's default of --state.
 const rootState = "/var/lib/isofs"
 
-// defaultState is where the state is if nobody says; "" if there is no place of
-// the user's own, and then --state is needed.
+// defaultState returns the default of --state; "" if the user has no directory for it,
+// and then --state is needed.
 func defaultState() string { return defaultStateOf(os.Geteuid()) }
 
 func defaultStateOf(uid int) string {
 	if uid == 0 {
 		return rootState
 	}
-	if dir := os.Getenv("XDG_STATE_HOME"); filepath.IsAbs(dir) { // else it counts for nothing, as XDG says
+	if dir := os.Getenv("XDG_STATE_HOME"); filepath.IsAbs(dir) { // else it does not count, as XDG says
 		return filepath.Join(dir, "isofs")
 	}
 	home, err := os.UserHomeDir()
@@ -101,7 +101,7 @@ func defaultStateOf(uid int) string {
 	return filepath.Join(home, ".local", "state", "isofs")
 }
 
-// checkState refuses a state that has no place.
+// checkState refuses an empty directory of the state.
 func checkState(dir string) error {
 	if dir == "" {
 		return errors.New("--state is needed: HOME is not set, so there is no folder of your own for it")
@@ -109,8 +109,8 @@ func checkState(dir string) error {
 	return nil
 }
 
-// config is the Config of the layers that the flags describe, signed by signer
-// and trusted by ring.
+// config returns the Config of the layers that the flags describe, signed by signer and
+// trusted by ring.
 func (o *stackFlags) config(signer *signature.Signer, ring *signature.Keyring, log *slog.Logger) server.StackConfig {
 	return server.StackConfig{
 		State: o.state, Bases: o.upstream(nil, ring, log), Cache: o.cacheConfig(log),

@@ -18,7 +18,7 @@ import (
 	"aesthetic.computer/isofs/settings"
 )
 
-// A runningServer is one of this machine, known by its directories.
+// A runningServer is a server of this machine, found by its directories.
 type runningServer struct{ state, run string }
 
 func (s *runningServer) register(flags *pflag.FlagSet) {
@@ -26,7 +26,7 @@ func (s *runningServer) register(flags *pflag.FlagSet) {
 	flags.StringVar(&s.run, "run", "", "the server's directory of sockets (default /run/isofs for root, else STATE/run)")
 }
 
-// client asks the server. It refuses directories that have no place.
+// client returns a client of the server. It refuses an empty directory.
 func (s *runningServer) client() (server.Client, error) {
 	run := s.run
 	if run == "" {
@@ -44,7 +44,7 @@ func newStatus() *cobra.Command {
 	var s runningServer
 	cmd := &cobra.Command{
 		Use:   "status",
-		Short: "Say how the server of this machine does",
+		Short: "Show whether this machine's server works",
 		Long: `status asks the server of this machine, by the socket in --run, what /readyz and /os-status
 tell: whether it is ready, each thing that this depends on, and the pieces that are being
 fetched. The exit status is 1 if it is not ready, or does not run.`,
@@ -56,7 +56,7 @@ fetched. The exit status is 1 if it is not ready, or does not run.`,
 	return cmd
 }
 
-// print prints what the server tells, a line for each thing.
+// print prints the server's answer, a line for each thing.
 func (s *runningServer) print(ctx context.Context, out io.Writer) error {
 	var ready struct {
 		Ready  bool

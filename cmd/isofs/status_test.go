@@ -14,8 +14,8 @@ import (
 	"aesthetic.computer/isofs/server"
 )
 
-// TestStatus: what the server tells, a line for each thing, and an error if it
-// is not ready or not there.
+// TestStatus: the server's answer, a line for each thing, and an error if the
+// server is not ready or does not run.
 func TestStatus(t *testing.T) {
 	s := runningServer{run: t.TempDir()}
 	var out bytes.Buffer

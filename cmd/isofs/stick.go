@@ -19,7 +19,7 @@ import (
 	"aesthetic.computer/isofs/stick"
 )
 
-// stickFlags are those of the commands that write to a stick.
+// stickFlags are the flags of the commands that write to a stick.
 type stickFlags struct {
 	yes, dryRun, force bool
 	keyring            string
@@ -124,7 +124,7 @@ func runStickUpdate(cmd *cobra.Command, path, address string, f *stickFlags, o s
 	return nil
 }
 
-// showPlan says what an update writes.
+// showPlan prints what an update writes.
 func showPlan(out io.Writer, u *stick.Update) {
 	m := u.Snapshot.Manifest
 	slot, repaired := u.Bytes()
@@ -143,7 +143,7 @@ func newStickWrite() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "write DEVICE|FILE PIECE-URL",
 		Short: "Write a whole image to a stick",
-		Long: `write downloads an image to a stick, goes on where the connection breaks off, reads it all
+		Long: `write downloads an image to a stick, and continues where a connection broke off. It reads all of it
 back and compares its SHA-256. All that was on the stick is lost. A file must be there
 already, and large enough.`,
 		Example: "  sudo isofs stick write /dev/sdb https://HOST/os:notepat",
@@ -254,8 +254,8 @@ func verifiedAgainst(ctx context.Context, out io.Writer, disk *stick.Disk, clien
 	return snap, err
 }
 
-// newStickClient asks servers, and believes what a key of the keyring signed if
-// one is given.
+// newStickClient returns a client of servers. With a keyring it accepts only
+// what one of its keys signed.
 func newStickClient(ctx context.Context, keyring string) (*stick.Client, error) {
 	ring, err := signature.OpenKeyring(keyring)
 	if err != nil || ring == nil {
@@ -276,8 +276,8 @@ func (v ringVerifier) Verify(signed io.Reader, sig []byte) (by string, err error
 	return proof.Fingerprint + " (" + proof.User + ")", err
 }
 
-// open opens what is to be written to, if nothing speaks against it, finds the
-// snapshot that is to be on it, and shows the former.
+// open opens a stick for writing, if nothing speaks against it. It finds the
+// snapshot for the stick, and shows what the stick is.
 func (f *stickFlags) open(ctx context.Context, out io.Writer, path, address string) (*stick.Disk, *stick.Download, error) {
 	client, err := newStickClient(ctx, f.keyring)
 	if err != nil {
@@ -339,7 +339,8 @@ or, without the reading back:
 		err, snap.Manifest.TotalSize, path, snap.URL(), snap.Name.FileName())
 }
 
-// confirm asks whether to go on. Without a terminal to ask on it needs --yes.
+// confirm asks whether to continue. Without a terminal to ask on it needs
+// --yes.
 func (f *stickFlags) confirm(cmd *cobra.Command) (goOn bool, err error) {
 	out := cmd.OutOrStdout()
 	switch {
@@ -352,9 +353,9 @@ func (f *stickFlags) confirm(cmd *cobra.Command) (goOn bool, err error) {
 		return false, settings.Usage(errors.New("there is no terminal to ask on; --yes writes without asking"))
 	}
 	if _, err := fmt.Fprint(out, "Write it? [y/N] "); err != nil {
-		return false, err // who does not see the question does not answer it
+		return false, err // a user who does not see the question does not answer it
 	}
-	answer, _ := bufio.NewReader(cmd.InOrStdin()).ReadString('\n') // the end is no
+	answer, _ := bufio.NewReader(cmd.InOrStdin()).ReadString('\n') // the end of input means no
 	switch strings.ToLower(strings.TrimSpace(answer)) {
 	case "y", "yes":
 		return true, nil

@@ -6,7 +6,7 @@ import (
 	"aesthetic.computer/isofs/signature"
 )
 
-// signFlags say by which keys to sign.
+// signFlags name the keys that sign.
 type signFlags struct {
 	keys       []string
 	passphrase string
@@ -17,7 +17,7 @@ func (o *signFlags) register(flags *pflag.FlagSet) {
 	flags.StringVar(&o.passphrase, "sign-passphrase-file", "", "file with the passphrase of the keys, if they have one")
 }
 
-// open reads the keys; without any there is no signer.
+// open reads the keys; without any it returns nil.
 func (o *signFlags) open() (*signature.Signer, error) {
 	return signature.OpenSigner(o.keys, o.passphrase)
 }

@@ -25,10 +25,11 @@ func (o *channelFlags) register(flags *pflag.FlagSet) {
 	settings.DurationVar(flags, &o.poll, "channel-poll", 5*time.Minute, "how often the channel is looked at")
 }
 
-// mirrorFlags say where else a base is, and how much is asked of all.
+// mirrorFlags say where else a base is, and how much isofs requests of all
+// places.
 type mirrorFlags struct {
 	addresses []string
-	redirects []string // hosts that any of all may redirect to
+	redirects []string // hosts that any of them may redirect to
 	hedge     bool
 }
 
@@ -38,8 +39,8 @@ func (o *mirrorFlags) register(flags *pflag.FlagSet) {
 	flags.BoolVar(&o.hedge, "hedge", true, "ask a second time, of a mirror if there is one, for what is late; makes at most a twentieth more requests")
 }
 
-// upstream is the Config that the flags describe, for what is cached in blocks
-// and trusted by ring.
+// upstream returns the Config that the flags describe, for bases cached in
+// blocks and trusted by ring.
 func (o *stackFlags) upstream(blocks *cache.Cache, ring *signature.Keyring, log *slog.Logger) upstream.Config {
 	return upstream.Config{
 		Dir: filepath.Join(o.state, "bases"), Address: o.base, Mirrors: o.mirrors.addresses,

@@ -11,7 +11,7 @@ import (
 	"aesthetic.computer/isofs/upstream"
 )
 
-// validateUpstream returns what is wrong with the flags that say where bases are.
+// validateUpstream returns what is wrong with the flags that name bases.
 func validateUpstream(o *stackFlags) error {
 	o.patience = time.Minute
 	c := o.upstream(nil, nil, nil)
@@ -69,8 +69,8 @@ func TestRedirectHosts(t *testing.T) {
 	}
 }
 
-// TestBlameFlags: what is read at the base's address is said of --base, and
-// other errors stay as they are.
+// TestBlameFlags: an error of reading the base's address names --base, and other
+// errors stay as they are.
 func TestBlameFlags(t *testing.T) {
 	err := blameFlags(&fault.SettingError{Setting: upstream.SettingAddress, Err: fmt.Errorf("read: %w", fault.Corrupt)})
 	if err.Error() != "--base: read: corrupt" || !errors.Is(err, fault.Corrupt) {

@@ -12,7 +12,7 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// TestHints: a hint is of the command's own directories, or there is none.
+// TestHints: a hint names the command's own directories, or there is no hint.
 func TestHints(t *testing.T) {
 	cmd := &cobra.Command{}
 	cmd.Flags().String("state", "/state", "")
@@ -44,7 +44,8 @@ func TestHints(t *testing.T) {
 	}
 }
 
-// TestVariablesThatAreNone names what looks like a setting, with what is like it.
+// TestVariablesThatAreNone names variables that look like settings, each with a
+// similar setting.
 func TestVariablesThatAreNone(t *testing.T) {
 	for name, want := range map[string]string{
 		"ISOFS_CACHE_SIZ": "; did you mean ISOFS_CACHE_SIZE?", "ISOFS_CACHESIZE": "; did you mean ISOFS_CACHE_SIZE?",

@@ -11,8 +11,8 @@ import (
 	"github.com/spf13/pflag"
 )
 
-// TestFlagsAreOfOneKind: no command reads sizes, times or choices in a way of
-// its own, and the shell completes each choice with the words that it takes.
+// TestFlagsAreOfOneKind: all commands read sizes, times and choices in the same
+// way, and the shell completes each choice with the words that it takes.
 func TestFlagsAreOfOneKind(t *testing.T) {
 	choices := map[string]string{}
 	var walk func(cmd *cobra.Command)

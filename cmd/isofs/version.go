@@ -9,8 +9,8 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// version is the module's, (devel) if the toolchain did not stamp one, with the
-// commit if it stamped that, and the toolchain's own.
+// version returns the module's version, (devel) if the toolchain did not stamp one, with
+// the commit if it stamped that, and the toolchain's own version.
 func version() string {
 	text, modified := "(devel)", ""
 	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
@@ -50,12 +50,12 @@ func newMan() *cobra.Command {
 made if it is missing. The same program writes the same pages.`,
 		Example: "  isofs man --out /usr/local/share/man/man1",
 		Args:    cobra.NoArgs,
-		Hidden:  true, // who packs or installs isofs needs it once
+		Hidden:  true, // needed once, by those who package or install isofs
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if out == "" {
 				return settings.Usage(settings.Wrong("out", "is needed: the folder of the pages, such as /usr/local/share/man/man1"))
 			}
-			// As for the server, and not as in the home of the user that makes the pages.
+			// The server's default, and not the home of the user that makes the pages.
 			return settings.WritePages(newRoot(), out, map[string]string{"state": rootState})
 		},
 	}

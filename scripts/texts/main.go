@@ -1,8 +1,8 @@
-// Command texts writes what the program says, for a checker of prose to read.
+// Command texts writes the program's texts, for a checker of prose to read.
 //
 //	go run ./scripts/texts DIR
 //
-// For each Go file of the module, tests aside, DIR gets a Markdown file of the same path: each
+// For each Go file of the module, tests aside, DIR gets a Markdown file of the same path. Each
 // string of at least three words is an item of a list there, on its line of the source. The
 // command fails if an identifier is a word that says nothing of what it names.
 package main
@@ -26,7 +26,7 @@ var vague = regexp.MustCompile(`^(told|said|begun|had|gone)$`)
 
 var (
 	verb = regexp.MustCompile(`%[-+# 0]*[0-9.*]*[a-zA-Z]`)
-	// words are three in a row, as prose has them and code has not.
+	// words matches three in a row, as in prose and not in code.
 	words = regexp.MustCompile(`(?i)[a-z]{2,},? [a-z]+,? [a-z]+`)
 )
 
