@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"aesthetic.computer/isofs/fault"
+	"golang.org/x/time/rate"
 )
 
 // A model is a cache under random use, beside the bytes that it should return.
@@ -74,6 +75,7 @@ func (m *model) open() {
 		c.Dir, c.Memory = "", true
 	}
 	m.cache = openCache(m.t, c)
+	m.cache.fetch.toll.SetLimit(rate.Inf) // it goes by the clock, and has tests of its own
 	m.full = refuse(m.cache)
 	later(m.cache, 0)
 	m.files = nil

@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"net/url"
 	"strings"
 	"time"
 
@@ -44,6 +45,28 @@ func newObject(bucket, key string, o Options) (*object, error) {
 	s.bucket, s.key = bucket, key
 	s.client = s3.NewFromConfig(cfg, s.configure)
 	return s, nil
+}
+
+// The values of S3 that can be wrong, in errors (fault.SettingError).
+const (
+	SettingEndpoint = "S3 endpoint"
+	SettingRegion   = "S3 region"
+)
+
+// Validate returns all that is wrong with the values as fault.SettingErrors, and nil if nothing
+// is. It does not repeat secrets.
+func (c S3) Validate() error {
+	var wrong fault.SettingErrors
+	if c.Endpoint != "" {
+		u, err := url.Parse(c.Endpoint)
+		if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" || u.User != nil || u.RawQuery != "" {
+			wrong.Addf(SettingEndpoint, "%s is not a URL like https://host:port", Redact(c.Endpoint))
+		}
+	}
+	if strings.ContainsAny(c.Region, "/ .") {
+		wrong.Addf(SettingRegion, "%q is not a region like eu-central-1", c.Region)
+	}
+	return wrong.Err()
 }
 
 // ErrNoCredentials means that requests cannot be signed.

@@ -11,23 +11,11 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"aesthetic.computer/isofs/integration/testkit"
 )
 
 const mib = 1 << 20
-
-// needTool skips on a laptop, and fails where no test may be skipped.
-func needTool(t *testing.T, tool, pkg string) string {
-	t.Helper()
-	path, err := exec.LookPath(tool)
-	if err == nil {
-		return path
-	}
-	if os.Getenv("CI") != "" {
-		t.Fatalf("needs %s: apt-get install %s", tool, pkg)
-	}
-	t.Skipf("needs %s: apt-get install %s", tool, pkg)
-	return ""
-}
 
 // folderForVolumes makes a folder with a file of zeroes, one of noise, and a
 // small one.
@@ -46,7 +34,7 @@ func folderForVolumes(t *testing.T) string {
 
 func runTool(t *testing.T, pkg, name string, args ...string) string {
 	t.Helper()
-	out, err := exec.Command(needTool(t, name, pkg), args...).CombinedOutput()
+	out, err := exec.Command(testkit.NeedTool(t, name, pkg), args...).CombinedOutput()
 	if err != nil {
 		t.Fatalf("%s %q: %v\n%s", name, args, err, out)
 	}

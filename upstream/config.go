@@ -89,7 +89,7 @@ func (c *Config) Validate() error {
 	if c.Origin.Timeout < time.Second {
 		wrong.Addf(SettingTimeout, "%s is less than 1s", c.Origin.Timeout)
 	}
-	return wrong.Err()
+	return append(wrong, fault.AsSettings(c.Origin.S3.Validate())...).Err()
 }
 
 func (c *Config) validateChannel(wrong *fault.SettingErrors) {

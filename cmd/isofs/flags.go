@@ -12,6 +12,7 @@ import (
 
 	"aesthetic.computer/isofs/bake"
 	"aesthetic.computer/isofs/nginx"
+	"aesthetic.computer/isofs/origin"
 	"aesthetic.computer/isofs/server"
 	"aesthetic.computer/isofs/settings"
 	"aesthetic.computer/isofs/signature"
@@ -59,7 +60,7 @@ var ownVariables = []string{server.ChildMark, keyVariables[0]}
 // flagOf are the flags that the values of the packages' Configs come from.
 var flagOf = map[string]string{
 	upstream.SettingDir: "state", upstream.SettingAddress: "base", upstream.SettingMirrors: "mirror", upstream.SettingRedirects: "origin-redirect",
-	upstream.SettingTimeout: "origin-timeout", upstream.SettingChannel: "channel", upstream.SettingPoll: "channel-poll",
+	origin.SettingEndpoint: "s3-endpoint", origin.SettingRegion: "s3-region", upstream.SettingTimeout: "origin-timeout", upstream.SettingChannel: "channel", upstream.SettingPoll: "channel-poll",
 
 	server.SettingState: "state", server.SettingFetches: "fetches", server.SettingDensity: "density", server.SettingTimeout: "oven-timeout",
 	server.SettingPieces: "pieces", server.SettingOven: "oven", server.SettingRefresh: "refresh", server.SettingRetain: "retain",

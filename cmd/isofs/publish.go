@@ -40,7 +40,7 @@ removes the versions beyond --keep, as isofs base prune does.`,
   isofs base publish bases/tiny/amd64/2026-11-01 --to s3://bucket/images --dry-run`,
 		Args: cobra.RangeArgs(1, 2),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := settings.Usage(append(o.s3.validate(), checkPlace("to", o.to), checkKeep(o.keep))...); err != nil {
+			if err := settings.Usage(blameFlags(o.s3.options().Validate()), checkPlace("to", o.to), checkKeep(o.keep)); err != nil {
 				return err
 			}
 			return basePublish(cmd, args, o)

@@ -36,7 +36,7 @@ func (o *placeFlags) register(flags *pflag.FlagSet, flag string) {
 
 // open validates the flags, joins what else is wrong, and opens the place.
 func (o *placeFlags) open(wrong ...error) (store.Store, error) {
-	if err := settings.Usage(append(append(wrong, checkPlace(o.flag, o.address)), o.s3.validate()...)...); err != nil {
+	if err := settings.Usage(append(wrong, checkPlace(o.flag, o.address), blameFlags(o.s3.options().Validate()))...); err != nil {
 		return nil, err
 	}
 	return store.At(o.address, origin.Options{S3: o.s3.options()})

@@ -1,9 +1,7 @@
 package main
 
 import (
-	"net/url"
 	"strconv"
-	"strings"
 
 	"github.com/spf13/pflag"
 
@@ -27,20 +25,6 @@ func (o *s3Flags) register(flags *pflag.FlagSet) {
 	settings.ChoiceVar(flags, &o.pathStyle, "s3-path-style", pathStyleAuto, []string{"true", "false", pathStyleAuto}, "name the bucket in the path and not in the host's name: true, false, or auto, which is true with an endpoint that is not Amazon's")
 	flags.Lookup("s3-path-style").NoOptDefVal = "true"
 	flags.BoolVar(&o.anonymous, "s3-anonymous", false, "read a public bucket without credentials")
-}
-
-func (o *s3Flags) validate() []error {
-	var wrong []error
-	if o.endpoint != "" {
-		u, err := url.Parse(o.endpoint)
-		if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" || u.User != nil || u.RawQuery != "" {
-			wrong = append(wrong, settings.Wrong("s3-endpoint", "%s is not a URL like https://host:port", origin.Redact(o.endpoint)))
-		}
-	}
-	if strings.ContainsAny(o.region, "/ .") {
-		wrong = append(wrong, settings.Wrong("s3-region", "%q is not a region like eu-central-1", o.region))
-	}
-	return wrong
 }
 
 func (o *s3Flags) options() origin.S3 {

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"errors"
 	"strings"
 	"testing"
 )
@@ -17,7 +16,7 @@ func TestS3Flags(t *testing.T) {
 		{s3Flags{pathStyle: "auto", endpoint: "https://u:secret@h"}, "--s3-endpoint"},
 		{s3Flags{pathStyle: "auto", region: "https://h"}, "--s3-region"},
 	} {
-		err := errors.Join(c.flags.validate()...)
+		err := blameFlags(c.flags.options().Validate())
 		if (err == nil) != (c.words == "") || err != nil && (!strings.Contains(err.Error(), c.words) || strings.Contains(err.Error(), "secret")) {
 			t.Errorf("%+v: error %v", c.flags, err)
 		}

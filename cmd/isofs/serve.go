@@ -210,7 +210,7 @@ func (o *serveFlags) validate() error {
 		return err
 	}
 	config := o.config(slog.Default())
-	wrong := append(o.stack.s3.validate(), o.stack.limits.validate(), blameFlags(config.Validate()))
+	wrong := []error{o.stack.limits.validate(), blameFlags(config.Validate())}
 	if o.admin.keyFile == "" {
 		_, err := o.admin.read() // from the environment
 		wrong = append(wrong, err)

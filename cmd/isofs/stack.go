@@ -77,7 +77,7 @@ func (o *stackFlags) validate() error {
 		return err
 	}
 	config := o.config(nil, nil, nil)
-	return settings.Usage(errors.Join(o.s3.validate()...), blameFlags(config.Validate()))
+	return settings.Usage(blameFlags(config.Validate()))
 }
 
 // rootState is root's default of --state.
