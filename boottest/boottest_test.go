@@ -183,6 +183,10 @@ func TestArguments(t *testing.T) {
 		if cd := strings.Contains(all, "media=cdrom"); cd != strings.HasSuffix(as, "cd") || !cd && !strings.Contains(all, "snapshot=on") {
 			t.Errorf("%s: %q", as, all)
 		}
+		o.drives = "https://h/a,b"
+		if args, err = o.arguments(t.TempDir(), "tcg"); err != nil || !strings.Contains(strings.Join(args, " "), "file.driver=https,file.timeout=120,file.url=https://h/a,,b") {
+			t.Errorf("%s from a server: %q, %v", as, args, err)
+		}
 	}
 }
 

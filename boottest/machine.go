@@ -97,10 +97,17 @@ func (o *Options) arguments(dir, accel string) ([]string, error) {
 	return append(args, o.drive()...), nil
 }
 
+// readPatience is the longest wait for a read from a server.
+const readPatience = 2 * time.Minute
+
 // drive attaches the image. Disks accept writes, as real ones do, and lose them
 // at the end.
 func (o *Options) drive() []string {
 	drive := "if=none,id=image,format=raw,file=" + escape(o.drives)
+	if scheme, _, ok := strings.Cut(o.drives, "://"); ok && isAddress(o.drives) {
+		// After 5 s, its default, QEMU gives the machine a read error. A busy server may take longer.
+		drive = fmt.Sprintf("if=none,id=image,format=raw,file.driver=%s,file.timeout=%d,file.url=%s", scheme, readPatience/time.Second, escape(o.drives))
+	}
 	disk, cd := drive+",snapshot=on", drive+",readonly=on,media=cdrom"
 	switch o.As {
 	case "disk":
