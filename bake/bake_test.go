@@ -256,7 +256,7 @@ func TestTinyRefuses(t *testing.T) {
 		{"no directory", TinyOptions{WorkDir: dir}, fault.Invalid, "directory"},
 		{"version", TinyOptions{WorkDir: dir, OutDir: dir, Version: "new"}, fault.Invalid, `version "new"`},
 		{"epoch", TinyOptions{WorkDir: dir, OutDir: dir, SourceDateEpoch: 1}, fault.Invalid, "in the year 1970"},
-		{"kernel option", TinyOptions{WorkDir: dir, OutDir: dir, KernelPackage: "-o=x"}, fault.Invalid, "no name of a Debian package"},
+		{"kernel option", TinyOptions{WorkDir: dir, OutDir: dir, KernelPackage: "-o=x"}, fault.Invalid, "is not the name of a Debian package"},
 		{"unknown kernel", TinyOptions{WorkDir: dir, OutDir: dir, KernelPackage: "linux-image-of-no-archive"}, fault.NotFound, "apt-get update"},
 		{"output is a file", TinyOptions{WorkDir: dir, OutDir: file}, fault.Invalid, file},
 		{"work is a file", TinyOptions{WorkDir: filepath.Join(file, "x"), OutDir: dir}, fault.Invalid, file},

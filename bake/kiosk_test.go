@@ -34,7 +34,7 @@ func layOut(t *testing.T) (root string, r *recipe) {
 
 func TestPackageList(t *testing.T) {
 	for list, want := range map[string]string{
-		"Bad_Name  why":       "line 1: \"Bad_Name\" is no name",
+		"Bad_Name  why":       "line 1: \"Bad_Name\" is not the name",
 		"# one\n\nbusybox\n":  "line 3: no reason is given for busybox",
 		"bb x\naa y\nbb z\n":  "line 3: bb is listed twice",
 		"busybox # a reason?": "line 1: no reason",
