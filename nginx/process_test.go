@@ -152,6 +152,8 @@ func leaveMaster(t *testing.T, c Config) int {
 // supervisor.
 func leaveWorkers(t *testing.T, c Config) int {
 	parent, master := startParent(t, c)
+	// The master listens before it starts them.
+	testkit.Eventually(t, "a worker", func() bool { return len(group(master)) > 1 })
 	syscall.Kill(parent.Process.Pid, syscall.SIGSTOP)
 	syscall.Kill(master, syscall.SIGKILL)
 	testkit.Eventually(t, "the master's end", func() bool { return !alive(master) })

@@ -88,10 +88,12 @@ func TestRun(t *testing.T) {
 	go func() { ended <- Run(ctx, c) }()
 	testkit.Eventually(t, "the mount", func() bool { return strings.Contains(log.String(), "mounted") })
 
-	var ready struct{ Ready bool }
-	if err := (Client{Socket: c.socket()}).Get(t.Context(), "/readyz", &ready); err != nil || !ready.Ready {
-		t.Errorf("ready: %v, %v", ready.Ready, err)
-	}
+	// The base is probed after the start.
+	testkit.Eventually(t, "the server to be ready", func() bool {
+		var ready struct{ Ready bool }
+		err := (Client{Socket: c.socket()}).Get(t.Context(), "/readyz", &ready)
+		return err == nil && ready.Ready
+	})
 	// By another process: one that reads its own mount waits for itself.
 	image := filepath.Join(c.Mount.Mountpoint, "notepat-os.iso")
 	out, err := exec.Command("sh", "-c", fmt.Sprintf("cat %q.sha256; sha256sum < %q", image, image)).Output()
