@@ -43,7 +43,7 @@ func TestStandardOutputIsFull(t *testing.T) {
 		cmd.Stdout, cmd.Stderr = full, &output
 		err := cmd.Run()
 		exit, ok := errors.AsType[*exec.ExitError](err)
-		if !ok || exit.ExitCode() != failed || !strings.Contains(output.String(), "written to standard output: ") || strings.Contains(output.String(), "hint: ") {
+		if !ok || exit.ExitCode() != failed || !strings.Contains(output.String(), "standard output did not take all of the output: ") || strings.Contains(output.String(), "hint: ") {
 			t.Errorf("isofs %q: %v\n%s", args, err, output.String())
 		}
 	}
