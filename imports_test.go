@@ -42,7 +42,7 @@ var allowed = map[string]string{
 	"integration": "",
 	// Packages of the tests, which no part of the program imports.
 	"integration/s3test":  "",
-	"integration/testkit": "",
+	"integration/testkit": "extent",
 	"bench":               "",
 	"scripts/shape":       "",
 	"scripts/texts":       "",

@@ -13,7 +13,7 @@ import (
 
 // hollow is a file of zeroes, which costs nothing; e2fsck does not look at
 // data.
-func hollow(name string, size int64) File { return File{name, zeroes(size)} }
+func hollow(name string, size int64) File { return File{name, testkit.Zeroes(size)} }
 
 func TestUsualVolumeIsClean(t *testing.T) {
 	wantClean(t, "usual", mustBuild(t, slot(), pieceFiles()...))

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"aesthetic.computer/isofs/fault"
+	"aesthetic.computer/isofs/integration/testkit"
 )
 
 // sized is a source of any size, which must not be read.
@@ -138,7 +139,7 @@ func FuzzBuild(f *testing.F) {
 			return
 		}
 		for i := range files {
-			files[i].Source = zeroes(files[i].Source.Size())
+			files[i].Source = testkit.Zeroes(files[i].Source.Size())
 		}
 		wantSound(t, o, files, m)
 		if strings.ContainsAny(label, "\n\r") {

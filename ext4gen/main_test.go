@@ -156,15 +156,3 @@ func wantClean(t testing.TB, name string, m *extent.Map) {
 		os.Remove(image)
 	}
 }
-
-// zeroes is a source of n zero bytes.
-func zeroes(n int64) extent.Source {
-	if n == 0 {
-		return new(extent.Map)
-	}
-	m, err := extent.New(n, []extent.Extent{{Len: n}})
-	if err != nil {
-		panic(err)
-	}
-	return m
-}

@@ -182,7 +182,7 @@ func TestTheBorderOfTheSlot(t *testing.T) {
 	room := image.MaxBundle(b.Manifest)
 	in := inputs(nil)
 	in.BundleSize = room
-	img, err := image.Compose(b, in, zeroes(room))
+	img, err := image.Compose(b, in, testkit.Zeroes(room))
 	if err != nil {
 		t.Fatalf("a bundle of MaxBundle, %d bytes: %v", room, err)
 	}

@@ -67,15 +67,3 @@ const (
 	goldenID     = "07efeb9d825dab1955c233761d3d1f16"
 	goldenSHA256 = "e513d7f774b5e33a8b7b4922c208c2be618bd00ebbf8ab17a01be5250d883263"
 )
-
-// zeroes is a source of n zero bytes.
-func zeroes(n int64) extent.Source {
-	if n == 0 {
-		return new(extent.Map)
-	}
-	m, err := extent.New(n, []extent.Extent{{Len: n}})
-	if err != nil {
-		panic(err)
-	}
-	return m
-}

@@ -14,6 +14,7 @@ import (
 	"aesthetic.computer/isofs/extent"
 	"aesthetic.computer/isofs/fault"
 	"aesthetic.computer/isofs/image"
+	"aesthetic.computer/isofs/integration/testkit"
 )
 
 // The image of TestGolden with a splash, at LayoutVersion 1.
@@ -96,15 +97,15 @@ func TestSplashFits(t *testing.T) {
 		in.BundleSize, in.Splash = size, s.Fitting(b.Manifest, size)
 		var picture []extent.Source
 		if in.Splash.HasPicture() {
-			picture = append(picture, zeroes(in.Splash.PictureSize))
+			picture = append(picture, testkit.Zeroes(in.Splash.PictureSize))
 		}
 		if in.Splash.HasPicture() != fits || in.Splash.Top != s.Top {
 			t.Errorf("a bundle of %d bytes: %+v", size, in.Splash)
 		}
-		if _, err := image.Compose(b, in, zeroes(size), picture...); err != nil {
+		if _, err := image.Compose(b, in, testkit.Zeroes(size), picture...); err != nil {
 			t.Errorf("a bundle of %d bytes: %v", size, err)
 		}
-		if _, err := image.Compose(b, image.Inputs{Piece: "x", BundleSize: size, Splash: s}, zeroes(size), zeroes(5000)); (err == nil) != fits {
+		if _, err := image.Compose(b, image.Inputs{Piece: "x", BundleSize: size, Splash: s}, testkit.Zeroes(size), testkit.Zeroes(5000)); (err == nil) != fits {
 			t.Errorf("a bundle of %d bytes, picture and all: %v", size, err)
 		}
 	}
@@ -121,10 +122,10 @@ func TestSplashRefused(t *testing.T) {
 	if err := compose(splash(page(50))); !errors.Is(err, fault.Invalid) {
 		t.Errorf("no picture: %v", err)
 	}
-	if err := compose(image.Splash{}, zeroes(50)); !errors.Is(err, fault.Invalid) {
+	if err := compose(image.Splash{}, testkit.Zeroes(50)); !errors.Is(err, fault.Invalid) {
 		t.Errorf("a picture that is not named: %v", err)
 	}
-	if err := compose(splash(page(50)), zeroes(51)); !errors.Is(err, fault.Corrupt) {
+	if err := compose(splash(page(50)), testkit.Zeroes(51)); !errors.Is(err, fault.Corrupt) {
 		t.Errorf("a picture of another size: %v", err)
 	}
 }

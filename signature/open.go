@@ -81,7 +81,7 @@ func OpenKeyring(path string) (*Keyring, error) {
 	}
 	ring, err := ParseKeyring(data)
 	if err != nil {
-		return nil, &fault.SettingError{Setting: SettingKeyring, Err: fmt.Errorf("%s: %w", path, err), Predicate: true}
+		return nil, &fault.SettingError{Setting: SettingKeyring, Err: fmt.Errorf("%s: %w", path, err)}
 	}
 	return ring, nil
 }

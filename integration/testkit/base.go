@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"os"
 
+	"aesthetic.computer/isofs/extent"
 	"github.com/diskfs/go-diskfs/backend"
 	"github.com/diskfs/go-diskfs/partition/gpt"
 )
@@ -48,3 +49,15 @@ func (m memory) ReadAt(p []byte, off int64) (int, error)  { return copy(p, m.dat
 func (m memory) WriteAt(p []byte, off int64) (int, error) { return copy(m.data[off:], p), nil }
 func (m memory) Writable() (backend.WritableFile, error)  { return m, nil }
 func (m memory) Sys() (*os.File, error)                   { return nil, backend.ErrNotSuitable }
+
+// Zeroes returns a source of n zero bytes.
+func Zeroes(n int64) extent.Source {
+	if n == 0 {
+		return new(extent.Map)
+	}
+	m, err := extent.New(n, []extent.Extent{{Len: n}})
+	if err != nil {
+		panic(err) // n is negative
+	}
+	return m
+}
