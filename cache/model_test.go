@@ -75,7 +75,7 @@ func (m *model) open() {
 		c.Dir, c.Memory = "", true
 	}
 	m.cache = openCache(m.t, c)
-	m.cache.fetch.toll.SetLimit(rate.Inf) // it goes by the clock, and has tests of its own
+	m.cache.fetch.toll.SetLimit(rate.Inf) // it depends on the clock, and other tests cover it
 	m.full = refuse(m.cache)
 	later(m.cache, 0)
 	m.files = nil
